@@ -1,0 +1,69 @@
+# make demo    a rehearsed rollout, offline         make docs        build the manual into site/
+# make test    everything that must hold            make signatures  accept a changed public surface
+# make lint    only style and types                 make clean       remove what make has made
+
+PYTHON ?= python3
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+# --verifytypes ignores --pythonpath; it takes the first python on the path.
+PYRIGHT := PATH="$(CURDIR)/.venv/bin:$$PATH" python -m pyright
+
+# One pyright, the one in the venv: no looking for newer ones, none from the environment.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
+
+.PHONY: demo test lint style mypy pyright pytest docs signatures clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.testing
+	@$(PY) docs/examples/demo.py
+
+test: lint docs pytest
+
+lint: style mypy pyright
+
+style: .venv/.dev
+	@echo "==> ruff"
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m ruff format --check --quiet . || { \
+	  echo "Not formatted; run: $(PY) -m ruff format ."; exit 1; }
+
+mypy: .venv/.dev
+	@echo "==> mypy --strict"
+	@$(PY) -m mypy
+
+pyright: .venv/.dev
+	@echo "==> pyright"
+	@$(PYRIGHT)
+	@$(PYRIGHT) --verifytypes apigw_canary --ignoreexternal
+
+docs: .venv/.dev
+	@echo "==> mkdocs"
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+pytest: .venv/.dev
+	@echo "==> pytest"
+	@$(PY) -m pytest --cov --cov-report=term
+
+signatures: .venv/.dev
+	@$(PY) tests/test_house.py
+
+clean:
+	rm -rf .venv site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find docs src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, $(PYTHON) is " + sys.version)'
+	@echo "==> creating .venv"
+	@$(PYTHON) -m venv .venv
+
+# Stamps: what is installed follows pyproject.toml.
+.venv/.testing: pyproject.toml | .venv/bin/python
+	@echo "==> installing apigw-canary[testing]"
+	@$(PIP) -e '.[testing]'
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	@echo "==> installing apigw-canary[dev]"
+	@$(PIP) -e '.[dev]'
+	@touch $@ .venv/.testing

@@ -1,0 +1,208 @@
+"""API Gateway: what is sent for each intent, and stages as they are read from the answers.
+
+Only operations that were recorded against AWS, or that its documentation states, are sent.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from apigw_canary.aws.calls import Answer, Calls
+from apigw_canary.rollout.state import CanaryState, StageState
+
+Patch = list[dict[str, str]]
+
+_CANARY = "/canarySettings"
+_OVERRIDES = f"{_CANARY}/stageVariableOverrides"
+_PAGE = 500  # the most that GetDeployments and GetRestApis give at once
+
+
+def fixed_point(percent: float) -> str:
+    """A share as it goes over the wire: never `1e-05`, at least one decimal as AWS writes it."""
+    digits = f"{percent:.2f}"
+    return digits.removesuffix("0")
+
+
+def _replace(path: str, value: str) -> dict[str, str]:
+    return {"op": "replace", "path": path, "value": value}
+
+
+def enable_patch(canary: CanaryState) -> Patch:
+    """Creates a canary on a stage that has none.
+
+    The share comes last: were the call to be carried out in part, the canary would get no
+    requests.
+    """
+    return [
+        _replace(f"{_CANARY}/deploymentId", canary.deployment_id),
+        *(_replace(f"{_OVERRIDES}/{name}", value) for name, value in canary.variables.items()),
+        _replace(f"{_CANARY}/useStageCache", str(canary.use_stage_cache).lower()),
+        _replace(f"{_CANARY}/percentTraffic", fixed_point(canary.percent)),
+    ]
+
+
+def shift_patch(percent: float) -> Patch:
+    """Sets the share of a canary that is there; where none is, AWS would create one."""
+    return [_replace(f"{_CANARY}/percentTraffic", fixed_point(percent))]
+
+
+def promote_patch() -> Patch:
+    """Makes the canary's deployment and variables the stage's own, and leaves it without requests.
+
+    The copies come first: without a canary they fail, where a percent would create one.
+    """
+    return [
+        {"op": "copy", "from": f"{_CANARY}/deploymentId", "path": "/deploymentId"},
+        {"op": "copy", "from": _OVERRIDES, "path": "/variables"},
+        *shift_patch(0),
+    ]
+
+
+def end_patch() -> Patch:
+    """Ends the canary; the stage's own deployment and variables stay as they are."""
+    return [{"op": "remove", "path": _CANARY}]
+
+
+def restore_patch(now: StageState, then: StageState) -> Patch:
+    """Brings production from `now` to `then`; sends only what differs."""
+    patch: Patch = []
+    if now.deployment_id != then.deployment_id:
+        patch.append(_replace("/deploymentId", then.deployment_id))
+    for name, value in then.variables.items():
+        if now.variables.get(name) != value:
+            patch.append(_replace(f"/variables/{name}", value))
+    patch.extend(
+        {"op": "remove", "path": f"/variables/{name}"}
+        for name in now.variables
+        if name not in then.variables
+    )
+    return patch
+
+
+class Deployment(NamedTuple):
+    """A deployment of an API, as far as a rollout needs it."""
+
+    id: str
+    description: str | None
+    created_at: datetime
+
+
+class Seen(NamedTuple):
+    """A stage as it was read, and AWS's time when it was."""
+
+    stage: StageState
+    at: datetime
+
+
+class ApiGateway:
+    """One stage of one REST API, as AWS's operations see it."""
+
+    def __init__(self, calls: Calls, rest_api_id: str, stage_name: str) -> None:
+        self._calls = calls
+        self.rest_api_id = rest_api_id
+        self.stage_name = stage_name
+
+    @property
+    def region(self) -> str:
+        """The region that calls go to."""
+        return self._calls.region
+
+    def stage(self) -> Seen:
+        """One GetStage."""
+        return self._seen(self._call("GetStage", stageName=self.stage_name))
+
+    def update_stage(self, patch: Patch) -> Seen:
+        """One UpdateStage; AWS's answer is the stage after it."""
+        return self._seen(
+            self._call("UpdateStage", stageName=self.stage_name, patchOperations=patch)
+        )
+
+    def deployment(self, deployment_id: str) -> Deployment:
+        """One GetDeployment."""
+        return _deployment(self._call("GetDeployment", deploymentId=deployment_id))
+
+    def deployments(self) -> list[Deployment]:
+        """All deployments: one GetDeployments for each 500 of them."""
+        return [
+            _deployment(item) for item in self._pages("GetDeployments", restApiId=self.rest_api_id)
+        ]
+
+    def create_deployment(self, description: str) -> Deployment:
+        """A deployment of the API as it is being edited now, on no stage: traffic is untouched.
+
+        With a stage's name AWS would replace production where no canary is enabled, and take over
+        the canary where one is.
+        """
+        return _deployment(self._call("CreateDeployment", description=description))
+
+    def describe_deployment(self, deployment_id: str, description: str) -> Deployment:
+        """One UpdateDeployment: replaces the description."""
+        return _deployment(
+            self._call(
+                "UpdateDeployment",
+                deploymentId=deployment_id,
+                patchOperations=[_replace("/description", description)],
+            )
+        )
+
+    def api_name(self) -> str:
+        """One GetRestApi. Metrics are published under the name, not the id."""
+        return str(self._call("GetRestApi")["name"])
+
+    def _pages(self, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:
+        return pages(self._calls, operation, **parameters)
+
+    def _call(self, operation: str, **parameters: object) -> Answer:
+        return self._calls.call("apigateway", operation, restApiId=self.rest_api_id, **parameters)
+
+    def _seen(self, answer: Answer) -> Seen:
+        return Seen(
+            stage=parsed_stage(answer, region=self.region, rest_api_id=self.rest_api_id),
+            at=self._calls.now(answer),
+        )
+
+
+def apis_named(calls: Calls, name: str) -> list[str]:
+    """The ids of the REST APIs of a name: one GetRestApis for each 500 APIs of the account."""
+    return [api["id"] for api in pages(calls, "GetRestApis") if api.get("name") == name]
+
+
+def pages(calls: Calls, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:
+    """The items of all pages of one of API Gateway's lists."""
+    position: dict[str, str] = {}
+    while True:
+        answer = calls.call("apigateway", operation, limit=_PAGE, **position, **parameters)
+        yield from answer.get("items", [])
+        if not answer.get("position"):
+            return
+        position = {"position": answer["position"]}
+
+
+def parsed_stage(answer: Answer, *, region: str, rest_api_id: str) -> StageState:
+    """A stage from the answer of GetStage or UpdateStage. What is absent there is absent here."""
+    return StageState(
+        region=region,
+        rest_api_id=rest_api_id,
+        name=answer["stageName"],
+        deployment_id=answer["deploymentId"],
+        variables=answer.get("variables", {}),
+        canary=_parsed_canary(answer["canarySettings"]) if "canarySettings" in answer else None,
+        updated_at=answer["lastUpdatedDate"],
+    )
+
+
+def _parsed_canary(settings: Mapping[str, Any]) -> CanaryState:
+    return CanaryState(
+        deployment_id=settings["deploymentId"],
+        percent=float(settings["percentTraffic"]),
+        variables=settings.get("stageVariableOverrides", {}),
+        use_stage_cache=settings.get("useStageCache", False),
+    )
+
+
+def _deployment(answer: Answer) -> Deployment:
+    return Deployment(
+        id=answer["id"],
+        description=answer.get("description"),
+        created_at=answer["createdDate"],
+    )

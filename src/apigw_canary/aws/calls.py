@@ -1,0 +1,281 @@
+"""The one door to AWS: clients, retries, and errors translated.
+
+boto3, tenacity and what else takes long are imported when the first call is made, so that
+importing the library is cheap.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from apigw_canary.errors import (
+    AccessDeniedError,
+    AwsError,
+    CredentialsError,
+    InvalidInputError,
+    NotFoundError,
+    ThrottledError,
+    UnansweredError,
+    UnreachableError,
+)
+from apigw_canary.rollout import inputs
+
+if TYPE_CHECKING:
+    import tenacity
+    from botocore.exceptions import ClientError
+
+Answer = Mapping[str, Any]
+
+
+class Session(Protocol):
+    """What is needed of a `boto3.Session`."""
+
+    def client(self, service_name: Any, *, config: Any = None) -> Any:
+        """A client of one service."""
+
+
+_READS = ("Get", "List", "Describe")
+
+_BUSY = "ConflictException"
+_BUSY_TEXT = "concurrent modification"  # once recorded as a BadRequestException
+_THROTTLED = {
+    "TooManyRequestsException",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_BAD_CREDENTIALS = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_NOT_FOUND = {"NotFoundException", "ResourceNotFoundException"}
+_NOT_FOUND_TEXT = "Deployment id does not exist"  # answered as a BadRequestException
+
+_SERVER_ERROR = 500
+
+
+class Calls:
+    """Calls AWS in one session, with one retry policy. Threads may share it.
+
+    A call that AWS refused because it was busy is repeated, with jitter and honouring what AWS
+    says of when to come back, until the pauses add up to `retry_for`. A read is repeated after a
+    timeout or a server error too; a write is not, because it may have been carried out: it ends
+    in `UnansweredError`, and whoever sent it reads what became of it.
+    """
+
+    def __init__(
+        self,
+        session: Session | None = None,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        retry_for: timedelta = timedelta(seconds=30),
+    ) -> None:
+        self._session = session
+        self._clock = clock
+        self._sleep = sleep
+        self._retry_for = inputs.duration(retry_for, "retry_for")
+        self._clients: dict[str, Any] = {}
+        # boto3 sessions are not thread-safe; the clients they make are.
+        self._lock = threading.Lock()
+
+    def client(self, service: str) -> Any:
+        """The client of a service, made once."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._new_client(service)
+            return self._clients[service]
+
+    def _new_client(self, service: str) -> Any:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        config = Config(
+            # One attempt: botocore never retries a conflict, ignores when AWS says to come back,
+            # and repeats writes that are not safe to repeat. The retries are ours.
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            user_agent_extra="apigw-canary",
+        )
+        try:
+            if self._session is None:
+                self._session = boto3.Session()
+            session: Any = self._session  # boto3's stubs know each service by its literal name
+            return session.client(service, config=config)
+        except BotoCoreError as error:
+            raise InvalidInputError(
+                "session", "a boto3 session that can make clients", str(error)
+            ) from error
+
+    def within(self, session: Session) -> "Calls":
+        """The same clock and patience in another session."""
+        return Calls(session, clock=self._clock, sleep=self._sleep, retry_for=self._retry_for)
+
+    @property
+    def region(self) -> str:
+        """The region that calls go to."""
+        return str(self.client("apigateway").meta.region_name)
+
+    def now(self, answer: Answer) -> datetime:
+        """The time AWS stated in the answer, to the second, unless the caller brought a clock."""
+        if self._clock is not None:
+            return self._clock()
+        stated = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if stated is None:  # AWS sends it always; a proxy between may not
+            return datetime.now(UTC)
+        from email.utils import parsedate_to_datetime
+
+        return parsedate_to_datetime(stated)
+
+    def call(self, service: str, operation: str, **parameters: object) -> Answer:
+        """The answer to one operation, such as `GetStage`.
+
+        Raises one of our errors, with botocore's as its cause.
+        """
+        import tenacity
+        from botocore import xform_name
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        send = getattr(self.client(service), xform_name(operation))
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(
+                lambda error: _worth_repeating(error, is_read=operation.startswith(_READS))
+            ),
+            wait=_pause,
+            stop=lambda state: (
+                state.idle_for + state.upcoming_sleep > self._retry_for.total_seconds()
+            ),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            answer: Answer = retrying(send, **parameters)
+        except ClientError as error:
+            _raise_refused(operation, error)
+        except BotoCoreError as error:
+            _raise_failed(operation, error)
+        return answer
+
+
+def _worth_repeating(error: BaseException, *, is_read: bool) -> bool:
+    from botocore.exceptions import ClientError, HTTPClientError
+
+    if isinstance(error, ClientError):
+        busy = _code(error) == _BUSY or _BUSY_TEXT in _text(error) or _code(error) in _THROTTLED
+        return busy or (is_read and _status(error) >= _SERVER_ERROR)
+    return _never_sent(error) or (is_read and isinstance(error, HTTPClientError))
+
+
+def _never_sent(error: BaseException) -> bool:
+    from botocore.exceptions import (
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        ProxyConnectionError,
+    )
+
+    return isinstance(error, ConnectTimeoutError | EndpointConnectionError | ProxyConnectionError)
+
+
+def _pause(state: "tenacity.RetryCallState") -> float:
+    """Seconds until the next attempt: what AWS asks for, else random up to 0.5, 1, 2, 4, 8 s.
+
+    Full jitter, as AWS's Architecture Blog recommends ("Exponential Backoff And Jitter", 2015).
+    """
+    import tenacity
+
+    assert state.outcome is not None
+    response = getattr(state.outcome.exception(), "response", {})
+    try:
+        asked = float(response.get("retryAfterSeconds", 0))
+    except ValueError:
+        asked = 0.0
+    return max(asked, tenacity.wait_random_exponential(multiplier=0.5, max=8)(state))
+
+
+def _code(error: "ClientError") -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _text(error: "ClientError") -> str:
+    return str(error.response.get("Error", {}).get("Message", ""))
+
+
+def _status(error: "ClientError") -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _raise_refused(operation: str, error: "ClientError") -> NoReturn:
+    """AWS answered, and the answer is no."""
+    code, text = _code(error), _text(error)
+    if code in _DENIED:
+        named = re.search(r"not authorized to perform: ([\w:*-]+)", text)
+        raise AccessDeniedError(
+            f"{operation} was denied: {text or code}",
+            operation=operation,
+            code=code,
+            remedy=f"Allow {named[1] if named else operation} to the identity that calls.",
+        ) from error
+    if code in _BAD_CREDENTIALS:
+        raise CredentialsError(
+            f"{operation} was refused because of the credentials: {text or code}",
+            operation=operation,
+            code=code,
+            remedy="Renew them, or correct the machine's clock if the signature is said to be "
+            "expired or not yet valid.",
+        ) from error
+    if code in _NOT_FOUND or text == _NOT_FOUND_TEXT:
+        raise NotFoundError(
+            f"{operation}: {text or code}",
+            remedy="Check the id or name, and that session and region are the right ones.",
+        ) from error
+    if _worth_repeating(error, is_read=operation.startswith(_READS)):
+        raise ThrottledError(
+            f"{operation} was refused again and again: {code}: {text}",
+            operation=operation,
+            code=code,
+            remedy="Try again later, or give a longer `retry_for`.",
+        ) from error
+    if _status(error) >= _SERVER_ERROR:
+        raise UnansweredError(
+            f"{operation} failed on AWS's side: {code}: {text}", operation=operation
+        ) from error
+    raise AwsError(
+        f"{operation} was refused: {code}: {text}", operation=operation, code=code
+    ) from error
+
+
+def _raise_failed(operation: str, error: Exception) -> NoReturn:
+    """There is no answer."""
+    from botocore.exceptions import HTTPClientError, ParamValidationError
+
+    if _never_sent(error):
+        raise UnreachableError(
+            f"{operation} could not be sent: {error}",
+            operation=operation,
+            code=type(error).__name__,
+            remedy="Check the network, and the region or endpoint.",
+        ) from error
+    if isinstance(error, HTTPClientError):
+        raise UnansweredError(
+            f"{operation} was sent and not answered: {error}", operation=operation
+        ) from error
+    if isinstance(error, ParamValidationError):
+        raise InvalidInputError("a parameter", f"as {operation} takes it", str(error)) from error
+    raise CredentialsError(
+        f"{operation} could not be signed: {error}",
+        operation=operation,
+        code=type(error).__name__,
+        remedy="Give the session credentials, or renew them.",
+    ) from error

@@ -1,0 +1,242 @@
+"""A canary that is running, or was."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, assert_never
+
+from apigw_canary.aws.apigateway import Seen
+from apigw_canary.changes.control import Bond, Condition, Control, listed, unconditionally
+from apigw_canary.changes.promote import promote, roll_back
+from apigw_canary.errors import CallerError, DecisionExpiredError, StageChangedError
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.analysis import Analysis
+from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
+from apigw_canary.rollout.observation import Basis, MetricSource, Minute, Observation, Phase
+from apigw_canary.rollout.policy import RolloutPolicy
+from apigw_canary.rollout.record import Promotion
+from apigw_canary.rollout.state import Outcome, StageState
+
+HISTORY = timedelta(hours=1)
+"""How much of the baseline's past is read: it teaches the judge the baseline's usual rate."""
+
+
+class Canary:
+    """One canary of one rollout: its deployment, and the variables it overrides.
+
+    Made by `Stage.enable_canary` and `Stage.canary`. Each method reads the stage first; where
+    another canary has taken the place, or the variables are others, it raises `StageChangedError`
+    and sends nothing. Threads may share it.
+    """
+
+    def __init__(self, control: Control, bond: Bond, metrics: MetricSource) -> None:
+        self._control = control
+        self._bond = bond
+        self._metrics = metrics
+        self._ended: Literal["promoted", "rolled_back", "removed"] | None = None
+        self._watched_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Canary of {self.release or 'no release'}, deployment {self.deployment_id} on stage "
+            f"{self._control.gateway.stage_name} of API {self._control.gateway.rest_api_id}>"
+        )
+
+    @property
+    def deployment_id(self) -> str:
+        """The deployment that serves the canary's requests."""
+        return self._bond.deployment.id
+
+    @property
+    def release(self) -> str | None:
+        """The release, as given to `enable_canary`."""
+        return self._bond.release
+
+    def describe(self) -> StageState:
+        """The stage this canary was enabled on, as it is now: one GetStage."""
+        return self._control.look().stage
+
+    def shift(self, percent: float) -> None:
+        """Set the canary's share of the requests, 0 to 100; 0 pauses it.
+
+        While it is paused the canary is still there: AWS refuses ordinary deployments to the
+        stage. At most two calls; success where the share is that already.
+        """
+        self._control.shift(self._bond, inputs.percent(percent))
+
+    def observe(self, policy: RolloutPolicy, *, watched_at: datetime | None = None) -> Observation:
+        """Look at the rollout: one GetStage and, while the canary runs, one GetMetricData.
+
+        A source that fails does not raise; its failure is in the observation, and the decision is
+        Hold until the policy's `blind` is over. How long it has failed is remembered by this
+        object; a process that starts afresh for each look can pass the time of the last look that
+        saw data as `watched_at`, else the failure counts from the step's start.
+        """
+        seen = self._control.look()
+        state = seen.stage
+        phase = self._phase(state)
+        minutes: Mapping[str, Sequence[Minute]] = {}
+        failure = None
+        if watched_at is not None:
+            self._watched_at = inputs.aware(watched_at, "watched_at")
+        if phase in ("running", "promoting"):
+            try:
+                minutes = self._read(policy, state, seen.at)
+                self._watched_at = seen.at
+            except CallerError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
+                failure = f"{type(error).__name__}: {error}"
+        percent = state.canary.percent if state.canary and phase == "running" else 0.0
+        return Observation(
+            at=seen.at,
+            started_at=self._bond.started_at,
+            step_started_at=max(state.updated_at, self._bond.started_at),
+            percent=percent,
+            minutes={name: tuple(rows) for name, rows in minutes.items()},
+            overlap=getattr(self._metrics, "overlap", "excluded"),
+            basis=self._basis(percent),
+            phase=phase,
+            failure=failure,
+            watched_at=self._watched_at,
+        )
+
+    def _read(
+        self, policy: RolloutPolicy, state: StageState, at: datetime
+    ) -> Mapping[str, Sequence[Minute]]:
+        start = (self._bond.started_at - HISTORY).replace(second=0, microsecond=0)
+        end = at.replace(second=0, microsecond=0)
+        return self._metrics.minutes(state, policy.signals, start, end)
+
+    def analyze(self, policy: RolloutPolicy) -> Analysis:
+        """The evidence so far; looks at the rollout as `observe` does."""
+        return policy.analyze(self.observe(policy))
+
+    def apply(self, decision: Decision) -> Promotion | None:
+        """Carry a decision out: at most one change of traffic.
+
+        Hold sends nothing, and what is already as asked is success. A decision about another
+        canary, or made on another share, is `StageChangedError`; a Shift or Promote older than ten
+        minutes is `DecisionExpiredError`. A Rollback is never too old and ignores the share.
+        Returns the receipt of a promotion.
+        """
+        if isinstance(decision, Hold):
+            return None
+        self._check_basis(decision)
+        match decision:
+            case Shift(percent=percent):
+                self._control.shift(self._bond, percent, only_if=_still_due(decision))
+            case Promote():
+                return self._promote(recorded=True, only_if=_still_due(decision))
+            case Rollback():
+                self.rollback()
+            case _:
+                assert_never(decision)
+        return None
+
+    def promote(self, *, unrecorded: bool = False) -> Promotion:
+        """Make the canary's deployment and variables the stage's own, and end the canary.
+
+        The overridden variables are merged into the stage's: a promotion can change and add stage
+        variables but not delete one. What it overwrites is recorded first; if that is impossible
+        nothing is changed, unless `unrecorded=True`. A promotion that was begun, here or in
+        another process, is finished. At most five calls. Returns the receipt, which
+        `Stage.revert` takes; it holds variable values.
+        """
+        return self._promote(recorded=not unrecorded)
+
+    def rollback(self) -> None:
+        """End the canary at once; production keeps, or gets back, what it had before the rollout.
+
+        At most three calls; success where the canary is gone already. A canary that was promoted
+        is `RolloutEndedError`: `Stage.revert` undoes a promotion.
+        """
+        roll_back(self._control, self._bond, Outcome.ROLLED_BACK)
+        self._ended = self._ended or "rolled_back"
+
+    def disable(self) -> None:
+        """End the canary without judging it; otherwise as `rollback`."""
+        roll_back(self._control, self._bond, Outcome.REMOVED)
+        self._ended = self._ended or "removed"
+
+    def _promote(self, *, recorded: bool, only_if: Condition = unconditionally) -> Promotion:
+        receipt = promote(self._control, self._bond, recorded=recorded, only_if=only_if)
+        self._ended = "promoted"
+        return receipt
+
+    def _phase(self, state: StageState) -> Phase:
+        """Where the rollout stands; reads the record again only where the stage looks promoted."""
+        if state.canary is not None and not self._bond.is_of(state.canary):
+            return "replaced"
+        if state.canary is None and self._ended is not None:
+            return self._ended
+        looks_promoted = state.canary_is_promoted or (
+            state.canary is None and self._bond.is_promoted_on(state)
+        )
+        if looks_promoted:
+            self._bond = self._control.refreshed(self._bond)
+        begun = self._bond.record.begun_promotion()
+        if begun is None or not begun.is_halfway_on(state):
+            if looks_promoted:
+                return "promoted_elsewhere"
+            return "removed" if state.canary is None else "running"
+        if state.canary is not None:
+            return "promoting"
+        return "promoted" if begun.is_done_on(state) else "removed"
+
+    def _basis(self, percent: float) -> Basis:
+        gateway, rollout = self._control.gateway, self._bond.record.rollout
+        return Basis(
+            region=gateway.region,
+            rest_api_id=gateway.rest_api_id,
+            stage=gateway.stage_name,
+            rollout_id=rollout.id if rollout else None,
+            deployment_id=self._bond.deployment.id,
+            overrides=self._bond.variables.fingerprint(),
+            percent=percent,
+        )
+
+    def _check_basis(self, decision: Decision) -> None:
+        """Refuse a decision about anything but this canary of this rollout."""
+        if decision.basis is None:
+            inputs.refuse("decision", "one made on an observation with a basis", "one without")
+        ours = self._basis(decision.basis.percent)
+        if ours != decision.basis:
+            mine, theirs = ours.to_dict(), decision.basis.to_dict()
+            differences = {
+                name: f"{mine[name]} instead of {theirs[name]}"
+                for name in mine
+                if mine[name] != theirs[name]
+            }
+            raise StageChangedError(
+                f"The decision was made about another canary: {listed(differences)}.",
+                differences=differences,
+                state="Nothing was sent.",
+                remedy="Observe and decide again.",
+            )
+
+
+def _still_due(decision: Shift | Promote) -> Condition:
+    """The condition on which a decision may change anything."""
+    basis = decision.basis
+    assert basis is not None
+
+    def check(seen: Seen) -> None:
+        age = seen.at - decision.at
+        if age > LIFETIME:
+            raise DecisionExpiredError(
+                f"The decision was made {age} ago, longer than {LIFETIME}.",
+                age=age,
+                state=f"Nothing was sent. {seen.stage}",
+                remedy="Observe and decide again.",
+            )
+        percent = seen.stage.canary.percent if seen.stage.canary else 0.0
+        if percent != basis.percent:
+            differences = {"canary.percent": f"{percent:g} instead of {basis.percent:g}"}
+            raise StageChangedError(
+                f"The share is not the one the decision was made on: {listed(differences)}.",
+                differences=differences,
+                state=f"Nothing was sent. {seen.stage}",
+                remedy="Observe and decide again.",
+            )
+
+    return check

@@ -1,0 +1,222 @@
+"""Reading one stage, and changing it one step at a time."""
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import NamedTuple, NoReturn
+
+import attrs
+
+from apigw_canary.aws.apigateway import ApiGateway, Deployment, Patch, Seen, shift_patch
+from apigw_canary.changes.records import Records
+from apigw_canary.errors import (
+    CanaryError,
+    NoCanaryError,
+    RecordError,
+    StageChangedError,
+    UnansweredError,
+    UnconfirmedChangeError,
+)
+from apigw_canary.rollout.record import NO_RECORD, Record
+from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState, Variables
+
+log = logging.getLogger("apigw_canary")
+
+_SENDINGS = 3
+"""How often a change is sent whose answers are lost and which, as reading shows, did not happen."""
+
+Condition = Callable[[Seen], None]
+"""Raises where a change must not be made to the stage as it was seen."""
+
+
+def unconditionally(_: Seen) -> None:
+    """The condition that always holds."""
+
+
+class Bond(NamedTuple):
+    """Which canary, of which rollout, a `Canary` object stands for."""
+
+    deployment: Deployment
+    """The canary's deployment, as it was read last."""
+    variables: Variables
+    """The variables it overrides."""
+    record: Record
+    """The deployment's record, as it was read last."""
+    started_at: datetime
+    """When the canary was enabled, or later."""
+
+    @property
+    def release(self) -> str | None:
+        """The release, as given to `enable_canary`."""
+        return self.record.rollout.release if self.record.rollout else None
+
+    @property
+    def variables_only(self) -> bool:
+        """Whether the canary runs the stage's own deployment with other variables."""
+        begun = self.record.rollout
+        return begun is not None and begun.stage_deployment_id == self.deployment.id
+
+    def is_of(self, canary: CanaryState) -> bool:
+        """Whether it stands for this canary."""
+        return canary.deployment_id == self.deployment.id and canary.variables == self.variables
+
+    def is_promoted_on(self, state: StageState) -> bool:
+        """Whether production serves what the canary served."""
+        return state.deployment_id == self.deployment.id and state.carries(self.variables)
+
+
+class Control:
+    """Reads and changes one stage."""
+
+    def __init__(self, gateway: ApiGateway, records: Records) -> None:
+        self.gateway = gateway
+        self.records = records
+
+    def look(self) -> Seen:
+        """The stage now: one GetStage."""
+        return self.gateway.stage()
+
+    def readable(self, deployment: Deployment) -> Record:
+        """The record, or none where it is damaged: reading on does no harm, writing would."""
+        try:
+            return self.records.of(deployment)
+        except RecordError as error:
+            log.warning("deployment %s: %s", deployment.id, error)
+            return NO_RECORD
+
+    def bond(self, state: StageState) -> Bond:
+        """The canary of `state` with its record: one GetDeployment."""
+        assert state.canary is not None
+        deployment = self.gateway.deployment(state.canary.deployment_id)
+        record = self.readable(deployment)
+        return Bond(
+            deployment=deployment,
+            variables=Variables(state.canary.variables),
+            record=record,
+            # Without a record, the stage's last change is the canary's start or later: rows are
+            # left out rather than taken from an earlier canary.
+            started_at=record.rollout.started_at if record.rollout else state.updated_at,
+        )
+
+    def refreshed(self, bond: Bond) -> Bond:
+        """The bond with its record as it is now: one GetDeployment."""
+        deployment = self.gateway.deployment(bond.deployment.id)
+        return bond._replace(deployment=deployment, record=self.readable(deployment))
+
+    def rollout(self, state: StageState) -> Rollout | None:
+        """What is recorded of the rollout that the stage is or was in: one GetDeployment."""
+        serving = state.canary or state
+        record = self.readable(self.gateway.deployment(serving.deployment_id))
+        begun, promotion = record.rollout, record.begun_promotion()
+        outcome = None
+        if state.canary is None:
+            if begun is None:
+                return None
+            promoted = promotion is not None and promotion.is_done_on(state)
+            outcome = Outcome.PROMOTED if promoted else begun.outcome or Outcome.REMOVED
+        return Rollout(
+            id=begun.id if begun else None,
+            release=begun.release if begun else None,
+            started_at=begun.started_at if begun else state.updated_at,
+            step_started_at=state.updated_at,
+            outcome=outcome,
+        )
+
+    def change(self, patch: Patch, before: StageState, wanted: StageState, remedy: str) -> Seen:
+        """Sends the patch and returns the stage as it then is, which is as `wanted`.
+
+        A change whose answer is lost is settled by reading, and sent again if it did not happen.
+        """
+        sent = 0
+        while True:
+            sent += 1
+            try:
+                seen = self.gateway.update_stage(patch)
+            except UnansweredError as lost:
+                seen = self._read_after(lost, before, remedy)
+                if sent < _SENDINGS and not seen.stage.differences(before):
+                    continue
+            except CanaryError as error:
+                if sent == 1:
+                    raise error.within(
+                        f"Nothing was changed: {before}", remedy
+                    ) from error.__cause__
+                # The sending before may have arrived late, and this one found it done.
+                seen = self.look()
+            if differences := seen.stage.differences(wanted):
+                raise UnconfirmedChangeError(
+                    f"The change was sent, and the stage is not as asked: {listed(differences)}.",
+                    differences=differences,
+                    state=str(seen.stage),
+                    remedy=f"Somebody else may have changed it at the same time. {remedy}",
+                )
+            return seen
+
+    def _read_after(self, lost: UnansweredError, before: StageState, remedy: str) -> Seen:
+        try:
+            return self.look()
+        except CanaryError as error:
+            raise lost.within(
+                "Whether AWS carried it out is not known, because reading failed too "
+                f"({error.happened}) Before: {before}",
+                remedy,
+            ) from error
+
+    def shift(self, bond: Bond, percent: float, *, only_if: Condition = unconditionally) -> None:
+        """Sets the canary's share; success where it is that already."""
+        seen = self.look()
+        state = seen.stage
+        canary = self.mine(bond, state)
+        if canary.percent == percent:
+            return
+        only_if(seen)
+        if state.canary_is_promoted:
+            raise StageChangedError(
+                "The canary is being promoted: production serves it already.",
+                differences={"deployment_id": "the canary's"},
+                state=str(state),
+                remedy="promote() finishes it; rollback() undoes it.",
+            )
+        self.change(
+            shift_patch(percent),
+            state,
+            attrs.evolve(state, canary=attrs.evolve(canary, percent=percent)),
+            "Look at stage.describe(); stage.rollback() ends the canary.",
+        )
+
+    def mine(self, bond: Bond, state: StageState) -> CanaryState:
+        """The canary of the bond. Raises where there is none, or somebody else's."""
+        canary = state.canary
+        if canary is None:
+            how = "promoted" if bond.is_promoted_on(state) else "ended"
+            raise NoCanaryError(
+                f"The canary is gone: it was {how}.",
+                state=str(state),
+                remedy="stage.enable_canary(...) starts a new one.",
+            )
+        differences = {}
+        if canary.deployment_id != bond.deployment.id:
+            differences["canary.deployment_id"] = (
+                f"{canary.deployment_id} instead of {bond.deployment.id}"
+            )
+        if canary.variables != bond.variables:
+            differences["canary.variables"] = "other values or names"
+        if differences:
+            raise_changed(differences, state)
+        return canary
+
+
+def raise_changed(differences: Mapping[str, str], state: StageState) -> NoReturn:
+    """Somebody else changed what this change is about; nothing is sent."""
+    raise StageChangedError(
+        f"Somebody else changed the stage: {listed(differences)}.",
+        differences=differences,
+        state=f"Nothing was sent. {state}",
+        remedy="Look at stage.describe(); stage.canary() is what is running now, and "
+        "stage.rollback() ends it.",
+    )
+
+
+def listed(differences: Mapping[str, str]) -> str:
+    """Differences for a message."""
+    return "; ".join(f"{name}: {how}" for name, how in differences.items())

@@ -1,0 +1,235 @@
+"""Enabling a canary, once however often it is asked for."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Literal
+
+import attrs
+
+from apigw_canary.aws.apigateway import Deployment, Seen, enable_patch
+from apigw_canary.changes.control import Bond, Control
+from apigw_canary.errors import (
+    CanaryAlreadyEnabledError,
+    CanaryError,
+    NotFoundError,
+    RecordError,
+    RolloutEndedError,
+    StageChangedError,
+    UnansweredError,
+)
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.record import NO_RECORD, Begun, Record, check_text, written
+from apigw_canary.rollout.state import CanaryState, Outcome, StageState, Variables
+
+_TICK = timedelta(seconds=1)
+"""The resolution of the times AWS states."""
+
+
+def _checked_variables(values: Mapping[str, str] | None) -> Variables:
+    return Variables(inputs.variables({} if values is None else values))
+
+
+@attrs.frozen(kw_only=True)
+class Wish:
+    """The canary that `enable_canary` was asked for."""
+
+    percent: float = attrs.field(converter=inputs.percent)
+    release: str | None
+    deployment_id: str | None
+    variables: Variables = attrs.field(converter=_checked_variables)
+    use_stage_cache: bool
+    description: str | None
+
+    def __attrs_post_init__(self) -> None:
+        if self.release is not None:
+            inputs.text(self.release, "release")
+        if self.deployment_id is not None:
+            inputs.identifier(self.deployment_id, "deployment_id")
+        if not isinstance(self.use_stage_cache, bool):
+            inputs.refuse("use_stage_cache", "True or False", self.use_stage_cache)
+        if self.description is not None:
+            if self.deployment_id is not None:
+                inputs.refuse("description", "left out with deployment_id, which has one", "both")
+            check_text(self.description)
+
+    def is_of(self, state: StageState, canary: CanaryState, release: str | None) -> bool:
+        """Whether the canary that is running is the one wished for, started earlier."""
+        if self.release is not None or release is not None:
+            return self.release == release
+        return canary.variables == self.variables and (
+            canary.deployment_id == self.deployment_id
+            if self.deployment_id is not None
+            else canary.deployment_id != state.deployment_id or state.canary_is_promoted
+        )
+
+
+def enable(control: Control, wish: Wish) -> Bond:
+    """A canary as wished for, or the one that is running if it is that."""
+    seen = control.look()
+    state = seen.stage
+    if state.canary is not None:
+        return _running(control, wish, seen, state.canary)
+    deployment, record, begun = _prepared(control, wish, seen)
+    canary = CanaryState(
+        deployment_id=deployment.id,
+        percent=wish.percent,
+        variables=wish.variables,
+        use_stage_cache=wish.use_stage_cache,
+    )
+    control.change(
+        enable_patch(canary),
+        state,
+        attrs.evolve(state, canary=canary),
+        f"Deployment {deployment.id} was made ready for it. Look at stage.describe(), then run the "
+        "same line again, or stage.rollback() to end the canary.",
+    )
+    return Bond(deployment, wish.variables, record, begun.started_at)
+
+
+def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> Bond:
+    """The canary that is running, if it is the one wished for."""
+    state = seen.stage
+    bond = control.bond(state)
+    if not wish.is_of(state, canary, bond.release):
+        age = seen.at - state.updated_at
+        raise CanaryAlreadyEnabledError(
+            f"Another canary is enabled, of release {bond.release or 'unknown'}, last changed "
+            f"{age} ago; it was left as it is.",
+            deployment_id=canary.deployment_id,
+            percent=canary.percent,
+            age=age,
+            state=str(state),
+            remedy="Wait for it to end, or end it with stage.rollback().",
+        )
+    if canary.variables != wish.variables:
+        raise StageChangedError(
+            f"The canary of release {wish.release} is running with other variables than asked.",
+            differences={"canary.variables": "other values or names than asked"},
+            state=str(state),
+            remedy="Give another release, or end it with stage.rollback().",
+        )
+    return bond
+
+
+def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Record, Begun]:
+    """The deployment that the canary will serve, with the rollout on record."""
+    state = seen.stage
+    deployments = control.gateway.deployments()
+    unused = _of_release(control, wish.release, deployments, state) if wish.release else None
+    begun = Begun(
+        id=os.urandom(16).hex(),
+        release=wish.release,
+        started_at=seen.at,
+        stage_updated_at=state.updated_at,
+        stage_deployment_id=state.deployment_id,
+    )
+    chosen = unused or (wish.deployment_id and _chosen(wish.deployment_id, deployments, state))
+    try:
+        if not chosen:
+            record = NO_RECORD.beginning(begun)
+            return _created(control, wish, record, begun.id), record, begun
+        if chosen.id == state.deployment_id and state.carries(wish.variables):
+            inputs.refuse(
+                "variables",
+                "other than the stage's own for a canary of the stage's own deployment",
+                list(wish.variables),
+            )
+        record = control.records.of(chosen).beginning(begun)
+        return control.records.save(chosen, record), record, begun
+    except CanaryError as error:
+        raise error.within(
+            f"Nothing was changed: {state}",
+            "Without its record a rollout can be neither resumed nor reverted, so none was begun.",
+        ) from error.__cause__
+
+
+def _created(control: Control, wish: Wish, record: Record, token: str) -> Deployment:
+    """A new deployment, once: one whose creation was not answered is found by its record."""
+    description = written(wish.description, control.gateway.stage_name, record)
+    try:
+        created = control.gateway.create_deployment(description)
+    except UnansweredError:
+        twins = [d for d in control.gateway.deployments() if token in (d.description or "")]
+        if not twins:
+            raise
+        created = twins[0]
+    if created.description != description:
+        raise RecordError(
+            f"Deployment {created.id} was created, and AWS keeps another description than was sent."
+        )
+    return control.records.adopt(created, record)
+
+
+def _chosen(deployment_id: str, deployments: list[Deployment], state: StageState) -> Deployment:
+    for deployment in deployments:
+        if deployment.id == deployment_id:
+            return deployment
+    raise NotFoundError(
+        f"The API has no deployment {deployment_id}.",
+        state=f"Nothing was changed: {state}",
+        remedy=f"It has {', '.join(d.id for d in deployments)}.",
+    )
+
+
+def _of_release(
+    control: Control, release: str, deployments: list[Deployment], state: StageState
+) -> Deployment | None:
+    """The deployment that was made for a release and whose canary was never enabled.
+
+    Raises `RolloutEndedError` for a release that has had its rollout.
+    """
+    unused = None
+    for deployment in deployments:
+        outcome = _outcome(control, release, deployment, deployments, state)
+        if outcome == "unused":
+            unused = deployment
+        elif outcome is not None:
+            raise RolloutEndedError(
+                f"Release {release} has had its rollout: {outcome.value.replace('_', ' ')}.",
+                release=release,
+                outcome=outcome.value,
+                state=str(state),
+                remedy="To try it again, give it another name, such as "
+                f"release={release + '-again'!r}.",
+            )
+    return unused
+
+
+def _outcome(
+    control: Control,
+    release: str,
+    deployment: Deployment,
+    deployments: list[Deployment],
+    state: StageState,
+) -> Outcome | Literal["unused"] | None:
+    """How the release ended that the deployment was made for; None if it was made for another.
+
+    "unused": its canary was never enabled.
+    """
+    try:
+        record = control.records.of(deployment)
+    except RecordError:
+        if release in (deployment.description or ""):
+            raise  # it may say that this release was rolled back
+        return None
+    if release in record.ended:
+        return record.ended[release]
+    begun, promotion = record.rollout, record.begun_promotion()
+    if begun is None or begun.release != release:
+        return None
+    if begun.outcome is not None:
+        return begun.outcome
+    others = [control.readable(other) for other in deployments]
+    if any(other.reverted_from == deployment.id for other in others):
+        return Outcome.REVERTED
+    superseded = any(o.promotion and o.promotion.deployment_before == deployment.id for o in others)
+    if promotion is not None and (superseded or promotion.is_done_on(state)):
+        return Outcome.PROMOTED
+    # Times are whole seconds: a change within the second of the last one would not show.
+    untouched = begun.stage_updated_at == state.updated_at
+    if untouched and state.updated_at + _TICK < begun.started_at:
+        return "unused"
+    if state.deployment_id == deployment.id != begun.stage_deployment_id:
+        return Outcome.PROMOTED_ELSEWHERE
+    return Outcome.REMOVED

@@ -1,0 +1,250 @@
+"""Every exception this library raises, ordered by whose fault it is.
+
+```text
+CanaryError
+├── CallerError                      the caller's mistake; nothing was sent that changes traffic
+│   ├── InvalidInputError            (ValueError)       a value outside its range
+│   ├── NotFoundError                (LookupError)      no such API, stage or deployment
+│   ├── AmbiguousNameError           (LookupError)      several APIs of that name
+│   ├── NoCanaryError                (LookupError)      the stage has no canary
+│   ├── NothingToRevertError         (LookupError)      no promotion is known
+│   ├── CanaryAlreadyEnabledError                       another canary is running
+│   ├── RolloutEndedError                               this release has had its rollout
+│   └── DecisionExpiredError         (TimeoutError)     decided too long ago
+├── AwsError                         AWS said no
+│   ├── AccessDeniedError            (PermissionError)  a permission is missing
+│   ├── CredentialsError             (PermissionError)  none, expired, or a wrong signature
+│   ├── ThrottledError               (TimeoutError)     still refused after every retry
+│   └── UnreachableError             (TimeoutError)     nothing was sent
+├── StageChangedError                somebody else changed the stage
+└── CannotTellError                  what happened could not be established
+    ├── UnconfirmedChangeError                          the stage is not as it was asked to be
+    ├── UnansweredError              (TimeoutError)     a call was sent and not answered
+    ├── RecordError                                     the record cannot be read or written
+    └── MetricsError                                    the metrics cannot be read
+```
+
+Each message says what happened, which state the stage is in now, and what to do; the same three
+are attributes, next to the facts a program needs.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Self, TypeVar
+
+_Error = TypeVar("_Error", bound=BaseException)
+
+
+def _restore(kind: type[_Error], args: tuple[object, ...], facts: dict[str, object]) -> _Error:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+class CanaryError(Exception):
+    """The root of the tree: catch it to catch everything this library raises."""
+
+    happened: str
+    """What happened, one sentence."""
+    state: str
+    """The state the stage is in now, as far as it is known; empty where no stage is concerned."""
+    remedy: str
+    """What to do about it; empty where the first sentence says it."""
+
+    def __init__(self, happened: str, *, state: str = "", remedy: str = "") -> None:
+        super().__init__()
+        self._say(happened, state, remedy)
+
+    def _say(self, happened: str, state: str, remedy: str) -> None:
+        self.happened, self.state, self.remedy = happened, state, remedy
+        self.args = (" ".join(part for part in (happened, state, remedy) if part),)
+
+    def within(self, state: str, remedy: str = "") -> Self:
+        """The same error with the state of the stage filled in, where it has none yet."""
+        self._say(self.happened, self.state or state, self.remedy or remedy)
+        return self
+
+    def __reduce__(
+        self,
+    ) -> tuple[
+        Callable[..., BaseException],
+        tuple[type["CanaryError"], tuple[object, ...], dict[str, object]],
+    ]:
+        # The default would call __init__ with the finished message; keyword facts would be lost.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+class CallerError(CanaryError):
+    """The caller's mistake: the same call will fail again until it is changed."""
+
+
+class InvalidInputError(CallerError, ValueError):
+    """A value that cannot be sent or judged; found before anything was sent."""
+
+    field: str
+    """The argument or attribute, as it is written in Python."""
+    expected: str
+    """The values that are allowed."""
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        super().__init__(f"{field} must be {expected}, not {got}.")
+        self.field = field
+        self.expected = expected
+
+
+class NotFoundError(CallerError, LookupError):
+    """No such API, stage or deployment in the region and account asked."""
+
+
+class AmbiguousNameError(CallerError, LookupError):
+    """Several REST APIs carry the name."""
+
+    candidates: tuple[str, ...]
+    """The ids of the APIs of that name."""
+
+    def __init__(self, happened: str, *, candidates: tuple[str, ...], remedy: str) -> None:
+        super().__init__(happened, remedy=remedy)
+        self.candidates = candidates
+
+
+class NoCanaryError(CallerError, LookupError):
+    """The stage has no canary, so there is nothing to shift or promote."""
+
+
+class NothingToRevertError(CallerError, LookupError):
+    """No promotion is known that could be undone."""
+
+
+class CanaryAlreadyEnabledError(CallerError):
+    """Another canary is running on the stage; it was left as it is."""
+
+    deployment_id: str
+    """The deployment of the canary that is running."""
+    percent: float
+    """Its share of the requests, 0 to 100."""
+    age: timedelta
+    """How long ago the stage was last changed: the canary is at least that old."""
+
+    def __init__(
+        self,
+        happened: str,
+        *,
+        deployment_id: str,
+        percent: float,
+        age: timedelta,
+        state: str,
+        remedy: str,
+    ) -> None:
+        super().__init__(happened, state=state, remedy=remedy)
+        self.deployment_id = deployment_id
+        self.percent = percent
+        self.age = age
+
+
+class RolloutEndedError(CallerError):
+    """The release has had its rollout; a script that is run again does not start it again."""
+
+    release: str
+    """The release, as given to `enable_canary`."""
+    outcome: str
+    """How it ended: one of `apigw_canary.Outcome`'s values."""
+
+    def __init__(
+        self, happened: str, *, release: str, outcome: str, state: str, remedy: str
+    ) -> None:
+        super().__init__(happened, state=state, remedy=remedy)
+        self.release = release
+        self.outcome = outcome
+
+
+class DecisionExpiredError(CallerError, TimeoutError):
+    """A Shift or Promote that was made too long ago to be acted upon."""
+
+    age: timedelta
+    """How long ago the decision was made, by AWS's clock."""
+
+    def __init__(self, happened: str, *, age: timedelta, state: str, remedy: str) -> None:
+        super().__init__(happened, state=state, remedy=remedy)
+        self.age = age
+
+
+class AwsError(CanaryError):
+    """AWS refused the call. The original exception is the cause (`__cause__`)."""
+
+    operation: str
+    """The AWS operation, such as `UpdateStage`."""
+    code: str
+    """AWS's error code, such as `BadRequestException`."""
+
+    def __init__(
+        self, happened: str, *, operation: str, code: str, state: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(happened, state=state, remedy=remedy)
+        self.operation = operation
+        self.code = code
+
+
+class AccessDeniedError(AwsError, PermissionError):
+    """A permission is missing; the message names the action where AWS does."""
+
+
+class CredentialsError(AwsError, PermissionError):
+    """There are no credentials, they have expired, or the signature was not accepted."""
+
+
+class ThrottledError(AwsError, TimeoutError):
+    """AWS kept refusing for as long as `retry_for` allows."""
+
+
+class UnreachableError(AwsError, TimeoutError):
+    """AWS could not be reached; nothing was sent."""
+
+
+class StageChangedError(CanaryError):
+    """Somebody else changed the stage; what they made of it was left alone."""
+
+    differences: Mapping[str, str]
+    """What differs from what was expected: a name, and how it differs. No variable values."""
+
+    def __init__(
+        self, happened: str, *, differences: Mapping[str, str], state: str, remedy: str
+    ) -> None:
+        super().__init__(happened, state=state, remedy=remedy)
+        self.differences = dict(differences)
+
+
+class CannotTellError(CanaryError):
+    """What happened, or what is so, could not be established."""
+
+
+class UnconfirmedChangeError(CannotTellError):
+    """A change was accepted, and the stage is not as it was asked to be."""
+
+    differences: Mapping[str, str]
+    """What differs from what was asked: a name, and how it differs. No variable values."""
+
+    def __init__(
+        self, happened: str, *, differences: Mapping[str, str], state: str, remedy: str
+    ) -> None:
+        super().__init__(happened, state=state, remedy=remedy)
+        self.differences = dict(differences)
+
+
+class UnansweredError(CannotTellError, TimeoutError):
+    """A call was sent and its answer did not arrive: AWS may or may not have acted on it."""
+
+    operation: str
+    """The AWS operation, such as `UpdateStage`."""
+
+    def __init__(self, happened: str, *, operation: str, state: str = "", remedy: str = "") -> None:
+        super().__init__(happened, state=state, remedy=remedy)
+        self.operation = operation
+
+
+class RecordError(CannotTellError):
+    """The record of the rollout cannot be read, or could not be written."""
+
+
+class MetricsError(CannotTellError):
+    """The metrics cannot be read: a source answered with an error, or with half an answer."""

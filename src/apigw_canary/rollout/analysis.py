@@ -1,0 +1,301 @@
+"""From minutes to findings and a verdict."""
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple, assert_never
+
+import attrs
+
+from apigw_canary.rollout import evidence
+from apigw_canary.rollout.evidence import Row
+from apigw_canary.rollout.observation import Minute, Observation, Overlap
+from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.signals import Signal
+
+if TYPE_CHECKING:
+    from apigw_canary.rollout.policy import RolloutPolicy
+
+_RECENT = 5
+"""Minutes that tell whether the baseline is sick now."""
+
+_LOG_LARGEST = 690.0
+"""Odds beyond e^690 are given as that: the next power of ten or so is beyond a float."""
+
+
+class Verdict(StrEnum):
+    """What the evidence says of the canary."""
+
+    WORSE = "worse"
+    """Worse than tolerated, with at most `false_rollback` risk of saying so wrongly."""
+    NOT_WORSE = "not_worse"
+    """Not worse by the margin, with at most `false_promotion` risk of saying so wrongly."""
+    UNDECIDED = "undecided"
+    """It cannot be told yet."""
+
+
+@attrs.frozen(kw_only=True)
+class Finding(Plain):
+    """The evidence of one signal."""
+
+    signal: str
+    """The signal's name."""
+    verdict: Verdict
+    """What this signal says by itself."""
+    baseline_requests: float
+    """The baseline's requests in the minutes judged, and below the bad ones among them."""
+    baseline_bad: float
+    canary_requests: float
+    """The canary's requests in the minutes judged, and below the bad ones among them."""
+    canary_bad: float
+    worse_odds: float
+    """How many times over the evidence speaks for "worse", at its strongest so far; 1 is none."""
+    worse_needed: float
+    """What `worse_odds` must reach for this signal alone to roll back."""
+    not_worse_odds: float
+    """How many times over the evidence speaks for "not worse" now; 1 is none."""
+    not_worse_needed: float
+    """What `not_worse_odds` must reach."""
+    requests_needed: int | None
+    """About how many more canary requests "not worse" needs at the present pace; None where it is
+    reached or not in sight."""
+    sick: bool
+    """Whether the baseline is too sick itself for a comparison."""
+    misfits: int
+    """Minutes in which the canary had more than the series said to include it."""
+
+    @property
+    def baseline_rate(self) -> float | None:
+        """The baseline's share of bad requests, 0 to 1; None without requests."""
+        return self.baseline_bad / self.baseline_requests if self.baseline_requests else None
+
+    @property
+    def canary_rate(self) -> float | None:
+        """The canary's share of bad requests, 0 to 1; None without requests."""
+        return self.canary_bad / self.canary_requests if self.canary_requests else None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.signal} {_rate(self.canary_rate, self.canary_requests)} on the canary, "
+            f"{_rate(self.baseline_rate, self.baseline_requests)} on the baseline"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Analysis(Plain):
+    """The evidence of all signals, and what it comes to."""
+
+    verdict: Verdict
+    """WORSE from the weighted mean of all signals; NOT_WORSE if each critical one says so."""
+    findings: tuple[Finding, ...]
+    """One for each signal, in the policy's order."""
+    worse_odds: float
+    """The weighted mean of the signals' evidence for "worse", at its strongest so far."""
+    worse_needed: float
+    """What it must reach for a rollback: 1/`false_rollback`."""
+
+    def __str__(self) -> str:
+        """The numbers, in words."""
+        if not any(f.baseline_requests or f.canary_requests for f in self.findings):
+            return "no minute of it has settled yet"
+        return "; ".join(str(finding) for finding in self.findings)
+
+
+def analyze(policy: "RolloutPolicy", observation: Observation) -> Analysis:
+    """The evidence in the settled minutes of an observation."""
+    gathered = [_gather(signal, observation, policy) for signal in policy.signals]
+    deciding = [g for g in gathered if not g.signal.report_only]
+    total = sum(g.signal.weight for g in deciding)
+    strongest = max(_mean_path(deciding), default=0.0)
+    needed = 1 / policy.false_rollback
+    findings = tuple(
+        _finding(
+            g,
+            worse_needed=needed * total / g.signal.weight,
+            not_worse_needed=1 / policy.false_promotion,
+        )
+        for g in gathered
+    )
+    critical = [f for f, g in zip(findings, gathered, strict=True) if g.signal.critical]
+    if strongest >= math.log(needed):
+        verdict = Verdict.WORSE
+    elif all(f.not_worse_odds >= f.not_worse_needed for f in critical):
+        verdict = Verdict.NOT_WORSE
+    else:
+        verdict = Verdict.UNDECIDED
+    return Analysis(
+        verdict=verdict, findings=findings, worse_odds=_odds(strongest), worse_needed=needed
+    )
+
+
+class _Gathered(NamedTuple):
+    """One signal's evidence. Where two readings of the series are open, the weaker of both."""
+
+    signal: Signal
+    minutes: list[Minute]
+    """The settled minutes, with the baseline's history."""
+    worse: list[float]
+    """Log capital after each of them."""
+    not_worse: float
+    confirmed_requests: float
+    """The canary's requests behind `not_worse`."""
+    totals: Row
+    sick: bool
+    misfits: int
+
+
+def _gather(signal: Signal, observation: Observation, policy: "RolloutPolicy") -> _Gathered:
+    settled = observation.settled(signal.name, policy.settle)
+    confirmed = observation.settled(signal.name, policy.confirm_settle)
+    misfits = sum(_subtracted(minute) is None for minute in confirmed)
+    overlap = observation.overlap
+    if overlap == "unknown" and misfits:
+        # The canary had more requests or errors than the series that would include them.
+        overlap, misfits = "excluded", 0
+    readings = _readings(settled, overlap)
+    sickness = [_is_sick(rows, signal, policy.false_rollback) for rows in readings]
+    not_worse = [
+        evidence.not_worse(rows, ratio=signal.ratio, margin=signal.margin, noise=signal.noise)
+        for rows in _readings(confirmed, overlap)
+    ]
+    return _Gathered(
+        signal=signal,
+        minutes=settled,
+        worse=_weakest(
+            _worse_path(rows, signal, baseline_is_sick=sick)
+            for rows, sick in zip(readings, sickness, strict=True)
+        ),
+        not_worse=min(path[-1] if path else 0.0 for path in not_worse),
+        confirmed_requests=sum(minute.canary_requests for minute in confirmed),
+        totals=_totals(readings[0], settled, observation),
+        sick=any(sickness),
+        misfits=misfits if overlap == "included" else 0,
+    )
+
+
+def _readings(minutes: Sequence[Minute], overlap: Overlap) -> list[list[Row]]:
+    """The minutes as rows of two separate arms, in each reading that is open."""
+    apart = [
+        Row(m.baseline_requests, m.baseline_bad, m.canary_requests, m.canary_bad) for m in minutes
+    ]
+    # A minute that does not fit counts as one without requests: no evidence, and no history.
+    subtracted = [_subtracted(minute) or Row(0, 0, 0, 0) for minute in minutes]
+    match overlap:
+        case "excluded":
+            return [apart]
+        case "included":
+            return [subtracted]
+        case "unknown":
+            return [apart, subtracted]
+        case _:
+            assert_never(overlap)
+
+
+def _subtracted(minute: Minute) -> Row | None:
+    """The minute if the baseline's counts include the canary's; None where they cannot."""
+    requests = minute.baseline_requests - minute.canary_requests
+    bad = minute.baseline_bad - minute.canary_bad
+    if not 0 <= bad <= requests:
+        return None
+    return Row(requests, bad, minute.canary_requests, minute.canary_bad)
+
+
+def _worse_path(rows: Sequence[Row], signal: Signal, *, baseline_is_sick: bool) -> list[float]:
+    """The evidence against the canary: by comparison and, half of it, by the signal's limit."""
+    compared = evidence.worse(rows, ratio=signal.ratio, slack=signal.slack, noise=signal.noise)
+    if signal.limit is None:
+        return compared
+    limited = (
+        # What both arms suffer from is no reason to end one of them.
+        [-math.inf] * len(rows)
+        if baseline_is_sick
+        else evidence.above(
+            ((row.canary_requests, row.canary_bad) for row in rows), limit=signal.limit
+        )
+    )
+    return [evidence.log_mean(pair, (0.5, 0.5)) for pair in zip(compared, limited, strict=True)]
+
+
+def _is_sick(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
+    """Whether the baseline exceeds the signal's limit itself, or leaves no room to be worse."""
+    recent = [row for row in rows if row.baseline_requests > 0][-_RECENT:]
+    bad, requests = (sum(row[i] for row in recent) for i in (1, 0))
+    if requests and signal.ratio * bad / requests + signal.slack >= 1:
+        return True
+    if signal.limit is None:
+        return False
+    path = evidence.above(
+        ((row.baseline_requests, row.baseline_bad) for row in rows), limit=signal.limit
+    )
+    return max(path, default=0.0) >= math.log(1 / alpha)
+
+
+def _weakest(paths: Iterable[list[float]]) -> list[float]:
+    return [min(values) for values in zip(*paths, strict=True)]
+
+
+def _totals(rows: Sequence[Row], minutes: Sequence[Minute], observation: Observation) -> Row:
+    first = observation.judged_from()
+    judged = [row for row, minute in zip(rows, minutes, strict=True) if minute.at >= first]
+    return Row(*(sum(row[i] for row in judged) for i in range(4)))
+
+
+def _mean_path(gathered: Sequence[_Gathered]) -> list[float]:
+    """The log of the weighted mean of the signals' capital, after each minute any of them has.
+
+    A mean of e-processes is one, whatever their dependence; a product would not be.
+    """
+    total = sum(g.signal.weight for g in gathered)
+    weights = [g.signal.weight / total for g in gathered]
+    at: dict[datetime, list[tuple[int, float]]] = {}
+    for i, g in enumerate(gathered):
+        for minute, log in zip(g.minutes, g.worse, strict=True):
+            at.setdefault(minute.at, []).append((i, log))
+    current = [0.0] * len(gathered)
+    path = []
+    for time in sorted(at):
+        for i, log in at[time]:
+            current[i] = log
+        path.append(evidence.log_mean(current, weights))
+    return path
+
+
+def _finding(g: _Gathered, *, worse_needed: float, not_worse_needed: float) -> Finding:
+    strongest = max(g.worse, default=0.0)
+    if strongest >= math.log(worse_needed):
+        verdict = Verdict.WORSE
+    elif g.not_worse >= math.log(not_worse_needed):
+        verdict = Verdict.NOT_WORSE
+    else:
+        verdict = Verdict.UNDECIDED
+    return Finding(
+        signal=g.signal.name,
+        verdict=verdict,
+        baseline_requests=g.totals.baseline_requests,
+        baseline_bad=g.totals.baseline_bad,
+        canary_requests=g.totals.canary_requests,
+        canary_bad=g.totals.canary_bad,
+        worse_odds=_odds(strongest),
+        worse_needed=worse_needed,
+        not_worse_odds=_odds(g.not_worse),
+        not_worse_needed=not_worse_needed,
+        requests_needed=_requests_needed(g, math.log(not_worse_needed)),
+        sick=g.sick,
+        misfits=g.misfits,
+    )
+
+
+def _requests_needed(g: _Gathered, log_needed: float) -> int | None:
+    """How many more canary requests, if the evidence goes on growing as it has so far."""
+    if g.not_worse <= 0 or g.not_worse >= log_needed:
+        return None
+    return math.ceil(g.confirmed_requests * (log_needed / g.not_worse - 1))
+
+
+def _odds(log: float) -> float:
+    return math.exp(min(log, _LOG_LARGEST))
+
+
+def _rate(rate: float | None, requests: float) -> str:
+    return "no requests" if rate is None else f"{100 * rate:.2f} % of {requests:,.0f}"

@@ -1,0 +1,390 @@
+"""The four decisions, and the order in which they are found."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import attrs
+
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze
+from apigw_canary.rollout.observation import MINUTE, Basis, Observation, ceil_minute
+from apigw_canary.rollout.plain import Plain
+
+if TYPE_CHECKING:
+    from apigw_canary.rollout.policy import RolloutPolicy
+
+LIFETIME = timedelta(minutes=10)
+"""How long a Shift or Promote may be applied. A Rollback never expires."""
+
+EXPECTED_AT_LEAST = 10
+"""A canary without data is called dark once this many requests should have reached it: by chance
+alone none would come in e^-10, one of 22,000 cases."""
+
+
+@attrs.frozen(kw_only=True)
+class _Decided(Plain):
+    """What all decisions have in common."""
+
+    kind: ClassVar[str]
+
+    at: datetime
+    """When the observation was made that it rests on."""
+    reason: str
+    """Why, with the numbers: one sentence."""
+    percent: float
+    """The canary's share when it was made; for a Shift, the share to set. 0 to 100."""
+    wait: timedelta
+    """How long until the next look is worth it; zero when final."""
+    final: bool
+    """Whether the rollout has ended, or will have once this is applied."""
+    analysis: Analysis | None
+    """The evidence it rests on; None where none was needed."""
+    basis: Basis | None
+    """What it was made on, and so the only thing it may be applied to."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types; `decision_from_dict` takes it back."""
+        return {"kind": self.kind, **super().to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From what `to_dict` of the same class gave. Raises `InvalidInputError` for other data."""
+        fields = dict(data)
+        if fields.pop("kind", None) != cls.kind:
+            inputs.refuse(f"{cls.__name__}.kind", repr(cls.kind), data.get("kind"))
+        return super().from_dict(fields)
+
+
+@attrs.frozen(kw_only=True)
+class Hold(_Decided):
+    """Leave the canary as it is."""
+
+    kind = "hold"
+
+    def __str__(self) -> str:
+        return f"Hold at {self.percent:g} %: {self.reason}"
+
+
+@attrs.frozen(kw_only=True)
+class Shift(_Decided):
+    """Give the canary the share `percent`."""
+
+    kind = "shift"
+
+    def __str__(self) -> str:
+        return f"Shift to {self.percent:g} %: {self.reason}"
+
+
+@attrs.frozen(kw_only=True)
+class Promote(_Decided):
+    """Make the canary the stage's own."""
+
+    kind = "promote"
+
+    def __str__(self) -> str:
+        return f"Promote: {self.reason}"
+
+
+@attrs.frozen(kw_only=True)
+class Rollback(_Decided):
+    """End the canary at once."""
+
+    kind = "rollback"
+
+    def __str__(self) -> str:
+        return f"Roll back: {self.reason}"
+
+
+Decision = Hold | Shift | Promote | Rollback
+
+
+def decision_from_dict(data: Mapping[str, Any]) -> Decision:
+    """The decision that `to_dict` gave: stored, approved, and now to be applied.
+
+    Raises `InvalidInputError` for anything else.
+    """
+    kinds: dict[object, type[Decision]] = {
+        kind.kind: kind for kind in (Hold, Shift, Promote, Rollback)
+    }
+    kind = kinds.get(data.get("kind"))
+    if kind is None:
+        inputs.refuse("kind", f"one of {', '.join(map(str, kinds))}", data.get("kind"))
+    return kind.from_dict(data)
+
+
+def decide(policy: "RolloutPolicy", observation: Observation) -> Decision:
+    """What to do about the canary: the first rule of `RULES` that holds."""
+    view = _View(policy, observation)
+    for rule in RULES:
+        decision = rule(view)
+        if decision is not None:
+            return decision
+    return view.hold(view.missing)
+
+
+class _View:
+    """An observation as the rules see it, and the making of decisions about it."""
+
+    def __init__(self, policy: "RolloutPolicy", observation: Observation) -> None:
+        self.policy = policy
+        self.seen = observation
+        self.analysis = analyze(policy, observation)
+        self.missing = "there is nothing to do"
+
+    @property
+    def elapsed(self) -> timedelta:
+        """How long the canary has had its share."""
+        return self.seen.at - self.seen.step_started_at
+
+    def hold(self, reason: str, *, final: bool = False) -> Hold:
+        return Hold(**self._common(reason, final=final))
+
+    def shift(self, percent: float, reason: str) -> Shift:
+        return Shift(**{**self._common(reason), "percent": percent})
+
+    def promote(self, reason: str) -> Promote:
+        return Promote(**self._common(reason, final=True))
+
+    def roll_back(self, reason: str) -> Rollback:
+        return Rollback(**self._common(reason, final=True))
+
+    def _common(self, reason: str, *, final: bool = False) -> dict[str, Any]:
+        return {
+            "at": self.seen.at,
+            "reason": reason,
+            "percent": self.seen.percent,
+            "wait": timedelta(0) if final else self._until_the_next_settled_minute(),
+            "final": final,
+            "analysis": self.analysis,
+            "basis": self.seen.basis,
+        }
+
+    def _until_the_next_settled_minute(self) -> timedelta:
+        settling = self.seen.at - self.policy.settle
+        return ceil_minute(settling + timedelta(microseconds=1)) - settling
+
+    def deciding(self) -> list[Finding]:
+        """The findings of the signals that may decide."""
+        report_only = {signal.name for signal in self.policy.signals if signal.report_only}
+        return [f for f in self.analysis.findings if f.signal not in report_only]
+
+    def unconfirmed(self) -> list[Finding]:
+        """The findings of the critical signals that are not confirmed as not worse."""
+        critical = {signal.name for signal in self.policy.signals if signal.critical}
+        return [
+            f
+            for f in self.analysis.findings
+            if f.signal in critical and f.not_worse_odds < f.not_worse_needed
+        ]
+
+    def canary_requests(self, since: datetime, age: timedelta) -> float:
+        """The canary's requests in minutes from `since` that have settled for `age`.
+
+        Of the critical signal that has the fewest: one source may be blind where others see.
+        """
+        first = max(ceil_minute(since), self.seen.judged_from())
+        return min(
+            sum(
+                row.canary_requests
+                for row in self.seen.settled(signal.name, age)
+                if row.at >= first
+            )
+            for signal in self.policy.signals
+            if signal.critical
+        )
+
+
+def _finish_promotion(view: _View) -> Decision | None:
+    """A promotion was begun: finish it."""
+    if view.seen.phase != "promoting":
+        return None
+    return view.promote("a promotion was begun and not finished; finishing it")
+
+
+def _worse(view: _View) -> Decision | None:
+    """The canary is worse than tolerated."""
+    if view.analysis.verdict is not Verdict.WORSE:
+        return None
+    findings = sorted(view.deciding(), key=lambda f: f.worse_odds / f.worse_needed, reverse=True)
+    odds, needed = view.analysis.worse_odds, view.analysis.worse_needed
+    return view.roll_back(
+        f"the canary is worse: {findings[0]}; the evidence is {odds:,.0f} to 1, needed {needed:g}"
+    )
+
+
+_ENDED = {
+    "promoted": "the canary was promoted",
+    "rolled_back": "the canary was rolled back",
+    "removed": "the canary was ended by somebody else",
+    "replaced": "another canary has taken its place",
+    "promoted_elsewhere": "somebody else promoted the canary",
+}
+
+
+def _ended(view: _View) -> Decision | None:
+    """The canary was ended or replaced."""
+    ended = _ENDED.get(view.seen.phase)
+    if ended is None:
+        return None
+    return view.hold(f"{ended}; this rollout is over", final=True)
+
+
+def _paused(view: _View) -> Decision | None:
+    """The canary has no share."""
+    if view.seen.percent > 0:
+        return None
+    return view.hold("paused; canary.shift(percent) resumes")
+
+
+def _unwatched(view: _View) -> Decision | None:
+    """The canary has traffic, and nobody can see how it fares."""
+    dark: timedelta | None
+    if view.seen.failure is not None:
+        since = view.seen.watched_at or view.seen.step_started_at
+        dark = view.seen.at - since
+        reason = f"the metrics could not be read since {since:%H:%M} ({view.seen.failure})"
+    else:
+        dark = _dark_for(view)
+        if dark is None:
+            return None
+        reason = f"no data from the canary for {_span(dark)} while the baseline is busy"
+    if dark > view.policy.blind:
+        return view.roll_back(f"unwatched: {reason}, longer than {_span(view.policy.blind)}")
+    return view.hold(reason)
+
+
+def _dark_for(view: _View) -> timedelta | None:
+    """For how long a canary that should have had requests has shown none; None where it has."""
+    share = view.seen.percent / 100
+    dark: list[timedelta] = []
+    for signal in view.policy.signals:
+        if signal.report_only:
+            continue
+        rows = view.seen.settled(signal.name, view.policy.settle)
+        lit = max((row.at for row in rows if row.canary_requests > 0), default=None)
+        since = max(view.seen.judged_from(), ceil_minute(view.seen.step_started_at + MINUTE))
+        since = max(since, lit + MINUTE) if lit is not None else since
+        busy = [row for row in rows if row.at >= since and row.baseline_requests > 0]
+        # At 100 % a busy "baseline" is a canary that gets nothing at all.
+        odds = share / (1 - share) if share < 1 else 1.0
+        if busy and sum(row.baseline_requests for row in busy) * odds >= EXPECTED_AT_LEAST:
+            dark.append(busy[-1].at + MINUTE - since)
+    return max(dark, default=None)
+
+
+def _overdue(view: _View) -> Decision | None:
+    """The deadline has passed."""
+    allowed = view.policy.allowed
+    age = view.seen.at - view.seen.started_at
+    if age <= allowed:
+        return None
+    reason = f"the deadline of {_span(allowed)} has passed without a verdict"
+    if view.policy.on_inconclusive == "rollback":
+        return view.roll_back(f"inconclusive: {reason}")
+    return view.hold(
+        f"inconclusive: {reason}; the canary keeps its share until somebody decides", final=True
+    )
+
+
+def _misread(view: _View) -> Decision | None:
+    """The counts contradict what the source says of them."""
+    misfits = [finding for finding in view.deciding() if finding.misfits]
+    if not misfits:
+        return None
+    return view.hold(
+        f"the counts do not fit: in {misfits[0].misfits} minutes the canary had more "
+        f"{misfits[0].signal} or requests than the baseline's series, which is said to include it"
+    )
+
+
+def _both_sick(view: _View) -> Decision | None:
+    """The baseline is sick itself."""
+    sick = [finding for finding in view.deciding() if finding.sick]
+    if not sick:
+        return None
+    return view.hold(f"the baseline is too sick itself for a comparison: {sick[0]}")
+
+
+def _baking(view: _View) -> Decision | None:
+    """The step's bake is not over, or its minutes are not all in."""
+    bake = view.policy.step_at(view.seen.percent).bake
+    left = bake - view.elapsed
+    if left > timedelta(0):
+        return view.hold(f"baking for another {_span(left)}; {view.analysis}")
+    if view.canary_requests(view.seen.step_started_at, view.policy.confirm_settle) == 0:
+        return view.hold(
+            "the bake is over, but no canary request of this step has been seen in minutes older "
+            f"than {_span(view.policy.confirm_settle)}"
+        )
+    return None
+
+
+def _shift_up(view: _View) -> Decision | None:
+    """The next step is below 100 %: no evidence against the canary is enough."""
+    step = view.policy.next_step(view.seen.percent)
+    if step is None or step.percent == 100:
+        return None
+    return view.shift(
+        step.percent, f"baked for {_span(view.elapsed)}, not shown to be worse; {view.analysis}"
+    )
+
+
+def _complete(view: _View) -> Decision | None:
+    """The next step is 100 %, or there is none: the canary must be confirmed as not worse."""
+    unconfirmed = view.unconfirmed()
+    if unconfirmed:
+        view.missing = "; ".join(_still_needed(finding) for finding in unconfirmed)
+        return None
+    step = view.policy.next_step(view.seen.percent)
+    confirmed = f"not worse by more than the margin ({_margins(view)}); {view.analysis}"
+    if step is not None:
+        return view.shift(step.percent, confirmed)
+    return view.promote(confirmed)
+
+
+RULES: tuple[Callable[[_View], Decision | None], ...] = (
+    _finish_promotion,
+    _worse,
+    _ended,
+    _paused,
+    _unwatched,
+    _overdue,
+    _misread,
+    _both_sick,
+    _baking,
+    _shift_up,
+    _complete,
+)
+"""The order of the decisions: the first that holds is taken, and without one it is Hold."""
+
+
+def _still_needed(finding: Finding) -> str:
+    more = (
+        f"about {finding.requests_needed:,} more canary requests"
+        if finding.requests_needed is not None
+        else "how many more requests it takes cannot be told yet"
+    )
+    return (
+        f"cannot tell yet whether {finding}: the evidence for not worse is "
+        f"{finding.not_worse_odds:.3g} to 1, needed {finding.not_worse_needed:g}; {more}"
+    )
+
+
+def _margins(view: _View) -> str:
+    return ", ".join(
+        f"{signal.name} {100 * signal.margin:g} %"
+        for signal in view.policy.signals
+        if signal.critical
+    )
+
+
+def _span(span: timedelta) -> str:
+    """A length of time in its two largest units, such as "1 h 5 min"."""
+    seconds = round(span.total_seconds())
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    units = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    named = [f"{count} {unit}" for count, unit in units if count]
+    return " ".join(named[:2]) or "0 s"

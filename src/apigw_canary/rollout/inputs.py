@@ -1,0 +1,126 @@
+"""Checks of what comes in, made before anything is sent or judged.
+
+Each check takes the name of the field, so that an error names what the caller wrote, and returns
+the value in the form it is kept in.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import NoReturn
+
+from apigw_canary.errors import InvalidInputError
+
+PERCENT_DECIMALS = 2
+"""Shares finer than 0.01 % are not known to survive the way through AWS."""
+
+MAX_VARIABLES = 100
+MAX_VARIABLE_VALUE = 512
+"""AWS's quotas for stage variables: how many, and characters a value."""
+
+# Compiled when first used: compiling costs more than importing all the rest of the module.
+_VARIABLE_NAME = r"[A-Za-z0-9_]{1,64}"
+_VARIABLE_VALUE = r"[A-Za-z0-9\-._~:/?#&=,]*"
+_IDENTIFIER = r"[A-Za-z0-9_-]{1,128}"
+_MAX_TEXT = 200
+
+
+def refuse(field: str, expected: str, value: object) -> NoReturn:
+    shown = repr(value)
+    raise InvalidInputError(field, expected, shown if len(shown) <= 80 else f"{shown[:77]}...")
+
+
+def number(
+    value: object, field: str, *, low: float = -math.inf, high: float = math.inf, unit: str = ""
+) -> float:
+    """A finite real number in [low, high]; True and False are not numbers here."""
+    ends = f"from {low:g} to {high:g}" if high < math.inf else f"of {low:g} or more"
+    expected = f"a number {ends}{unit}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        refuse(field, expected, value)
+    try:
+        finite = float(value)
+    except OverflowError:
+        refuse(field, expected, value)
+    if not math.isfinite(finite) or not low <= finite <= high:
+        refuse(field, expected, value)
+    return finite
+
+
+def percent(value: object, field: str = "percent") -> float:
+    """A share of the requests, 0 to 100, rounded to 0.01.
+
+    A share above zero that would round to zero is refused: it would pause what was to be started.
+    """
+    checked = number(value, field, low=0, high=100)
+    rounded = round(checked, PERCENT_DECIMALS)
+    if checked > 0 and rounded == 0:
+        refuse(field, "0, or from 0.01 to 100", value)
+    return rounded + 0.0  # -0.0 would be sent as "-0"
+
+
+def identifier(value: object, field: str) -> str:
+    """An id or name that goes into a URL: letters, digits, `-` and `_`."""
+    if not isinstance(value, str) or not re.fullmatch(_IDENTIFIER, value):
+        refuse(field, "1 to 128 letters, digits, '-' or '_'", value)
+    return value
+
+
+def text(value: object, field: str, *, limit: int = _MAX_TEXT) -> str:
+    """One line of printable text that is not empty."""
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= limit
+        or not value.isprintable()
+        or value != value.strip()
+    ):
+        refuse(field, f"1 to {limit} printable characters on one line", value)
+    return value
+
+
+def variables(value: object, field: str = "variables") -> dict[str, str]:
+    """Stage variables, name to value, as AWS accepts them. Errors name variables, not values."""
+    if not isinstance(value, Mapping):
+        refuse(field, "a mapping of names to values", type(value).__name__)
+    checked: dict[str, str] = {}
+    for name, content in value.items():
+        if not isinstance(name, str) or not re.fullmatch(_VARIABLE_NAME, name):
+            refuse(f"a name in {field}", "1 to 64 letters, digits or '_'", name)
+        if (
+            not isinstance(content, str)
+            or len(content) > MAX_VARIABLE_VALUE
+            or not re.fullmatch(_VARIABLE_VALUE, content)
+        ):
+            # The value may be a secret: its type and length have to do.
+            size = f" of length {len(content)}" if isinstance(content, str) else ""
+            raise InvalidInputError(
+                f"{field}[{name!r}]",
+                f"a string of up to {MAX_VARIABLE_VALUE} characters A-Z a-z 0-9 - . _ ~ : / ? # & "
+                "= , (so not $LATEST: point an alias at the version)",
+                f"this {type(content).__name__}{size}",
+            )
+        checked[name] = content
+    if len(checked) > MAX_VARIABLES:
+        refuse(field, f"at most {MAX_VARIABLES} variables", f"{len(checked)} of them")
+    return checked
+
+
+def aware(value: object, field: str) -> datetime:
+    """A time with a time zone."""
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        refuse(field, "a datetime with a time zone", value)
+    return value
+
+
+def duration(
+    value: object,
+    field: str,
+    *,
+    low: timedelta = timedelta(0),
+    high: timedelta = timedelta(days=14),
+) -> timedelta:
+    """A length of time in [low, high]. Fourteen days: metrics are kept for fifteen."""
+    if not isinstance(value, timedelta) or not low <= value <= high:
+        refuse(field, f"a timedelta from {low} to {high}", value)
+    return value

@@ -1,0 +1,160 @@
+"""What was seen of a rollout, as plain data: everything a decision is made from."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
+
+import attrs
+
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.signals import Signal
+from apigw_canary.rollout.state import StageState
+
+MINUTE = timedelta(minutes=1)
+
+Overlap = Literal["excluded", "included", "unknown"]
+
+Phase = Literal[
+    "running",
+    "promoting",
+    "promoted",
+    "rolled_back",
+    "removed",
+    "replaced",
+    "promoted_elsewhere",
+]
+
+
+@attrs.frozen
+class Minute(Plain):
+    """One minute of one signal, of both arms. Counts may be fractional (interpolated)."""
+
+    at: datetime
+    """The minute's beginning."""
+    baseline_requests: float
+    """Requests of the baseline."""
+    baseline_bad: float
+    """Bad ones among them."""
+    canary_requests: float
+    """Requests of the canary."""
+    canary_bad: float
+    """Bad ones among them."""
+
+    def __attrs_post_init__(self) -> None:
+        if inputs.aware(self.at, "at").timestamp() % 60:
+            inputs.refuse("at", "the beginning of a minute", self.at)
+        for arm in ("baseline", "canary"):
+            requests = inputs.number(getattr(self, f"{arm}_requests"), f"{arm}_requests", low=0)
+            inputs.number(getattr(self, f"{arm}_bad"), f"{arm}_bad", low=0, high=requests)
+
+
+def _ordered(
+    minutes: Mapping[str, Iterable[Minute]],
+) -> dict[str, tuple[Minute, ...]]:
+    return {name: tuple(sorted(rows, key=lambda row: row.at)) for name, rows in minutes.items()}
+
+
+@attrs.frozen(kw_only=True)
+class Basis(Plain):
+    """What a decision was made on, and so the only thing it may be applied to."""
+
+    region: str
+    """The region of the stage."""
+    rest_api_id: str
+    """The REST API's id."""
+    stage: str
+    """The stage's name."""
+    rollout_id: str | None
+    """The rollout's id; None where its record was lost."""
+    deployment_id: str
+    """The canary's deployment."""
+    overrides: str
+    """A fingerprint of the variables the canary overrides."""
+    percent: float
+    """The canary's share of the requests, 0 to 100."""
+
+
+@attrs.frozen(kw_only=True)
+class Observation(Plain):
+    """One look at a rollout. A saved list of them replays it."""
+
+    at: datetime
+    """When it was made."""
+    started_at: datetime
+    """When the canary was enabled."""
+    step_started_at: datetime
+    """When the canary got the share it has."""
+    percent: float = attrs.field(converter=inputs.percent)
+    """The canary's share of the requests, 0 to 100."""
+    minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
+    """Signal name to its minutes. Those from before `started_at` without canary requests are the
+    baseline's history; the series also holds earlier canaries, which is why others are left out."""
+    overlap: Overlap = "excluded"
+    """Whether the baseline's counts include the canary's: then these are subtracted. "unknown":
+    both readings are judged, and only what holds in both counts."""
+    basis: Basis | None = None
+    """What it was made on; without it a decision cannot be applied."""
+    phase: Phase = "running"
+    """Whether the canary runs, is being promoted, or how it ended."""
+    failure: str | None = None
+    """Why the metrics could not be read; None where they could."""
+    watched_at: datetime | None = None
+    """When they could be read last, where they could not be now and that is known."""
+
+    def __attrs_post_init__(self) -> None:
+        for field in ("at", "started_at", "step_started_at"):
+            inputs.aware(getattr(self, field), field)
+        if self.watched_at is not None:
+            inputs.aware(self.watched_at, "watched_at")
+        for name, rows in self.minutes.items():
+            if len({row.at for row in rows}) < len(rows):
+                inputs.refuse(f"minutes[{name!r}]", "each minute once", "a minute twice")
+
+    def judged_from(self) -> datetime:
+        """The first minute that is all this canary's: one full minute after it was enabled.
+
+        The series may hold minutes of an earlier canary, and a change takes seconds to reach every
+        place where requests are split.
+        """
+        return ceil_minute(self.started_at + MINUTE)
+
+    def settled(self, name: str, age: timedelta) -> list[Minute]:
+        """The minutes of a signal that ended at least `age` ago, with the baseline's history.
+
+        Without the minutes in which another canary, or this one not yet everywhere, had requests.
+        """
+        first, last = self.judged_from(), self.at - age - MINUTE
+        return [
+            row
+            for row in self.minutes.get(name, ())
+            if row.at <= last and (row.at >= first or not row.canary_requests)
+        ]
+
+
+def ceil_minute(time: datetime) -> datetime:
+    """The first full minute at or after a time."""
+    rest = timedelta(seconds=time.timestamp() % 60)
+    return time - rest + MINUTE if rest else time
+
+
+class MetricSource(Protocol):
+    """Where minutes come from: CloudWatch, logs, or whatever the caller counts in.
+
+    Raising an exception means that nothing could be seen, and so Hold. A source whose baseline
+    counts include the canary's, or may do so, says so in an attribute `overlap` ("excluded",
+    "included" or "unknown"; without the attribute "excluded").
+    """
+
+    def minutes(
+        self,
+        stage: StageState,
+        signals: Sequence[Signal],
+        start: datetime,
+        end: datetime,
+    ) -> Mapping[str, Sequence[Minute]]:
+        """The minutes of each signal, by its name, that begin in [start, end).
+
+        A minute that is not known yet is left out; it must not be given as one without requests.
+        """
+        ...

@@ -1,0 +1,245 @@
+"""The plan of a rollout, and the risk it may take."""
+
+import math
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import pairwise
+from typing import Literal, Self, TypedDict, Unpack
+
+import attrs
+
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.analysis import Analysis, analyze
+from apigw_canary.rollout.decision import Decision, decide
+from apigw_canary.rollout.observation import Observation
+from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.signals import Signal
+
+SHORTEST_DEADLINE = timedelta(hours=24)
+LONGEST_DEADLINE = timedelta(days=14)
+"""The ends of the default deadline. CloudWatch keeps one-minute data for fifteen days."""
+
+_CODEDEPLOY = (
+    r"(?:CodeDeployDefault\.)?(?:Lambda|ECS)?"
+    r"(?:Canary(?P<canary>\d+)Percent(?P<bake>\d+)Minutes?"
+    r"|Linear(?P<linear>\d+)PercentEvery(?P<every>\d+)Minutes?)"
+)
+_CODEDEPLOY_PLANS = {("canary", 10, n) for n in (5, 10, 15, 30)} | {
+    ("linear", 10, n) for n in (1, 2, 3, 10)
+}
+"""The plans that AWS CodeDeploy predefines for Lambda and ECS ("Working with deployment
+configurations", AWS CodeDeploy User Guide)."""
+
+
+@attrs.frozen
+class Step(Plain):
+    """A share of the requests, and how long the canary keeps it at least."""
+
+    percent: float = attrs.field(converter=inputs.percent)
+    """The canary's share, above 0 and up to 100."""
+    bake: timedelta
+    """How long it keeps it before the next step is considered."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.percent == 0:
+            inputs.refuse("percent", "above 0", self.percent)
+        inputs.duration(self.bake, "bake")
+
+
+class Risks(TypedDict, total=False):
+    """The fields of a `RolloutPolicy` beside its steps, as its constructors take them."""
+
+    signals: Iterable[Signal]
+    false_rollback: float
+    false_promotion: float
+    deadline: timedelta | None
+    on_inconclusive: Literal["hold", "rollback"]
+    blind: timedelta
+    settle: timedelta
+    confirm_settle: timedelta
+
+
+def _as_steps(steps: Iterable[Step]) -> tuple[Step, ...]:
+    return tuple(steps)
+
+
+def _as_signals(signals: Iterable[Signal]) -> tuple[Signal, ...]:
+    return tuple(signals)
+
+
+def _default_signals() -> tuple[Signal, ...]:
+    return (Signal.errors_5xx(), Signal.errors_4xx())
+
+
+@attrs.frozen
+class RolloutPolicy(Plain):
+    """The plan of a rollout, and the risk it may take.
+
+    The two risks hold for the evidence of all signals together, however often one looks, for a
+    policy that stays the same during the rollout.
+    """
+
+    steps: tuple[Step, ...] = attrs.field(converter=_as_steps)
+    """The shares, rising. A last step at 100 % bakes there; without one the canary is promoted
+    from the last step."""
+    signals: tuple[Signal, ...] = attrs.field(
+        factory=_default_signals, converter=_as_signals, kw_only=True
+    )
+    """What counts as bad; by default 5xx (critical) and 4xx errors."""
+    false_rollback: float = attrs.field(default=0.05, kw_only=True)
+    """The most of all rollouts of healthy canaries that may be rolled back, 0 to 0.5."""
+    false_promotion: float = attrs.field(default=0.05, kw_only=True)
+    """The most of all canaries worse by the margin that may be promoted, 0 to 0.5."""
+    deadline: timedelta | None = attrs.field(default=None, kw_only=True)
+    """How long after its start a rollout without a verdict ends; None for `allowed`'s default."""
+    on_inconclusive: Literal["hold", "rollback"] = attrs.field(default="hold", kw_only=True)
+    """What to do then: leave the canary for a person to decide, or roll back."""
+    blind: timedelta = attrs.field(default=timedelta(minutes=30), kw_only=True)
+    """How long a canary may serve requests that nobody can see before it is rolled back."""
+    settle: timedelta = attrs.field(default=timedelta(minutes=2), kw_only=True)
+    """How old a minute must be to speak against the canary: metrics arrive late."""
+    confirm_settle: timedelta = attrs.field(default=timedelta(minutes=5), kw_only=True)
+    """How old a minute must be to speak for it: errors arrive later than counts, so a young
+    minute looks healthier than it is. Exporters of CloudWatch metrics wait 3 to 10 minutes."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.steps:
+            inputs.refuse("steps", "at least one step", self.steps)
+        percents = [step.percent for step in self.steps]
+        if any(lower >= higher for lower, higher in pairwise(percents)):
+            inputs.refuse("steps", "strictly rising in percent", percents)
+        if percents == [100]:
+            inputs.refuse("steps", "with a step below 100, where there is a baseline", percents)
+        names = [signal.name for signal in self.signals]
+        if len(set(names)) < len(names):
+            inputs.refuse("signals", "of different names", names)
+        if not any(signal.critical for signal in self.signals):
+            inputs.refuse("signals", "with at least one that is critical", names)
+        for risk in ("false_rollback", "false_promotion"):
+            inputs.number(getattr(self, risk), risk, low=1e-6, high=0.5)
+        if self.deadline is not None:
+            inputs.duration(self.deadline, "deadline", low=timedelta(minutes=1))
+        if self.on_inconclusive not in ("hold", "rollback"):
+            inputs.refuse("on_inconclusive", "'hold' or 'rollback'", self.on_inconclusive)
+        inputs.duration(self.blind, "blind", low=timedelta(minutes=1))
+        inputs.duration(self.settle, "settle", high=timedelta(hours=1))
+        inputs.duration(
+            self.confirm_settle, "confirm_settle", low=self.settle, high=timedelta(hours=1)
+        )
+
+    @classmethod
+    def linear(
+        cls,
+        start: float,
+        by: float,
+        every: timedelta,
+        *,
+        final_bake: timedelta | None = None,
+        **risks: Unpack[Risks],
+    ) -> Self:
+        """`start` %, then `by` % more after each `every`; promoted from the last below 100 %.
+
+        `final_bake` adds a step at 100 %, where only limits and alarms can speak.
+        """
+        first, more = inputs.percent(start, "start"), inputs.percent(by, "by")
+        if more == 0:
+            inputs.refuse("by", "above 0", by)
+        count = math.ceil(round((100 - first) / more, 6))
+        shares = [first + i * more for i in range(max(count, 1))]
+        return cls._rising(shares, every, final_bake, risks)
+
+    @classmethod
+    def canary(
+        cls,
+        percent: float,
+        bake: timedelta,
+        *,
+        final_bake: timedelta | None = None,
+        **risks: Unpack[Risks],
+    ) -> Self:
+        """One step below 100 %, then the promotion."""
+        return cls._rising([inputs.percent(percent)], bake, final_bake, risks)
+
+    @classmethod
+    def exponential(
+        cls,
+        start: float,
+        factor: float,
+        every: timedelta,
+        *,
+        final_bake: timedelta | None = None,
+        **risks: Unpack[Risks],
+    ) -> Self:
+        """`start` %, then `factor` times as much after each `every`, as long as below 100 %."""
+        share = inputs.percent(start, "start")
+        if share == 0:
+            inputs.refuse("start", "above 0", start)
+        inputs.number(factor, "factor", low=1.01, high=100)
+        shares = [share]
+        while shares[-1] * factor < 100:
+            shares.append(shares[-1] * factor)
+        return cls._rising(shares, every, final_bake, risks)
+
+    @classmethod
+    def named(
+        cls, name: str, *, final_bake: timedelta | None = None, **risks: Unpack[Risks]
+    ) -> Self:
+        """A plan by its AWS CodeDeploy name, with or without its prefix.
+
+        `Canary10Percent5Minutes` (also 10, 15 and 30), `Linear10PercentEvery1Minute` (also 2, 3
+        and 10). `AllAtOnce` has no canary to judge and is refused.
+        """
+        found = re.fullmatch(_CODEDEPLOY, name)
+        kind = found and ("canary" if found["canary"] else "linear")
+        share = found and int(found["canary"] or found["linear"])
+        minutes = found and int(found["bake"] or found["every"])
+        if (kind, share, minutes) not in _CODEDEPLOY_PLANS:
+            known = sorted(
+                f"{kind} {share} % {minutes} min" for kind, share, minutes in _CODEDEPLOY_PLANS
+            )
+            inputs.refuse("name", f"CodeDeploy's name of one of: {', '.join(known)}", name)
+        assert share is not None
+        assert minutes is not None
+        every = timedelta(minutes=minutes)
+        if kind == "canary":
+            return cls.canary(share, every, final_bake=final_bake, **risks)
+        return cls.linear(share, share, every, final_bake=final_bake, **risks)
+
+    @classmethod
+    def _rising(
+        cls,
+        shares: Iterable[float],
+        bake: timedelta,
+        final_bake: timedelta | None,
+        risks: Risks,
+    ) -> Self:
+        steps = [Step(share, bake) for share in shares]
+        if final_bake is not None:
+            steps.append(Step(100, final_bake))
+        return cls(steps, **risks)
+
+    @property
+    def allowed(self) -> timedelta:
+        """The deadline, or its default: twice the plan, at least 24 hours, at most 14 days."""
+        if self.deadline is not None:
+            return self.deadline
+        plan = sum((step.bake for step in self.steps), timedelta(0))
+        return min(max(2 * plan, SHORTEST_DEADLINE), LONGEST_DEADLINE)
+
+    def step_at(self, percent: float) -> Step:
+        """The step that a canary of this share is in: the last one not above it, or the first."""
+        reached = [step for step in self.steps if step.percent <= percent]
+        return reached[-1] if reached else self.steps[0]
+
+    def next_step(self, percent: float) -> Step | None:
+        """The first step above this share; None after the last."""
+        return next((step for step in self.steps if step.percent > percent), None)
+
+    def analyze(self, observation: Observation) -> Analysis:
+        """The evidence of an observation: a finding for each signal, and a verdict."""
+        return analyze(self, observation)
+
+    def decide(self, observation: Observation) -> Decision:
+        """What to do now. Pure: the same observation gives the same decision."""
+        return decide(self, observation)

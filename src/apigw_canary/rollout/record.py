@@ -1,0 +1,281 @@
+"""The record of a rollout: one line in the description of the canary's own deployment.
+
+A deployment can serve several stages, so each stage has a line of its own, below the user's text:
+
+    Release notes of the user
+    apigw-canary:1:prod:{"rollout":{"id":"…","release":"2026-11-23.1",…}}
+
+The line is input like any other: anybody who may change a deployment may change it. It is parsed
+strictly, its length is capped, and nothing in it is used before it was checked.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+import attrs
+
+from apigw_canary.errors import InvalidInputError, RecordError
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.state import Outcome, StageState, Variables
+
+VERSION = 1
+MAX_LINE = 32 * 1024
+"""Characters of a line that are read or written. AWS documents no limit for descriptions; a
+hundred stage variables of ordinary length fit many times over."""
+KEPT_ENDINGS = 8
+"""How many earlier releases of one deployment (variables-only canaries) are remembered."""
+
+_MARK = "apigw-canary:"
+
+
+def _names(values: Mapping[str, object]) -> str:
+    return f"<variables: {', '.join(values) or 'none'}>"
+
+
+def _sorted(values: Mapping[str, str | None]) -> dict[str, str | None]:
+    return dict(sorted(values.items()))
+
+
+@attrs.frozen(kw_only=True)
+class Promotion(Plain):
+    """The receipt of a promotion: all that is needed to undo it.
+
+    Holds the values of the changed stage variables, which can be secrets; repr shows their names.
+    """
+
+    region: str
+    """The region of the stage."""
+    rest_api_id: str = attrs.field(
+        validator=lambda _, __, value: _check_identifier(value, "rest_api_id")
+    )
+    """The REST API's id."""
+    stage: str
+    """The stage's name."""
+    release: str | None = None
+    """The release, as given to `enable_canary`."""
+    rollout_id: str | None = None
+    """The rollout's own id; None where the record was lost."""
+    deployment_before: str = attrs.field(
+        validator=lambda _, __, value: _check_identifier(value, "deployment_before")
+    )
+    """The deployment that production had until then."""
+    deployment_after: str = attrs.field(
+        validator=lambda _, __, value: _check_identifier(value, "deployment_after")
+    )
+    """The deployment that became production."""
+    variables_before: Mapping[str, str | None] = attrs.field(converter=_sorted, repr=_names)
+    """The changed stage variables as they were; None where there was none of that name."""
+    variables_after: Mapping[str, str] = attrs.field(converter=Variables)
+    """The same variables as the promotion made them."""
+    begun_at: datetime
+    """When the promotion was begun."""
+
+    def __attrs_post_init__(self) -> None:
+        inputs.variables(self.variables_after, "variables_after")
+        inputs.variables(
+            {name: value or "" for name, value in self.variables_before.items()},
+            "variables_before",
+        )
+        if set(self.variables_before) != set(self.variables_after):
+            inputs.refuse("variables_before", "of the same names as variables_after", "others")
+
+    @classmethod
+    def of(
+        cls, state: StageState, *, begun_at: datetime, release: str | None, rollout_id: str | None
+    ) -> "Promotion":
+        """What promoting the canary of `state` will change."""
+        assert state.canary is not None
+        changed = {
+            name: value
+            for name, value in state.canary.variables.items()
+            if state.variables.get(name) != value
+        }
+        return cls(
+            region=state.region,
+            rest_api_id=state.rest_api_id,
+            stage=state.name,
+            release=release,
+            rollout_id=rollout_id,
+            deployment_before=state.deployment_id,
+            deployment_after=state.canary.deployment_id,
+            variables_before={name: state.variables.get(name) for name in changed},
+            variables_after=changed,
+            begun_at=begun_at,
+        )
+
+    def is_done_on(self, state: StageState) -> bool:
+        """Whether the stage serves what was promoted."""
+        return state.deployment_id == self.deployment_after and state.carries(self.variables_after)
+
+    def is_undone_on(self, state: StageState) -> bool:
+        """Whether the stage serves what it served before the promotion."""
+        return state.deployment_id == self.deployment_before and state.carries(
+            self.variables_before
+        )
+
+    def is_halfway_on(self, state: StageState) -> bool:
+        """Whether the stage is somewhere between before and after, both ends included."""
+        return state.deployment_id in {self.deployment_before, self.deployment_after} and all(
+            state.variables.get(name) in {self.variables_before[name], after}
+            for name, after in self.variables_after.items()
+        )
+
+    def undone_on(self, state: StageState) -> StageState:
+        """`state` with what the promotion changed, and only that, as it was before."""
+        kept = {k: v for k, v in state.variables.items() if k not in self.variables_before}
+        restored = {k: v for k, v in self.variables_before.items() if v is not None}
+        return attrs.evolve(
+            state, deployment_id=self.deployment_before, variables={**kept, **restored}
+        )
+
+
+def _check_identifier(value: str, field: str) -> None:
+    inputs.identifier(value, field)
+
+
+@attrs.frozen(kw_only=True)
+class Begun(Plain):
+    """A rollout that was begun with the deployment."""
+
+    id: str
+    """Unique to the rollout; also the token by which a deployment is recognised as its own."""
+    release: str | None = None
+    """The release, as given to `enable_canary`."""
+    started_at: datetime
+    """AWS's time just before the canary was enabled."""
+    stage_updated_at: datetime
+    """The stage's last change before that. Still the same: the canary was never enabled."""
+    stage_deployment_id: str
+    """The stage's own deployment then; the canary's too if it overrides variables only."""
+    outcome: Outcome | None = None
+    """How it ended, where that was written down."""
+
+
+@attrs.frozen(kw_only=True)
+class Record(Plain):
+    """All that a deployment knows of its rollouts on one stage."""
+
+    rollout: Begun | None = None
+    """The latest rollout of this deployment."""
+    promotion: Promotion | None = None
+    """The latest promotion of this deployment, written before it was begun."""
+    reverted_from: str | None = None
+    """The deployment that was left for this one by the latest revert."""
+    ended: Mapping[str, Outcome] = attrs.field(factory=dict)
+    """Earlier releases of this deployment, and how they ended."""
+
+    def beginning(self, begun: Begun) -> "Record":
+        """The record with a new rollout; the one it had is kept among the ended."""
+        ended = dict(self.ended)
+        if self.rollout is not None and self.rollout.release is not None:
+            ended[self.rollout.release] = self.rollout.outcome or Outcome.REMOVED
+        if begun.release is not None:
+            ended.pop(begun.release, None)
+        return attrs.evolve(self, rollout=begun, ended=dict([*ended.items()][-KEPT_ENDINGS:]))
+
+    def ending(self, outcome: Outcome) -> "Record":
+        """The record with the outcome of its rollout."""
+        if self.rollout is None:
+            return self
+        return attrs.evolve(self, rollout=attrs.evolve(self.rollout, outcome=outcome))
+
+    def promoting(self, promotion: Promotion) -> "Record":
+        """The record with a promotion about to be begun."""
+        return attrs.evolve(self, promotion=promotion, reverted_from=None)
+
+    def begun_promotion(self) -> Promotion | None:
+        """The promotion of the rollout that is running, where one was begun."""
+        rollout_id = self.rollout.id if self.rollout else None
+        promotion = self.promotion
+        return promotion if promotion and promotion.rollout_id == rollout_id else None
+
+
+NO_RECORD = Record()
+
+
+def _mark(stage: str) -> str:
+    return f"{_MARK}{VERSION}:{stage}:"
+
+
+def _belongs(line: str, stage: str) -> bool:
+    return line.startswith(_MARK) and line.split(":", 3)[2:3] == [stage]
+
+
+def read(description: str | None, stage: str) -> Record:
+    """The stage's record in a deployment's description; `NO_RECORD` where there is none.
+
+    Raises `RecordError` for one that is damaged, too long, there twice, or of another version.
+    """
+    lines = [line for line in (description or "").split("\n") if _belongs(line, stage)]
+    if len(lines) > 1:
+        raise _unreadable(stage, f"it is there {len(lines)} times")
+    return read_line(lines[0], stage) if lines else NO_RECORD
+
+
+def read_line(line: str, stage: str) -> Record:
+    """The stage's record from its line. Raises `RecordError` as `read` does."""
+    mark = _mark(stage)
+    if len(line) > MAX_LINE:
+        raise _unreadable(stage, f"it has {len(line)} characters, more than {MAX_LINE}")
+    if not line.startswith(mark):
+        raise _unreadable(stage, f"it is of another version than {VERSION}")
+    try:
+        record = Record.from_dict(json.loads(line.removeprefix(mark)))
+        if record.promotion and record.promotion.stage != stage:
+            inputs.refuse("promotion.stage", stage, record.promotion.stage)
+        if record.reverted_from is not None:
+            inputs.identifier(record.reverted_from, "reverted_from")
+        if record.rollout is not None:
+            inputs.identifier(record.rollout.id, "rollout.id")
+            inputs.identifier(record.rollout.stage_deployment_id, "rollout.stage_deployment_id")
+    except InvalidInputError as error:
+        raise _unreadable(stage, str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(stage, "it is no JSON") from error
+    return record
+
+
+def _unreadable(stage: str, reason: str) -> RecordError:
+    return RecordError(
+        f"The record of stage {stage} in the deployment's description cannot be read: {reason}.",
+        remedy="Find out what changed the description; restore its line that begins with "
+        f"{_MARK!r}, or delete it.",
+    )
+
+
+def written(description: str | None, stage: str, record: Record) -> str:
+    """The description with the stage's record replaced and all else as it was."""
+    kept = [line for line in (description or "").split("\n") if not _belongs(line, stage)]
+    line = written_line(record, stage)
+    return "\n".join([*kept, line] if any(kept) else [line])
+
+
+def written_line(record: Record, stage: str) -> str:
+    """The record as the stage's line. Raises `RecordError` for one that is too long."""
+    line = _mark(stage) + json.dumps(_without_none(record.to_dict()), separators=(",", ":"))
+    if len(line) > MAX_LINE:
+        raise RecordError(
+            f"The record would take {len(line)} characters, more than {MAX_LINE}.",
+            remedy="Change fewer or shorter stage variables in one rollout.",
+        )
+    return line
+
+
+def check_text(description: str) -> None:
+    """Refuse a user's text that would be taken for a record."""
+    if not isinstance(description, str):
+        inputs.refuse("description", "a text", description)
+    if any(line.startswith(_MARK) for line in description.split("\n")):
+        inputs.refuse("description", f"text without a line that begins with {_MARK!r}", description)
+
+
+def _without_none(data: dict[str, object]) -> dict[str, object]:
+    return {
+        name: _without_none(value)
+        if isinstance(value, dict) and name != "variables_before"
+        else value
+        for name, value in data.items()
+        if value is not None
+    }

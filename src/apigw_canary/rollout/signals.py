@@ -1,0 +1,102 @@
+"""What counts as bad, and how much worse is tolerated."""
+
+from typing import Self, TypedDict, Unpack
+
+import attrs
+
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.plain import Plain
+
+ERRORS_5XX = "errors_5xx"
+ERRORS_4XX = "errors_4xx"
+
+
+class Tolerance(TypedDict, total=False):
+    """The fields of a `Signal` that its constructors take; what is left out has its default."""
+
+    ratio: float
+    slack: float
+    noise: float
+    margin: float
+    limit: float | None
+    weight: float
+    critical: bool
+    report_only: bool
+
+
+@attrs.frozen(kw_only=True)
+class Signal(Plain):
+    """Bad requests out of requests, per minute and arm, and the tolerance towards the canary.
+
+    The canary is *worse* where its rate of bad requests exceeds `ratio` x the baseline's +
+    `slack`, and *not worse* where it stays below `ratio` x the baseline's + `margin`. Between the
+    two no verdict is promised.
+    """
+
+    name: str
+    """The key of its minutes in `Observation.minutes`."""
+    ratio: float = 1.1
+    """How many times the baseline's rate is tolerated, 1 or more. Default 1.1: two arms of
+    different size never fare quite alike, as caches and connection pools warm differently."""
+    slack: float = 0.0002
+    """What is tolerated on top, as a share of the requests, 0 to 1. Default 0.02 %: where the
+    baseline has next to no errors, a single one is no multiple of anything."""
+    noise: float = 0.1
+    """The coefficient of variation, minute by minute, of what hits one arm only (a cold container,
+    say), 0 to 2. Default 0.1. Bursts that stick to one arm by nature look like bad code: raise it
+    where they are ordinary."""
+    margin: float = 0.005
+    """The excess that a promotion may overlook, as a share of the requests, above `slack`. Default
+    0.5 %: it sets how many canary requests a promotion needs, about 700 without errors."""
+    limit: float | None = None
+    """A rate that the canary must not exceed whatever the baseline does; None for no limit."""
+    weight: float = 0.5
+    """Its part in the evidence for rolling back, relative to the other signals'."""
+    critical: bool = True
+    """Whether it must be confirmed as not worse before a promotion."""
+    report_only: bool = False
+    """Whether it is only reported and decides nothing."""
+
+    def __attrs_post_init__(self) -> None:
+        inputs.text(self.name, "name")
+        inputs.number(self.ratio, "ratio", low=1, high=100)
+        inputs.number(self.slack, "slack", low=0, high=0.99)
+        inputs.number(self.noise, "noise", low=0, high=2)
+        inputs.number(self.margin, "margin", low=0, high=1)
+        if self.margin <= self.slack:
+            inputs.refuse("margin", f"above slack ({self.slack:g})", self.margin)
+        if self.limit is not None:
+            inputs.number(self.limit, "limit", low=1e-6, high=0.999)
+        inputs.number(self.weight, "weight", low=1e-3, high=1e3)
+        if self.critical and self.report_only:
+            inputs.refuse("report_only", "False for a critical signal", value=True)
+
+    @classmethod
+    def errors_5xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
+        """Requests answered with a 5xx status: the server's fault, so the first thing to watch."""
+        return cls(name=ERRORS_5XX, **tolerance)
+
+    @classmethod
+    def errors_4xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
+        """Requests answered with a 4xx status.
+
+        Mostly the clients' doing, in bursts of single clients: hence wider tolerances (ratio 1.2,
+        slack 0.2 %, noise 0.2, margin 2 %), less weight (0.2), and not critical. A release that
+        breaks a contract shows here all the same.
+        """
+        wider: Tolerance = {
+            "ratio": 1.2,
+            "slack": 0.002,
+            "noise": 0.2,
+            "margin": 0.02,
+            "weight": 0.2,
+            "critical": False,
+        }
+        wider.update(tolerance)
+        return cls(name=ERRORS_4XX, **wider)
+
+    @classmethod
+    def custom(cls, name: str, **tolerance: Unpack[Tolerance]) -> Self:
+        """Anything else a `MetricSource` counts: refunds issued, empty answers. Not critical."""
+        tolerance.setdefault("critical", False)
+        return cls(name=name, **tolerance)

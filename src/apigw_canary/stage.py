@@ -1,0 +1,190 @@
+"""A stage of a REST API: the way in."""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Self
+
+import attrs
+
+from apigw_canary.aws.apigateway import ApiGateway, apis_named
+from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws.cloudwatch import CloudWatchMetrics
+from apigw_canary.canary import Canary
+from apigw_canary.changes.control import Control
+from apigw_canary.changes.enable import Wish, enable
+from apigw_canary.changes.promote import revert, roll_back
+from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
+from apigw_canary.errors import AmbiguousNameError, NotFoundError
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.observation import MetricSource
+from apigw_canary.rollout.record import Promotion
+from apigw_canary.rollout.state import Outcome, StageState
+
+RETRY_FOR = timedelta(seconds=30)
+"""How long pauses between retries may add up to. AWS's conflicts last seconds."""
+
+
+class Stage:
+    """One stage of one REST API, in one region.
+
+    `rest_api_id` and `name` say which; `session` is a `boto3.Session`, or None for boto3's default
+    one: profiles, regions and `AWS_ENDPOINT_URL_*` count as they do for boto3. `metrics` is where
+    the arms' minutes come from, by default CloudWatch; `records` a store for the rollouts' records,
+    by default the descriptions of their deployments. `clock` is called for the time now; None takes
+    the time that AWS states in its answers, so that a wrong local clock does no harm. `sleep`
+    pauses between retries, for `retry_for` in all.
+
+    boto3 is imported when the first call is made. Threads may share a stage.
+    """
+
+    def __init__(
+        self,
+        rest_api_id: str,
+        name: str,
+        *,
+        session: Session | None = None,
+        metrics: MetricSource | None = None,
+        records: RolloutRecords | None = None,
+        clock: Callable[[], datetime] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        retry_for: timedelta = RETRY_FOR,
+    ) -> None:
+        self._calls = Calls(session, clock=clock, sleep=sleep, retry_for=retry_for)
+        gateway = ApiGateway(
+            self._calls,
+            inputs.identifier(rest_api_id, "rest_api_id"),
+            inputs.identifier(name, "name"),
+        )
+        self._control = Control(
+            gateway,
+            DescriptionRecords(gateway) if records is None else StoredRecords(records, gateway),
+        )
+        if metrics is None or isinstance(metrics, CloudWatchMetrics):
+            metrics = (metrics or CloudWatchMetrics()).using(self._calls)
+        self._metrics: MetricSource = metrics
+
+    @classmethod
+    def find(
+        cls,
+        api_name: str,
+        name: str,
+        *,
+        session: Session | None = None,
+        metrics: MetricSource | None = None,
+        records: RolloutRecords | None = None,
+        clock: Callable[[], datetime] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        retry_for: timedelta = RETRY_FOR,
+    ) -> Self:
+        """The stage `name` of the REST API called `api_name`: one GetRestApis.
+
+        No API of that name is `NotFoundError`; several are `AmbiguousNameError`, which lists them.
+        """
+        calls = Calls(session, clock=clock, sleep=sleep, retry_for=retry_for)
+        found = apis_named(calls, inputs.text(api_name, "api_name", limit=1024))
+        if not found:
+            raise NotFoundError(
+                f"No REST API in {calls.region} is called {api_name!r}.",
+                remedy="Check the name, and that session and region are the right ones.",
+            )
+        if len(found) > 1:
+            raise AmbiguousNameError(
+                f"{len(found)} REST APIs in {calls.region} are called {api_name!r}: "
+                f"{', '.join(found)}.",
+                candidates=tuple(found),
+                remedy="Name the one by its id: Stage(rest_api_id, name).",
+            )
+        return cls(
+            found[0],
+            name,
+            session=session,
+            metrics=metrics,
+            records=records,
+            clock=clock,
+            sleep=sleep,
+            retry_for=retry_for,
+        )
+
+    def __repr__(self) -> str:
+        return f"Stage({self.rest_api_id!r}, {self.name!r})"
+
+    @property
+    def rest_api_id(self) -> str:
+        """The REST API's id."""
+        return self._control.gateway.rest_api_id
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self._control.gateway.stage_name
+
+    @property
+    def region(self) -> str:
+        """The region that calls go to."""
+        return self._calls.region
+
+    def describe(self) -> StageState:
+        """The stage now, with what is recorded of its rollout: GetStage and GetDeployment."""
+        state = self._control.look().stage
+        return attrs.evolve(state, rollout=self._control.rollout(state))
+
+    def enable_canary(
+        self,
+        percent: float,
+        *,
+        release: str | None = None,
+        deployment_id: str | None = None,
+        variables: Mapping[str, str] | None = None,
+        use_stage_cache: bool = False,
+        description: str | None = None,
+    ) -> Canary:
+        """Give `percent` of the requests, 0 to 100, to a canary.
+
+        The canary serves a new deployment of the API **as it is being edited now**, a colleague's
+        unfinished changes included; or `deployment_id`, an earlier one, or the stage's own for a
+        canary that differs in variables only. `variables` override the stage's for the canary's
+        requests. `description` is kept with a new deployment. At most four calls.
+
+        Safe to run again. The running canary of the same `release` (without one: of the same
+        variables and deployment) is returned as it is, whatever its share. A release that has had
+        its rollout is `RolloutEndedError`, so a script that is run again does not start a bad
+        release again; without a release nothing is remembered. Another canary is
+        `CanaryAlreadyEnabledError`.
+        """
+        bond = enable(
+            self._control,
+            Wish(
+                percent=percent,
+                release=release,
+                deployment_id=deployment_id,
+                variables=variables,
+                use_stage_cache=use_stage_cache,
+                description=description,
+            ),
+        )
+        return Canary(self._control, bond, self._metrics)
+
+    def canary(self) -> Canary | None:
+        """The canary that is running, whoever enabled it; None if there is none. Two calls."""
+        state = self._control.look().stage
+        if state.canary is None:
+            return None
+        return Canary(self._control, self._control.bond(state), self._metrics)
+
+    def rollback(self) -> None:
+        """End the canary, whichever it is; a half-finished promotion is undone. For the pager.
+
+        At most three calls; no canary is success.
+        """
+        roll_back(self._control, None, Outcome.ROLLED_BACK)
+
+    def revert(self, promotion: Promotion | None = None) -> None:
+        """Undo the last promotion, or the one of the receipt that `promote` returned.
+
+        Restores the deployment and the variables that the promotion changed, and nothing else; a
+        deployment or variable that was changed since is `StageChangedError`, a previous deployment
+        that was deleted `NotFoundError` with those that are left. A promotion that has been undone
+        already is success. At most four calls.
+        """
+        revert(self._control, promotion)

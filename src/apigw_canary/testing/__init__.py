@@ -1,0 +1,10 @@
+"""Rehearsals: API Gateway with true canaries, traffic, metrics and a virtual clock, in process.
+
+Needs moto (`pip install "moto>=5.2"`), which is imported when a rehearsal begins.
+"""
+
+from apigw_canary.testing.answers import RehearsalError
+from apigw_canary.testing.simulation import Call, Rehearsal, rehearsal
+from apigw_canary.testing.traffic import Backend, Served
+
+__all__ = ["Backend", "Call", "Rehearsal", "RehearsalError", "Served", "rehearsal"]

@@ -1,0 +1,43 @@
+"""What the simulated services say: data, a refusal like AWS's, or that nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, NoReturn, TypeAlias
+
+Json: TypeAlias = dict[str, Any]
+"""Parameters and answers, in the shapes boto3 takes and returns."""
+
+
+class RehearsalError(AssertionError):
+    """The rehearsal cannot say what AWS would do.
+
+    Nobody has recorded it, or the rehearsal does not simulate it. Code that gets here depends on a
+    guess, so this is no AWS error that could be caught and retried, but a failure of the test.
+    """
+
+
+class Refusal(Exception):  # noqa: N818 - AWS means what it says; nothing has gone wrong
+    """AWS says no; boto3's caller sees it as a `ClientError` of this code."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(code, message, status)
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+def bad_request(message: str) -> Refusal:
+    """API Gateway's commonest refusal."""
+    return Refusal("BadRequestException", message)
+
+
+def unknown(situation: str) -> NoReturn:
+    """Refuse to guess."""
+    raise RehearsalError(f"AWS's behaviour here is unknown: {situation}")
+
+
+def check_simulated(what: str, given: Collection[str], simulated: Collection[str]) -> None:
+    """Refuse parameters that the rehearsal would otherwise silently ignore."""
+    if extra := sorted(set(given) - set(simulated)):
+        raise RehearsalError(f"the rehearsal does not simulate {', '.join(extra)} of {what}")

@@ -1,0 +1,271 @@
+"""CloudWatch's view of the traffic: GetMetricData and ListMetrics of AWS/ApiGateway."""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from apigw_canary.testing.answers import Json, Refusal, RehearsalError, check_simulated, unknown
+from apigw_canary.testing.traffic import MINUTE, Arm, Segment, Traffic
+
+NAMESPACE = "AWS/ApiGateway"
+LAG: Mapping[str, timedelta] = MappingProxyType(
+    {
+        "Count": timedelta(seconds=60),
+        "4XXError": timedelta(seconds=120),
+        "5XXError": timedelta(seconds=120),
+        "Latency": timedelta(seconds=120),
+        "IntegrationLatency": timedelta(seconds=120),
+    }
+)
+"""How long after the end of a minute its datapoint appears; errors later than counts, as on AWS."""
+
+_LISTED_AFTER = timedelta(minutes=15)  # ListMetrics may lag that long: the worst that is promised
+_OVERHEAD_MS = 3.0  # what API Gateway itself adds to the integration's latency
+_MOST_QUERIES = 500
+_MOST_DATAPOINTS = 100_800
+
+_Dimensions: TypeAlias = frozenset[tuple[str, str]]
+_Statistic: TypeAlias = Callable[[Sequence[float]], float]
+
+
+class Metrics:
+    """What CloudWatch has to say about the traffic of one stage."""
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        *,
+        api_name: str,
+        stage: str,
+        overlap: Literal["excluded", "included"],
+        lag: Mapping[str, timedelta],
+    ) -> None:
+        self._traffic = traffic
+        self._lag = {**LAG, **lag}
+        if self._lag.keys() != LAG.keys():
+            raise ValueError(
+                f"lag is for the metrics {', '.join(LAG)}, not {', '.join(lag.keys() - LAG.keys())}"
+            )
+        both: tuple[Arm, ...] = ("baseline", "canary")
+        name = ("ApiName", api_name)
+        self._series: dict[_Dimensions, tuple[Arm, ...]] = {
+            frozenset({name}): both,
+            frozenset({name, ("Stage", stage)}): both if overlap == "included" else ("baseline",),
+            frozenset({name, ("Stage", f"{stage}/Canary")}): ("canary",),
+        }
+        self._computed: dict[tuple[object, ...], float] = {}
+
+    def answer(self, operation: str, parameters: Json, now: datetime) -> Json | None:
+        """Answer for API Gateway's namespace; None for anything else."""
+        if operation == "ListMetrics" and parameters.get("Namespace") == NAMESPACE:
+            return self._list_metrics(parameters, now)
+        if operation == "GetMetricStatistics" and parameters["Namespace"] == NAMESPACE:
+            raise RehearsalError("the rehearsal does not simulate GetMetricStatistics")
+        if operation == "GetMetricData":
+            namespaces = {
+                query.get("MetricStat", {}).get("Metric", {}).get("Namespace")
+                for query in parameters["MetricDataQueries"]
+            }
+            if namespaces == {NAMESPACE}:
+                return self._get_metric_data(parameters, now)
+            if NAMESPACE in namespaces:
+                raise RehearsalError(
+                    f"the rehearsal does not simulate {NAMESPACE} with others in one GetMetricData"
+                )
+        return None
+
+    def _list_metrics(self, p: Json, now: datetime) -> Json:
+        check_simulated("ListMetrics", p, frozenset({"Namespace", "MetricName", "Dimensions"}))
+        metrics = [
+            {
+                "Namespace": NAMESPACE,
+                "MetricName": metric,
+                "Dimensions": [
+                    {"Name": name, "Value": value} for name, value in sorted(dimensions)
+                ],
+            }
+            for dimensions, arms in self._series.items()
+            for metric in self._lag
+            if (first := self._traffic.first(arms)) and first + MINUTE + _LISTED_AFTER <= now
+            if p.get("MetricName", metric) == metric
+            if all(
+                any(
+                    name == wanted["Name"] and value == wanted.get("Value", value)
+                    for name, value in dimensions
+                )
+                for wanted in p.get("Dimensions", ())
+            )
+        ]
+        return {"Metrics": metrics}
+
+    def _get_metric_data(self, p: Json, now: datetime) -> Json:
+        _check_request(p)
+        skip = 0
+        if "NextToken" in p:
+            # As of the first page: datapoints that have appeared since must not shift the pages.
+            as_of, _, skipped = p["NextToken"].partition("|")
+            now, skip = datetime.fromisoformat(as_of), int(skipped)
+        limit = p.get("MaxDatapoints", _MOST_DATAPOINTS)
+        newest_first = p.get("ScanBy", "TimestampDescending") == "TimestampDescending"
+        queries = [query for query in p["MetricDataQueries"] if query.get("ReturnData", True)]
+        # A query without datapoints still has its place, and an empty result, in the pages.
+        entries: list[tuple[Json, tuple[datetime, float] | None]] = []
+        for query in queries:
+            points = self._datapoints(query["MetricStat"], p, now)[:: -1 if newest_first else 1]
+            entries += [(query, point) for point in points] or [(query, None)]
+        page, rest = entries[skip : skip + limit], entries[skip + limit :]
+        results: dict[str, Json] = {}
+        for query, point in page:
+            result = results.setdefault(query["Id"], _empty_result(query))
+            if point:
+                result["Timestamps"].append(point[0])
+                result["Values"].append(point[1])
+        answer: Json = {"MetricDataResults": list(results.values()), "Messages": []}
+        if rest:
+            answer["NextToken"] = f"{now.isoformat()}|{skip + limit}"
+            results.get(rest[0][0]["Id"], {})["StatusCode"] = "PartialData"
+        return answer
+
+    def _datapoints(self, stat: Json, p: Json, now: datetime) -> list[tuple[datetime, float]]:
+        metric = stat["Metric"]
+        dimensions = frozenset(
+            (dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions", ())
+        )
+        if metric["MetricName"] not in self._lag or dimensions not in self._series:
+            return []
+        arms = self._series[dimensions]
+        visible = _minute(now - self._lag[metric["MetricName"]])
+        period = timedelta(seconds=stat["Period"])
+        points: list[tuple[datetime, float]] = []
+        at = _minute(p["StartTime"])
+        while at < min(p["EndTime"], visible):
+            values = (metric["MetricName"], arms, at, min(at + period, visible))
+            key = (stat["Stat"], *values)
+            # Minutes that are over do not change, and a rollout asks for them again every minute.
+            if key not in self._computed:
+                self._computed[key] = _statistic(stat["Stat"])(self._values(*values))
+            if not math.isnan(self._computed[key]):
+                points.append((at, self._computed[key]))
+            at += period
+        return points
+
+    def _values(
+        self, metric: str, arms: Sequence[Arm], start: datetime, end: datetime
+    ) -> list[float]:
+        """What was published in that time, sorted: one value per request."""
+        values: list[float] = []
+        while start < end:
+            for segment in self._traffic.segments(start, arms):
+                values += _published(metric, segment)
+            start += MINUTE
+        return sorted(values)
+
+
+def _published(metric: str, segment: Segment) -> list[float]:
+    served = segment.served
+    match metric:
+        case "Count":
+            return [1.0] * served.requests
+        case "4XXError":
+            return [1.0] * served.errors_4xx + [0.0] * (served.requests - served.errors_4xx)
+        case "5XXError":
+            return [1.0] * served.errors_5xx + [0.0] * (served.requests - served.errors_5xx)
+        case "Latency":
+            return segment.latencies()
+        case _:
+            return [max(0.0, latency - _OVERHEAD_MS) for latency in segment.latencies()]
+
+
+def _check_request(p: Json) -> None:
+    """Refuse what CloudWatch refuses, and what the rehearsal cannot answer."""
+    request = frozenset(
+        {"MetricDataQueries", "StartTime", "EndTime", "NextToken", "ScanBy", "MaxDatapoints"}
+    )
+    check_simulated("GetMetricData", p, request)
+    queries, start, end = p["MetricDataQueries"], p["StartTime"], p["EndTime"]
+    if len(queries) > _MOST_QUERIES:
+        raise _invalid(
+            f"The collection MetricDataQueries must not have a size greater than {_MOST_QUERIES}."
+        )
+    if len({query["Id"] for query in queries}) < len(queries):
+        raise _invalid("The values for parameter id in MetricDataQueries are not unique.")
+    if start >= end:
+        raise _invalid("The parameter StartTime must be less than the parameter EndTime.")
+    if not 1 <= p.get("MaxDatapoints", _MOST_DATAPOINTS) <= _MOST_DATAPOINTS:
+        raise _invalid(f"The parameter MaxDatapoints must be between 1 and {_MOST_DATAPOINTS}.")
+    for query in queries:
+        if not re.fullmatch(r"[a-z][A-Za-z0-9_]*", query["Id"]):
+            raise _invalid(
+                f"The value {query['Id']} for parameter Id is not matching ^[a-z][a-zA-Z0-9_]*$."
+            )
+        check_simulated(
+            "a metric query", query, frozenset({"Id", "MetricStat", "Label", "ReturnData"})
+        )
+        check_simulated("MetricStat", query["MetricStat"], frozenset({"Metric", "Period", "Stat"}))
+        _statistic(query["MetricStat"]["Stat"])  # refused even if there is nothing to compute
+        period = query["MetricStat"]["Period"]
+        if period < 60 or period % 60:
+            unknown(f"a period of {period} s for one-minute data")
+        if period > 60 and any(time.timestamp() % period for time in (start, end)):
+            unknown(f"a period of {period} s for a time range not aligned with it")
+
+
+def _invalid(message: str) -> Refusal:
+    return Refusal("ValidationError", message)
+
+
+def _empty_result(query: Json) -> Json:
+    return {
+        "Id": query["Id"],
+        "Label": query.get("Label", query["MetricStat"]["Metric"]["MetricName"]),
+        "Timestamps": [],
+        "Values": [],
+        "StatusCode": "Complete",
+        "Messages": [],
+    }
+
+
+def _minute(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(second=0, microsecond=0)
+
+
+def _statistic(name: str) -> _Statistic:
+    """A statistic of sorted values; of none it is NaN, as there is no datapoint."""
+    number = r"(\d+(?:\.\d+)?)"
+    if name in _SIMPLE:
+        return lambda values: _SIMPLE[name](values) if values else math.nan
+    if (percentile := re.fullmatch(f"p{number}", name)) and float(percentile[1]) <= 100:
+        share = float(percentile[1]) / 100
+        # Nearest rank: the smallest value that at least that share of values does not exceed.
+        return lambda values: (
+            values[max(0, math.ceil(share * len(values)) - 1)] if values else math.nan
+        )
+    if bounds := re.fullmatch(rf"(PR|TC)\((?!:\)){number}?:{number}?\)", name):
+        kind, low, high = bounds[1], float(bounds[2] or "-inf"), float(bounds[3] or "inf")
+
+        def between(values: Sequence[float]) -> float:
+            """Of the values, those above the lower bound and up to the upper one."""
+            if not values:
+                return math.nan
+            count = bisect_right(values, high) - bisect_right(values, low)
+            return 100 * count / len(values) if kind == "PR" else float(count)
+
+        return between
+    raise RehearsalError(f"the rehearsal does not simulate the statistic {name}")
+
+
+_SIMPLE: Mapping[str, _Statistic] = MappingProxyType(
+    {
+        "SampleCount": lambda values: float(len(values)),
+        "Sum": math.fsum,
+        "Average": lambda values: math.fsum(values) / len(values),
+        "Minimum": lambda values: values[0],
+        "Maximum": lambda values: values[-1],
+    }
+)

@@ -1,0 +1,224 @@
+"""The rehearsal: gateway, traffic and metrics on one virtual clock, behind one dispatcher."""
+
+from __future__ import annotations
+
+import functools
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+from apigw_canary.testing.answers import Json
+from apigw_canary.testing.gateway import Gateway
+from apigw_canary.testing.metrics import LAG, Metrics
+from apigw_canary.testing.traffic import Backend, Served, Traffic
+from apigw_canary.testing.wire import simulated_session
+
+if TYPE_CHECKING:
+    import boto3
+
+    from apigw_canary.stage import Stage
+
+_HEALTHY = Backend()
+_NO_BACKENDS: Mapping[str, Backend] = MappingProxyType({})
+_VARIABLES: Mapping[str, str] = MappingProxyType({"alias": "v1"})
+_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+_HOUR = timedelta(hours=1)
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """One call of an AWS API, recorded before it is answered."""
+
+    service: str
+    """boto3's name of the service, such as "apigateway"."""
+
+    operation: str
+    """The API's name of the operation, such as "UpdateStage"."""
+
+    parameters: Mapping[str, object]
+    """What was sent, under the API's names, such as "restApiId"; times are aware."""
+
+    at: datetime
+    """The virtual time, aware."""
+
+
+class Rehearsal:
+    """API Gateway, its traffic and its metrics, on a virtual clock; made by `rehearsal()`.
+
+    Threads may share it. Time stands still unless `sleep` moves it.
+    """
+
+    session: boto3.Session
+    """Every client made from it is simulated. Region eu-central-1, made-up credentials."""
+
+    rest_api_id: str
+    """The API that is there from the start, with one stage that takes all the traffic."""
+
+    calls: list[Call]
+    """Every AWS call made through `session`, oldest first, whoever answers it; empty at the start.
+    One entry for each call of a client's; botocore retries nothing that is answered here."""
+
+    def __init__(
+        self,
+        *,
+        traffic: Traffic,
+        metrics: Metrics,
+        api_name: str,
+        stage: str,
+        variables: Mapping[str, str],
+        now: datetime,
+        seed: int,
+    ) -> None:
+        rng = random.Random(seed)
+        self.calls = []
+        self._lock = threading.RLock()
+        self._now = now
+        self._stage_name = stage
+        self._traffic = traffic
+        self._metrics = metrics
+        self._gateway = gateway = Gateway(self.now, rng)
+        self.session = simulated_session(self._dispatch, self.now, rng)
+        self.rest_api_id = gateway.create_rest_api(name=api_name)["id"]
+        first = gateway.create_deployment(
+            rest_api_id=self.rest_api_id, stage_name=stage, variables=variables
+        )
+        traffic.deploy(first["id"])
+
+    @functools.cached_property
+    def stage(self) -> Stage:
+        """The stage as this library sees it; its waits move the virtual clock."""
+        from apigw_canary.stage import Stage
+
+        return Stage(self.rest_api_id, self._stage_name, session=self.session, sleep=self.sleep)
+
+    def now(self) -> datetime:
+        """The virtual time, aware. All dates that AWS states come from it."""
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        """Move the virtual clock; takes no time. ValueError if negative, as of `time.sleep`."""
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        with self._lock:
+            self._now += timedelta(seconds=seconds)
+            # Whole minutes: how often somebody sleeps must not change what the traffic is.
+            self._serve(until=self._now.replace(second=0, microsecond=0))
+
+    def edit(self, backend: Backend) -> None:
+        """Change the API as it is being edited: deployments made from now on capture it."""
+        with self._lock:
+            self._traffic.api = backend
+
+    @property
+    def served(self) -> Sequence[Served]:
+        """The truth: a row per minute, arm and deployment, of the minutes that are over.
+
+        History included, in order of time.
+        """
+        with self._lock:
+            now = self._now.replace(second=0, microsecond=0)
+            return tuple(row for row in self._traffic.served() if row.at < now)
+
+    def _dispatch(self, service: str, operation: str, parameters: Json) -> Json | None:
+        """Answer one call, as `wire.Dispatcher` says; what else is to be simulated goes here."""
+        with self._lock:
+            self.calls.append(
+                Call(service=service, operation=operation, parameters=parameters, at=self._now)
+            )
+            match service:
+                case "apigateway":
+                    if not operation.startswith("Get"):
+                        self._serve(until=self._now)
+                    answer = self._gateway.answer(operation, parameters)
+                    if operation == "CreateDeployment":
+                        self._traffic.deploy(answer["id"])
+                    return answer
+                case "cloudwatch":
+                    return self._metrics.answer(operation, parameters, self._now)
+                case _:
+                    return None
+
+    def _serve(self, until: datetime) -> None:
+        self._traffic.run(self._gateway.existing_stage(self.rest_api_id, self._stage_name), until)
+
+
+@contextmanager
+def rehearsal(
+    *,
+    requests_per_minute: float | Callable[[datetime], float] = 500,
+    api: Backend = _HEALTHY,
+    backends: Mapping[str, Backend] = _NO_BACKENDS,
+    variables: Mapping[str, str] = _VARIABLES,
+    stage: str = "prod",
+    api_name: str = "rehearsal",
+    overlap: Literal["excluded", "included"] = "excluded",
+    lag: Mapping[str, timedelta] = LAG,
+    history: timedelta = _HOUR,
+    start: datetime = _START,
+    seed: int = 0,
+) -> Iterator[Rehearsal]:
+    """Rehearse a canary release: real boto3 clients, true canaries, no network, no waiting.
+
+    What is known of AWS is simulated, refusals included; what nobody has recorded raises
+    `RehearsalError` instead of being guessed. Services other than API Gateway and its metrics are
+    moto's, which is active for as long as the context lasts. The same arguments and the same calls
+    give the same traffic, however often somebody looks.
+
+        with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.05)}) as aws:
+            canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
+            aws.sleep(300)
+
+    Parameters:
+        requests_per_minute: Mean number of requests a minute, or a function from the virtual time
+            to it, asked once a minute; the numbers themselves are Poisson distributed. 500 are
+            enough for a decision within the hour.
+        api: How requests fare at the API as it is being edited. The first deployment captures it,
+            and so do later ones, unless `Rehearsal.edit` changes it in between.
+        backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
+            Wins over what the deployment captured; if several match, the first one does.
+        variables: The stage's variables at the start.
+        stage: The name of the stage that takes the traffic.
+        api_name: The name of the API, by which CloudWatch knows it.
+        overlap: Whether the stage's own metrics count the canary's requests. AWS does not say, so
+            try both.
+        lag: By metric, how long after the end of a minute its datapoint appears. Metrics left out
+            keep the default: 60 s for Count, 120 s for the others, since AWS publishes errors later
+            than counts.
+        history: How long traffic has been flowing at the start, all of it to the baseline.
+        start: The virtual time at the start, aware.
+        seed: Another seed, other traffic.
+
+    Raises:
+        ValueError: `start` is naive, or a key of `backends` or `lag` means nothing.
+    """
+    from moto import mock_aws
+
+    if start.tzinfo is None:
+        raise ValueError(f"start must be aware, with a time zone: {start}")
+    begins = start.astimezone(UTC) - history
+    rate = requests_per_minute if callable(requests_per_minute) else _constant(requests_per_minute)
+    traffic = Traffic(rate=rate, api=api, backends=backends, seed=seed, begins=begins)
+    metrics = Metrics(traffic, api_name=api_name, stage=stage, overlap=overlap, lag=lag)
+    # Before the session is made: moto reaches only sessions made after it was imported.
+    with mock_aws():
+        rehearsed = Rehearsal(
+            traffic=traffic,
+            metrics=metrics,
+            api_name=api_name,
+            stage=stage,
+            variables=variables,
+            now=begins,
+            seed=seed,
+        )
+        rehearsed.sleep(history.total_seconds())
+        yield rehearsed
+
+
+def _constant(rate: float) -> Callable[[datetime], float]:
+    return lambda _: rate

@@ -1,0 +1,253 @@
+"""The requests of a rehearsal: how many come, which arm serves them, how they fare.
+
+Generated minute by minute from the configuration in force, and exactly: without approximations, so
+that what a judge promises about rare errors can be tested here.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
+
+import attrs
+
+from apigw_canary.testing.answers import Json
+from apigw_canary.testing.patches import effective_variables
+
+Arm: TypeAlias = Literal["baseline", "canary"]
+
+MINUTE = timedelta(minutes=1)
+
+
+@attrs.frozen(kw_only=True)
+class Backend:
+    """How the requests fare that reach it."""
+
+    errors_5xx: float = attrs.field(
+        default=0.001, validator=[attrs.validators.ge(0), attrs.validators.le(1)]
+    )
+    """Probability, 0 to 1, of an answer with a 5xx status. One in a thousand is a healthy API."""
+
+    errors_4xx: float = attrs.field(
+        default=0.01, validator=[attrs.validators.ge(0), attrs.validators.le(1)]
+    )
+    """Probability, 0 to 1, of a 4xx status. No answer has both, so the two sum to at most 1.
+    One in a hundred is a usual share of bad input."""
+
+    latency_ms: float = attrs.field(default=80.0, validator=attrs.validators.gt(0))
+    """Median latency in milliseconds; the distribution is lognormal, as latencies roughly are."""
+
+    latency_spread: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
+    """Standard deviation of ln(latency). With 0.5 the 99th percentile is 3.2 times the median."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.errors_5xx + self.errors_4xx > 1:
+            raise ValueError(
+                f"errors_5xx + errors_4xx must be at most 1: {self.errors_5xx} + {self.errors_4xx}"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Served:
+    """What one deployment served in one minute: the truth, whatever the metrics say."""
+
+    at: datetime
+    """Start of the minute."""
+
+    arm: Arm
+    """Which side of the split the requests were on."""
+
+    deployment_id: str
+    """The deployment that served them."""
+
+    requests: int
+    """Number of requests, at least 1: there are no empty rows."""
+
+    errors_5xx: int
+    """How many of them were answered with a 5xx status."""
+
+    errors_4xx: int
+    """How many of them were answered with a 4xx status."""
+
+
+@attrs.frozen(kw_only=True)
+class Segment:
+    """Requests of one arm between two changes of configuration, within one minute."""
+
+    served: Served
+    backend: Backend
+    seed: str
+
+    def latencies(self) -> list[float]:
+        """Milliseconds, one per request, in no order.
+
+        Drawn afresh from the segment's own seed, hence always the same: nothing is kept for
+        metrics that nobody asks for.
+        """
+        gauss = random.Random(self.seed).gauss
+        center, spread = math.log(self.backend.latency_ms), self.backend.latency_spread
+        return [math.exp(gauss(center, spread)) for _ in range(self.served.requests)]
+
+
+class Traffic:
+    """All requests since `begins`.
+
+    `rate` gives requests per minute at a time, `api` is the API as it is being edited, `backends`
+    maps "variable=value" to what requests find that see it.
+    """
+
+    def __init__(
+        self,
+        *,
+        rate: Callable[[datetime], float],
+        api: Backend,
+        backends: Mapping[str, Backend],
+        seed: int,
+        begins: datetime,
+    ) -> None:
+        self.api = api
+        self._rate = rate
+        self._by_variable = {
+            _variable(assignment): backend for assignment, backend in backends.items()
+        }
+        self._deployed: dict[str, Backend] = {}
+        self._seed = seed
+        self._until = begins
+        self._minutes: dict[datetime, list[Segment]] = {}
+
+    def deploy(self, deployment_id: str) -> None:
+        """Fix the API as it is now as that deployment."""
+        self._deployed[deployment_id] = self.api
+
+    def run(self, stage: Json, until: datetime) -> None:
+        """Serve what comes before `until`, all of it under the same configuration of the stage."""
+        while self._until < until:
+            begin = self._until
+            minute = begin.replace(second=0, microsecond=0)
+            end = min(until, minute + MINUTE)
+            segments = self._segments(stage, minute, begin, (end - begin) / MINUTE)
+            self._minutes.setdefault(minute, []).extend(segments)
+            self._until = end
+
+    def segments(self, minute: datetime, arms: Iterable[Arm]) -> list[Segment]:
+        """What those arms served in that minute."""
+        return [segment for segment in self._minutes.get(minute, ()) if segment.served.arm in arms]
+
+    def first(self, arms: Iterable[Arm]) -> datetime | None:
+        """The first minute in which those arms served anything."""
+        return next((minute for minute in self._minutes if self.segments(minute, arms)), None)
+
+    def served(self) -> tuple[Served, ...]:
+        """One row per minute, arm and deployment, in order of time."""
+        rows: dict[tuple[datetime, Arm, str], Served] = {}
+        for segments in self._minutes.values():
+            for segment in segments:
+                row = segment.served
+                key = (row.at, row.arm, row.deployment_id)
+                rows[key] = _sum(rows[key], row) if key in rows else row
+        return tuple(rows.values())
+
+    def _segments(
+        self, stage: Json, minute: datetime, begin: datetime, minutes: float
+    ) -> Iterable[Segment]:
+        # A seed for each segment: what comes in a minute does not depend on what came before.
+        seed = f"{self._seed}/{begin.isoformat()}"
+        rng = random.Random(seed)
+        requests = poisson(rng, self._rate(begin) * minutes)
+        share = stage.get("canarySettings", {}).get("percentTraffic", 0.0) / 100
+        to_canary = binomial(rng, requests, share)
+        arms: tuple[tuple[Arm, int], ...] = (
+            ("baseline", requests - to_canary),
+            ("canary", to_canary),
+        )
+        for arm, count in arms:
+            if count:
+                variables = effective_variables(stage, canary=arm == "canary")
+                deployment_id = (stage["canarySettings"] if arm == "canary" else stage)[
+                    "deploymentId"
+                ]
+                backend = self._backend(deployment_id, variables)
+                errors_5xx = binomial(rng, count, backend.errors_5xx)
+                # Drawn from the others: no request has both, and each keeps its own probability.
+                others = count - errors_5xx
+                errors_4xx = (
+                    binomial(rng, others, backend.errors_4xx / (1 - backend.errors_5xx))
+                    if others
+                    else 0
+                )
+                served = Served(
+                    at=minute,
+                    arm=arm,
+                    deployment_id=deployment_id,
+                    requests=count,
+                    errors_5xx=errors_5xx,
+                    errors_4xx=errors_4xx,
+                )
+                yield Segment(served=served, backend=backend, seed=f"{seed}/{arm}")
+
+    def _backend(self, deployment_id: str, variables: Mapping[str, str]) -> Backend:
+        seen = (
+            backend
+            for (name, value), backend in self._by_variable.items()
+            if variables.get(name) == value
+        )
+        return next(seen, self._deployed[deployment_id])
+
+
+def poisson(rng: random.Random, mean: float) -> int:
+    """How many events fall before time `mean` if one comes per unit of time on average.
+
+    Leaps from event to event: the time of the m-th is gamma distributed. When a leap overshoots,
+    the m - 1 events before it were uniform up to there (Ahrens and Dieter 1974). Exact, and about
+    log(mean) steps.
+    """
+    count = 0
+    while mean > 0:
+        leap = max(1, int(mean * 7 / 8))
+        arrival = rng.gammavariate(leap, 1.0)
+        if arrival > mean:
+            return count + binomial(rng, leap - 1, mean / arrival)
+        count += leap
+        mean -= arrival
+    return count
+
+
+def binomial(rng: random.Random, trials: int, probability: float) -> int:
+    """How many of that many trials succeed.
+
+    A trial succeeds if a uniform number lies below the probability. The two are compared bit by
+    bit, from the top, for all trials at once: each bit decides about half of them. Exact, and about
+    log2(trials) steps.
+    """
+    successes = 0
+    while trials and probability:
+        ones = rng.getrandbits(trials).bit_count()
+        probability *= 2
+        if probability >= 1:
+            successes += trials - ones
+            trials = ones
+            probability -= 1
+        else:
+            trials -= ones
+    return successes
+
+
+def _variable(assignment: str) -> tuple[str, str]:
+    name, equals, value = assignment.partition("=")
+    if not equals:
+        raise ValueError(
+            f'backends are keyed by stage variable, as in "alias=v2", not {assignment!r}'
+        )
+    return name, value
+
+
+def _sum(one: Served, other: Served) -> Served:
+    return attrs.evolve(
+        one,
+        requests=one.requests + other.requests,
+        errors_5xx=one.errors_5xx + other.errors_5xx,
+        errors_4xx=one.errors_4xx + other.errors_4xx,
+    )

@@ -1,0 +1,125 @@
+"""Puts a dispatcher in the place of AWS, for every client of a boto3 session.
+
+It hangs on botocore's own events, after parameters are validated and before they are serialised. So
+it works whatever protocol a service speaks, and paginators and typed exceptions are the real ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from apigw_canary.testing.answers import Json, Refusal
+
+if TYPE_CHECKING:
+    import boto3
+    from botocore.loaders import Loader
+
+REGION = "eu-central-1"
+
+Dispatcher: TypeAlias = Callable[[str, str, Json], Json | None]
+"""Service, operation and parameters → the answer, without ResponseMetadata; None: moto answers."""
+
+_PARAMETERS = "apigw_canary.testing"  # their key in botocore's context of a request
+
+
+def simulated_session(
+    dispatch: Dispatcher, now: Callable[[], datetime], rng: random.Random
+) -> boto3.Session:
+    """A session whose calls `dispatch` answers, dated by `now`; `rng` makes the request ids."""
+    session = _bare_session()
+
+    def keep_parameters(*, params: Json, context: Json, **_: object) -> None:
+        context[_PARAMETERS] = params
+
+    def reply(*, model: Any, context: Json, **_: object) -> Any:
+        parameters = _snapshot(model, context[_PARAMETERS])
+        try:
+            answer = dispatch(model.service_model.service_name, model.name, parameters)
+        except Refusal as refusal:
+            return _response(refusal.status, _error(model, refusal), rng)
+        if answer is None:
+            return None
+        return _response(model.http.get("responseCode", 200), answer, rng)
+
+    def state_date(*, parsed: Json, **_: object) -> None:
+        date = format_datetime(now(), usegmt=True)
+        parsed["ResponseMetadata"]["HTTPHeaders"]["date"] = date
+
+    session.events.register_last("before-parameter-build", keep_parameters)
+    session.events.register_first("before-call", reply)
+    session.events.register_last("after-call", state_date)
+    return session
+
+
+def _bare_session() -> boto3.Session:
+    """A session that knows nothing of the user's profile, configuration files and endpoints."""
+    import boto3
+    import botocore.session
+
+    # Each is: name in a file, environment variables, default, conversion.
+    variables = {
+        "profile": (None, None, None, None),
+        "config_file": (None, None, os.devnull, None),
+        "credentials_file": (None, None, os.devnull, None),
+        "ignore_configured_endpoint_urls": (None, None, True, None),
+    }
+    session = botocore.session.Session(session_vars=variables)
+    session.register_component("data_loader", _loader())
+    return boto3.Session("rehearsal", "rehearsal", region_name=REGION, botocore_session=session)
+
+
+@functools.cache
+def _loader() -> Loader:
+    # Parsing the services' descriptions is most of what a session costs; they never change.
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
+def _snapshot(model: Any, parameters: Json) -> Json:
+    """The parameters as they are now, with times as aware datetimes, however they were given."""
+    from botocore.utils import parse_to_aware_datetime
+
+    snapshot: Json = _copied(parameters)
+    for name in snapshot:
+        if model.input_shape.members[name].type_name == "timestamp":
+            snapshot[name] = parse_to_aware_datetime(snapshot[name])
+    return snapshot
+
+
+def _copied(value: Any) -> Any:
+    # Not deepcopy: parameters may hold open files.
+    if isinstance(value, dict):
+        return {key: _copied(member) for key, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copied(member) for member in value]
+    return value
+
+
+def _response(status: int, answer: Json, rng: random.Random) -> tuple[object, Json]:
+    """What botocore makes of an HTTP response: the response, and what is parsed from it."""
+    from botocore.awsrequest import AWSResponse, HTTPHeaders
+
+    request_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
+    metadata = {
+        "RequestId": request_id,
+        "HTTPStatusCode": status,
+        "HTTPHeaders": {"x-amzn-requestid": request_id},
+        "RetryAttempts": 0,
+    }
+    return AWSResponse("", status, HTTPHeaders(), None), {**answer, "ResponseMetadata": metadata}
+
+
+def _error(model: Any, refusal: Refusal) -> Json:
+    error: Json = {"Error": {"Code": refusal.code, "Message": refusal.message}}
+    # Members that the service's description gives to an error stand beside it, as botocore does it.
+    if any(e.name == refusal.code and "message" in e.members for e in model.error_shapes):
+        error["message"] = refusal.message
+    return error

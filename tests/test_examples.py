@@ -1,0 +1,156 @@
+"""Whatever README.md, the manual and the docstrings show is run.
+
+On a page, the ```python blocks run in order, in one namespace. HTML comments say more:
+
+- `<!-- setup: rehearsal -->`, anywhere: the page's blocks run inside a rehearsal. A session that
+  is not given is the rehearsal's, and `time.sleep` is its sleep.
+- `<!-- not run: why -->` directly above a block opened with ```python no-run: it does not run.
+- `<!-- output of: docs/examples/demo.py -->` directly above a ```text or ```console block: it is
+  what that script prints.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import boto3
+import pytest
+
+import apigw_canary
+from apigw_canary.testing import rehearsal
+
+PACKAGE = Path(apigw_canary.__file__).parent
+ROOT = Path(__file__).parent.parent
+API_ID = "a1b2c3d4e5"  # the one that pages use
+SCRIPTS = sorted((ROOT / "docs" / "examples").glob("*.py"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(
+    r"^(?: *<!-- *(?P<key>[a-z ]+): *(?P<said>(?:(?!-->).)*?) *-->\n\s*^)?"
+    r"(?P<indent> *)```(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+class Block(NamedTuple):
+    info: str  # the words after ```
+    key: str  # the comment above it, split at the colon
+    said: str
+    body: str
+    line: int  # the number of body's first line
+
+
+def _blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            found["info"].strip(),
+            found["key"] or "",
+            found["said"] or "",
+            re.sub(rf"^{found['indent']}", "", found["body"], flags=re.MULTILINE),
+            text.count("\n", 0, found.start("body")) + 1,
+        )
+        for found in BLOCK.finditer(text)
+    ]
+
+
+@cache
+def _output(script: Path) -> str:
+    """What a script prints; its failure is the test's. conftest.py has removed AWS_*."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _rehearse(stack: ExitStack) -> str:
+    """Until the stack closes, AWS and time are a rehearsal's; returns the id of its API."""
+    rehearsed = stack.enter_context(rehearsal())
+    session_class = boto3.Session
+
+    def session(*args: Any, **options: Any) -> boto3.Session:
+        return session_class(*args, **options) if args or options else rehearsed.session
+
+    stack.enter_context(mock.patch("boto3.DEFAULT_SESSION", rehearsed.session))
+    stack.enter_context(mock.patch("boto3.Session", session))
+    stack.enter_context(mock.patch("boto3.session.Session", session))
+    stack.enter_context(mock.patch.object(time, "sleep", rehearsed.sleep))
+    return rehearsed.rest_api_id
+
+
+def _named(paths: list[Path], below: Path) -> list[Any]:
+    return [pytest.param(path, id=path.relative_to(below).as_posix()) for path in paths]
+
+
+every_page = pytest.mark.parametrize("page", _named(PAGES, ROOT))
+
+
+@every_page
+def test_page_runs(page: Path) -> None:
+    """A reader who copies a page's blocks one after the other meets no error."""
+    blocks = [block for block in _blocks(page) if block.info == "python"]
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    api_id = API_ID
+    with ExitStack() as stack:
+        if blocks and "<!-- setup: rehearsal -->" in page.read_text(encoding="utf-8"):
+            api_id = _rehearse(stack)
+        for block in blocks:
+            source = "\n" * (block.line - 1)  # so that errors name the page's line
+            source += block.body.replace(API_ID, api_id)
+            exec(compile(source, page, "exec", dont_inherit=True), namespace)
+
+
+@every_page
+def test_page_marks_its_blocks(page: Path) -> None:
+    """A block that is not run says why, and none is left out by a misspelling."""
+    blocks = _blocks(page)
+    fences = re.findall(r"^ *```", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(fences) == 2 * len(blocks), f"{page}: a block is not closed, or opened strangely"
+    for block in blocks:
+        where = f"{page}:{block.line}"
+        first, *more = block.info.split() or [""]
+        if first.lower() in {"py", "python", "python3", "pycon"}:
+            assert block.info in {"python", "python no-run"}, f"{where}: ```{block.info}"
+        if more == ["no-run"]:
+            assert block.key == "not run", f"{where}: needs <!-- not run: why --> above"
+            assert block.said, f"{where}: needs a reason"
+        assert block.key in {"", "not run", "output of", "setup"}, f"{where}: {block.key!r}"
+
+
+@every_page
+def test_page_shows_real_output(page: Path) -> None:
+    """The output a page shows is what the script prints today."""
+    for block in _blocks(page):
+        if block.key == "output of":
+            assert _output(ROOT / block.said).rstrip() == block.body.rstrip(), block.line
+
+
+@pytest.mark.parametrize("script", _named(SCRIPTS, ROOT))
+def test_script_runs(script: Path) -> None:
+    """An example runs as it is, offline, and has something to show."""
+    assert _output(script)
+
+
+@pytest.mark.parametrize("path", _named(sorted(PACKAGE.rglob("*.py")), PACKAGE))
+def test_docstrings(path: Path) -> None:
+    """What a docstring shows after `>>>` is what happens."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
