@@ -34,10 +34,10 @@ ARROWS: dict[str, set[str]] = {
     "rollout": {"errors"},
     "report": {"rollout", "errors"},
     "aws": {"rollout", "errors"},
-    "control": {"aws", "rollout", "errors"},
-    **{verb: {*VERBS, "control", "aws", "rollout", "errors"} for verb in VERBS},
-    "": {*VERBS, "control", "aws", "rollout", "report", "errors"},
-    "testing": {"", *VERBS, "control", "aws", "rollout", "report", "errors"},
+    "changes": {"aws", "rollout", "errors"},
+    **{verb: {*VERBS, "changes", "aws", "rollout", "errors"} for verb in VERBS},
+    "": {*VERBS, "changes", "aws", "rollout", "report", "errors"},
+    "testing": {"", *VERBS, "changes", "aws", "rollout", "report", "errors"},
 }
 # Installed packages, and the rooms that may import them; attrs is for everybody.
 GUESTS = {

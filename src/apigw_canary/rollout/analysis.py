@@ -77,8 +77,8 @@ class Finding(Plain):
 
     def __str__(self) -> str:
         return (
-            f"{self.signal} {_rate(self.canary_rate, self.canary_requests)} on the canary, "
-            f"{_rate(self.baseline_rate, self.baseline_requests)} on the baseline"
+            f"{self.signal}: canary {_rate(self.canary_rate, self.canary_requests)}, "
+            f"baseline {_rate(self.baseline_rate, self.baseline_requests)}"
         )
 
 
