@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from apigw_canary.aws.cloudwatch import CloudWatchMetrics
     from apigw_canary.canary import Canary
+    from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
     from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
     from apigw_canary.rollout.decision import (
@@ -41,6 +42,7 @@ __all__ = [
     "Rollback",
     "Rollout",
     "RolloutPolicy",
+    "RolloutRecords",
     "Shift",
     "Signal",
     "Stage",
@@ -69,6 +71,7 @@ _HOMES = {
     "Rollback": "rollout.decision",
     "Rollout": "rollout.state",
     "RolloutPolicy": "rollout.policy",
+    "RolloutRecords": "changes.records",
     "Shift": "rollout.decision",
     "Signal": "rollout.signals",
     "Stage": "stage",

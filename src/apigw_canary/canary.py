@@ -1,6 +1,5 @@
 """A canary that is running, or was."""
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
@@ -11,7 +10,14 @@ from apigw_canary.errors import CallerError, DecisionExpiredError, StageChangedE
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.analysis import Analysis
 from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
-from apigw_canary.rollout.observation import Basis, MetricSource, Minute, Observation, Phase
+from apigw_canary.rollout.observation import (
+    Basis,
+    MetricSource,
+    Minute,
+    Observation,
+    Overlap,
+    Phase,
+)
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.record import Promotion
 from apigw_canary.rollout.state import Outcome, StageState
@@ -74,13 +80,13 @@ class Canary:
         seen = self._control.look()
         state = seen.stage
         phase = self._phase(state)
-        minutes: Mapping[str, Sequence[Minute]] = {}
+        minutes: dict[str, tuple[Minute, ...]] = {}
         failure = None
         if watched_at is not None:
             self._watched_at = inputs.aware(watched_at, "watched_at")
         if phase in ("running", "promoting"):
             try:
-                minutes = self._read(policy, state, seen.at)
+                minutes = read_minutes(self._metrics, state, policy, self._bond.started_at, seen.at)
                 self._watched_at = seen.at
             except CallerError:
                 raise
@@ -92,20 +98,13 @@ class Canary:
             started_at=self._bond.started_at,
             step_started_at=max(state.updated_at, self._bond.started_at),
             percent=percent,
-            minutes={name: tuple(rows) for name, rows in minutes.items()},
-            overlap=getattr(self._metrics, "overlap", "excluded"),
+            minutes=minutes,
+            overlap=overlap_of(self._metrics),
             basis=self._basis(percent),
             phase=phase,
             failure=failure,
             watched_at=self._watched_at,
         )
-
-    def _read(
-        self, policy: RolloutPolicy, state: StageState, at: datetime
-    ) -> Mapping[str, Sequence[Minute]]:
-        start = (self._bond.started_at - HISTORY).replace(second=0, microsecond=0)
-        end = at.replace(second=0, microsecond=0)
-        return self._metrics.minutes(state, policy.signals, start, end)
 
     def analyze(self, policy: RolloutPolicy) -> Analysis:
         """The evidence so far; looks at the rollout as `observe` does."""
@@ -213,6 +212,25 @@ class Canary:
                 state="Nothing was sent.",
                 remedy="Observe and decide again.",
             )
+
+
+def read_minutes(
+    metrics: MetricSource, state: StageState, policy: RolloutPolicy, start: datetime, end: datetime
+) -> dict[str, tuple[Minute, ...]]:
+    """The minutes of a rollout from `start` to `end`, and the baseline's history before it."""
+    minutes = metrics.minutes(
+        state,
+        policy.signals,
+        (start - HISTORY).replace(second=0, microsecond=0),
+        end.replace(second=0, microsecond=0),
+    )
+    return {name: tuple(rows) for name, rows in minutes.items()}
+
+
+def overlap_of(metrics: MetricSource) -> Overlap:
+    """What the source says of its baseline's counts."""
+    overlap: Overlap = getattr(metrics, "overlap", "excluded")
+    return overlap
 
 
 def _still_due(decision: Shift | Promote) -> Condition:

@@ -10,14 +10,15 @@ import attrs
 from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
-from apigw_canary.canary import Canary
+from apigw_canary.canary import Canary, overlap_of, read_minutes
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
 from apigw_canary.changes.promote import revert, roll_back
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.observation import MetricSource
+from apigw_canary.rollout.observation import MetricSource, Observation
+from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.record import Promotion
 from apigw_canary.rollout.state import Outcome, StageState
 
@@ -171,6 +172,31 @@ class Stage:
         if state.canary is None:
             return None
         return Canary(self._control, self._control.bond(state), self._metrics)
+
+    def observe(self, policy: RolloutPolicy, *, start: datetime, end: datetime) -> Observation:
+        """A past window as if a canary had been enabled at its start, for notebooks.
+
+        One GetStage and the metrics of [start, end) and of the hour before. Whichever canaries ran
+        in it are taken for one, and `percent` is the share of the requests they got. Has no basis:
+        a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days.
+        """
+        inputs.aware(start, "start")
+        if inputs.aware(end, "end") <= start:
+            inputs.refuse("end", f"after start ({start})", end)
+        minutes = read_minutes(self._metrics, self._control.look().stage, policy, start, end)
+        canary, total = 0.0, 0.0
+        for row in next(iter(minutes.values()), ()):
+            if row.at >= start:
+                canary += row.canary_requests
+                total += row.canary_requests + row.baseline_requests
+        return Observation(
+            at=end,
+            started_at=start,
+            step_started_at=start,
+            percent=round(100 * canary / total, 2) if total else 0.0,
+            minutes=minutes,
+            overlap=overlap_of(self._metrics),
+        )
 
     def rollback(self) -> None:
         """End the canary, whichever it is; a half-finished promotion is undone. For the pager.

@@ -124,16 +124,24 @@ def roll_back(control: Control, bond: Bond | None, outcome: Outcome) -> None:
         return
     if bond is not None:
         control.mine(bond, state)
-    halfway = _half_promotion(control, bond, state)
+    record = _record_if_promoted(control, bond, state)
     ended = control.change(
         end_patch(),
         state,
         attrs.evolve(state, canary=None),
         "Run the same line again: it ends the canary, whatever is left of it.",
     ).stage
-    if halfway is not None:
-        _restore(control, halfway, ended)
-    elif state.canary_is_promoted:
+    if isinstance(record, CanaryError):
+        raise RecordError(
+            "The canary was ended, but its record could not be read, so it is not known whether "
+            f"a promotion had begun to change production: {record.happened}",
+            state=str(ended),
+            remedy="If that is not what production should serve, stage.revert() undoes it.",
+        ) from record
+    begun = record.begun_promotion()
+    if begun and begun.is_halfway_on(state) and not begun.is_undone_on(state):
+        _restore(control, begun, ended)
+    elif record.rollout is not None and state.canary_is_promoted:
         raise _promoted_by_hand(
             ended,
             "The canary is ended. If production is to go back, deploy what it served before.",
@@ -142,23 +150,22 @@ def roll_back(control: Control, bond: Bond | None, outcome: Outcome) -> None:
         _note(control, bond, outcome)
 
 
-def _half_promotion(control: Control, bond: Bond | None, state: StageState) -> Promotion | None:
-    """The promotion that was begun and has already changed production, if there is one."""
+def _record_if_promoted(
+    control: Control, bond: Bond | None, state: StageState
+) -> Record | CanaryError:
+    """The canary's record, read where production may have its deployment already.
+
+    An error is returned, not raised: a rollback waits for nothing, so the canary goes first.
+    """
     assert state.canary is not None
     same_deployment = state.canary.deployment_id == state.deployment_id
     of_variables_only = bond is not None and bond.variables_only
     if not state.canary_is_promoted and (not same_deployment or of_variables_only):
-        return None
+        return NO_RECORD
     try:
-        deployment = control.gateway.deployment(state.deployment_id)
+        return control.records.of(control.gateway.deployment(state.deployment_id))
     except CanaryError as error:
-        # A rollback waits for nothing: the canary goes first.
-        log.warning("the record could not be read: %s", error)
-        return None
-    begun = control.readable(deployment).begun_promotion()
-    if begun is None or begun.is_undone_on(state) or not begun.is_halfway_on(state):
-        return None
-    return begun
+        return error
 
 
 def _note(control: Control, bond: Bond, outcome: Outcome) -> None:

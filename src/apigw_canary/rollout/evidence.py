@@ -32,6 +32,9 @@ _GUESSED_CAPITAL = 0.72
 _CAUTION = 0.97
 """The most of the capital that one request may cost: a loss of all could never be won back."""
 
+FEWEST = 1e-6
+"""An arm with fewer requests in a minute has none: counts may be fractional, not infinitesimal."""
+
 _PRIOR_BAD, _PRIOR_REQUESTS = 0.5, 200.0
 """The guess of a baseline rate nobody has seen yet: half a bad request in 200."""
 
@@ -90,7 +93,7 @@ def worse(rows: Iterable[Row], *, ratio: float, slack: float, noise: float) -> l
         n_b, x_b, n_c, x_c = row
         b0 = baseline.rate
         c0 = ratio * b0 + slack
-        if n_b > 0 and n_c > 0 and c0 < 1:
+        if min(n_b, n_c) >= FEWEST and c0 < 1:
             k = ratio * n_c / n_b
             damping = _damping(noise, x_b + x_c, row)
             most = min(_CAUTION / c0, _CAUTION / (k * (1 - b0)))
@@ -119,7 +122,7 @@ def not_worse(rows: Iterable[Row], *, ratio: float, margin: float, noise: float)
     path: list[float] = []
     for row in rows:
         n_b, x_b, n_c, x_c = row
-        if n_b > 0 and n_c > 0:
+        if min(n_b, n_c) >= FEWEST:
             k = ratio * n_c / n_b
             # From the expected number of bad requests: with the number that came, the mean of the
             # capital could exceed 1 under the null.

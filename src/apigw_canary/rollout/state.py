@@ -182,4 +182,6 @@ def _of(state: StageState, name: str) -> Any:
 
 
 def _shown(value: object) -> str:
-    return "none" if value is None else str(value)
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -4,7 +4,17 @@ Needs moto (`pip install "moto>=5.2"`), which is imported when a rehearsal begin
 """
 
 from apigw_canary.testing.answers import RehearsalError
+from apigw_canary.testing.faults import Fault, ProcessDeath
 from apigw_canary.testing.simulation import Call, Rehearsal, rehearsal
 from apigw_canary.testing.traffic import Backend, Served
 
-__all__ = ["Backend", "Call", "Rehearsal", "RehearsalError", "Served", "rehearsal"]
+__all__ = [
+    "Backend",
+    "Call",
+    "Fault",
+    "ProcessDeath",
+    "Rehearsal",
+    "RehearsalError",
+    "Served",
+    "rehearsal",
+]

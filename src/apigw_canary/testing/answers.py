@@ -25,6 +25,8 @@ class Refusal(Exception):  # noqa: N818 - AWS means what it says; nothing has go
         self.code = code
         self.message = message
         self.status = status
+        self.beside: Json = {}
+        """What AWS answers beside the error itself, such as retryAfterSeconds."""
 
 
 def bad_request(message: str) -> Refusal:

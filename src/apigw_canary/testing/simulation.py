@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from apigw_canary.testing.answers import Json
+from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
 from apigw_canary.testing.metrics import LAG, Metrics
 from apigw_canary.testing.traffic import Backend, Served, Traffic
@@ -78,6 +79,7 @@ class Rehearsal:
         rng = random.Random(seed)
         self.calls = []
         self._lock = threading.RLock()
+        self._interruptions = Interruptions()
         self._now = now
         self._stage_name = stage
         self._traffic = traffic
@@ -115,6 +117,27 @@ class Rehearsal:
         with self._lock:
             self._traffic.api = backend
 
+    def fail(self, operation: str, fault: Fault, *, skip: int = 0, after: bool = False) -> None:
+        """Let the next call of an AWS operation, such as "UpdateStage", meet a fault.
+
+        `skip` calls of it go undisturbed before. `after=True`: AWS carries the call out, and only
+        the answer is lost.
+        """
+
+        def act(service: str, operation: str) -> object:
+            return happen(fault, service, operation)
+
+        self._interruptions.add(Interruption(operation, skip, after, act))
+
+    def meanwhile(
+        self, operation: str, act: Callable[[], object], *, skip: int = 0, after: bool = False
+    ) -> None:
+        """Let somebody else act right before the next call of an AWS operation reaches AWS.
+
+        `skip` calls of it go undisturbed before; `after=True`: right after it.
+        """
+        self._interruptions.add(Interruption(operation, skip, after, lambda *_: act()))
+
     @property
     def served(self) -> Sequence[Served]:
         """The truth: a row per minute, arm and deployment, of the minutes that are over.
@@ -131,18 +154,29 @@ class Rehearsal:
             self.calls.append(
                 Call(service=service, operation=operation, parameters=parameters, at=self._now)
             )
-            match service:
-                case "apigateway":
-                    if not operation.startswith("Get"):
-                        self._serve(until=self._now)
-                    answer = self._gateway.answer(operation, parameters)
-                    if operation == "CreateDeployment":
-                        self._traffic.deploy(answer["id"])
-                    return answer
-                case "cloudwatch":
-                    return self._metrics.answer(operation, parameters, self._now)
-                case _:
-                    return None
+            due = self._interruptions.due(operation)
+            for interruption in due:
+                if not interruption.after:
+                    interruption.act(service, operation)
+            answer = self._answer(service, operation, parameters)
+            for interruption in due:
+                if interruption.after:
+                    interruption.act(service, operation)
+            return answer
+
+    def _answer(self, service: str, operation: str, parameters: Json) -> Json | None:
+        match service:
+            case "apigateway":
+                if not operation.startswith("Get"):
+                    self._serve(until=self._now)
+                answer = self._gateway.answer(operation, parameters)
+                if operation == "CreateDeployment":
+                    self._traffic.deploy(answer["id"])
+                return answer
+            case "cloudwatch":
+                return self._metrics.answer(operation, parameters, self._now)
+            case _:
+                return None
 
     def _serve(self, until: datetime) -> None:
         self._traffic.run(self._gateway.existing_stage(self.rest_api_id, self._stage_name), until)

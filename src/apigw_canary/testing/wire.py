@@ -118,7 +118,10 @@ def _response(status: int, answer: Json, rng: random.Random) -> tuple[object, Js
 
 
 def _error(model: Any, refusal: Refusal) -> Json:
-    error: Json = {"Error": {"Code": refusal.code, "Message": refusal.message}}
+    error: Json = {
+        "Error": {"Code": refusal.code, "Message": refusal.message},
+        **refusal.beside,
+    }
     # Members that the service's description gives to an error stand beside it, as botocore does it.
     if any(e.name == refusal.code and "message" in e.members for e in model.error_shapes):
         error["message"] = refusal.message

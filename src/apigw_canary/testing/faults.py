@@ -1,0 +1,119 @@
+"""What can go wrong with a call: refusals, a network that fails, a process that dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import NamedTuple, NoReturn
+
+from apigw_canary.testing.answers import Refusal
+
+
+class ProcessDeath(BaseException):
+    """The process is gone: no `except Exception` of the code under test sees it."""
+
+
+class Fault(StrEnum):
+    """What a call meets instead of its answer."""
+
+    THROTTLED = "throttled"
+    """429, which says to come back in two seconds."""
+    CONFLICT = "conflict"
+    """409, as when two changes meet."""
+    INTERNAL_ERROR = "internal_error"
+    """500."""
+    UNAVAILABLE = "unavailable"
+    """503."""
+    CONNECTION_REFUSED = "connection_refused"
+    """The request could not be sent."""
+    TIMEOUT = "timeout"
+    """The request was sent and no answer came."""
+    ACCESS_DENIED = "access_denied"
+    """403, which names the action."""
+    EXPIRED_CREDENTIALS = "expired_credentials"
+    """403, because a session has expired."""
+    DEATH = "death"
+    """The process dies: `ProcessDeath` is raised."""
+
+
+class Interruption(NamedTuple):
+    """Something that happens right before or right after one call."""
+
+    operation: str
+    skip: int
+    """How many calls of the operation go undisturbed before."""
+    after: bool
+    act: Callable[[str, str], object]
+    """Takes service and operation."""
+
+
+class Interruptions:
+    """What is still to happen, each once."""
+
+    def __init__(self) -> None:
+        self._pending: list[Interruption] = []
+
+    def add(self, interruption: Interruption) -> None:
+        """Let it happen when its call comes."""
+        self._pending.append(interruption)
+
+    def due(self, operation: str) -> list[Interruption]:
+        """Those of this call; the others of the operation come one call nearer."""
+        concerned = [each for each in self._pending if each.operation == operation]
+        due = [each for each in concerned if each.skip == 0]
+        self._pending = [
+            each._replace(skip=each.skip - 1) if each in concerned else each
+            for each in self._pending
+            if each not in due
+        ]
+        return due
+
+
+def happen(fault: Fault, service: str, operation: str) -> NoReturn:
+    """Raise what botocore or the machine would; refusals become botocore's in the wire."""
+    from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+
+    url = "https://apigateway.eu-central-1.amazonaws.com"
+    match fault:
+        case Fault.CONNECTION_REFUSED:
+            raise EndpointConnectionError(endpoint_url=url)
+        case Fault.TIMEOUT:
+            raise ReadTimeoutError(endpoint_url=url)
+        case Fault.DEATH:
+            raise ProcessDeath(operation)
+        case _:
+            code, message, status = _REFUSALS[fault]
+            action = _action(service, operation)
+            refusal = Refusal(code, message.format(action=action), status)
+            if fault is Fault.THROTTLED:
+                refusal.beside["retryAfterSeconds"] = "2"
+            raise refusal
+
+
+def _action(service: str, operation: str) -> str:
+    """The IAM action: API Gateway's are named by HTTP verbs."""
+    verbs = {"Get": "GET", "Create": "POST", "Update": "PATCH", "Delete": "DELETE"}
+    verb = next((verb for start, verb in verbs.items() if operation.startswith(start)), operation)
+    return f"{service}:{verb if service == 'apigateway' else operation}"
+
+
+_REFUSALS = {
+    Fault.THROTTLED: ("TooManyRequestsException", "Too Many Requests", 429),
+    Fault.CONFLICT: (
+        "ConflictException",
+        "Unable to complete operation due to concurrent modification. Please try again later.",
+        409,
+    ),
+    Fault.INTERNAL_ERROR: ("InternalFailure", "Internal error", 500),
+    Fault.UNAVAILABLE: ("ServiceUnavailableException", "Service unavailable", 503),
+    Fault.ACCESS_DENIED: (
+        "AccessDeniedException",
+        "User: arn:aws:iam::123456789012:user/rehearsal is not authorized to perform: {action}",
+        403,
+    ),
+    Fault.EXPIRED_CREDENTIALS: (
+        "ExpiredTokenException",
+        "The security token included in the request is expired",
+        403,
+    ),
+}

@@ -1,0 +1,81 @@
+"""What the tests do on a rehearsal beside the library: another process, another person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apigw_canary import Stage
+from apigw_canary.testing import Rehearsal
+
+V2 = {"alias": "v2"}
+
+PERCENT = "/canarySettings/percentTraffic"
+CANARY = "/canarySettings"
+
+
+def replace(path: str, value: str) -> dict[str, str]:
+    return {"op": "replace", "path": path, "value": value}
+
+
+def remove(path: str) -> dict[str, str]:
+    return {"op": "remove", "path": path}
+
+
+def copy(source: str, path: str) -> dict[str, str]:
+    return {"op": "copy", "from": source, "path": path}
+
+
+COPIES = (
+    copy("/canarySettings/deploymentId", "/deploymentId"),
+    copy("/canarySettings/stageVariableOverrides", "/variables"),
+)
+
+
+def patch(aws: Rehearsal, *operations: dict[str, str]) -> Any:
+    """What somebody else does to the stage, with boto3."""
+    return aws.session.client("apigateway").update_stage(
+        restApiId=aws.rest_api_id, stageName="prod", patchOperations=list(operations)
+    )
+
+
+def sent(aws: Rehearsal) -> list[str]:
+    """The operations that were called so far."""
+    return [call.operation for call in aws.calls]
+
+
+def fresh(aws: Rehearsal, **options: Any) -> Stage:
+    """The stage as another process sees it: nothing is kept in memory."""
+    return Stage(aws.rest_api_id, "prod", session=aws.session, sleep=aws.sleep, **options)
+
+
+def new_deployment(aws: Rehearsal, **options: Any) -> str:
+    """A deployment that somebody else makes."""
+    client = aws.session.client("apigateway")
+    return str(client.create_deployment(restApiId=aws.rest_api_id, **options)["id"])
+
+
+def description(aws: Rehearsal, deployment_id: str) -> str:
+    """A deployment's description, as it is on AWS."""
+    client = aws.session.client("apigateway")
+    found = client.get_deployment(restApiId=aws.rest_api_id, deploymentId=deployment_id)
+    return str(found.get("description", ""))
+
+
+def describe(aws: Rehearsal, deployment_id: str, text: str) -> None:
+    """Somebody else writes a deployment's description."""
+    aws.session.client("apigateway").update_deployment(
+        restApiId=aws.rest_api_id,
+        deploymentId=deployment_id,
+        patchOperations=[{"op": "replace", "path": "/description", "value": text}],
+    )
+
+
+def serving(aws: Rehearsal) -> tuple[str, dict[str, str], Any]:
+    """What the stage serves: deployment, variables, canary; without a call on record."""
+    state = aws.session.client("apigateway").get_stage(restApiId=aws.rest_api_id, stageName="prod")
+    aws.calls.pop()
+    return (
+        state["deploymentId"],
+        dict(state.get("variables", {})),
+        state.get("canarySettings"),
+    )

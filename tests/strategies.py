@@ -1,0 +1,324 @@
+"""Generators for the domain: whatever the library accepts, by hypothesis.
+
+Sizes are kept small; limits are tested where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import attrs
+from hypothesis import strategies as st
+
+from apigw_canary import (
+    Analysis,
+    Basis,
+    CanaryState,
+    Decision,
+    Finding,
+    Hold,
+    Minute,
+    Observation,
+    Outcome,
+    Promote,
+    Promotion,
+    Rollback,
+    Rollout,
+    RolloutPolicy,
+    Shift,
+    Signal,
+    StageState,
+    Step,
+    Verdict,
+)
+from apigw_canary.rollout.record import Begun, Record
+
+VALUE_CHARACTERS = (
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#&=,"  # AWS's own list
+)
+NAME_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
+
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+
+percents = st.integers(0, 10_000).map(lambda hundredths: hundredths / 100)
+"""0 to 100, as AWS is known to keep them: to 0.01."""
+
+shares = st.integers(1, 10_000).map(lambda hundredths: hundredths / 100)
+"""The same, above 0."""
+
+identifiers = st.text(NAME_CHARACTERS + "-", min_size=1, max_size=12)
+variable_names = st.text(NAME_CHARACTERS, min_size=1, max_size=12)
+variable_values = st.text(VALUE_CHARACTERS, max_size=12)
+variables = st.dictionaries(variable_names, variable_values, max_size=4)
+
+_words = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=8)
+lines = st.lists(_words, min_size=1, max_size=4).map(" ".join)
+"""One line of printable text, such as a release or a reason."""
+
+zones = st.just(UTC) | st.integers(-14 * 60, 14 * 60).map(lambda n: timezone(timedelta(minutes=n)))
+times = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=zones)
+minute_times = st.builds(
+    lambda minute, zone: datetime.fromtimestamp(60 * minute, zone),
+    st.integers(26_000_000, 36_000_000),
+    zones,
+)
+"""Beginnings of minutes, from 2019 to 2038."""
+
+
+def durations(low: timedelta = timedelta(0), high: timedelta = 14 * DAY) -> Any:
+    return st.timedeltas(low, high)
+
+
+def floats(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(low, high, allow_nan=False) | st.integers(int(low) + 1, int(high)).map(float)
+
+
+counts = st.integers(0, 10**6) | st.floats(0, 1e6)
+
+
+@st.composite
+def minutes(draw: st.DrawFn, at: st.SearchStrategy[datetime] = minute_times) -> Minute:
+    baseline, canary = draw(counts), draw(counts)
+    return Minute(
+        draw(at),
+        baseline,
+        draw(st.just(0) | st.floats(0, baseline)),
+        canary,
+        draw(st.just(0) | st.floats(0, canary)),
+    )
+
+
+minute_rows = st.lists(minutes(), max_size=4, unique_by=lambda minute: minute.at)
+
+signal_names = st.sampled_from(["errors_5xx", "errors_4xx"]) | lines
+
+
+@st.composite
+def signals(
+    draw: st.DrawFn,
+    names: st.SearchStrategy[str] = signal_names,
+    critical: st.SearchStrategy[bool] = st.booleans(),  # noqa: B008 - a strategy is immutable
+) -> Signal:
+    is_critical = draw(critical)
+    slack = draw(st.floats(0, 0.98))
+    return Signal(
+        name=draw(names),
+        ratio=draw(st.floats(1, 100)),
+        slack=slack,
+        noise=draw(st.floats(0, 2)),
+        margin=draw(st.floats(slack, 1, exclude_min=True)),
+        limit=draw(st.none() | st.floats(1e-6, 0.999)),
+        weight=draw(st.floats(1e-3, 1e3)),
+        critical=is_critical,
+        report_only=not is_critical and draw(st.booleans()),
+    )
+
+
+bakes = st.timedeltas(timedelta(0), 14 * DAY)
+rising = (
+    st.lists(shares, min_size=1, max_size=6, unique=True)
+    .map(sorted)
+    .filter(lambda steps: steps != [100])
+)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> RolloutPolicy:
+    settle = draw(st.timedeltas(timedelta(0), timedelta(hours=1)))
+    names = draw(st.lists(signal_names, min_size=1, max_size=3, unique=True))
+    return RolloutPolicy(
+        [Step(share, draw(bakes)) for share in draw(rising)],
+        signals=[
+            draw(signals(st.just(name), st.just(value=True) if i == 0 else st.booleans()))
+            for i, name in enumerate(names)
+        ],
+        false_rollback=draw(st.floats(1e-6, 0.5)),
+        false_promotion=draw(st.floats(1e-6, 0.5)),
+        deadline=draw(st.none() | st.timedeltas(MINUTE, 14 * DAY)),
+        on_inconclusive=draw(st.sampled_from(["hold", "rollback"])),
+        blind=draw(st.timedeltas(MINUTE, 14 * DAY)),
+        settle=settle,
+        confirm_settle=draw(st.timedeltas(settle, timedelta(hours=1))),
+    )
+
+
+bases = st.builds(
+    Basis,
+    region=identifiers,
+    rest_api_id=identifiers,
+    stage=identifiers,
+    rollout_id=st.none() | identifiers,
+    deployment_id=identifiers,
+    overrides=st.text("0123456789abcdef", min_size=8, max_size=8),
+    percent=percents,
+)
+
+observations = st.builds(
+    Observation,
+    at=times,
+    started_at=times,
+    step_started_at=times,
+    percent=percents,
+    minutes=st.dictionaries(signal_names, minute_rows, max_size=3),
+    overlap=st.sampled_from(["excluded", "included", "unknown"]),
+    basis=st.none() | bases,
+    phase=st.sampled_from(
+        [
+            "running",
+            "promoting",
+            "promoted",
+            "rolled_back",
+            "removed",
+            "replaced",
+            "promoted_elsewhere",
+        ]
+    ),
+    failure=st.none() | lines,
+    watched_at=st.none() | times,
+)
+
+outcomes = st.sampled_from(Outcome)
+
+canary_states = st.builds(
+    CanaryState,
+    deployment_id=identifiers,
+    percent=percents,
+    variables=variables,
+    use_stage_cache=st.booleans(),
+)
+
+rollouts = st.builds(
+    Rollout,
+    id=st.none() | identifiers,
+    release=st.none() | lines,
+    started_at=times,
+    step_started_at=times,
+    outcome=st.none() | outcomes,
+)
+
+
+def stage_states(
+    canary: st.SearchStrategy[CanaryState | None] = st.none() | canary_states,  # noqa: B008
+) -> st.SearchStrategy[StageState]:
+    return st.builds(
+        StageState,
+        region=identifiers,
+        rest_api_id=identifiers,
+        name=identifiers,
+        deployment_id=identifiers,
+        variables=variables,
+        canary=canary,
+        updated_at=times,
+        rollout=st.none() | rollouts,
+    )
+
+
+odds = st.floats(0, 1e300)
+
+findings = st.builds(
+    Finding,
+    signal=signal_names,
+    verdict=st.sampled_from(Verdict),
+    baseline_requests=counts,
+    baseline_bad=counts,
+    canary_requests=counts,
+    canary_bad=counts,
+    worse_odds=odds,
+    worse_needed=odds,
+    not_worse_odds=odds,
+    not_worse_needed=odds,
+    requests_needed=st.none() | st.integers(0, 10**9),
+    sick=st.booleans(),
+    misfits=st.integers(0, 1000),
+)
+
+analyses = st.builds(
+    Analysis,
+    verdict=st.sampled_from(Verdict),
+    findings=st.lists(findings, max_size=2).map(tuple),
+    worse_odds=odds,
+    worse_needed=odds,
+)
+
+
+def decisions_of(kind: type[Decision]) -> st.SearchStrategy[Decision]:
+    return st.builds(
+        kind,
+        at=times,
+        reason=lines,
+        percent=percents,
+        wait=st.timedeltas(timedelta(0), timedelta(hours=1)),
+        final=st.booleans(),
+        analysis=st.none() | analyses,
+        basis=st.none() | bases,
+    )
+
+
+_KINDS: tuple[type[Decision], ...] = (Hold, Shift, Promote, Rollback)
+decisions: st.SearchStrategy[Decision] = st.one_of([decisions_of(kind) for kind in _KINDS])
+
+
+@st.composite
+def promotions(draw: st.DrawFn, stage: st.SearchStrategy[str] = identifiers) -> Promotion:
+    after = draw(variables)
+    before = {name: draw(st.none() | variable_values) for name in after}
+    return Promotion(
+        region=draw(identifiers),
+        rest_api_id=draw(identifiers),
+        stage=draw(stage),
+        release=draw(st.none() | lines),
+        rollout_id=draw(st.none() | identifiers),
+        deployment_before=draw(identifiers),
+        deployment_after=draw(identifiers),
+        variables_before=before,
+        variables_after=after,
+        begun_at=draw(times),
+    )
+
+
+begun = st.builds(
+    Begun,
+    id=identifiers,
+    release=st.none() | lines,
+    started_at=times,
+    stage_updated_at=times,
+    stage_deployment_id=identifiers,
+    outcome=st.none() | outcomes,
+)
+
+
+def records(stage: str) -> st.SearchStrategy[Record]:
+    """What may be written on a deployment for this stage."""
+    return st.builds(
+        Record,
+        rollout=st.none() | begun,
+        promotion=st.none() | promotions(st.just(stage)),
+        reverted_from=st.none() | identifiers,
+        ended=st.dictionaries(lines, outcomes, max_size=3),
+    )
+
+
+PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
+    Analysis: analyses,
+    Basis: bases,
+    CanaryState: canary_states,
+    Finding: findings,
+    Minute: minutes(),
+    Observation: observations,
+    Promotion: promotions(),
+    Rollout: rollouts,
+    RolloutPolicy: policies(),
+    Signal: signals(),
+    StageState: stage_states(),
+    Step: st.builds(Step, shares, bakes),
+    **{kind: decisions_of(kind) for kind in _KINDS},
+}
+"""Every public value class, and how to make one."""
+
+
+def changed(state: StageState, **changes: Any) -> StageState:
+    """The state with a few fields changed."""
+    return attrs.evolve(state, **changes)

@@ -1,0 +1,723 @@
+"""Canary: shifting, promoting, rolling back, and applying decisions to what they were made on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from acting import (
+    CANARY,
+    COPIES,
+    PERCENT,
+    V2,
+    describe,
+    description,
+    fresh,
+    new_deployment,
+    patch,
+    remove,
+    replace,
+    sent,
+    serving,
+)
+from apigw_canary import (
+    Canary,
+    Decision,
+    Hold,
+    Observation,
+    Promote,
+    Promotion,
+    Rollback,
+    RolloutPolicy,
+    Shift,
+    Signal,
+    Step,
+    decision_from_dict,
+)
+from apigw_canary.errors import (
+    CanaryAlreadyEnabledError,
+    DecisionExpiredError,
+    InvalidInputError,
+    NoCanaryError,
+    NotFoundError,
+    NothingToRevertError,
+    RecordError,
+    RolloutEndedError,
+    StageChangedError,
+    UnansweredError,
+    UnconfirmedChangeError,
+)
+from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
+
+MINUTES = timedelta(minutes=1)
+POLICY = RolloutPolicy([Step(5, 5 * MINUTES), Step(50, 5 * MINUTES)])
+
+
+def decided(kind: type[Any], observation: Observation, **fields: Any) -> Any:
+    """A decision as the policy would make it on an observation."""
+    return kind(
+        at=observation.at,
+        reason="because",
+        percent=fields.get("percent", observation.percent),
+        wait=timedelta(0),
+        final=kind in (Promote, Rollback),
+        analysis=None,
+        basis=observation.basis,
+    )
+
+
+def roll_out(aws: Rehearsal, canary: Canary, policy: RolloutPolicy = POLICY) -> list[Decision]:
+    """The loop of the manual."""
+    decisions = []
+    while True:
+        decision = policy.decide(canary.observe(policy))
+        decisions.append(decision)
+        canary.apply(decision)
+        if decision.final:
+            return decisions
+        aws.sleep(decision.wait.total_seconds())
+
+
+@pytest.mark.parametrize("overlap", ["excluded", "included"])
+def test_a_good_release_is_promoted(overlap: Any) -> None:
+    """A v2 as good as v1 goes through the steps and becomes production."""
+    with rehearsal(overlap=overlap) as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        decisions = roll_out(aws, canary)
+        assert [type(d) for d in decisions if not isinstance(d, Hold)] == [Shift, Promote]
+        assert serving(aws) == (canary.deployment_id, V2, None)
+
+
+@pytest.mark.parametrize("overlap", ["excluded", "included"])
+def test_a_bad_release_is_rolled_back(overlap: Any) -> None:
+    """A v2 that fails twenty times as often is ended, and production is what it was."""
+    with rehearsal(overlap=overlap, backends={"alias=v2": Backend(errors_5xx=0.02)}) as aws:
+        before = serving(aws)
+        decisions = roll_out(aws, aws.stage.enable_canary(5, release="r1", variables=V2))
+        assert isinstance(decisions[-1], Rollback)
+        assert "errors_5xx" in str(decisions[-1])
+        assert serving(aws) == before
+
+
+def test_a_bad_deployment_is_rolled_back() -> None:
+    """A new deployment that fails is found as a variable's backend is."""
+    with rehearsal() as aws:
+        aws.edit(Backend(errors_5xx=0.05))
+        decisions = roll_out(aws, aws.stage.enable_canary(5, release="r1"))
+        assert isinstance(decisions[-1], Rollback)
+
+
+def test_shift() -> None:
+    """The share becomes what was asked for; nothing else changes, and asking twice is success."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        before = canary.describe()
+        canary.shift(33.333)
+        after = canary.describe()
+        assert after.canary == attrs.evolve(before.canary, percent=33.33)  # type: ignore[type-var]
+        count = len(aws.calls)
+        canary.shift(33.33)
+        assert sent(aws)[count:] == ["GetStage"]
+        canary.shift(0)
+        assert canary.describe().canary is not None
+        with pytest.raises(InvalidInputError, match="percent"):
+            canary.shift(-1)
+
+
+def test_a_promotion_returns_its_receipt() -> None:
+    """The receipt has both deployments and the changed variables, and survives JSON."""
+    with rehearsal(variables={"alias": "v1", "table": "t"}) as aws:
+        old = serving(aws)[0]
+        canary = aws.stage.enable_canary(
+            5, release="r1", variables={"alias": "v2", "new": "n", "table": "t"}
+        )
+        receipt = canary.promote()
+        assert (receipt.deployment_before, receipt.deployment_after) == (old, canary.deployment_id)
+        assert receipt.variables_before == {"alias": "v1", "new": None}
+        assert receipt.variables_after == {"alias": "v2", "new": "n"}
+        assert receipt.release == "r1"
+        assert Promotion.from_dict(receipt.to_dict()) == receipt
+        assert "v1" not in repr(receipt)
+        assert fresh(aws).describe().rollout.outcome == "promoted"  # type: ignore[union-attr]
+
+
+def test_promoting_twice_is_success() -> None:
+    """What is promoted already gives the same receipt, from any process that held the canary."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        other = fresh(aws).canary()
+        assert other is not None
+        receipt = canary.promote()
+        assert other.promote() == receipt
+        assert canary.promote() == receipt
+
+
+@pytest.mark.parametrize(
+    "operation, skip", [("UpdateDeployment", 0), ("UpdateStage", 0), ("UpdateStage", 1)]
+)
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("variables_only", [False, True])
+def test_a_promotion_that_died_is_finished(
+    operation: str, skip: int, after: bool, variables_only: bool
+) -> None:
+    """Wherever the process dies, the next look says Promote, and production is the canary's."""
+    with rehearsal() as aws:
+        old = serving(aws)[0]
+        canary = aws.stage.enable_canary(
+            5, release="r1", variables=V2, deployment_id=old if variables_only else None
+        )
+        aws.fail(operation, Fault.DEATH, skip=skip, after=after)
+        with pytest.raises(ProcessDeath):
+            canary.promote()
+        again = fresh(aws).canary()
+        if again is not None:
+            decision = POLICY.decide(again.observe(POLICY))
+            begun = operation == "UpdateStage" or after
+            assert isinstance(decision, Promote if begun else Hold)
+            assert again.promote().deployment_before == old
+        assert serving(aws) == (canary.deployment_id, V2, None)
+        fresh(aws).revert()
+        assert serving(aws) == (old, {"alias": "v1"}, None)
+
+
+@pytest.mark.parametrize("owner", ["canary", "stage"])
+@pytest.mark.parametrize("variables_only", [False, True])
+def test_a_half_promotion_is_rolled_back(owner: str, variables_only: bool) -> None:
+    """Rolling back between the two writes of a promotion gives production back what it had."""
+    with rehearsal() as aws:
+        before = serving(aws)
+        aws.stage.enable_canary(
+            5, release="r1", variables=V2, deployment_id=before[0] if variables_only else None
+        )
+        canary = fresh(aws).canary()
+        assert canary is not None
+        aws.fail("UpdateStage", Fault.DEATH, skip=1)
+        with pytest.raises(ProcessDeath):
+            canary.promote()
+        assert serving(aws)[1] == V2
+        if owner == "canary":
+            canary.rollback()
+        else:
+            fresh(aws).rollback()
+        assert serving(aws) == before
+
+
+def test_a_half_promotion_is_not_shifted() -> None:
+    """While a promotion is half done the share means nothing, and shifting is refused."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        aws.fail("UpdateStage", Fault.DEATH, skip=1)
+        with pytest.raises(ProcessDeath):
+            canary.promote()
+        with pytest.raises(StageChangedError, match="being promoted"):
+            canary.shift(50)
+
+
+def test_rollback_after_a_promotion_points_to_revert() -> None:
+    """A canary that was promoted cannot be rolled back; the error says what can be done."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        canary.promote()
+        with pytest.raises(RolloutEndedError, match=r"stage\.revert\(\)"):
+            canary.rollback()
+
+
+def test_rollback_twice_is_success() -> None:
+    """A canary that is gone already is as asked."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        canary.rollback()
+        canary.rollback()
+        canary.disable()
+        assert serving(aws)[2] is None
+
+
+def test_rollback_does_not_wait_for_its_record() -> None:
+    """Where the outcome cannot be recorded the canary is ended all the same."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        aws.fail("UpdateDeployment", Fault.ACCESS_DENIED)
+        canary.rollback()
+        assert serving(aws)[2] is None
+
+
+def test_rollback_where_the_record_cannot_be_read() -> None:
+    """A canary that looks promoted is ended first, and the doubt is an error after it."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        aws.fail("UpdateStage", Fault.DEATH, skip=1)
+        with pytest.raises(ProcessDeath):
+            canary.promote()
+        aws.fail("GetDeployment", Fault.ACCESS_DENIED)
+        with pytest.raises(RecordError, match="not known whether"):
+            fresh(aws).rollback()
+        assert serving(aws)[2] is None
+        fresh(aws).revert()
+        assert serving(aws)[1] == {"alias": "v1"}
+
+
+def test_a_promotion_without_a_record_is_refused_unless_told() -> None:
+    """What would be overwritten is recorded first; if that fails nothing is changed."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        before = serving(aws)
+        aws.fail("UpdateDeployment", Fault.ACCESS_DENIED)
+        with pytest.raises(RecordError, match="unrecorded=True"):
+            canary.promote()
+        assert serving(aws) == before
+        receipt = canary.promote(unrecorded=True)
+        assert serving(aws) == (canary.deployment_id, V2, None)
+        with pytest.raises(NothingToRevertError):
+            aws.stage.revert()
+        aws.stage.revert(receipt)
+        assert serving(aws)[:2] == before[:2]
+
+
+def test_a_promotion_by_hand_is_not_taken_for_ours() -> None:
+    """A canary that somebody promoted by raw calls is neither promoted nor rolled back blindly."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        patch(aws, *COPIES)
+        assert canary.observe(POLICY).phase == "promoted_elsewhere"
+        with pytest.raises(StageChangedError, match="not recorded"):
+            canary.promote()
+        with pytest.raises(StageChangedError, match="The canary is ended"):
+            canary.rollback()
+        assert serving(aws) == (canary.deployment_id, V2, None)
+        with pytest.raises(RolloutEndedError, match="Somebody else promoted"):
+            canary.promote()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda aws: patch(aws, remove(CANARY)), id="removed"),
+        pytest.param(
+            lambda aws: patch(aws, replace("/canarySettings/deploymentId", new_deployment(aws))),
+            id="deployment",
+        ),
+        pytest.param(
+            lambda aws: patch(aws, replace("/canarySettings/stageVariableOverrides/alias", "v3")),
+            id="variables",
+        ),
+    ],
+)
+@pytest.mark.parametrize("verb", ["shift", "promote", "rollback"])
+def test_what_somebody_else_changed_is_left_alone(
+    change: Callable[[Rehearsal], object], verb: str, request: pytest.FixtureRequest
+) -> None:
+    """Another canary in our place is an error, and nothing is sent."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        change(aws)
+        before, count = serving(aws), len(aws.calls)
+        removed = "removed" in request.node.name
+        if verb == "rollback" and removed:
+            canary.rollback()
+        else:
+            with pytest.raises(NoCanaryError if removed else StageChangedError) as caught:
+                canary.shift(25) if verb == "shift" else getattr(canary, verb)()
+            assert caught.value.state
+        assert serving(aws) == before
+        assert sent(aws)[count:] == ["GetStage"]
+
+
+@pytest.mark.parametrize(
+    "change, phase",
+    [
+        (lambda aws: patch(aws, remove(CANARY)), "removed"),
+        (lambda aws: patch(aws, *COPIES, replace(PERCENT, "0.0")), "promoted_elsewhere"),
+        (lambda aws: (patch(aws, *COPIES), patch(aws, remove(CANARY))), "promoted_elsewhere"),
+        (
+            lambda aws: patch(aws, replace("/canarySettings/stageVariableOverrides/alias", "v3")),
+            "replaced",
+        ),
+        (lambda aws: fresh(aws).canary().promote(), "promoted"),
+        (lambda aws: fresh(aws).rollback(), "removed"),
+    ],
+)
+def test_an_ended_rollout_says_how(change: Callable[[Rehearsal], object], phase: str) -> None:
+    """What became of the canary is in the observation, and ends the loop."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        change(aws)
+        observation = canary.observe(POLICY)
+        assert observation.phase == phase
+        decision = POLICY.decide(observation)
+        assert isinstance(decision, Hold)
+        assert decision.final
+
+
+def test_what_we_ended_ourselves_is_said() -> None:
+    """After its own rollback or promotion a canary knows its end."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        canary.rollback()
+        assert canary.observe(POLICY).phase == "rolled_back"
+        canary = aws.stage.enable_canary(5, release="r2", variables=V2)
+        canary.promote()
+        assert canary.observe(POLICY).phase == "promoted"
+        aws.stage.revert()
+        assert canary.observe(POLICY).phase == "promoted"  # that is how this rollout ended
+
+
+# Applying
+
+
+def test_a_hold_sends_nothing() -> None:
+    """Applying a Hold makes no call."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        hold = decided(Hold, canary.observe(POLICY))
+        count = len(aws.calls)
+        assert canary.apply(hold) is None
+        assert len(aws.calls) == count
+
+
+def test_a_decision_can_be_stored_and_applied_by_another_process() -> None:
+    """A decision that went through JSON does what it says, within its lifetime."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        stored = decided(Shift, canary.observe(POLICY), percent=25.0).to_dict()
+        aws.sleep(9 * 60)
+        other = fresh(aws).canary()
+        assert other is not None
+        other.apply(decision_from_dict(stored))
+        assert serving(aws)[2]["percentTraffic"] == 25
+        aws.sleep(3600)
+        other.apply(decision_from_dict(stored))  # what is as asked already is success
+        stored = decided(Promote, other.observe(POLICY)).to_dict()
+        assert other.apply(decision_from_dict(stored)) is not None
+
+
+@pytest.mark.parametrize("kind", [Shift, Promote])
+def test_an_old_decision_is_not_applied(kind: type[Decision]) -> None:
+    """A Shift or Promote older than ten minutes is refused, and says how old it is."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        decision = decided(kind, canary.observe(POLICY), percent=25.0)
+        aws.sleep(601)
+        before = serving(aws)
+        with pytest.raises(DecisionExpiredError) as caught:
+            canary.apply(decision)
+        assert caught.value.age == timedelta(seconds=601)
+        assert serving(aws) == before
+
+
+@pytest.mark.parametrize("kind", [Shift, Promote])
+def test_a_decision_on_another_share_is_not_applied(kind: type[Decision]) -> None:
+    """A Shift or Promote made at another share is refused."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        decision = decided(kind, canary.observe(POLICY), percent=25.0)
+        patch(aws, replace(PERCENT, "7.0"))
+        before = serving(aws)
+        with pytest.raises(StageChangedError, match="7 instead of 5"):
+            canary.apply(decision)
+        assert serving(aws) == before
+
+
+def test_a_rollback_is_never_too_old() -> None:
+    """A Rollback is applied whatever the share is by then and however long ago it was decided."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        decision = decided(Rollback, canary.observe(POLICY))
+        canary.shift(50)
+        aws.sleep(86400)
+        canary.apply(decision)
+        assert serving(aws)[2] is None
+
+
+@pytest.mark.parametrize("kind", [Shift, Promote, Rollback])
+def test_a_decision_about_another_canary_is_not_applied(kind: type[Decision]) -> None:
+    """A decision holds for the canary it was made on, and for no later one."""
+    with rehearsal() as aws:
+        first = aws.stage.enable_canary(5, release="r1", variables=V2)
+        decision = decided(kind, first.observe(POLICY), percent=25.0)
+        first.rollback()
+        second = aws.stage.enable_canary(5, release="r2", variables=V2)
+        before = serving(aws)
+        with pytest.raises(StageChangedError, match="another canary"):
+            second.apply(decision)
+        assert serving(aws) == before
+
+
+def test_a_decision_without_a_basis_is_not_applied() -> None:
+    """What was decided on plain data is nothing that could be applied."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        observation = attrs.evolve(canary.observe(POLICY), basis=None)
+        with pytest.raises(InvalidInputError, match="basis"):
+            canary.apply(decided(Rollback, observation))
+
+
+# Reverting
+
+
+def test_revert_is_run_again_without_harm() -> None:
+    """Reverting twice does not undo the promotion before the last one."""
+    with rehearsal() as aws:
+        aws.stage.enable_canary(5, release="r1", variables=V2).promote()
+        middle = serving(aws)
+        aws.stage.enable_canary(5, release="r2", variables={"alias": "v3"}).promote()
+        fresh(aws).revert()
+        assert serving(aws) == middle
+        fresh(aws).revert()
+        assert serving(aws) == middle
+
+
+@pytest.mark.parametrize("operation", ["UpdateDeployment", "UpdateStage"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("variables_only", [False, True])
+def test_a_revert_that_died_is_run_again(operation: str, after: bool, variables_only: bool) -> None:
+    """Wherever the process dies, the same line again ends in what production had before."""
+    with rehearsal() as aws:
+        before = serving(aws)
+        aws.stage.enable_canary(
+            5, release="r1", variables=V2, deployment_id=before[0] if variables_only else None
+        ).promote()
+        aws.fail(operation, Fault.DEATH, after=after)
+        with pytest.raises(ProcessDeath):
+            fresh(aws).revert()
+        fresh(aws).revert()
+        assert serving(aws) == before
+        fresh(aws).revert()
+        assert serving(aws) == before
+
+
+def test_revert_keeps_what_the_promotion_did_not_change() -> None:
+    """A variable that was set after the promotion, and is not of it, stays."""
+    with rehearsal() as aws:
+        receipt = aws.stage.enable_canary(5, variables=V2).promote()
+        patch(aws, replace("/variables/later", "x"))
+        aws.stage.revert(receipt)
+        assert serving(aws)[1] == {"alias": "v1", "later": "x"}
+        aws.stage.revert(receipt)  # as it is asked to be
+        assert serving(aws)[1] == {"alias": "v1", "later": "x"}
+
+
+def test_revert_refuses_what_was_changed_since() -> None:
+    """A promoted variable or deployment that was changed since is left alone, and named."""
+    with rehearsal() as aws:
+        aws.stage.enable_canary(5, variables={"alias": "v2", "other": "o"}).promote()
+        patch(aws, replace("/variables/other", "hunter2"))
+        before = serving(aws)
+        with pytest.raises(StageChangedError, match="other") as caught:
+            aws.stage.revert()
+        assert "hunter2" not in str(caught.value)
+        assert serving(aws) == before
+    with rehearsal() as aws:
+        receipt = aws.stage.enable_canary(5, variables=V2).promote()
+        new_deployment(aws, stageName="prod")
+        with pytest.raises(StageChangedError, match="deployment_id"):
+            aws.stage.revert(receipt)
+
+
+def test_revert_refuses_while_a_canary_runs() -> None:
+    """A promotion is not undone under a running canary."""
+    with rehearsal() as aws:
+        receipt = aws.stage.enable_canary(5, variables=V2).promote()
+        aws.stage.enable_canary(5, variables={"alias": "v3"})
+        with pytest.raises(CanaryAlreadyEnabledError):
+            aws.stage.revert(receipt)
+
+
+def test_revert_to_a_deleted_deployment_lists_the_others() -> None:
+    """Where the previous deployment is gone, the error names those that are left."""
+    with rehearsal() as aws:
+        old = serving(aws)[0]
+        canary = aws.stage.enable_canary(5, variables=V2)
+        canary.promote()
+        aws.session.client("apigateway").delete_deployment(
+            restApiId=aws.rest_api_id, deploymentId=old
+        )
+        before = serving(aws)
+        with pytest.raises(NotFoundError, match=canary.deployment_id):
+            aws.stage.revert()
+        assert serving(aws) == before
+
+
+def test_revert_refuses_the_receipt_of_another_stage() -> None:
+    """A receipt is of one stage of one API in one region."""
+    with rehearsal() as aws:
+        receipt = aws.stage.enable_canary(5, variables=V2).promote()
+        with pytest.raises(InvalidInputError, match="of stage"):
+            aws.stage.revert(attrs.evolve(receipt, region="us-east-1"))
+
+
+def test_revert_without_a_promotion() -> None:
+    """A stage on which nothing was promoted has nothing to revert."""
+    with rehearsal() as aws:
+        with pytest.raises(NothingToRevertError):
+            aws.stage.revert()
+        new_deployment(aws, stageName="prod")
+        with pytest.raises(NothingToRevertError):
+            aws.stage.revert()
+
+
+def test_a_revert_that_cannot_be_recorded_changes_nothing() -> None:
+    """Without the mark a second revert could go too far, so there is no first."""
+    with rehearsal() as aws:
+        aws.stage.enable_canary(5, variables=V2).promote()
+        before = serving(aws)
+        aws.fail("UpdateDeployment", Fault.ACCESS_DENIED)
+        with pytest.raises(PermissionError, match="Nothing was changed"):
+            aws.stage.revert()
+        assert serving(aws) == before
+
+
+# Answers that are lost, and races
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("fault", [Fault.TIMEOUT, Fault.INTERNAL_ERROR, Fault.UNAVAILABLE])
+def test_a_change_whose_answer_is_lost_is_settled_by_reading(fault: Fault, after: bool) -> None:
+    """Whether or not AWS carried the lost change out, the stage is as asked in the end."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        aws.fail("UpdateStage", fault, after=after)
+        canary.shift(25)
+        assert serving(aws)[2]["percentTraffic"] == 25
+        aws.fail("UpdateStage", fault, after=after)
+        canary.rollback()
+        assert serving(aws)[2] is None
+
+
+def test_a_change_that_arrives_late_is_noticed() -> None:
+    """A lost change that is carried out while it is sent again is success."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        aws.fail("UpdateStage", Fault.TIMEOUT)
+        aws.meanwhile("GetStage", lambda: patch(aws, remove(CANARY)), skip=1, after=True)
+        aws.fail("UpdateStage", Fault.CONNECTION_REFUSED, skip=2)
+        aws.stage._calls._retry_for = timedelta(0)
+        canary.rollback()
+        assert serving(aws)[2] is None
+
+
+def test_a_change_that_is_lost_again_and_again() -> None:
+    """A change that never gets through is an error with the state the stage is in."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        for skip in range(3):
+            aws.fail("UpdateStage", Fault.TIMEOUT, skip=skip)
+        with pytest.raises(UnconfirmedChangeError, match="5 instead of 25"):
+            canary.shift(25)
+        assert serving(aws)[2]["percentTraffic"] == 5
+
+
+def test_a_lost_answer_that_cannot_be_settled_says_so() -> None:
+    """Where reading fails too, the error says that the state is not known, and what it was."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        aws.fail("UpdateStage", Fault.TIMEOUT)
+        aws.fail("GetStage", Fault.EXPIRED_CREDENTIALS, skip=1)
+        with pytest.raises(UnansweredError, match="not known") as caught:
+            canary.shift(25)
+        assert "at 5 %" in caught.value.state
+
+
+def test_a_refused_change_says_that_nothing_was_changed() -> None:
+    """A write that AWS refuses leaves the stage as it was, and the error says so."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        aws.fail("UpdateStage", Fault.ACCESS_DENIED)
+        with pytest.raises(PermissionError, match=r"apigateway:PATCH.*Nothing was changed.*at 5 %"):
+            canary.shift(25)
+
+
+def test_a_race_between_reading_and_writing_is_noticed() -> None:
+    """Somebody else's change between our read and our write is seen in AWS's answer."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        aws.meanwhile("UpdateStage", lambda: patch(aws, replace("/variables/alias", "v9")))
+        with pytest.raises(UnconfirmedChangeError, match="variables: alias changed") as caught:
+            canary.shift(25)
+        assert "v9" not in str(caught.value)
+        assert set(caught.value.differences) == {"variables"}
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_deployment_whose_creation_is_not_answered_is_made_once(after: bool) -> None:
+    """A lost CreateDeployment is recognised by its token; a second one is made only if needed."""
+    with rehearsal() as aws:
+        aws.fail("CreateDeployment", Fault.TIMEOUT, after=after)
+        if after:
+            aws.stage.enable_canary(5, release="r1", variables=V2)
+        else:
+            with pytest.raises(UnansweredError, match="Nothing was changed"):
+                aws.stage.enable_canary(5, release="r1", variables=V2)
+            aws.stage.enable_canary(5, release="r1", variables=V2)
+        client = aws.session.client("apigateway")
+        assert len(client.get_deployments(restApiId=aws.rest_api_id)["items"]) == 2
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_record_whose_writing_is_not_answered_is_read(after: bool) -> None:
+    """A lost UpdateDeployment is settled by reading the description."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        aws.fail("UpdateDeployment", Fault.TIMEOUT, after=after)
+        if after:
+            canary.promote()
+        else:
+            with pytest.raises(RecordError, match="not begun"):
+                canary.promote()
+            assert serving(aws)[2] is not None
+
+
+def test_a_record_that_is_gone() -> None:
+    """A canary whose record was wiped is judged from the stage's last change, and promoted."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        describe(aws, canary.deployment_id, "wiped")
+        aws.sleep(120)
+        canary.shift(10)
+        found = fresh(aws).canary()
+        assert found is not None
+        observation = found.observe(POLICY)
+        assert observation.started_at == aws.now()
+        found.promote()
+        assert description(aws, canary.deployment_id).startswith("wiped\n")
+        fresh(aws).revert()
+        assert serving(aws)[1] == {"alias": "v1"}
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        describe(aws, canary.deployment_id, "wiped")
+        found = fresh(aws).canary()
+        assert found is not None
+        found.rollback()
+        assert serving(aws)[2] is None
+
+
+def test_a_failing_source_is_in_the_observation() -> None:
+    """Metrics that cannot be read do not raise; bad input to them does."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        aws.sleep(600)
+        seen = canary.observe(POLICY)
+        assert (seen.failure, seen.watched_at) == (None, aws.now())
+        aws.sleep(60)
+        aws.fail("GetMetricData", Fault.ACCESS_DENIED)
+        seen = canary.observe(POLICY)
+        assert "GetMetricData" in (seen.failure or "")
+        assert seen.watched_at == aws.now() - MINUTES
+        aws.fail("GetMetricData", Fault.ACCESS_DENIED)
+        seen = canary.observe(POLICY, watched_at=aws.now() - 2 * MINUTES)
+        assert seen.watched_at == aws.now() - 2 * MINUTES
+        with pytest.raises(InvalidInputError, match="refunds"):
+            canary.observe(
+                RolloutPolicy([Step(5, MINUTES)], signals=[Signal.custom("refunds", critical=True)])
+            )
+
+
+def test_analyze_looks_and_judges() -> None:
+    """The evidence so far is one call away."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(50, variables=V2)
+        aws.sleep(3600)
+        assert canary.analyze(POLICY).verdict == "not_worse"

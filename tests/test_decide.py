@@ -1,0 +1,433 @@
+"""The order of the decisions: each rule, and what always holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apigw_canary import (
+    Basis,
+    Decision,
+    Hold,
+    Minute,
+    Observation,
+    Promote,
+    Rollback,
+    RolloutPolicy,
+    Shift,
+    Signal,
+    Step,
+    Verdict,
+    decision_from_dict,
+)
+
+MINUTE = timedelta(minutes=1)
+START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+POLICY = RolloutPolicy([Step(5, 10 * MINUTE), Step(50, 10 * MINUTE)], signals=[Signal.errors_5xx()])
+BASIS = Basis(
+    region="eu-central-1",
+    rest_api_id="a1b2c3d4e5",
+    stage="prod",
+    rollout_id="r",
+    deployment_id="d",
+    overrides="00000000",
+    percent=5.0,
+)
+
+
+def rows(
+    count: int,
+    *,
+    start: datetime = START,
+    baseline: tuple[float, float] = (950, 1),
+    canary: tuple[float, float] = (50, 0),
+) -> list[Minute]:
+    """Minutes alike: requests and bad requests of each arm."""
+    return [Minute(start + i * MINUTE, *baseline, *canary) for i in range(count)]
+
+
+def seen(minutes: Iterable[Minute] = (), **fields: Any) -> Observation:
+    """A look an hour after the start, unless said otherwise."""
+    given_ = {
+        "at": START + 60 * MINUTE,
+        "started_at": START - MINUTE,
+        "step_started_at": START - MINUTE,
+        "percent": 5,
+        "minutes": {"errors_5xx": tuple(minutes)},
+        "basis": BASIS,
+        **fields,
+    }
+    return Observation(**given_)
+
+
+def decide(minutes: Iterable[Minute] = (), policy: RolloutPolicy = POLICY, **f: Any) -> Decision:
+    return policy.decide(seen(minutes, **f))
+
+
+BAD = rows(60, canary=(50, 5))
+GOOD = rows(60)
+HUGE = rows(60, canary=(500, 0), baseline=(9500, 9))
+
+
+# Each rule, in its order
+
+
+def test_1_a_promotion_that_was_begun_is_finished() -> None:
+    """Also where the canary looks worse: production serves it already."""
+    decision = decide(BAD, phase="promoting", percent=0)
+    assert isinstance(decision, Promote)
+    assert "begun" in decision.reason
+
+
+def test_2_worse_is_rolled_back() -> None:
+    """Also when paused, overdue or baking: nothing speaks for keeping it."""
+    for fields in ({}, {"percent": 0}, {"at": START + timedelta(days=2)}):
+        decision = decide(BAD, **fields)
+        assert isinstance(decision, Rollback)
+        assert decision.final
+        assert "10.00 %" in str(decision)
+
+
+@pytest.mark.parametrize(
+    "phase", ["promoted", "rolled_back", "removed", "replaced", "promoted_elsewhere"]
+)
+def test_3_an_ended_canary_ends_the_loop(phase: Any) -> None:
+    """The rollout is over, and the sentence says how."""
+    decision = decide(phase=phase)
+    assert isinstance(decision, Hold)
+    assert decision.final
+    assert decision.wait == timedelta(0)
+    assert "over" in decision.reason
+
+
+def test_4_a_paused_canary_holds() -> None:
+    """Without a share there is nothing to judge, whatever the numbers were."""
+    decision = decide(HUGE, percent=0)
+    assert isinstance(decision, Hold)
+    assert "paused" in str(decision)
+    assert not decision.final
+
+
+@pytest.mark.parametrize("dark, kind", [(20, Hold), (40, Rollback)])
+def test_5_a_canary_nobody_sees(dark: int, kind: type) -> None:
+    """A canary without data beside a busy baseline holds first, then is rolled back."""
+    minutes = [*rows(58 - dark), *rows(dark, start=START + (58 - dark) * MINUTE, canary=(0, 0))]
+    decision = decide(minutes)
+    assert isinstance(decision, kind)
+    assert f"{dark} min" in decision.reason
+    assert ("unwatched" in decision.reason) == (kind is Rollback)
+
+
+def test_5_a_canary_that_had_never_any_data() -> None:
+    """A canary that was never seen counts from its start."""
+    assert isinstance(decide(rows(58, canary=(0, 0))), Rollback)
+
+
+def test_5_few_requests_are_no_darkness() -> None:
+    """Where no request of the canary was to be expected, none is no reason."""
+    decision = decide(rows(58, baseline=(2, 0), canary=(0, 0)))
+    assert isinstance(decision, Hold)
+    assert "no canary request" in decision.reason
+
+
+@pytest.mark.parametrize(
+    "watched, kind", [(None, Rollback), (10, Hold), (30, Hold), (31, Rollback)]
+)
+def test_5_a_source_that_fails(watched: int | None, kind: type) -> None:
+    """A failing source holds until `blind` is over since the data were last seen."""
+    at = START + 60 * MINUTE
+    decision = decide(
+        failure="no access", watched_at=None if watched is None else at - watched * MINUTE
+    )
+    assert isinstance(decision, kind)
+    assert "no access" in decision.reason
+
+
+def test_5_at_100_percent_a_busy_baseline_is_a_canary_that_gets_nothing() -> None:
+    """At 100 % all requests are the canary's; a series without them is of something else."""
+    policy = attrs.evolve(POLICY, steps=[Step(5, MINUTE), Step(100, MINUTE)])
+    assert isinstance(decide(rows(58, canary=(0, 0)), policy, percent=100), Rollback)
+
+
+@pytest.mark.parametrize("on_inconclusive, kind", [("hold", Hold), ("rollback", Rollback)])
+def test_6_the_deadline(on_inconclusive: Any, kind: type) -> None:
+    """After the deadline the policy's choice is final."""
+    policy = attrs.evolve(POLICY, deadline=2 * 60 * MINUTE, on_inconclusive=on_inconclusive)
+    assert not decide(rows(118), policy, at=START + 118 * MINUTE).final
+    decision = decide(rows(118), policy, at=START + 120 * MINUTE)
+    assert isinstance(decision, kind)
+    assert decision.final
+    assert "deadline of 2 h" in decision.reason
+
+
+def test_counts_that_do_not_fit_hold() -> None:
+    """A canary with more than the series that is said to include it is not believed."""
+    minutes = rows(60, baseline=(40, 0), canary=(50, 0))
+    decision = decide(minutes, overlap="included")
+    assert isinstance(decision, Hold)
+    assert "do not fit" in decision.reason
+
+
+def test_7_both_arms_sick() -> None:
+    """Where the baseline fails itself the canary is not blamed, and not promoted."""
+    sick = rows(60, baseline=(950, 950), canary=(50, 50))
+    decision = decide(sick)
+    assert isinstance(decision, Hold)
+    assert "too sick" in decision.reason
+    limited = attrs.evolve(POLICY, signals=[Signal.errors_5xx(limit=0.05)])
+    both = rows(60, baseline=(950, 190), canary=(50, 10))
+    assert "too sick" in decide(both, limited).reason
+
+
+def test_an_absolute_limit_rolls_back() -> None:
+    """A canary over its limit is worse, also where the comparison cannot tell yet."""
+    minutes = rows(60, baseline=(10, 0.12), canary=(50, 0.6))
+    assert isinstance(decide(minutes), Shift)
+    limited = attrs.evolve(POLICY, signals=[Signal.errors_5xx(limit=0.004)])
+    assert isinstance(decide(minutes, limited), Rollback)
+
+
+def test_8_the_bake() -> None:
+    """Before the bake is over it is Hold, with the time that is left."""
+    decision = decide(GOOD, step_started_at=START + 53 * MINUTE)
+    assert isinstance(decision, Hold)
+    assert "another 3 min" in decision.reason
+
+
+def test_8_the_minutes_of_the_step_must_have_settled() -> None:
+    """After the bake a minute of this very step must be old enough to speak for the canary."""
+    policy = attrs.evolve(POLICY, steps=[Step(5, MINUTE), Step(50, MINUTE)])
+    started = START + 55 * MINUTE
+    decision = decide(GOOD, policy, step_started_at=started)
+    assert isinstance(decision, Hold)
+    assert "no canary request of this step" in decision.reason
+    assert isinstance(decide(GOOD, policy, step_started_at=started - MINUTE), Shift)
+
+
+def test_9_the_next_step() -> None:
+    """Below 100 % a canary that is not shown to be worse goes on."""
+    decision = decide(rows(60, canary=(1, 0), baseline=(19, 0)))
+    assert isinstance(decision, Shift)
+    assert decision.percent == 50
+    assert decision.analysis is not None
+    assert decision.analysis.verdict is Verdict.UNDECIDED
+
+
+def test_10_the_last_step_needs_a_verdict() -> None:
+    """Promotion, and 100 %, only for a canary that is confirmed as not worse."""
+    assert isinstance(decide(HUGE, percent=50), Promote)
+    few = rows(60, canary=(5, 0), baseline=(5, 0))
+    decision = decide(few, percent=50)
+    assert isinstance(decision, Hold)
+    assert "cannot tell yet" in decision.reason
+    assert "more canary requests" in decision.reason
+    policy = attrs.evolve(POLICY, steps=[Step(5, MINUTE), Step(100, MINUTE)])
+    up = decide(HUGE, policy)
+    assert isinstance(up, Shift)
+    assert up.percent == 100
+    assert isinstance(decide(HUGE, policy, percent=100), Promote)
+    assert isinstance(decide(few, policy), Hold)
+
+
+def test_11_hold_says_what_is_missing() -> None:
+    """Evidence that points the other way has no number of requests to offer."""
+    minutes = rows(10, canary=(50, 0.5), baseline=(50, 0))
+    decision = decide(minutes, percent=50, at=START + 15 * MINUTE)
+    assert isinstance(decision, Hold)
+    assert "cannot be told" in decision.reason
+
+
+def test_a_share_between_steps() -> None:
+    """A share that somebody else set is in the step below it, and goes on to the step above."""
+    decision = decide(GOOD, percent=7)
+    assert isinstance(decision, Shift)
+    assert decision.percent == 50
+
+
+def test_a_report_only_signal_decides_nothing() -> None:
+    """It is in the findings, and neither rolls back nor blinds."""
+    policy = attrs.evolve(
+        POLICY,
+        signals=[Signal.errors_5xx(), Signal.custom("refunds", report_only=True)],
+    )
+    observation = attrs.evolve(seen(GOOD), minutes={"errors_5xx": tuple(GOOD), "refunds": BAD})
+    decision = policy.decide(observation)
+    assert isinstance(decision, Shift)
+    assert decision.analysis is not None
+    assert [f.signal for f in decision.analysis.findings] == ["errors_5xx", "refunds"]
+
+
+# Minutes that count
+
+
+def test_minutes_of_an_earlier_canary_do_not_count() -> None:
+    """Canary requests from before one full minute after the start are somebody else's."""
+    later = {"started_at": START + 30 * MINUTE, "step_started_at": START + 30 * MINUTE}
+    decision = decide([*rows(31, canary=(50, 50)), *GOOD[31:]], **later)
+    assert isinstance(decision, Shift)
+    assert decision.analysis is not None
+    (finding,) = decision.analysis.findings
+    assert finding.canary_bad == 0
+    assert finding.canary_requests == 50 * 27  # minutes 31 to 57
+
+
+def test_young_minutes_do_not_count() -> None:
+    """Against the canary a minute counts after `settle`, for it after `confirm_settle`."""
+    old, young = rows(57), rows(3, start=START + 57 * MINUTE, canary=(50, 50))
+    assert isinstance(decide([*old, *young[1:]], at=START + 60 * MINUTE), Shift)
+    assert isinstance(decide([*old, *young], at=START + 60 * MINUTE), Rollback)
+
+
+def test_the_history_teaches_the_baseline() -> None:
+    """An hour of baseline before the start makes the evidence quicker, not other."""
+    history = rows(60, start=START - 60 * MINUTE, baseline=(1000, 50), canary=(0, 0))
+    bad = rows(6, baseline=(950, 47), canary=(50, 8))
+    at = START + 8 * MINUTE
+    without = POLICY.analyze(seen(bad, at=at))
+    taught = POLICY.analyze(seen([*history, *bad], at=at))
+    assert taught.worse_odds > without.worse_odds
+    assert taught.findings[0].baseline_requests == without.findings[0].baseline_requests
+
+
+def test_an_unknown_overlap_is_judged_both_ways() -> None:
+    """A verdict is what both readings give; an impossible reading is left out."""
+    included = rows(60, baseline=(1000, 51), canary=(500, 50))
+    excluded = rows(60, baseline=(500, 1), canary=(500, 50))
+    assert isinstance(decide(included, overlap="unknown", percent=50), Rollback)
+    assert isinstance(decide(excluded, overlap="unknown", percent=50), Rollback)
+    # 2 % against 1.8 %, or against 1.6 %: only the second is worse by more than a tenth.
+    policy = attrs.evolve(POLICY, signals=[Signal.errors_5xx(noise=0)])
+    unclear = rows(60, baseline=(20_000, 360), canary=(10_000, 200))
+    assert not isinstance(decide(unclear, policy, overlap="unknown", percent=50), Rollback)
+    assert isinstance(decide(unclear, policy, overlap="included", percent=50), Rollback)
+    # In one minute the canary had more than the series: it cannot be included.
+    apart = [*unclear[:30], Minute(unclear[30].at, 400, 0, 500, 0), *unclear[31:]]
+    assert POLICY.analyze(seen(apart, overlap="unknown")) == POLICY.analyze(seen(apart))
+
+
+@pytest.mark.parametrize("second", range(0, 60, 7))
+def test_the_wait_ends_when_a_minute_settles(second: int) -> None:
+    """The next look is when the next minute is old enough, at most a minute away."""
+    policy = attrs.evolve(POLICY, settle=timedelta(seconds=90))
+    at = START + 60 * MINUTE + timedelta(seconds=second)
+    decision = decide(GOOD, policy, at=at, step_started_at=at)
+    assert timedelta(0) < decision.wait <= MINUTE
+    assert (at + decision.wait - policy.settle).timestamp() % 60 == 0
+
+
+def test_no_minute_has_settled() -> None:
+    """Right after the start there is nothing to say, which is said."""
+    at = START + MINUTE
+    assert "no minute" in decide((), at=at).reason
+    nothing = decide((), at=START + 30 * MINUTE)
+    assert isinstance(nothing, Hold)
+    assert "no canary request" in nothing.reason
+
+
+# What always holds
+
+counts = st.tuples(st.one_of(st.integers(0, 10**9), st.floats(0, 1e6)), st.floats(0, 1)).map(
+    lambda pair: (pair[0], pair[0] * pair[1])
+)
+
+
+@st.composite
+def series(draw: st.DrawFn) -> tuple[Minute, ...]:
+    """Minutes of any kind around the start, with gaps."""
+    offsets = draw(st.lists(st.integers(-60, 70), unique=True, max_size=25))
+    return tuple(
+        Minute(START + offset * MINUTE, *draw(counts), *draw(counts)) for offset in offsets
+    )
+
+
+@st.composite
+def observations(draw: st.DrawFn) -> Observation:
+    """Any look at a canary."""
+    started = START + timedelta(seconds=draw(st.integers(-3600, 3600)))
+    return Observation(
+        at=START + timedelta(seconds=draw(st.integers(-600, 3 * 86400))),
+        started_at=started,
+        step_started_at=started + timedelta(seconds=draw(st.integers(0, 3600))),
+        percent=draw(st.sampled_from([0, 0.01, 5, 7, 50, 99.99, 100])),
+        minutes={name: draw(series()) for name in ("errors_5xx", "errors_4xx")},
+        overlap=draw(st.sampled_from(["excluded", "included", "unknown"])),
+        basis=BASIS,
+        failure=draw(st.sampled_from([None, None, "failed"])),
+        watched_at=draw(st.sampled_from([None, START])),
+    )
+
+
+policies = st.builds(
+    RolloutPolicy,
+    st.lists(st.sampled_from([1, 5, 20, 50, 100]), min_size=1, unique=True)
+    .map(sorted)
+    .filter(lambda percents: percents != [100])
+    .map(lambda percents: [Step(percent, 5 * MINUTE) for percent in percents]),
+    signals=st.sampled_from(
+        [
+            [Signal.errors_5xx(), Signal.errors_4xx()],
+            [Signal.errors_5xx(limit=0.01), Signal.errors_4xx(noise=0)],
+            [Signal.errors_5xx(ratio=1, slack=0, noise=0, margin=0.001)],
+        ]
+    ),
+    on_inconclusive=st.sampled_from(["hold", "rollback"]),
+)
+
+
+def finite(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+@given(policies, observations())
+def test_what_every_decision_keeps(policy: RolloutPolicy, observation: Observation) -> None:
+    """No decision raises; the share never falls but by Rollback; numbers stay finite."""
+    decision = policy.decide(observation)
+    assert policy.decide(observation) == decision
+    assert decision_from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
+    assert finite(decision.to_dict())
+    assert decision.reason
+    assert decision.final == (decision.wait == timedelta(0))
+    assert decision.wait <= MINUTE
+    verdict = policy.analyze(observation).verdict
+    match decision:
+        case Shift(percent=percent):
+            assert percent > observation.percent
+            assert percent < 100 or verdict is Verdict.NOT_WORSE
+        case Promote():
+            assert verdict is Verdict.NOT_WORSE
+        case Rollback() | Hold():
+            pass
+
+
+@given(policies, observations())
+def test_without_canary_data_nothing_goes_up(
+    policy: RolloutPolicy, observation: Observation
+) -> None:
+    """No news is never good news."""
+    blank = {
+        name: tuple(attrs.evolve(row, canary_requests=0, canary_bad=0) for row in minutes)
+        for name, minutes in observation.minutes.items()
+    }
+    assert not isinstance(policy.decide(attrs.evolve(observation, minutes=blank)), Shift | Promote)
+
+
+@given(policies, observations())
+def test_the_stored_observation_decides_the_same(
+    policy: RolloutPolicy, observation: Observation
+) -> None:
+    """An observation and a policy that went through JSON replay to the same decision."""
+    stored = Observation.from_dict(json.loads(json.dumps(observation.to_dict())))
+    again = RolloutPolicy.from_dict(json.loads(json.dumps(policy.to_dict())))
+    assert stored == observation
+    assert again.decide(stored) == policy.decide(observation)
