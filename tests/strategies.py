@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-import attrs
 from hypothesis import strategies as st
 
 from apigw_canary import (
@@ -317,8 +316,3 @@ PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
     **{kind: decisions_of(kind) for kind in _KINDS},
 }
 """Every public value class, and how to make one."""
-
-
-def changed(state: StageState, **changes: Any) -> StageState:
-    """The state with a few fields changed."""
-    return attrs.evolve(state, **changes)

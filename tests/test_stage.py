@@ -274,7 +274,7 @@ def test_variables_only() -> None:
         fresh(aws).enable_canary(5, release="r2", deployment_id=own, variables=V2).rollback()
         with pytest.raises(RolloutEndedError) as caught:  # also after another rollout of it
             fresh(aws).enable_canary(5, release="r1", deployment_id=own, variables=V2)
-        assert caught.value.outcome == Outcome.ROLLED_BACK
+        assert caught.value.outcome == Outcome.REMOVED
 
 
 @pytest.mark.parametrize("variables", [None, {}, {"alias": "v1"}])

@@ -1,8 +1,8 @@
 """Canary releases on Amazon API Gateway that can be believed, resumed and undone."""
 
-from typing import TYPE_CHECKING
+import typing
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from apigw_canary.aws.cloudwatch import CloudWatchMetrics
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
@@ -81,7 +81,7 @@ _HOMES = {
     "decision_from_dict": "rollout.decision",
 }
 
-if not TYPE_CHECKING:
+if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         """Import a name when it is first used: a script that only needs one stays quick."""

@@ -174,13 +174,13 @@ class Canary:
         if looks_promoted:
             self._bond = self._control.refreshed(self._bond)
         begun = self._bond.record.begun_promotion()
-        if begun is None or not begun.is_halfway_on(state):
-            if looks_promoted:
-                return "promoted_elsewhere"
-            return "removed" if state.canary is None else "running"
-        if state.canary is not None:
+        if state.canary is None:
+            if not looks_promoted:
+                return "removed"
+            return "promoted" if begun and begun.is_done_on(state) else "promoted_elsewhere"
+        if begun and begun.is_under_way_on(state):
             return "promoting"
-        return "promoted" if begun.is_done_on(state) else "removed"
+        return "promoted_elsewhere" if looks_promoted else "running"
 
     def _basis(self, percent: float) -> Basis:
         gateway, rollout = self._control.gateway, self._bond.record.rollout

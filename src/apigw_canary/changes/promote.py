@@ -25,7 +25,7 @@ from apigw_canary.errors import (
 )
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.record import NO_RECORD, Promotion, Record
-from apigw_canary.rollout.state import Outcome, StageState, Variables
+from apigw_canary.rollout.state import CanaryState, Outcome, StageState, Variables
 
 
 def promote(
@@ -40,7 +40,7 @@ def promote(
     deployment = control.gateway.deployment(canary.deployment_id)
     record = control.records.of(deployment)
     receipt = record.begun_promotion()
-    if receipt is None or not receipt.is_halfway_on(state):
+    if receipt is None or not receipt.is_under_way_on(state):
         if state.canary_is_promoted:
             raise _promoted_by_hand(state, "canary.disable() ends what is left of the canary.")
         only_if(seen)
@@ -112,7 +112,8 @@ def roll_back(control: Control, bond: Bond | None, outcome: Outcome) -> None:
     Without a bond, whichever canary is there. No canary is success.
     """
     state = control.look().stage
-    if state.canary is None:
+    canary = state.canary
+    if canary is None:
         if bond is not None and bond.is_promoted_on(state):
             raise RolloutEndedError(
                 "The canary has been promoted; there is none to end.",
@@ -124,7 +125,7 @@ def roll_back(control: Control, bond: Bond | None, outcome: Outcome) -> None:
         return
     if bond is not None:
         control.mine(bond, state)
-    record = _record_if_promoted(control, bond, state)
+    record = _record_if_promoted(control, bond, state, canary)
     ended = control.change(
         end_patch(),
         state,
@@ -139,26 +140,36 @@ def roll_back(control: Control, bond: Bond | None, outcome: Outcome) -> None:
             remedy="If that is not what production should serve, stage.revert() undoes it.",
         ) from record
     begun = record.begun_promotion()
-    if begun and begun.is_halfway_on(state) and not begun.is_undone_on(state):
+    if begun and begun.is_under_way_on(state) and not begun.is_undone_on(state):
+        if not canary.variables:
+            # Of a canary that overrides nothing it cannot be told whether the promotion was still
+            # under way or whether somebody enabled one anew, and production is not changed on a
+            # guess.
+            raise StageChangedError(
+                "The canary is ended. Production serves its deployment, as promoted at "
+                f"{begun.begun_at:%Y-%m-%d %H:%M}.",
+                differences={"deployment_id": "the canary's"},
+                state=str(ended),
+                remedy="If production is to go back: stage.revert().",
+            )
         _restore(control, begun, ended)
-    elif record.rollout is not None and state.canary_is_promoted:
+    elif record.rollout is not None and begun is None and state.canary_is_promoted:
         raise _promoted_by_hand(
             ended,
             "The canary is ended. If production is to go back, deploy what it served before.",
         )
-    if bond is not None:
+    if bond is not None and not bond.variables_only:
         _note(control, bond, outcome)
 
 
 def _record_if_promoted(
-    control: Control, bond: Bond | None, state: StageState
+    control: Control, bond: Bond | None, state: StageState, canary: CanaryState
 ) -> Record | CanaryError:
     """The canary's record, read where production may have its deployment already.
 
     An error is returned, not raised: a rollback waits for nothing, so the canary goes first.
     """
-    assert state.canary is not None
-    same_deployment = state.canary.deployment_id == state.deployment_id
+    same_deployment = canary.deployment_id == state.deployment_id
     of_variables_only = bond is not None and bond.variables_only
     if not state.canary_is_promoted and (not same_deployment or of_variables_only):
         return NO_RECORD
@@ -169,6 +180,11 @@ def _record_if_promoted(
 
 
 def _note(control: Control, bond: Bond, outcome: Outcome) -> None:
+    """Records how the rollout ended, with the description as it was when the canary was found.
+
+    Reading it again would be a fourth call. Not for a canary of variables only: its deployment is
+    production's, and may have got the records of other stages since.
+    """
     if bond.record.rollout is None:
         return
     try:

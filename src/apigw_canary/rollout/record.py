@@ -115,12 +115,22 @@ class Promotion(Plain):
             self.variables_before
         )
 
-    def is_halfway_on(self, state: StageState) -> bool:
-        """Whether the stage is somewhere between before and after, both ends included."""
-        return state.deployment_id in {self.deployment_before, self.deployment_after} and all(
+    def is_under_way_on(self, state: StageState) -> bool:
+        """Whether the canary of `state` is the one promoted, and not ended yet.
+
+        The stage may be anywhere between before and after. A later canary of the same deployment
+        is another one: it overrides other variables, or none.
+        """
+        canary = state.canary
+        if canary is None or canary.deployment_id != self.deployment_after:
+            return False
+        between = state.deployment_id in {self.deployment_before, self.deployment_after} and all(
             state.variables.get(name) in {self.variables_before[name], after}
             for name, after in self.variables_after.items()
         )
+        unchanged = {k: v for k, v in canary.variables.items() if k not in self.variables_after}
+        overridden = self.variables_after.items() <= canary.variables.items()
+        return between and overridden and state.carries(unchanged)
 
     def undone_on(self, state: StageState) -> StageState:
         """`state` with what the promotion changed, and only that, as it was before."""

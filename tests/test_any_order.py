@@ -1,0 +1,203 @@
+"""Whatever is done in whatever order, by us and by others: what must always hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from acting import CANARY, COPIES, PERCENT, fresh, new_deployment, patch, remove, replace, serving
+from apigw_canary import Canary, CanaryError, Promote, RolloutPolicy, Step
+from apigw_canary.errors import CallerError, StageChangedError
+from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
+
+MINUTE = timedelta(minutes=1)
+POLICY = RolloutPolicy([Step(10, 2 * MINUTE), Step(50, 2 * MINUTE)])
+
+aliases = st.sampled_from(["v1", "v2", "bad"])
+releases = st.sampled_from([None, "r1", "r2", "r3"])
+percents = st.sampled_from([0, 0.01, 5, 33.33, 50, 100])
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """One stage, on which the library, other people and dying processes act by turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.aws: Rehearsal = self.stack.enter_context(
+            rehearsal(
+                requests_per_minute=100,
+                backends={"alias=bad": Backend(errors_5xx=0.5)},
+                history=10 * MINUTE,
+            )
+        )
+        self.production = self._production()
+        self.canary: Canary | None = None
+
+    def teardown(self) -> None:
+        self.stack.close()
+
+    def _production(self) -> tuple[str, dict[str, str]]:
+        return serving(self.aws)[:2]
+
+    def _act(self, act: Callable[[], Any], *, moves_production: bool = False) -> Any:
+        """Do something of ours: an error of ours is fine, if it tells the truth."""
+        before = serving(self.aws)
+        result, raised = None, None
+        try:
+            result = act()
+        except CanaryError as error:
+            raised = error
+        if raised is not None:
+            after = serving(self.aws)
+            if isinstance(raised, CallerError):
+                assert after == before, "the caller's mistake has changed the stage"
+            assert after[0] in raised.state or raised.state in {"", "Nothing was sent."}
+            assert ("with no canary" in raised.state) <= (after[2] is None)
+        if moves_production:
+            self.production = self._production()
+        return result
+
+    @initialize(alias=aliases)
+    def start(self, alias: str) -> None:
+        """Some stages have had a rollout before."""
+        if alias == "v2":
+            self.enable(10, "r0", alias, own=False)
+            self.promote()
+
+    @rule(seconds=st.sampled_from([0, 1, 30, 60, 600]))
+    def time_passes(self, seconds: float) -> None:
+        self.aws.sleep(seconds)
+
+    @rule(percent=percents, release=releases, alias=aliases, own=st.booleans())
+    def enable(self, percent: float, release: str | None, alias: str, own: bool) -> None:
+        deployment_id = self.production[0] if own else None
+        self.canary = (
+            self._act(
+                lambda: fresh(self.aws).enable_canary(
+                    percent,
+                    release=release,
+                    variables={"alias": alias},
+                    deployment_id=deployment_id,
+                )
+            )
+            or self.canary
+        )
+
+    @rule()
+    def another_process_goes_on(self) -> None:
+        self.canary = self._act(fresh(self.aws).canary)
+
+    @precondition(lambda self: self.canary)
+    @rule(percent=percents)
+    def shift(self, percent: float) -> None:
+        assert self.canary is not None
+        canary = self.canary
+        self._act(lambda: canary.shift(percent))
+
+    @precondition(lambda self: self.canary)
+    @rule()
+    def promote(self) -> None:
+        assert self.canary is not None
+        receipt = self._act(self.canary.promote, moves_production=True)
+        if receipt is not None:
+            assert serving(self.aws)[2] is None
+            assert receipt.is_done_on(fresh(self.aws).describe())
+
+    @precondition(lambda self: self.canary)
+    @rule(verb=st.sampled_from(["rollback", "disable"]))
+    def end(self, verb: str) -> None:
+        self._act(getattr(self.canary, verb))
+
+    @rule()
+    def page(self) -> None:
+        with suppress(StageChangedError):  # somebody promoted it: said after it was ended
+            fresh(self.aws).rollback()
+        assert serving(self.aws)[2] is None, "a canary is left over"
+
+    @rule()
+    def revert(self) -> None:
+        self._act(fresh(self.aws).revert, moves_production=True)
+
+    @precondition(lambda self: self.canary)
+    @rule()
+    def observe_decide_apply(self) -> None:
+        assert self.canary is not None
+        canary = self.canary
+        observation = self._act(lambda: canary.observe(POLICY))
+        decision = POLICY.decide(observation)
+        self._act(lambda: canary.apply(decision), moves_production=isinstance(decision, Promote))
+
+    # Other people
+
+    @rule(percent=percents)
+    def somebody_sets_a_percent(self, percent: float) -> None:
+        patch(self.aws, replace(PERCENT, f"{percent:.2f}"))
+
+    @precondition(lambda self: serving(self.aws)[2])
+    @rule()
+    def somebody_removes_the_canary(self) -> None:
+        patch(self.aws, remove(CANARY))
+
+    @precondition(lambda self: serving(self.aws)[2])
+    @rule()
+    def somebody_replaces_the_deployment(self) -> None:
+        patch(self.aws, replace("/canarySettings/deploymentId", new_deployment(self.aws)))
+
+    @precondition(lambda self: serving(self.aws)[2])
+    @rule()
+    def somebody_promotes_by_hand(self) -> None:
+        patch(self.aws, *COPIES)
+        self.production = self._production()
+
+    @precondition(lambda self: serving(self.aws)[2] is None)
+    @rule()
+    def somebody_deploys(self) -> None:
+        new_deployment(self.aws, stageName="prod")
+        self.production = self._production()
+
+    # Processes that die
+
+    @precondition(lambda self: self.canary and serving(self.aws)[2])
+    @rule(
+        verb=st.sampled_from(["promote", "rollback"]),
+        skip=st.integers(0, 1),
+        after=st.booleans(),
+    )
+    def die(self, verb: str, skip: int, after: bool) -> None:
+        """A process dies at one of its writes; another one runs the same line again."""
+        assert self.canary is not None
+        self.aws.fail("UpdateStage", Fault.DEATH, skip=skip, after=after)
+        with suppress(ProcessDeath, CanaryError):
+            getattr(self.canary, verb)()
+        self.aws._interruptions._pending.clear()
+        half = serving(self.aws)
+        self.canary = fresh(self.aws).canary()
+        if self.canary is not None:
+            self._act(getattr(self.canary, verb), moves_production=True)
+        else:
+            assert half[2] is None
+        self.production = self._production()
+
+    # What always holds
+
+    @invariant()
+    def production_is_what_was_promoted_or_reverted(self) -> None:
+        """Production changes by promote and revert alone, and by what others do."""
+        assert self._production() == self.production
+
+
+AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestAnyOrder = AnyOrder.TestCase

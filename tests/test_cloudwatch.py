@@ -1,0 +1,467 @@
+"""Minutes from CloudWatch: what is asked, what is made of the answers, what is not believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apigw_canary import (
+    CanaryState,
+    CloudWatchMetrics,
+    Minute,
+    Observation,
+    RolloutPolicy,
+    Signal,
+    Stage,
+    StageState,
+)
+from apigw_canary.errors import AccessDeniedError, InvalidInputError, MetricsError
+from apigw_canary.testing import Backend, Rehearsal, rehearsal
+
+MINUTE = timedelta(minutes=1)
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+END = START + 10 * MINUTE
+SIGNALS = (Signal.errors_5xx(), Signal.errors_4xx())
+STAGE = StageState(
+    region="eu-central-1",
+    rest_api_id="a1b2c3d4e5",
+    name="prod",
+    deployment_id="old111",
+    canary=CanaryState(deployment_id="new222", percent=10.0),
+    updated_at=START,
+)
+
+Points = Mapping[datetime, float]
+
+
+class Aws:
+    """AWS as far as it is asked here, a plain object: series by metric and stage, in pages."""
+
+    def __init__(
+        self,
+        series: Mapping[tuple[str, str], Points] | None = None,
+        *,
+        page: int = 10**6,
+        trouble: Mapping[str, Any] | None = None,
+        region: str = "eu-central-1",
+    ) -> None:
+        self.series = series or {}
+        self.page = page
+        self.trouble = trouble or {}
+        self.meta = SimpleNamespace(region_name=region)
+        self.asked: list[dict[str, Any]] = []
+        self.named: list[str] = []
+
+    def client(self, service_name: Any, *, config: Any = None) -> Aws:
+        assert service_name in {"apigateway", "cloudwatch"}
+        return self
+
+    def get_rest_api(self, *, restApiId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        self.named.append(restApiId)
+        return {"id": restApiId, "name": "orders"}
+
+    def get_metric_data(self, **request: Any) -> dict[str, Any]:
+        self.asked.append({**request, "MetricDataQueries": list(request["MetricDataQueries"])})
+        entries = []
+        for query in request["MetricDataQueries"]:
+            metric = query["MetricStat"]["Metric"]
+            dimensions = {d["Name"]: d["Value"] for d in metric["Dimensions"]}
+            points = self.series.get((metric["MetricName"], dimensions["Stage"]), {})
+            found = sorted(
+                p for p in points.items() if request["StartTime"] <= p[0] < request["EndTime"]
+            )
+            entries += [(query["Id"], point) for point in found] or [(query["Id"], None)]
+        first = int(request.get("NextToken", 0))
+        results: dict[str, Any] = {}
+        for name, point in entries[first : first + self.page]:
+            result = results.setdefault(
+                name,
+                {
+                    "Id": name,
+                    "Timestamps": [],
+                    "Values": [],
+                    "StatusCode": "Complete",
+                    "Messages": [],
+                }
+                | self.trouble.get(name, {}),
+            )
+            if point:
+                result["Timestamps"].append(point[0])
+                result["Values"].append(point[1])
+        answer: dict[str, Any] = {"MetricDataResults": list(results.values()), "Messages": []}
+        rest = entries[first + self.page :]
+        if rest:
+            if rest[0][0] in results:
+                results[rest[0][0]]["StatusCode"] = "PartialData"
+            answer["NextToken"] = str(first + self.page)
+        return answer
+
+
+def read(
+    aws: Aws,
+    signals: Sequence[Signal] = SIGNALS,
+    *,
+    stage: StageState = STAGE,
+    start: datetime = START,
+    end: datetime = END,
+    **options: Any,
+) -> dict[str, list[Minute]]:
+    return CloudWatchMetrics(session=aws, **options).minutes(stage, signals, start, end)
+
+
+def at(minute: int) -> datetime:
+    return START + minute * MINUTE
+
+
+class TestMinutes:
+    def test_both_arms_of_each_signal(self) -> None:
+        """Each signal gets the requests of both arms, and its own bad ones among them."""
+        aws = Aws(
+            {
+                ("Count", "prod"): {at(0): 900.0, at(1): 800.0},
+                ("5XXError", "prod"): {at(0): 9.0, at(1): 8.0},
+                ("4XXError", "prod"): {at(0): 90.0, at(1): 80.0},
+                ("Count", "prod/Canary"): {at(0): 100.0, at(1): 70.0},
+                ("5XXError", "prod/Canary"): {at(0): 1.0, at(1): 0.0},
+                ("4XXError", "prod/Canary"): {at(0): 10.0, at(1): 7.0},
+            }
+        )
+        assert read(aws) == {
+            "errors_5xx": [Minute(at(0), 900, 9, 100, 1), Minute(at(1), 800, 8, 70, 0)],
+            "errors_4xx": [Minute(at(0), 900, 90, 100, 10), Minute(at(1), 800, 80, 70, 7)],
+        }
+
+    def test_errors_are_zero_only_where_requests_are_known(self) -> None:
+        """No error datapoint means no errors where the count is there, and nothing elsewhere."""
+        aws = Aws(
+            {
+                ("Count", "prod"): {at(0): 900.0},
+                ("Count", "prod/Canary"): {at(1): 100.0},
+                ("5XXError", "prod"): {at(2): 3.0},
+                ("5XXError", "prod/Canary"): {at(3): 3.0},
+            }
+        )
+        assert read(aws, SIGNALS[:1])["errors_5xx"] == [
+            Minute(at(0), 900, 0, 0, 0),
+            Minute(at(1), 0, 0, 100, 0),
+        ]
+
+    @pytest.mark.parametrize("arm", ["prod", "prod/Canary"])
+    def test_more_errors_than_requests_is_left_out(self, arm: str) -> None:
+        """A minute that contradicts itself is still being published: it is left out."""
+        counts = {at(n): 5.0 for n in range(3)}
+        aws = Aws(
+            {
+                ("Count", "prod"): counts,
+                ("Count", "prod/Canary"): counts,
+                ("5XXError", arm): {at(1): 6.0, at(2): 5.0},
+            }
+        )
+        assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == [at(0), at(2)]
+
+    def test_without_data_there_are_no_minutes(self) -> None:
+        """Nothing published is nothing known: no minute says that there were no requests."""
+        assert read(Aws()) == {"errors_5xx": [], "errors_4xx": []}
+
+    @given(
+        *[st.dictionaries(st.integers(0, 9), st.integers(0, 20), max_size=10) for _ in range(4)],
+        st.integers(1, 9),
+    )
+    def test_any_series(
+        self,
+        baseline: dict[int, int],
+        bad: dict[int, int],
+        canary: dict[int, int],
+        canary_bad: dict[int, int],
+        page: int,
+    ) -> None:
+        """In whatever pages they come: the minutes of which a count is known and none contradicts.
+
+        In order of time, and with the very numbers.
+        """
+        names = ("Count", "prod"), ("5XXError", "prod"), ("Count", "prod/Canary")
+        every = (baseline, bad, canary, canary_bad)
+        series = {
+            name: {at(n): float(value) for n, value in points.items()}
+            for name, points in zip((*names, ("5XXError", "prod/Canary")), every, strict=True)
+        }
+        expected = [
+            Minute(at(n), baseline.get(n, 0), bad.get(n, 0), canary.get(n, 0), canary_bad.get(n, 0))
+            for n in range(10)
+            if any(n in points for points in every)
+            and bad.get(n, 0) <= baseline.get(n, 0)
+            and canary_bad.get(n, 0) <= canary.get(n, 0)
+            and (n in baseline or n in canary)
+        ]
+        found = read(Aws(series, page=page), SIGNALS[:1])["errors_5xx"]
+        # Zero errors of an unknown number of requests add nothing: they may be there or not.
+        assert [row for row in found if row.baseline_requests or row.canary_requests] == [
+            row for row in expected if row.baseline_requests or row.canary_requests
+        ]
+        assert [row.at for row in found] == sorted({row.at for row in found})
+
+    def test_no_count_no_minute(self) -> None:
+        """An error datapoint of zero without any count is no minute without requests."""
+        aws = Aws({("5XXError", "prod"): {at(0): 0.0}, ("Count", "prod"): {at(1): 5.0}})
+        assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == [at(1)]
+
+
+class TestRequest:
+    def test_is_what_aws_takes(self) -> None:
+        """Sums of errors and sample counts by the minute, of the API's name and both stages."""
+        aws = Aws()
+        read(aws, SIGNALS[:1])
+        (request,) = aws.asked
+        asked = {
+            (
+                query["MetricStat"]["Metric"]["Namespace"],
+                query["MetricStat"]["Metric"]["MetricName"],
+                *(d["Value"] for d in query["MetricStat"]["Metric"]["Dimensions"]),
+                query["MetricStat"]["Stat"],
+                query["MetricStat"]["Period"],
+            )
+            for query in request["MetricDataQueries"]
+        }
+        assert asked == {
+            ("AWS/ApiGateway", "Count", "orders", "prod", "SampleCount", 60),
+            ("AWS/ApiGateway", "5XXError", "orders", "prod", "Sum", 60),
+            ("AWS/ApiGateway", "Count", "orders", "prod/Canary", "SampleCount", 60),
+            ("AWS/ApiGateway", "5XXError", "orders", "prod/Canary", "Sum", 60),
+        }
+        assert (request["StartTime"], request["EndTime"]) == (START, END)
+
+    def test_asks_for_the_signals_only(self) -> None:
+        """Every metric asked for is billed: a signal that is not in the policy is not asked for."""
+        aws = Aws()
+        read(aws, [Signal.errors_4xx()])
+        metrics = [q["MetricStat"]["Metric"]["MetricName"] for q in aws.asked[0][QUERIES]]
+        assert sorted(metrics) == ["4XXError", "4XXError", "Count", "Count"]
+
+    def test_reads_all_pages(self) -> None:
+        """A long answer comes in pages, and the pages are one answer."""
+        points = {at(n): 10.0 for n in range(10)}
+        aws = Aws({("Count", "prod"): points, ("Count", "prod/Canary"): points}, page=7)
+        assert len(read(aws, SIGNALS[:1])["errors_5xx"]) == 10
+        assert len(aws.asked) == 4  # 10 + 1 + 10 + 1 entries
+        assert [request.get("NextToken") for request in aws.asked] == [None, "7", "14", "21"]
+
+    def test_name_is_asked_once(self) -> None:
+        """GetRestApi is called once, however often one looks."""
+        aws = Aws()
+        metrics = CloudWatchMetrics(session=aws)
+        for _ in range(3):
+            metrics.minutes(STAGE, SIGNALS, START, END)
+        assert aws.named == ["a1b2c3d4e5"]
+        assert len(aws.asked) == 3
+
+    def test_given_name_saves_the_call(self) -> None:
+        """With `api_name` API Gateway is not asked, and the metrics are those of that name."""
+        aws = Aws()
+        read(aws, api_name="invoices")
+        assert aws.named == []
+        names = {
+            query["MetricStat"]["Metric"]["Dimensions"][0]["Value"]
+            for query in aws.asked[0][QUERIES]
+        }
+        assert names == {"invoices"}
+
+    def test_canary_stage_can_be_told(self) -> None:
+        """AWS does not document the canary's dimension, so another one can be given."""
+        aws = Aws({("Count", "canary-of-prod-1"): {at(0): 7.0}})
+        rows = read(aws, canary_stage="canary-of-{stage}-1")["errors_5xx"]
+        assert rows == [Minute(at(0), 0, 0, 7, 0)]
+
+    @pytest.mark.parametrize(
+        "bad", ["", "prod/Canary", "{Stage}", "{stage", "{stage}{x}", "{stage}/{0}", "{stage}}"]
+    )
+    def test_canary_stage_is_checked(self, bad: str) -> None:
+        """A pattern that the stage's name cannot be put into is refused when it is given."""
+        with pytest.raises(InvalidInputError) as raised:
+            CloudWatchMetrics(canary_stage=bad)
+        assert raised.value.field == "canary_stage"
+        assert repr(bad) in str(raised.value)
+
+    @pytest.mark.parametrize("bad", ["both", "", None, True])
+    def test_overlap_is_checked(self, bad: Any) -> None:
+        """The overlap is one of three, and a refusal names them."""
+        with pytest.raises(InvalidInputError, match="'included', 'excluded' or 'unknown'") as e:
+            CloudWatchMetrics(overlap=bad)
+        assert e.value.field == "overlap"
+
+    @pytest.mark.parametrize("signal", [Signal.custom("refunds"), Signal(name="slow")])
+    def test_other_signals_are_refused(self, signal: Signal) -> None:
+        """A signal that CloudWatch does not have is refused by name, before anything is sent."""
+        aws = Aws()
+        with pytest.raises(InvalidInputError) as raised:
+            read(aws, [Signal.errors_5xx(), signal])
+        assert raised.value.field == "signals"
+        assert repr(signal.name) in str(raised.value)
+        assert "errors_5xx, errors_4xx" in str(raised.value)
+        assert (aws.asked, aws.named) == ([], [])
+
+    @pytest.mark.parametrize(
+        "window", [{"start": datetime(2026, 1, 5, 9)}, {"end": datetime(2026, 1, 5, 10)}]
+    )
+    def test_naive_times_are_refused(self, window: dict[str, datetime]) -> None:
+        """A time without a zone would be read as the machine's: another hour's metrics."""
+        aws = Aws()
+        with pytest.raises(InvalidInputError):
+            read(aws, **window)  # type: ignore[arg-type]
+        assert aws.asked == []
+
+
+QUERIES = "MetricDataQueries"
+
+
+class TestHalfAnswers:
+    @pytest.mark.parametrize("status", ["PartialData", "InternalError", "Forbidden"])
+    @pytest.mark.parametrize(
+        "query",
+        ["baseline_requests", "canary_requests", "canary_errors_5xx", "baseline_errors_5xx"],
+    )
+    def test_are_refused(self, status: str, query: str) -> None:
+        """Half an answer would look like minutes without errors: it is an error, in AWS's words."""
+        message = {"Code": "Oops", "Value": "An internal error occurred for this query"}
+        aws = Aws(
+            {("Count", "prod"): {at(0): 5.0}},
+            trouble={query: {"StatusCode": status, "Messages": [message]}},
+        )
+        with pytest.raises(MetricsError) as raised:
+            read(aws)
+        assert status in str(raised.value)
+        assert "An internal error occurred for this query" in str(raised.value)
+        assert raised.value.remedy
+
+    def test_without_a_message(self) -> None:
+        """Where CloudWatch gives no reason, the message is whole all the same."""
+        aws = Aws(trouble={"canary_requests": {"StatusCode": "InternalError"}})
+        with pytest.raises(MetricsError, match="InternalError for canary_requests\\."):
+            read(aws)
+
+    def test_error_on_an_earlier_page(self) -> None:
+        """An error counts on whichever page it stands."""
+        aws = Aws(
+            {("Count", "prod"): {at(n): 5.0 for n in range(10)}},
+            page=3,
+            trouble={"baseline_requests": {"StatusCode": "Forbidden"}},
+        )
+        with pytest.raises(MetricsError, match="Forbidden"):
+            read(aws)
+
+    def test_partial_within_pages_is_whole(self) -> None:
+        """A series that goes on on the next page is no half answer."""
+        points = {at(n): 5.0 for n in range(10)}
+        aws = Aws({("Count", "prod"): points}, page=4)
+        assert len(read(aws, SIGNALS[:1])["errors_5xx"]) == 10
+
+    def test_refusals_come_through(self) -> None:
+        """A missing permission is told as such, with the action."""
+
+        class Denied(Aws):
+            def get_metric_data(self, **request: Any) -> dict[str, Any]:
+                text = "User: x is not authorized to perform: cloudwatch:GetMetricData"
+                error: Any = {"Error": {"Code": "AccessDenied", "Message": text}}
+                raise ClientError(error, "GetMetricData")
+
+        with pytest.raises(AccessDeniedError, match="Allow cloudwatch:GetMetricData"):
+            read(Denied())
+
+
+class TestWithAStage:
+    def test_overlap_is_carried_into_the_observation(self) -> None:
+        """What was said of the overlap is what the judge reads; unsaid, it is unknown."""
+        for overlap in ("included", "excluded", "unknown"):
+            with rehearsal() as aws:
+                metrics = CloudWatchMetrics(overlap=overlap)
+                assert observed(aws, metrics).overlap == overlap
+        with rehearsal() as aws:
+            assert observed(aws, None).overlap == "unknown"
+
+    def test_session_of_its_own_is_used(self) -> None:
+        """Metrics in another account are read with the session that was given for them."""
+        other = Aws({("Count", "prod"): {START - MINUTE: 77.0}}, region="us-east-1")
+        with rehearsal() as aws:
+            seen = observed(aws, CloudWatchMetrics(session=other))
+            assert not any(call.service == "cloudwatch" for call in aws.calls)
+        assert seen.minutes["errors_5xx"] == (Minute(START - MINUTE, 77, 0, 0, 0),)
+        assert seen.failure is None
+
+    def test_without_one_the_stage_s_is_used(self) -> None:
+        """By default the stage's own session reads the metrics."""
+        with rehearsal() as aws:
+            observed(aws, CloudWatchMetrics(api_name="rehearsal"))
+            operations = [call.operation for call in aws.calls]
+        assert operations.count("GetMetricData") == 1
+        assert "GetRestApi" not in operations
+
+    def test_one_object_serves_several_stages(self) -> None:
+        """The same metrics object given to two stages does not mix them up."""
+        metrics = CloudWatchMetrics()
+        with (
+            rehearsal(api_name="orders", requests_per_minute=100) as one,
+            rehearsal(api_name="invoices", requests_per_minute=1000) as other,
+        ):
+            few, many = observed(one, metrics), observed(other, metrics)
+        assert sum(row.baseline_requests for row in few.minutes["errors_5xx"]) < sum(
+            row.baseline_requests for row in many.minutes["errors_5xx"]
+        )
+
+    def test_half_an_answer_is_a_failure_in_the_observation(self) -> None:
+        """`observe` does not raise: what could not be read is said in the observation."""
+        other = Aws(trouble={"canary_requests": {"StatusCode": "InternalError"}})
+        with rehearsal() as aws:
+            seen = observed(aws, CloudWatchMetrics(session=other))
+        assert seen.minutes == {}
+        assert seen.failure is not None
+        assert "InternalError" in seen.failure
+
+
+def observed(aws: Rehearsal, metrics: CloudWatchMetrics | None) -> Observation:
+    stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=metrics, sleep=aws.sleep)
+    canary = stage.enable_canary(10, variables={"alias": "v2"})
+    return canary.observe(RolloutPolicy.canary(10, 10 * MINUTE))
+
+
+@pytest.mark.parametrize("overlap", ["excluded", "included"])
+@pytest.mark.parametrize("seed", range(3))
+def test_minutes_are_the_truth(overlap: Literal["excluded", "included"], seed: int) -> None:
+    """Settled minutes have what was really served, by arm, whether the series overlap or not."""
+    sick = Backend(errors_5xx=0.1, errors_4xx=0.2)
+    with rehearsal(
+        requests_per_minute=60, backends={"alias=v2": sick}, overlap=overlap, seed=seed
+    ) as aws:
+        aws.sleep(40)
+        aws.stage.enable_canary(30, variables={"alias": "v2"})
+        aws.sleep(900)
+        aws.stage.rollback()
+        aws.sleep(305)
+        start, end = aws.now() - timedelta(hours=1), aws.now()
+        metrics = CloudWatchMetrics(session=aws.session, overlap=overlap)
+        found = metrics.minutes(aws.stage.describe(), SIGNALS, start, end)
+        served = aws.served
+
+    settled = end - 3 * MINUTE  # a minute, and two until its errors are there
+    first = start.replace(second=0)
+    true: dict[str, dict[datetime, list[int]]] = {"errors_5xx": {}, "errors_4xx": {}}
+    for row in served:
+        if first <= row.at <= settled:
+            for name, rows in true.items():
+                sums = rows.setdefault(row.at, [0, 0, 0, 0])
+                if row.arm == "baseline" or overlap == "included":
+                    sums[0] += row.requests
+                    sums[1] += getattr(row, name)
+                if row.arm == "canary":
+                    sums[2] += row.requests
+                    sums[3] += getattr(row, name)
+    for name, rows in true.items():
+        assert sum(sums[3] for sums in rows.values()) > 10
+        assert [row for row in found[name] if row.at <= settled] == [
+            Minute(minute, *sums) for minute, sums in sorted(rows.items())
+        ]

@@ -1,0 +1,611 @@
+"""The record in a deployment's description: written, read, and never trusted."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from apigw_canary.errors import InvalidInputError, RecordError
+from apigw_canary.rollout.record import (
+    KEPT_ENDINGS,
+    MAX_LINE,
+    NO_RECORD,
+    Begun,
+    Promotion,
+    Record,
+    check_text,
+    read,
+    read_line,
+    written,
+    written_line,
+)
+from apigw_canary.rollout.state import CanaryState, Outcome, StageState
+from strategies import (
+    begun,
+    canary_states,
+    identifiers,
+    lines,
+    outcomes,
+    promotions,
+    records,
+    stage_states,
+    times,
+    variable_names,
+    variable_values,
+)
+
+MARK = "apigw-canary:1:prod:"
+AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
+BEGUN = Begun(
+    id="0123abcd", release="r1", started_at=AT, stage_updated_at=AT, stage_deployment_id="old111"
+)
+PROMOTION = Promotion(
+    region="eu-central-1",
+    rest_api_id="a1b2c3d4e5",
+    stage="prod",
+    release="r1",
+    rollout_id="0123abcd",
+    deployment_before="old111",
+    deployment_after="new222",
+    variables_before={"alias": "v1", "token": None},
+    variables_after={"alias": "v2", "token": "hush"},
+    begun_at=AT,
+)
+RECORD = Record(rollout=BEGUN, promotion=PROMOTION, ended={"r0": Outcome.ROLLED_BACK})
+
+texts = st.text() | st.lists(st.text(max_size=8), max_size=5).map("\n".join)
+"""What users write into a description, line breaks included."""
+
+users = texts.filter(lambda text: not any(x.startswith("apigw-canary:") for x in text.split("\n")))
+
+
+def damaged(description: str, stage: str = "prod") -> RecordError:
+    with pytest.raises(RecordError) as raised:
+        read(description, stage)
+    return raised.value
+
+
+def line_of(data: object) -> str:
+    return MARK + json.dumps(data)
+
+
+class TestWritten:
+    @given(st.data(), users, identifiers)
+    def test_reads_what_was_written(self, data: st.DataObject, text: str, stage: str) -> None:
+        """The record that is read is the record that was written, whatever stands around it."""
+        record = data.draw(records(stage))
+        assert read(written(text, stage, record), stage) == record
+        assert read_line(written_line(record, stage), stage) == record
+
+    @given(st.data(), identifiers, identifiers)
+    def test_writing_again_replaces(self, data: st.DataObject, stage: str, other: str) -> None:
+        """A second record takes the place of the first: one line a stage, the last one counts."""
+        assume(stage != other)
+        first, second = data.draw(records(stage)), data.draw(records(stage))
+        description = written(written(None, stage, first), other, data.draw(records(other)))
+        again = written(description, stage, second)
+
+        assert read(again, stage) == second
+        assert len(again.split("\n")) == 2
+
+    @given(st.data(), users)
+    def test_user_s_text_is_kept(self, data: st.DataObject, text: str) -> None:
+        """The user's text stays byte for byte, above the record, however often it is written."""
+        assume(text.strip("\n"))  # line breaks alone are no text
+        once = written(text, "prod", data.draw(records("prod")))
+        twice = written(once, "prod", data.draw(records("prod")))
+
+        assert once.startswith(f"{text}\n{MARK}")
+        assert twice.startswith(f"{text}\n{MARK}")
+
+    @given(st.data(), users, st.lists(identifiers, min_size=2, max_size=4, unique=True))
+    def test_other_stages_lines_are_kept(
+        self, data: st.DataObject, text: str, stages: list[str]
+    ) -> None:
+        """Each stage of a deployment has a record of its own, which the others do not touch."""
+        kept = {stage: data.draw(records(stage)) for stage in stages}
+        description = text
+        for stage in [*stages, *reversed(stages)]:
+            description = written(description, stage, kept[stage])
+        assert all(read(description, stage) == kept[stage] for stage in stages)
+
+    @given(st.text(st.characters(exclude_characters="\n")), st.data())
+    def test_other_lines_stay_even_if_unreadable(self, junk: str, data: st.DataObject) -> None:
+        """What another version or stage wrote is not this stage's to judge: it stays as it is."""
+        other = f"apigw-canary:7:staging:{junk}"
+        description = written(f"notes\n{other}", "prod", data.draw(records("prod")))
+        assert description.startswith(f"notes\n{other}\n{MARK}")
+
+    @pytest.mark.parametrize("nothing", [None, ""])
+    def test_without_text_the_record_stands_alone(self, nothing: str | None) -> None:
+        """A description that was empty becomes the one line, without an empty one above."""
+        assert written(nothing, "prod", RECORD) == written_line(RECORD, "prod")
+
+    def test_is_one_ascii_line(self) -> None:
+        """Whatever a release is called, its record is one line of printable ASCII."""
+        line = written_line(Record(rollout=attrs.evolve(BEGUN, release="größer 🚀")), "prod")
+        assert line.isascii()
+        assert line.isprintable()
+        assert line.startswith(f'{MARK}{{"rollout":{{"id":"0123abcd","release":"gr')
+
+    def test_what_is_too_long_is_not_written(self) -> None:
+        """A record that could not be read again is refused, with a way out."""
+        many = {f"v{i}": "x" * 512 for i in range(100)}
+        huge = attrs.evolve(PROMOTION, variables_before=many, variables_after=many)
+        with pytest.raises(RecordError, match=f"more than {MAX_LINE}") as raised:
+            written_line(Record(promotion=huge), "prod")
+        assert "fewer or shorter stage variables" in raised.value.remedy
+
+    def test_limit_is_the_reader_s(self) -> None:
+        """The longest record that is written can be read, and one character more cannot be."""
+
+        def of_length(last: int) -> Record:
+            after = {f"v{i:02}": "x" * 512 for i in range(61)} | {"last": "x" * last}
+            before = dict.fromkeys(after)
+            return Record(
+                promotion=attrs.evolve(PROMOTION, variables_before=before, variables_after=after)
+            )
+
+        last = MAX_LINE - len(written_line(of_length(0), "prod"))
+        line = written_line(of_length(last), "prod")
+
+        assert len(line) == MAX_LINE
+        assert read(line, "prod") == of_length(last)
+        assert f"{MAX_LINE + 1} characters" in str(damaged(f"{line} "))
+        with pytest.raises(RecordError):
+            written_line(of_length(last + 1), "prod")
+
+
+class TestRead:
+    @given(users, identifiers)
+    def test_without_a_record_there_is_none(self, text: str, stage: str) -> None:
+        """A description that nobody wrote a record into has none: no error, whatever it says."""
+        assert read(text, stage) == NO_RECORD
+
+    def test_no_description(self) -> None:
+        """AWS leaves an empty description out of its answers."""
+        assert read(None, "prod") == NO_RECORD
+
+    @given(st.data(), identifiers, identifiers)
+    def test_another_stage_s_is_not_this_one_s(
+        self, data: st.DataObject, stage: str, other: str
+    ) -> None:
+        """A record counts for its own stage only."""
+        assume(stage != other)
+        assert read(written("", stage, data.draw(records(stage))), other) == NO_RECORD
+
+    @given(st.text(st.characters(exclude_characters="\n")))
+    @example("[" * 30_000)
+    @example('{"ended":' * 3_000)
+    @example('{"rollout":' + "[" * 900 + "]" * 900 + "}")
+    @example("1" * 5_000)
+    @example('{"ended":{"r":' + "9" * 5_000 + "}}")
+    @example('"\\ud800"')
+    @example('{"ended":null}')
+    @example("NaN")
+    def test_arbitrary_text_is_read_or_refused(self, junk: str) -> None:
+        """Whatever stands after the mark is a record or a RecordError, never anything else."""
+        try:
+            record = read(MARK + junk, "prod")
+        except RecordError as error:
+            assert "record of stage prod" in error.happened
+            assert "apigw-canary:" in error.remedy
+            assert len(str(error)) < 1500
+        else:
+            assert isinstance(json.loads(junk), dict)
+            assert read(written("", "prod", record), "prod") == record
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | lines,
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["rollout", "promotion", "reverted_from", "ended", "id", "release"]
+                    ),
+                    inner,
+                    max_size=3,
+                )
+            ),
+            max_leaves=8,
+        )
+    )
+    def test_arbitrary_json_is_read_or_refused(self, data: object) -> None:
+        """JSON of any shape is a record or a RecordError, never anything else."""
+        try:
+            record = read(line_of(data), "prod")
+        except RecordError:
+            return
+        assert read(written("", "prod", record), "prod") == record
+
+    @given(st.data())
+    def test_truncated(self, data: st.DataObject) -> None:
+        """A record that was cut off anywhere after its mark is damaged."""
+        line = written_line(data.draw(records("prod")), "prod")
+        damaged(line[: data.draw(st.integers(len(MARK), len(line) - 1))])
+
+    @given(st.data())
+    def test_tampered(self, data: st.DataObject) -> None:
+        """With a character exchanged the line is still a record, or a RecordError."""
+        line = written_line(data.draw(records("prod")), "prod")
+        at = data.draw(st.integers(len(MARK), len(line) - 1))
+        put = data.draw(st.sampled_from('"{}[]:,0 \\x\x00é'))
+        try:
+            record = read(line[:at] + put + line[at + 1 :], "prod")
+        except RecordError:
+            return
+        assert isinstance(record, Record)
+
+    def test_doubled(self) -> None:
+        """Two records of one stage: nobody knows which one holds."""
+        line = written_line(RECORD, "prod")
+        assert "there 2 times" in str(damaged(f"text\n{line}\n{line}"))
+        assert "there 2 times" in str(damaged(f"{line}\n{MARK}junk"))
+
+    @pytest.mark.parametrize("version", ["2", "10", "0", "01", "", "x", " 1"])
+    def test_other_version(self, version: str) -> None:
+        """A record of another version is not guessed at."""
+        error = damaged(f"apigw-canary:{version}:prod:{{}}")
+        assert "another version than 1" in str(error)
+
+    @pytest.mark.parametrize("line", ["apigw-canary:1:prod", "apigw-canary:2:prod"])
+    def test_mark_alone(self, line: str) -> None:
+        """A mark that was cut off is no absence of a record."""
+        damaged(line)
+
+    @pytest.mark.parametrize(
+        "data, says",
+        [
+            ([], "Record must be an object"),
+            ({"rollouts": {}}, "a key of Record"),
+            ({"ended": {"r": "won"}}, "Record.ended.r"),
+            ({"promotion": {**PROMOTION.to_dict(), "stage": "dev"}}, "promotion.stage"),
+            ({"promotion": {**PROMOTION.to_dict(), "rest_api_id": "a/b"}}, "rest_api_id"),
+            ({"promotion": {**PROMOTION.to_dict(), "deployment_after": "../x"}}, "deployment"),
+            ({"promotion": {**PROMOTION.to_dict(), "variables_after": {}}}, "variables_before"),
+            ({"promotion": {**PROMOTION.to_dict(), "begun_at": "2026-01-05"}}, "begun_at"),
+            ({"reverted_from": "a b"}, "reverted_from"),
+            ({"rollout": {**BEGUN.to_dict(), "id": "a b"}}, "rollout.id"),
+            ({"rollout": {**BEGUN.to_dict(), "stage_deployment_id": "/"}}, "stage_deployment_id"),
+            ({"rollout": {**BEGUN.to_dict(), "outcome": "lost"}}, "rollout.outcome"),
+        ],
+    )
+    def test_checked_before_use(self, data: object, says: str) -> None:
+        """Ids, names, times and outcomes are checked, and the error says which one it was."""
+        error = damaged(line_of(data))
+        assert says in str(error)
+        assert isinstance(error.__cause__, InvalidInputError)
+
+    @pytest.mark.parametrize("release", ["", "a\nb", "\x1b[2J", "r" * 201, "\ud800", " "])
+    def test_release_is_one_line_of_text(self, release: str) -> None:
+        """A release from a record is as printable as one from a caller: it ends up in messages."""
+        damaged(line_of({"rollout": {**BEGUN.to_dict(), "release": release}}))
+
+    @pytest.mark.parametrize(
+        "value", [5318008531800, ["5318008531800"], {"a": "5318008531800"}], ids=repr
+    )
+    def test_damage_does_not_leak_values(self, value: object) -> None:
+        """An error about a damaged record goes into logs: it shows no variable's value."""
+        promotion = {**PROMOTION.to_dict(), "variables_after": {"token": value}}
+        assert "5318008531800" not in str(damaged(line_of({"promotion": promotion})))
+
+    def test_crlf_is_harmless(self) -> None:
+        """Line breaks that a console or an editor turned into CRLF do not damage the record."""
+        text = written("notes", "prod", RECORD).replace("\n", "\r\n") + "\r\n"
+        assert read(text, "prod") == RECORD
+
+
+class TestUsersText:
+    @given(users)
+    def test_ordinary_text_is_taken(self, text: str) -> None:
+        """Any text that no line of looks like a record may be a description."""
+        check_text(text)
+
+    @given(texts, st.text(st.characters(exclude_characters="\n"), max_size=9), texts)
+    def test_looking_like_a_record_is_refused(self, above: str, rest: str, below: str) -> None:
+        """A line that begins like a record is refused before it is sent, wherever it stands."""
+        with pytest.raises(InvalidInputError) as raised:
+            check_text(f"{above}\napigw-canary:{rest}\n{below}")
+        assert raised.value.field == "description"
+
+    @given(texts)
+    def test_what_passes_has_no_record(self, text: str) -> None:
+        """No text that passes the check can be read as a record of any stage."""
+        try:
+            check_text(text)
+        except InvalidInputError:
+            assert "apigw-canary:" in text
+        else:
+            assert read(text, "prod") == NO_RECORD
+
+    @pytest.mark.parametrize("text", [None, 5, b"notes", ["notes"]])
+    def test_takes_texts_only(self, text: Any) -> None:
+        """A description is a string."""
+        with pytest.raises(InvalidInputError, match="description must be a text"):
+            check_text(text)
+
+
+def promoted(state: StageState) -> StageState:
+    """What a promotion leaves, by AWS's rules: overrides merged, deployment copied, no canary."""
+    assert state.canary is not None
+    return attrs.evolve(
+        state,
+        deployment_id=state.canary.deployment_id,
+        variables={**state.variables, **state.canary.variables},
+        canary=None,
+    )
+
+
+with_canary = stage_states(canary_states)
+
+
+def promotion_of(state: StageState) -> Promotion:
+    return Promotion.of(state, begun_at=AT, release="r1", rollout_id="0123abcd")
+
+
+class TestPromotion:
+    @given(with_canary)
+    def test_of_a_stage(self, state: StageState) -> None:
+        """The receipt names the stage, both deployments, and the variables that will change."""
+        receipt = promotion_of(state)
+        assert state.canary is not None
+
+        assert (receipt.region, receipt.rest_api_id, receipt.stage) == (
+            state.region,
+            state.rest_api_id,
+            state.name,
+        )
+        assert receipt.deployment_before == state.deployment_id
+        assert receipt.deployment_after == state.canary.deployment_id
+        after = promoted(state).variables
+        assert receipt.variables_after == {
+            name: value for name, value in after.items() if state.variables.get(name) != value
+        }
+
+    @given(with_canary)
+    def test_before_and_after(self, state: StageState) -> None:
+        """A promotion is undone on the stage before it and done on the stage after it."""
+        receipt = promotion_of(state)
+        assert receipt.is_undone_on(state)
+        assert receipt.is_done_on(promoted(state))
+
+    @given(with_canary)
+    def test_never_both(self, state: StageState) -> None:
+        """Unless it changes nothing, no stage is before and after it at the same time."""
+        receipt = promotion_of(state)
+        changes = promoted(state).deployment_id != state.deployment_id or bool(
+            receipt.variables_after
+        )
+        assert receipt.is_done_on(state) is not changes
+        assert receipt.is_undone_on(promoted(state)) is not changes
+
+    @given(with_canary, st.data())
+    def test_halfway_is_any_mixture(self, state: StageState, data: st.DataObject) -> None:
+        """Whatever part of a promotion has been carried out, the stage is halfway."""
+        receipt, after = promotion_of(state), promoted(state)
+        done = {name for name in receipt.variables_after if data.draw(st.booleans())}
+        mixed = attrs.evolve(
+            state,
+            deployment_id=data.draw(st.sampled_from([state.deployment_id, after.deployment_id])),
+            variables={
+                name: (after if name in done else state).variables[name]
+                for name in after.variables
+                if name in done or name in state.variables
+            },
+        )
+        assert receipt.is_halfway_on(mixed)
+
+    @given(promotions(), stage_states())
+    def test_halfway_includes_both_ends(self, receipt: Promotion, state: StageState) -> None:
+        """Done and undone are halfway too."""
+        state = attrs.evolve(
+            state,
+            deployment_id=receipt.deployment_after,
+            variables={**state.variables, **receipt.variables_after},
+        )
+        assert receipt.is_done_on(state)
+        assert receipt.is_halfway_on(state)
+        assert receipt.is_halfway_on(receipt.undone_on(state))
+
+    @given(with_canary, variable_names, variable_values)
+    def test_a_foreign_change_is_not_halfway(
+        self, state: StageState, name: str, value: str
+    ) -> None:
+        """A deployment or a changed variable that is neither before nor after is somebody else's.
+
+        Other variables are nobody's business.
+        """
+        receipt, after = promotion_of(state), promoted(state)
+        foreign = attrs.evolve(after, deployment_id=f"{state.deployment_id}-{after.deployment_id}")
+        assert not receipt.is_halfway_on(foreign)
+        assert not receipt.is_done_on(foreign)
+        assert not receipt.is_undone_on(foreign)
+
+        altered = attrs.evolve(after, variables={**after.variables, name: value})
+        if name not in receipt.variables_after:
+            assert receipt.is_done_on(altered)
+        elif value not in {after.variables[name], state.variables.get(name)}:
+            assert not receipt.is_halfway_on(altered)
+            assert not receipt.is_done_on(altered)
+
+    @given(with_canary)
+    def test_undone_is_as_before(self, state: StageState) -> None:
+        """Undoing a promotion gives production back what it had."""
+        receipt = promotion_of(state)
+        back = receipt.undone_on(promoted(state))
+        assert back == attrs.evolve(state, canary=None)
+
+    @given(promotions(), stage_states())
+    def test_undone_on_any_stage(self, receipt: Promotion, state: StageState) -> None:
+        """Undoing restores what the promotion changed, nothing else, and is done once for all."""
+        back = receipt.undone_on(state)
+
+        assert receipt.is_undone_on(back)
+        assert receipt.undone_on(back) == back
+        ours = receipt.variables_before.keys()
+        assert {k: v for k, v in back.variables.items() if k not in ours} == {
+            k: v for k, v in state.variables.items() if k not in ours
+        }
+        assert attrs.evolve(
+            back, deployment_id=state.deployment_id, variables=state.variables
+        ) == attrs.evolve(state)
+
+    @given(promotions())
+    def test_repr_shows_no_values(self, receipt: Promotion) -> None:
+        """A receipt in a log shows the names of the variables, not what they hold."""
+        secret = "5318008-5318008"
+        names = list(receipt.variables_after)
+        receipt = attrs.evolve(
+            receipt,
+            variables_before=dict.fromkeys(names, f"{secret}-old"),
+            variables_after=dict.fromkeys(names, f"{secret}-new"),
+        )
+        assert secret not in repr(receipt)
+        assert secret not in str(receipt)
+        assert all(name in repr(receipt) for name in names)
+
+    def test_repr_of_none(self) -> None:
+        """A promotion that changed no variable says so."""
+        receipt = attrs.evolve(PROMOTION, variables_before={}, variables_after={})
+        assert "<variables: none>" in repr(receipt)
+
+    @pytest.mark.parametrize(
+        "changes, field",
+        [
+            ({"rest_api_id": "a/b"}, "rest_api_id"),
+            ({"deployment_before": "a b"}, "deployment_before"),
+            ({"deployment_after": ""}, "deployment_after"),
+            ({"variables_after": {"alias": "$LATEST", "token": ""}}, "variables_after['alias']"),
+            ({"variables_before": {"alias": "§", "token": ""}}, "variables_before['alias']"),
+            ({"variables_before": {"alias": "v1"}}, "variables_before"),
+        ],
+    )
+    def test_is_checked_when_made(self, changes: dict[str, Any], field: str) -> None:
+        """A receipt that could not be sent to AWS cannot be made."""
+        with pytest.raises(InvalidInputError) as raised:
+            attrs.evolve(PROMOTION, **changes)
+        assert raised.value.field == field
+
+    @given(st.permutations(["a", "b", "c"]), st.permutations(["a", "b", "c"]))
+    def test_order_of_variables_is_nothing(self, one: list[str], other: list[str]) -> None:
+        """Receipts are equal whatever the order in which their variables were given."""
+        first, second = (
+            attrs.evolve(
+                PROMOTION,
+                variables_before=dict.fromkeys(order),
+                variables_after=dict.fromkeys(order, "x"),
+            )
+            for order in (one, other)
+        )
+        assert first == second
+        assert first.to_dict() == second.to_dict()
+        assert repr(first) == repr(second)
+
+
+class TestRecord:
+    @given(records("prod"), begun)
+    def test_beginning_keeps_the_one_before(self, record: Record, new: Begun) -> None:
+        """A new rollout takes the place of the old one, whose release and outcome are kept."""
+        after = record.beginning(new)
+        assert after.rollout == new
+        assert after.promotion == record.promotion
+        old = record.rollout
+        if old is not None and old.release not in {None, new.release}:
+            assert old.release is not None
+            assert after.ended[old.release] == (old.outcome or Outcome.REMOVED)
+        assert new.release not in after.ended
+
+    @given(
+        st.lists(st.tuples(st.none() | lines, st.none() | outcomes), max_size=30),
+    )
+    def test_keeps_eight_endings(self, releases: list[tuple[str | None, Outcome | None]]) -> None:
+        """However many releases a deployment sees, the latest eight of the ended are kept."""
+        record = NO_RECORD
+        for release, outcome in releases:
+            record = record.beginning(attrs.evolve(BEGUN, release=release))
+            if outcome is not None:
+                record = record.ending(outcome)
+            assert len(record.ended) <= 8 == KEPT_ENDINGS
+        last: list[str] = []
+        for release, _ in reversed(releases[:-1]):
+            if release is not None and release != releases[-1][0] and release not in last:
+                last.append(release)
+        assert set(record.ended) >= set(last[:1])
+        assert set(record.ended) <= set(last)
+
+    def test_the_oldest_goes_first(self) -> None:
+        """Of nine ended releases the first one is forgotten."""
+        record = NO_RECORD
+        for n in range(10):
+            record = record.beginning(attrs.evolve(BEGUN, release=f"r{n}"))
+        assert list(record.ended) == [f"r{n}" for n in range(1, 9)]
+
+    @given(records("prod"), outcomes)
+    def test_ending(self, record: Record, outcome: Outcome) -> None:
+        """The outcome is noted on the rollout; without a rollout there is nothing to note."""
+        after = record.ending(outcome)
+        if record.rollout is None:
+            assert after == record
+        else:
+            assert after == attrs.evolve(
+                record, rollout=attrs.evolve(record.rollout, outcome=outcome)
+            )
+
+    @given(records("prod"), promotions(st.just("prod")))
+    def test_promoting(self, record: Record, receipt: Promotion) -> None:
+        """A promotion about to begin is kept, and the mark of an earlier revert goes."""
+        after = record.promoting(receipt)
+        assert after.promotion == receipt
+        assert after.reverted_from is None
+        assert (after.rollout, after.ended) == (record.rollout, record.ended)
+
+    def test_begun_promotion_is_this_rollout_s(self) -> None:
+        """A promotion counts as begun for the rollout that began it only."""
+        assert RECORD.begun_promotion() == PROMOTION
+        assert NO_RECORD.begun_promotion() is None
+        assert Record(rollout=BEGUN).begun_promotion() is None
+        later = attrs.evolve(BEGUN, id="another")
+        assert RECORD.beginning(later).begun_promotion() is None
+        unrecorded = attrs.evolve(PROMOTION, rollout_id=None)
+        assert Record(promotion=unrecorded).begun_promotion() == unrecorded
+
+    @pytest.mark.parametrize("field", ["started_at", "stage_updated_at"])
+    def test_naive_time_is_not_recorded(self, field: str) -> None:
+        """A time without a zone is refused before it is written: nobody could read it again."""
+        with pytest.raises(InvalidInputError) as raised:
+            attrs.evolve(BEGUN, **{field: datetime(2026, 1, 5, 9)})
+        assert raised.value.field == field
+
+    @given(times, st.integers(0, 10))
+    def test_times_come_back_to_the_microsecond(self, at: datetime, days: int) -> None:
+        """Times keep instant and offset."""
+        record = Record(
+            rollout=attrs.evolve(BEGUN, started_at=at, stage_updated_at=at - timedelta(days=days))
+        )
+        again = read(written(None, "prod", record), "prod").rollout
+        assert again is not None
+        assert again.started_at == at
+        assert again.started_at.utcoffset() == at.utcoffset()
+
+
+def test_a_canary_without_overrides_changes_no_variables() -> None:
+    """The receipt of a release that is only a new deployment has no variables in it."""
+    state = StageState(
+        region="eu-central-1",
+        rest_api_id="a1b2c3d4e5",
+        name="prod",
+        deployment_id="old111",
+        variables={"alias": "v1"},
+        canary=CanaryState(deployment_id="new222", percent=50.0, variables={"alias": "v1"}),
+        updated_at=AT,
+    )
+    receipt = promotion_of(state)
+    assert receipt.variables_before == {}
+    assert receipt.variables_after == {}

@@ -1,0 +1,337 @@
+"""One rollout, whoever goes on with it: records, stores, and what does not leak."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from acting import V2, describe, description, fresh, sent, serving
+from apigw_canary import (
+    CanaryError,
+    Decision,
+    Hold,
+    Minute,
+    Observation,
+    Promote,
+    Rollback,
+    RolloutPolicy,
+    Stage,
+    Step,
+)
+from apigw_canary.errors import RecordError, RolloutEndedError, StageChangedError
+from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
+
+MINUTE = timedelta(minutes=1)
+POLICY = RolloutPolicy([Step(10, 8 * MINUTE), Step(50, 8 * MINUTE)])
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+
+
+class Store:
+    """A caller's store, with compare-and-set."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.between: Callable[[], object] = lambda: None
+
+    def load(self, key: str) -> str | None:
+        return self.texts.get(key)
+
+    def save(self, key: str, text: str, *, expected: str | None) -> None:
+        self.between()
+        if self.texts.get(key) != expected:
+            raise RuntimeError("lost the race")
+        self.texts[key] = text
+
+
+def look(stage: Stage, release: str = "r1", variables: dict[str, str] = V2) -> Observation:
+    """One call of a scheduled job, from its first line."""
+    return stage.enable_canary(10, release=release, variables=variables).observe(POLICY)
+
+
+def roll_out(aws: Rehearsal, release: str, variables: dict[str, str]) -> list[Observation]:
+    """A rollout of which each look is another process's; the observations it made."""
+    observations = []
+    while True:
+        canary = fresh(aws).enable_canary(10, release=release, variables=variables)
+        observations.append(canary.observe(POLICY))
+        decision = POLICY.decide(observations[-1])
+        canary.apply(decision)
+        if decision.final:
+            return observations
+        aws.sleep(decision.wait.total_seconds())
+
+
+def test_a_process_for_each_look_is_the_same_rollout() -> None:
+    """A rollout of many processes sees and decides what one process does."""
+    with rehearsal() as aws:
+        many = roll_out(aws, "r1", V2)
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(10, release="r1", variables=V2)
+        for expected in many:
+            observation = canary.observe(POLICY)
+            assert observation.minutes == expected.minutes
+            decision = POLICY.decide(observation)
+            assert str(decision) == str(POLICY.decide(expected))
+            canary.apply(decision)
+            aws.sleep(decision.wait.total_seconds())
+        assert decision.final
+
+
+def test_two_rollouts_do_not_mix() -> None:
+    """A bad release, and a good one ten minutes later: no minute of the first counts."""
+    backends = {"alias=bad": Backend(errors_5xx=0.2)}
+    with rehearsal(backends=backends) as aws:
+        first = roll_out(aws, "r1", {"alias": "bad"})
+        assert isinstance(POLICY.decide(first[-1]), Rollback)
+        aws.sleep(600)
+        second = roll_out(aws, "r2", {"alias": "good"})
+        assert isinstance(POLICY.decide(second[-1]), Promote)
+        started = second[0].started_at
+        for observation in second:
+            for finding in POLICY.analyze(observation).findings:
+                assert finding.canary_bad <= 0.05 * finding.canary_requests + 5
+            rows = observation.settled("errors_5xx", POLICY.settle)
+            assert all(row.at >= started + MINUTE or not row.canary_requests for row in rows)
+
+
+def test_stored_observations_replay_the_rollout() -> None:
+    """The observations of a rollout, also through JSON, give the same decisions."""
+    with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.03)}) as aws:
+        observations = roll_out(aws, "r1", V2)
+    decisions = [POLICY.decide(seen) for seen in observations]
+    assert isinstance(decisions[-1], Rollback)
+    stored = json.dumps([seen.to_dict() for seen in observations], allow_nan=False)
+    replayed = [POLICY.decide(Observation.from_dict(seen)) for seen in json.loads(stored)]
+    assert replayed == decisions
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda text: text[: len(text) // 2], id="truncated"),
+        pytest.param(lambda text: text + "\n" + text, id="twice"),
+        pytest.param(lambda text: text.replace("canary:1:", "canary:2:"), id="newer version"),
+        pytest.param(lambda text: text.replace('"id"', '"ids"'), id="other keys"),
+    ],
+)
+def test_a_damaged_record_falls_to_the_cautious_side(damage: Callable[[str], str]) -> None:
+    """With a damaged record nothing is promoted, and rolling back works."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(10, release="r1", variables=V2)
+        describe(aws, canary.deployment_id, damage(description(aws, canary.deployment_id)))
+        before = serving(aws)
+        found = fresh(aws).canary()
+        assert found is not None
+        assert found.release is None
+        assert fresh(aws).describe().canary is not None
+        with pytest.raises(RecordError, match="cannot be read"):
+            found.promote()
+        assert serving(aws) == before
+        with pytest.raises(CanaryError):
+            fresh(aws).enable_canary(10, release="r1", variables=V2)
+        found.rollback()
+        assert serving(aws)[2] is None
+
+
+def test_the_record_of_another_stage_is_kept() -> None:
+    """A deployment that two stages serve carries a record of each."""
+    with rehearsal() as aws:
+        client = aws.session.client("apigateway")
+        own = serving(aws)[0]
+        client.create_stage(restApiId=aws.rest_api_id, stageName="test", deploymentId=own)
+        test = Stage(aws.rest_api_id, "test", session=aws.session)
+        test.enable_canary(10, release="t1", deployment_id=own, variables=V2)
+        aws.stage.enable_canary(10, release="p1", deployment_id=own, variables=V2)
+        releases = [stage.describe().rollout.release for stage in (test, aws.stage)]  # type: ignore[union-attr]
+        assert releases == ["t1", "p1"]
+        assert test.canary().promote().stage == "test"  # type: ignore[union-attr]
+        assert aws.stage.describe().canary is not None
+        test.revert()
+
+
+# A store of the caller's own
+
+
+def test_a_store_of_ones_own_keeps_the_records() -> None:
+    """With a store, resume, promote, revert and refusal of ended releases work from it alone."""
+    store = Store()
+    with rehearsal() as aws:
+        stage = fresh(aws, records=store)
+        before = serving(aws)
+        stage.enable_canary(10, release="r1", variables=V2)
+        canary = fresh(aws, records=store).enable_canary(10, release="r1", variables=V2)
+        describe(aws, canary.deployment_id, "wiped")
+        canary = fresh(aws, records=store).enable_canary(10, release="r1", variables=V2)
+        assert canary.release == "r1"
+        canary.promote()
+        assert "UpdateDeployment" not in sent(aws)[-4:]
+        fresh(aws, records=store).revert()
+        assert serving(aws) == before
+        with pytest.raises(RolloutEndedError) as caught:
+            fresh(aws, records=store).enable_canary(10, release="r1", variables=V2)
+        assert caught.value.outcome == "reverted"
+        assert list(store.texts) == [f"eu-central-1/{aws.rest_api_id}/prod"]
+
+
+def test_a_rollout_can_move_into_a_store() -> None:
+    """A canary that was begun without the store is found with it, by its description."""
+    with rehearsal() as aws:
+        aws.stage.enable_canary(10, release="r1", variables=V2)
+        canary = fresh(aws, records=Store()).enable_canary(10, release="r1", variables=V2)
+        assert canary.release == "r1"
+
+
+def test_a_store_is_a_lock() -> None:
+    """Of two that promote at once, the one that loses sends nothing."""
+    store = Store()
+    with rehearsal() as aws:
+        canary = fresh(aws, records=store).enable_canary(10, release="r1", variables=V2)
+        before = serving(aws)
+
+        def race() -> None:
+            store.between = lambda: None
+            (key,) = store.texts
+            store.texts[key] += " "
+
+        store.between = race
+        with pytest.raises(StageChangedError, match="lost the race"):
+            canary.promote()
+        assert serving(aws) == before
+        canary.promote()
+        assert serving(aws)[1] == V2
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', "{"])
+def test_a_broken_store_changes_nothing(text: str) -> None:
+    """Where the store cannot be read nothing is begun or promoted; a rollback is not held up."""
+    store = Store()
+    with rehearsal() as aws:
+        stage = fresh(aws, records=store)
+        canary = stage.enable_canary(10, release="r1", variables=V2)
+        (key,) = store.texts
+        store.texts[key] = text
+        before = serving(aws)
+        with pytest.raises(RecordError, match="store of records"):
+            canary.promote()
+        assert serving(aws) == before
+        canary.rollback()
+        assert serving(aws)[2] is None
+        with pytest.raises(RecordError):
+            stage.enable_canary(10, release="r2", variables=V2)
+        assert serving(aws)[2] is None
+
+
+# The callers of the manual
+
+
+def example(name: str) -> ModuleType:
+    """An example as a module, without running its rehearsal."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("deaths", [0, 1, 3, 8])
+def test_the_script_is_killed_and_started_again(deaths: int) -> None:
+    """Killed anywhere, the script started again ends in the promotion all the same."""
+    script = example("script")
+    with rehearsal() as aws:
+        for death in range(deaths):
+            aws.fail("UpdateStage" if death % 2 else "GetStage", Fault.DEATH, skip=3 * death)
+        for _ in range(deaths + 1):
+            try:
+                assert script.release(fresh(aws), "r1", sleep=aws.sleep)
+            except ProcessDeath:
+                continue
+        assert serving(aws)[1:] == (V2, None)
+        assert script.release(fresh(aws), "r1", sleep=aws.sleep)
+
+
+def test_the_script_does_not_start_a_bad_release_again() -> None:
+    """A release that was rolled back stays so when its script is run again."""
+    script = example("script")
+    with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.05)}) as aws:
+        before = serving(aws)
+        assert not script.release(aws.stage, "r1", sleep=aws.sleep)
+        assert not script.release(aws.stage, "r1", sleep=aws.sleep)
+        assert serving(aws) == before
+
+
+def test_the_lambda_needs_its_event_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduled function takes what it needs from its event and the default session."""
+    every_minute = example("every_minute")
+    with rehearsal() as aws:
+        monkeypatch.setattr("boto3.Session", lambda: aws.session)
+        event = {"rest_api_id": aws.rest_api_id, "stage": "prod", "release": "r1"}
+        answers = []
+        for _ in range(40):
+            answers.append(every_minute.handler(event, None))
+            aws.sleep(60)
+        assert answers[-1] == {"final": True, "outcome": "promoted"}
+        assert serving(aws)[1:] == (V2, None)
+
+
+def test_the_ci_job_speaks_by_its_exit_codes(tmp_path: Path) -> None:
+    """Each documented exit code means what it says."""
+    job = example("ci_job")
+    file = tmp_path / "decision.json"
+    with rehearsal() as aws:
+        assert job.decide(aws.stage, "r1", file) == job.GOES_ON
+        assert job.apply(aws.stage, file) == job.GOES_ON
+        aws.fail("GetStage", Fault.ACCESS_DENIED)
+        assert job.decide(aws.stage, "r1", file) == job.FAILED
+        aws.sleep(3600)
+        assert job.decide(aws.stage, "r1", file) == job.GOES_ON
+        aws.fail("GetStage", Fault.ACCESS_DENIED)
+        assert job.apply(aws.stage, file) == job.FAILED
+        aws.sleep(601)
+        assert job.apply(aws.stage, file) == job.DECIDE_AGAIN
+        assert job.decide(aws.stage, "r1", file) == job.GOES_ON
+        assert job.apply(aws.stage, file) == job.PROMOTED
+        assert job.decide(aws.stage, "r1", file) == job.PROMOTED
+        assert job.apply(aws.stage, file) == job.ENDED
+    with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.2)}) as aws:
+        job.decide(aws.stage, "r1", file)
+        aws.sleep(3600)
+        assert job.decide(aws.stage, "r1", file) == job.GOES_ON
+        assert job.apply(aws.stage, file) == job.ENDED
+        assert job.decide(aws.stage, "r1", file) == job.ENDED
+    ended: Decision = Hold(
+        at=aws.now(),
+        reason="over",
+        percent=0.0,
+        wait=timedelta(0),
+        final=True,
+        analysis=None,
+        basis=None,
+    )
+    assert job.exit_code(ended) == job.ENDED
+
+
+def test_a_source_of_ones_own_may_fail() -> None:
+    """Whatever a source raises is a Hold, and after `blind` a Rollback."""
+
+    class Broken:
+        def minutes(self, *_: Any) -> dict[str, list[Minute]]:
+            raise OSError("the warehouse is closed")
+
+    with rehearsal() as aws:
+        stage = fresh(aws, metrics=Broken())
+        canary = stage.enable_canary(10, release="r1", variables=V2)
+        decision = POLICY.decide(canary.observe(POLICY))
+        assert isinstance(decision, Hold)
+        assert "the warehouse is closed" in decision.reason
+        aws.sleep(31 * 60)
+        assert isinstance(POLICY.decide(canary.observe(POLICY)), Rollback)
