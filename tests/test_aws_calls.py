@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -463,7 +462,7 @@ class TestRefusals:
     @read_or_write
     def test_broken_tls(self, what: Any) -> None:
         """A certificate that is not trusted, as behind a proxy, is no matter of credentials."""
-        trouble = SSLError(endpoint_url=URL, error="CERTIFICATE_VERIFY_FAILED")
+        trouble = SSLError(endpoint_url=URL, error=OSError("CERTIFICATE_VERIFY_FAILED"))
         error = Caller(trouble).refused(what)
         assert isinstance(error, UnreachableError | UnansweredError)
         assert "CERTIFICATE_VERIFY_FAILED" in str(error)
@@ -496,7 +495,7 @@ class TestSessions:
     def test_half_credentials(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A key without its secret is a matter of credentials too."""
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-        with pytest.raises(CanaryError, match="(?i)partial credentials"):
+        with pytest.raises(CanaryError, match=r"(?i)partial credentials"):
             Stage("a1b2c3d4e5", "prod", session=boto3.Session(region_name="eu-central-1")).canary()
 
     def test_no_region(self) -> None:
@@ -653,12 +652,7 @@ class TestTime:
             assert {call.operation for call in aws.calls} <= {"GetStage", "GetDeployments"}
 
 
-@pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    yield {**os.environ, "AWS_DEFAULT_REGION": "eu-central-1"}
-
-
-def test_heavy_imports_wait_for_the_first_call(environment: dict[str, str]) -> None:
+def test_heavy_imports_wait_for_the_first_call() -> None:
     """Making stages, metrics and policies loads no boto3; tenacity waits for a call as well."""
     code = """
 import sys
@@ -675,7 +669,7 @@ print(heavy())
         capture_output=True,
         check=True,
         encoding="utf-8",
-        env=environment,
+        env={**os.environ, "AWS_DEFAULT_REGION": "eu-central-1"},
         timeout=60,
     )
     assert done.stdout.splitlines() == ["[]", "['boto3', 'botocore']"]

@@ -4,7 +4,7 @@ On a page, the ```python blocks run in order, in one namespace. HTML comments sa
 
 - `<!-- setup: rehearsal -->`, anywhere: the page's blocks run inside a rehearsal. A session that
   is not given is the rehearsal's, and `time.sleep` is its sleep.
-- `<!-- not run: why -->` directly above a block opened with ```python no-run: it does not run.
+- `<!-- not run: why -->` directly above a block: it does not run.
 - `<!-- output of: docs/examples/demo.py -->` directly above a ```text or ```console block: it is
   what that script prints.
 """
@@ -105,7 +105,7 @@ every_page = pytest.mark.parametrize("page", _named(PAGES, ROOT))
 @every_page
 def test_page_runs(page: Path) -> None:
     """A reader who copies a page's blocks one after the other meets no error."""
-    blocks = [block for block in _blocks(page) if block.info == "python"]
+    blocks = [b for b in _blocks(page) if b.info == "python" and b.key != "not run"]
     namespace: dict[str, Any] = {"__name__": "__main__"}
     api_id = API_ID
     with ExitStack() as stack:
@@ -125,11 +125,9 @@ def test_page_marks_its_blocks(page: Path) -> None:
     assert len(fences) == 2 * len(blocks), f"{page}: a block is not closed, or opened strangely"
     for block in blocks:
         where = f"{page}:{block.line}"
-        first, *more = block.info.split() or [""]
-        if first.lower() in {"py", "python", "python3", "pycon"}:
-            assert block.info in {"python", "python no-run"}, f"{where}: ```{block.info}"
-        if more == ["no-run"]:
-            assert block.key == "not run", f"{where}: needs <!-- not run: why --> above"
+        if block.info.lower().startswith("py"):
+            assert block.info == "python", f"{where}: ```{block.info}"
+        if block.key == "not run":
             assert block.said, f"{where}: needs a reason"
         assert block.key in {"", "not run", "output of", "setup"}, f"{where}: {block.key!r}"
 

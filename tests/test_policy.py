@@ -310,7 +310,8 @@ class TestPolicy:
         kept = RolloutPolicy(STEPS, signals=signals)
         for make in (list, tuple, iter):
             given_so = RolloutPolicy(make(STEPS), signals=make(signals))
-            assert type(given_so.steps) is type(given_so.signals) is tuple
+            assert isinstance(given_so.steps, tuple)
+            assert isinstance(given_so.signals, tuple)
             assert given_so == kept
             assert hash(given_so) == hash(kept)
 

@@ -32,6 +32,7 @@ from strategies import (
     identifiers,
     lines,
     outcomes,
+    percents,
     promotions,
     records,
     stage_states,
@@ -69,6 +70,14 @@ def damaged(description: str, stage: str = "prod") -> RecordError:
     with pytest.raises(RecordError) as raised:
         read(description, stage)
     return raised.value
+
+
+def read_or_refused(line: str) -> Record | RecordError:
+    """Any other exception fails the test."""
+    try:
+        return read(line, "prod")
+    except RecordError as error:
+        return error
 
 
 def line_of(data: object) -> str:
@@ -191,13 +200,8 @@ class TestRead:
     @example("NaN")
     def test_arbitrary_text_is_read_or_refused(self, junk: str) -> None:
         """Whatever stands after the mark is a record or a RecordError, never anything else."""
-        try:
-            record = read(MARK + junk, "prod")
-        except RecordError as error:
-            assert "record of stage prod" in error.happened
-            assert "apigw-canary:" in error.remedy
-            assert len(str(error)) < 1500
-        else:
+        record = read_or_refused(MARK + junk)
+        if isinstance(record, Record):
             assert isinstance(json.loads(junk), dict)
             assert read(written("", "prod", record), "prod") == record
 
@@ -219,11 +223,9 @@ class TestRead:
     )
     def test_arbitrary_json_is_read_or_refused(self, data: object) -> None:
         """JSON of any shape is a record or a RecordError, never anything else."""
-        try:
-            record = read(line_of(data), "prod")
-        except RecordError:
-            return
-        assert read(written("", "prod", record), "prod") == record
+        record = read_or_refused(line_of(data))
+        if isinstance(record, Record):
+            assert read(written("", "prod", record), "prod") == record
 
     @given(st.data())
     def test_truncated(self, data: st.DataObject) -> None:
@@ -237,11 +239,11 @@ class TestRead:
         line = written_line(data.draw(records("prod")), "prod")
         at = data.draw(st.integers(len(MARK), len(line) - 1))
         put = data.draw(st.sampled_from('"{}[]:,0 \\x\x00é'))
-        try:
-            record = read(line[:at] + put + line[at + 1 :], "prod")
-        except RecordError:
-            return
-        assert isinstance(record, Record)
+        record = read_or_refused(line[:at] + put + line[at + 1 :])
+        if isinstance(record, RecordError):
+            assert "record of stage prod" in record.happened
+            assert "apigw-canary:" in record.remedy
+            assert len(str(record)) < 1500
 
     def test_doubled(self) -> None:
         """Two records of one stage: nobody knows which one holds."""
@@ -387,12 +389,17 @@ class TestPromotion:
         assert receipt.is_undone_on(promoted(state)) is not changes
 
     @given(with_canary, st.data())
-    def test_halfway_is_any_mixture(self, state: StageState, data: st.DataObject) -> None:
-        """Whatever part of a promotion has been carried out, the stage is halfway."""
+    def test_under_way_is_any_mixture(self, state: StageState, data: st.DataObject) -> None:
+        """Whatever part of a promotion has been carried out, it is under way until its canary ends.
+
+        At whatever share: promoting leaves the canary at none.
+        """
         receipt, after = promotion_of(state), promoted(state)
+        assert state.canary is not None
         done = {name for name in receipt.variables_after if data.draw(st.booleans())}
         mixed = attrs.evolve(
             state,
+            canary=attrs.evolve(state.canary, percent=data.draw(percents)),
             deployment_id=data.draw(st.sampled_from([state.deployment_id, after.deployment_id])),
             variables={
                 name: (after if name in done else state).variables[name]
@@ -400,40 +407,52 @@ class TestPromotion:
                 if name in done or name in state.variables
             },
         )
-        assert receipt.is_halfway_on(mixed)
+        assert receipt.is_under_way_on(mixed)
+        assert not receipt.is_under_way_on(attrs.evolve(mixed, canary=None))
 
-    @given(promotions(), stage_states())
-    def test_halfway_includes_both_ends(self, receipt: Promotion, state: StageState) -> None:
-        """Done and undone are halfway too."""
-        state = attrs.evolve(
-            state,
-            deployment_id=receipt.deployment_after,
-            variables={**state.variables, **receipt.variables_after},
+    @given(with_canary, canary_states)
+    def test_another_canary_is_not_under_way(self, state: StageState, other: CanaryState) -> None:
+        """A canary of another deployment or with other overrides is another rollout's."""
+        receipt = promotion_of(state)
+        assume(
+            other.deployment_id != receipt.deployment_after
+            or not receipt.variables_after.items() <= other.variables.items()
         )
-        assert receipt.is_done_on(state)
-        assert receipt.is_halfway_on(state)
-        assert receipt.is_halfway_on(receipt.undone_on(state))
+        assert not receipt.is_under_way_on(attrs.evolve(state, canary=other))
+        later = attrs.evolve(promoted(state), canary=other)
+        assert not receipt.is_under_way_on(later)
 
     @given(with_canary, variable_names, variable_values)
-    def test_a_foreign_change_is_not_halfway(
+    def test_a_later_canary_of_variables_is_not_under_way(
         self, state: StageState, name: str, value: str
     ) -> None:
+        """After the promotion, the same deployment with one more variable is a new canary."""
+        receipt, after = promotion_of(state), promoted(state)
+        assert state.canary is not None
+        assume(after.variables.get(name) != value)
+        more = attrs.evolve(state.canary, variables={**state.canary.variables, name: value})
+        assert not receipt.is_under_way_on(attrs.evolve(after, canary=more))
+
+    @given(with_canary, variable_names, variable_values)
+    def test_a_foreign_change_is_neither(self, state: StageState, name: str, value: str) -> None:
         """A deployment or a changed variable that is neither before nor after is somebody else's.
 
-        Other variables are nobody's business.
+        Variables that the promotion does not touch are nobody's business.
         """
         receipt, after = promotion_of(state), promoted(state)
         foreign = attrs.evolve(after, deployment_id=f"{state.deployment_id}-{after.deployment_id}")
-        assert not receipt.is_halfway_on(foreign)
         assert not receipt.is_done_on(foreign)
         assert not receipt.is_undone_on(foreign)
+        assert not receipt.is_under_way_on(attrs.evolve(foreign, canary=state.canary))
 
         altered = attrs.evolve(after, variables={**after.variables, name: value})
         if name not in receipt.variables_after:
             assert receipt.is_done_on(altered)
-        elif value not in {after.variables[name], state.variables.get(name)}:
-            assert not receipt.is_halfway_on(altered)
+        elif value != after.variables[name]:
             assert not receipt.is_done_on(altered)
+            if value != state.variables.get(name):
+                assert not receipt.is_undone_on(altered)
+                assert not receipt.is_under_way_on(attrs.evolve(altered, canary=state.canary))
 
     @given(with_canary)
     def test_undone_is_as_before(self, state: StageState) -> None:
@@ -579,8 +598,9 @@ class TestRecord:
     @pytest.mark.parametrize("field", ["started_at", "stage_updated_at"])
     def test_naive_time_is_not_recorded(self, field: str) -> None:
         """A time without a zone is refused before it is written: nobody could read it again."""
+        naive: dict[str, Any] = {field: datetime(2026, 1, 5, 9)}
         with pytest.raises(InvalidInputError) as raised:
-            attrs.evolve(BEGUN, **{field: datetime(2026, 1, 5, 9)})
+            attrs.evolve(BEGUN, **naive)
         assert raised.value.field == field
 
     @given(times, st.integers(0, 10))

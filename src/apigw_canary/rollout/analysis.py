@@ -297,5 +297,12 @@ def _odds(log: float) -> float:
     return math.exp(min(log, _LOG_LARGEST))
 
 
+def odds_text(odds: float) -> str:
+    """Evidence for a sentence: beyond a million the number says nothing more."""
+    if odds > 1e6:
+        return "over 1,000,000 to 1"
+    return f"{odds:,.1f} to 1" if odds < 100 else f"{odds:,.0f} to 1"
+
+
 def _rate(rate: float | None, requests: float) -> str:
     return "no requests" if rate is None else f"{100 * rate:.2f} % of {requests:,.0f}"

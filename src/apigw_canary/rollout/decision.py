@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import attrs
 
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze
+from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze, odds_text
 from apigw_canary.rollout.observation import MINUTE, Basis, Observation, ceil_minute
 from apigw_canary.rollout.plain import Plain
 
@@ -209,7 +209,7 @@ def _worse(view: _View) -> Decision | None:
     findings = sorted(view.deciding(), key=lambda f: f.worse_odds / f.worse_needed, reverse=True)
     odds, needed = view.analysis.worse_odds, view.analysis.worse_needed
     return view.roll_back(
-        f"the canary is worse: {findings[0]}; the evidence is {odds:,.0f} to 1, needed {needed:g}"
+        f"the canary is worse: {findings[0]}; the evidence is {odds_text(odds)}, needed {needed:g}"
     )
 
 
@@ -367,7 +367,7 @@ def _still_needed(finding: Finding) -> str:
     )
     return (
         f"cannot tell yet whether {finding}: the evidence for not worse is "
-        f"{finding.not_worse_odds:.3g} to 1, needed {finding.not_worse_needed:g}; {more}"
+        f"{odds_text(finding.not_worse_odds)}, needed {finding.not_worse_needed:g}; {more}"
     )
 
 
