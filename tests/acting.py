@@ -33,7 +33,8 @@ COPIES = (
 
 def patch(aws: Rehearsal, *operations: dict[str, str]) -> Any:
     """What somebody else does to the stage, with boto3."""
-    return aws.session.client("apigateway").update_stage(
+    client: Any = aws.session.client("apigateway")
+    return client.update_stage(
         restApiId=aws.rest_api_id, stageName="prod", patchOperations=list(operations)
     )
 

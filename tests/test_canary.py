@@ -70,6 +70,13 @@ def decided(kind: type[Any], observation: Observation, **fields: Any) -> Any:
     )
 
 
+def running(aws: Rehearsal) -> Canary:
+    """The canary as another process finds it."""
+    found = fresh(aws).canary()
+    assert found is not None
+    return found
+
+
 def roll_out(aws: Rehearsal, canary: Canary, policy: RolloutPolicy = POLICY) -> list[Decision]:
     """The loop of the manual."""
     decisions = []
@@ -115,10 +122,10 @@ def test_shift() -> None:
     """The share becomes what was asked for; nothing else changes, and asking twice is success."""
     with rehearsal() as aws:
         canary = aws.stage.enable_canary(5, variables=V2)
-        before = canary.describe()
+        before = canary.describe().canary
+        assert before is not None
         canary.shift(33.333)
-        after = canary.describe()
-        assert after.canary == attrs.evolve(before.canary, percent=33.33)  # type: ignore[type-var]
+        assert canary.describe().canary == attrs.evolve(before, percent=33.33)
         count = len(aws.calls)
         canary.shift(33.33)
         assert sent(aws)[count:] == ["GetStage"]
@@ -149,8 +156,7 @@ def test_promoting_twice_is_success() -> None:
     """What is promoted already gives the same receipt, from any process that held the canary."""
     with rehearsal() as aws:
         canary = aws.stage.enable_canary(5, release="r1", variables=V2)
-        other = fresh(aws).canary()
-        assert other is not None
+        other = running(aws)
         receipt = canary.promote()
         assert other.promote() == receipt
         assert canary.promote() == receipt
@@ -193,8 +199,7 @@ def test_a_half_promotion_is_rolled_back(owner: str, variables_only: bool) -> No
         aws.stage.enable_canary(
             5, release="r1", variables=V2, deployment_id=before[0] if variables_only else None
         )
-        canary = fresh(aws).canary()
-        assert canary is not None
+        canary = running(aws)
         aws.fail("UpdateStage", Fault.DEATH, skip=1)
         with pytest.raises(ProcessDeath):
             canary.promote()
@@ -336,7 +341,7 @@ def test_what_somebody_else_changed_is_left_alone(
             lambda aws: patch(aws, replace("/canarySettings/stageVariableOverrides/alias", "v3")),
             "replaced",
         ),
-        (lambda aws: fresh(aws).canary().promote(), "promoted"),
+        (lambda aws: running(aws).promote(), "promoted"),
         (lambda aws: fresh(aws).rollback(), "removed"),
     ],
 )
@@ -384,8 +389,7 @@ def test_a_decision_can_be_stored_and_applied_by_another_process() -> None:
         canary = aws.stage.enable_canary(5, variables=V2)
         stored = decided(Shift, canary.observe(POLICY), percent=25.0).to_dict()
         aws.sleep(9 * 60)
-        other = fresh(aws).canary()
-        assert other is not None
+        other = running(aws)
         other.apply(decision_from_dict(stored))
         assert serving(aws)[2]["percentTraffic"] == 25
         aws.sleep(3600)
@@ -677,8 +681,7 @@ def test_a_record_that_is_gone() -> None:
         describe(aws, canary.deployment_id, "wiped")
         aws.sleep(120)
         canary.shift(10)
-        found = fresh(aws).canary()
-        assert found is not None
+        found = running(aws)
         observation = found.observe(POLICY)
         assert observation.started_at == aws.now()
         found.promote()
@@ -688,8 +691,7 @@ def test_a_record_that_is_gone() -> None:
     with rehearsal() as aws:
         canary = aws.stage.enable_canary(5, release="r1", variables=V2)
         describe(aws, canary.deployment_id, "wiped")
-        found = fresh(aws).canary()
-        assert found is not None
+        found = running(aws)
         found.rollback()
         assert serving(aws)[2] is None
 

@@ -269,8 +269,9 @@ def test_a_report_only_signal_decides_nothing() -> None:
 
 def test_minutes_of_an_earlier_canary_do_not_count() -> None:
     """Canary requests from before one full minute after the start are somebody else's."""
-    later = {"started_at": START + 30 * MINUTE, "step_started_at": START + 30 * MINUTE}
-    decision = decide([*rows(31, canary=(50, 50)), *GOOD[31:]], **later)
+    later = START + 30 * MINUTE
+    minutes = [*rows(31, canary=(50, 50)), *GOOD[31:]]
+    decision = decide(minutes, started_at=later, step_started_at=later)
     assert isinstance(decision, Shift)
     assert decision.analysis is not None
     (finding,) = decision.analysis.findings

@@ -75,6 +75,7 @@ def test_a_process_for_each_look_is_the_same_rollout() -> None:
         many = roll_out(aws, "r1", V2)
     with rehearsal() as aws:
         canary = aws.stage.enable_canary(10, release="r1", variables=V2)
+        decision: Decision | None = None
         for expected in many:
             observation = canary.observe(POLICY)
             assert observation.minutes == expected.minutes
@@ -82,6 +83,7 @@ def test_a_process_for_each_look_is_the_same_rollout() -> None:
             assert str(decision) == str(POLICY.decide(expected))
             canary.apply(decision)
             aws.sleep(decision.wait.total_seconds())
+        assert decision is not None
         assert decision.final
 
 

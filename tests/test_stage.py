@@ -321,9 +321,9 @@ def test_input_is_checked_before_anything_is_sent() -> None:
                 aws.stage.enable_canary(arguments.pop("percent"), **arguments)
             assert field in caught.value.field
         assert aws.calls == []
-    for arguments in ({"rest_api_id": "a/b", "name": "prod"}, {"rest_api_id": "a", "name": ""}):
+    for rest_api_id, name in (("a/b", "prod"), ("a", "")):
         with pytest.raises(InvalidInputError):
-            Stage(**arguments)
+            Stage(rest_api_id, name)
 
 
 def test_rollback_for_the_pager() -> None:

@@ -28,9 +28,9 @@ Each message says what happened, which state the stage is in now, and what to do
 are attributes, next to the facts a program needs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 _Error = TypeVar("_Error", bound=BaseException)
 
@@ -58,19 +58,14 @@ class CanaryError(Exception):
 
     def _say(self, happened: str, state: str, remedy: str) -> None:
         self.happened, self.state, self.remedy = happened, state, remedy
-        self.args = (" ".join(part for part in (happened, state, remedy) if part),)
+        self.args: tuple[Any, ...] = (" ".join(part for part in (happened, state, remedy) if part),)
 
     def within(self, state: str, remedy: str = "") -> Self:
         """The same error with the state of the stage filled in, where it has none yet."""
         self._say(self.happened, self.state or state, self.remedy or remedy)
         return self
 
-    def __reduce__(
-        self,
-    ) -> tuple[
-        Callable[..., BaseException],
-        tuple[type["CanaryError"], tuple[object, ...], dict[str, object]],
-    ]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # The default would call __init__ with the finished message; keyword facts would be lost.
         return _restore, (type(self), self.args, self.__dict__)
 

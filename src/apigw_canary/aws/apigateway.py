@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from apigw_canary.aws.calls import Answer, Calls
+from apigw_canary.errors import UnansweredError
 from apigw_canary.rollout.state import CanaryState, StageState
 
 Patch = list[dict[str, str]]
@@ -156,10 +157,15 @@ class ApiGateway:
         return self._calls.call("apigateway", operation, restApiId=self.rest_api_id, **parameters)
 
     def _seen(self, answer: Answer) -> Seen:
-        return Seen(
-            stage=parsed_stage(answer, region=self.region, rest_api_id=self.rest_api_id),
-            at=self._calls.now(answer),
-        )
+        try:
+            stage = parsed_stage(answer, region=self.region, rest_api_id=self.rest_api_id)
+        except KeyError as error:
+            raise UnansweredError(
+                f"The answer about stage {self.stage_name} has no {error}: it is not AWS's.",
+                operation="GetStage",
+                remedy="Look for a proxy or an endpoint that answers in AWS's place.",
+            ) from error
+        return Seen(stage=stage, at=self._calls.now(answer))
 
 
 def apis_named(calls: Calls, name: str) -> list[str]:

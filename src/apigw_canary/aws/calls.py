@@ -110,9 +110,8 @@ class Calls:
             user_agent_extra="apigw-canary",
         )
         try:
-            if self._session is None:
-                self._session = boto3.Session()
-            session: Any = self._session  # boto3's stubs know each service by its literal name
+            # boto3 itself stands for its default session. Any: its stubs know services by literal.
+            session: Any = boto3 if self._session is None else self._session
             return session.client(service, config=config)
         except BotoCoreError as error:
             raise InvalidInputError(
@@ -131,7 +130,7 @@ class Calls:
     def now(self, answer: Answer) -> datetime:
         """The time AWS stated in the answer, to the second, unless the caller brought a clock."""
         if self._clock is not None:
-            return self._clock()
+            return inputs.aware(self._clock(), "the time that clock() gives")
         stated = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         if stated is None:  # AWS sends it always; a proxy between may not
             return datetime.now(UTC)
@@ -147,6 +146,7 @@ class Calls:
         import tenacity
         from botocore import xform_name
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         send = getattr(self.client(service), xform_name(operation))
         retrying = tenacity.Retrying(
@@ -164,28 +164,41 @@ class Calls:
             answer: Answer = retrying(send, **parameters)
         except ClientError as error:
             _raise_refused(operation, error)
-        except BotoCoreError as error:
+        except (BotoCoreError, ResponseParserError) as error:
             _raise_failed(operation, error)
         return answer
 
 
 def _worth_repeating(error: BaseException, *, is_read: bool) -> bool:
-    from botocore.exceptions import ClientError, HTTPClientError
+    from botocore.exceptions import ClientError
 
     if isinstance(error, ClientError):
         busy = _code(error) == _BUSY or _BUSY_TEXT in _text(error) or _code(error) in _THROTTLED
         return busy or (is_read and _status(error) >= _SERVER_ERROR)
-    return _never_sent(error) or (is_read and isinstance(error, HTTPClientError))
+    return _never_sent(error) or (is_read and _perhaps_done(error))
 
 
 def _never_sent(error: BaseException) -> bool:
-    from botocore.exceptions import (
-        ConnectTimeoutError,
-        EndpointConnectionError,
-        ProxyConnectionError,
+    """There was no connection: refused, timed out, or not trusted."""
+    from botocore import exceptions
+
+    return isinstance(
+        error,
+        exceptions.ConnectTimeoutError
+        | exceptions.EndpointConnectionError
+        | exceptions.ProxyConnectionError
+        | exceptions.SSLError,
     )
 
-    return isinstance(error, ConnectTimeoutError | EndpointConnectionError | ProxyConnectionError)
+
+def _perhaps_done(error: BaseException) -> bool:
+    """Sent, and the answer lost or not understood."""
+    from botocore.exceptions import HTTPClientError, IncompleteReadError
+    from botocore.parsers import ResponseParserError
+
+    return not _never_sent(error) and isinstance(
+        error, HTTPClientError | IncompleteReadError | ResponseParserError
+    )
 
 
 def _pause(state: "tenacity.RetryCallState") -> float:
@@ -196,7 +209,7 @@ def _pause(state: "tenacity.RetryCallState") -> float:
     import tenacity
 
     assert state.outcome is not None
-    response = getattr(state.outcome.exception(), "response", {})
+    response = getattr(state.outcome.exception(), "response", None) or {}
     try:
         asked = float(response.get("retryAfterSeconds", 0))
     except ValueError:
@@ -258,7 +271,7 @@ def _raise_refused(operation: str, error: "ClientError") -> NoReturn:
 
 def _raise_failed(operation: str, error: Exception) -> NoReturn:
     """There is no answer."""
-    from botocore.exceptions import HTTPClientError, ParamValidationError
+    from botocore.exceptions import ParamValidationError
 
     if _never_sent(error):
         raise UnreachableError(
@@ -267,7 +280,7 @@ def _raise_failed(operation: str, error: Exception) -> NoReturn:
             code=type(error).__name__,
             remedy="Check the network, and the region or endpoint.",
         ) from error
-    if isinstance(error, HTTPClientError):
+    if _perhaps_done(error):
         raise UnansweredError(
             f"{operation} was sent and not answered: {error}", operation=operation
         ) from error

@@ -1,8 +1,9 @@
 """CloudWatch: minutes of both arms from the metrics that API Gateway publishes."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from apigw_canary.aws.apigateway import ApiGateway
 from apigw_canary.aws.calls import Calls, Session
@@ -53,10 +54,9 @@ class CloudWatchMetrics:
         api_name: str | None = None,
         session: Session | None = None,
     ) -> None:
-        if "{stage}" not in canary_stage:
-            inputs.refuse("canary_stage", "a text with {stage} in it", canary_stage)
-        if overlap not in ("included", "excluded", "unknown"):
-            inputs.refuse("overlap", "'included', 'excluded' or 'unknown'", overlap)
+        if not re.fullmatch(r"[^{}]*\{stage\}[^{}]*", canary_stage):
+            inputs.refuse("canary_stage", "a text with one {stage} in it", canary_stage)
+        inputs.choice(overlap, "overlap", get_args(Overlap))
         self.overlap: Overlap = overlap
         self._canary_stage = canary_stage
         self._api_name = api_name
@@ -82,6 +82,8 @@ class CloudWatchMetrics:
         Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
         signal that it cannot read.
         """
+        inputs.aware(start, "start")
+        inputs.aware(end, "end")
         if self._calls is None:
             self._calls = Calls(self._session)
         for signal in signals:
@@ -181,9 +183,12 @@ def joined(
     """Minutes from series.
 
     A missing count is no requests, and a missing number of errors none where the count is there.
-    A minute with more errors than requests is still being published, and left out.
+    A minute with errors, be it none, and without a count, or with more errors than requests, is
+    still being published, and left out.
     """
-    for at in sorted({*baseline, *canary, *baseline_bad, *canary_bad}):
+    for at in sorted({*baseline, *canary}):
+        if (at in baseline_bad and at not in baseline) or (at in canary_bad and at not in canary):
+            continue
         minute = (
             baseline.get(at, 0.0),
             baseline_bad.get(at, 0.0),

@@ -20,7 +20,7 @@ from apigw_canary.errors import (
 from apigw_canary.rollout.record import NO_RECORD, Record
 from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState, Variables
 
-log = logging.getLogger("apigw_canary")
+log: logging.Logger = logging.getLogger("apigw_canary")
 
 _SENDINGS = 3
 """How often a change is sent whose answers are lost and which, as reading shows, did not happen."""

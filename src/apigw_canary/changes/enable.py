@@ -46,8 +46,7 @@ class Wish:
             inputs.text(self.release, "release")
         if self.deployment_id is not None:
             inputs.identifier(self.deployment_id, "deployment_id")
-        if not isinstance(self.use_stage_cache, bool):
-            inputs.refuse("use_stage_cache", "True or False", self.use_stage_cache)
+        inputs.flag(self.use_stage_cache, "use_stage_cache")
         if self.description is not None:
             if self.deployment_id is not None:
                 inputs.refuse("description", "left out with deployment_id, which has one", "both")

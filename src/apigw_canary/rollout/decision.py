@@ -28,7 +28,7 @@ class _Decided(Plain):
 
     kind: ClassVar[str]
 
-    at: datetime
+    at: datetime = attrs.field(validator=inputs.aware_field)
     """When the observation was made that it rests on."""
     reason: str
     """Why, with the numbers: one sentence."""
@@ -50,9 +50,11 @@ class _Decided(Plain):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """From what `to_dict` of the same class gave. Raises `InvalidInputError` for other data."""
+        if not isinstance(data, Mapping):
+            inputs.refuse(cls.__name__, "an object", data)
         fields = dict(data)
-        if fields.pop("kind", None) != cls.kind:
-            inputs.refuse(f"{cls.__name__}.kind", repr(cls.kind), data.get("kind"))
+        if (kind := fields.pop("kind", None)) != cls.kind:
+            inputs.refuse(f"{cls.__name__}.kind", repr(cls.kind), kind)
         return super().from_dict(fields)
 
 
@@ -104,12 +106,11 @@ def decision_from_dict(data: Mapping[str, Any]) -> Decision:
 
     Raises `InvalidInputError` for anything else.
     """
-    kinds: dict[object, type[Decision]] = {
-        kind.kind: kind for kind in (Hold, Shift, Promote, Rollback)
-    }
-    kind = kinds.get(data.get("kind"))
-    if kind is None:
-        inputs.refuse("kind", f"one of {', '.join(map(str, kinds))}", data.get("kind"))
+    if not isinstance(data, Mapping):
+        inputs.refuse("a decision", "an object", data)
+    kinds: tuple[type[Decision], ...] = (Hold, Shift, Promote, Rollback)
+    inputs.choice(data.get("kind"), "kind", tuple(kind.kind for kind in kinds))
+    (kind,) = (kind for kind in kinds if kind.kind == data["kind"])
     return kind.from_dict(data)
 
 

@@ -8,9 +8,12 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from apigw_canary.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import attrs
 
 PERCENT_DECIMALS = 2
 """Shares finer than 0.01 % are not known to survive the way through AWS."""
@@ -27,7 +30,10 @@ _MAX_TEXT = 200
 
 
 def refuse(field: str, expected: str, value: object) -> NoReturn:
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of more digits than Python likes to print
+        shown = f"that {type(value).__name__}"
     raise InvalidInputError(field, expected, shown if len(shown) <= 80 else f"{shown[:77]}...")
 
 
@@ -35,8 +41,8 @@ def number(
     value: object, field: str, *, low: float = -math.inf, high: float = math.inf, unit: str = ""
 ) -> float:
     """A finite real number in [low, high]; True and False are not numbers here."""
-    ends = f"from {low:g} to {high:g}" if high < math.inf else f"of {low:g} or more"
-    expected = f"a number {ends}{unit}"
+    ends = f" from {low:g} to {high:g}" if high < math.inf else f" of {low:g} or more"
+    expected = f"a number{ends}{unit}" if low > -math.inf else f"a finite number{unit}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse(field, expected, value)
     try:
@@ -104,6 +110,25 @@ def variables(value: object, field: str = "variables") -> dict[str, str]:
     if len(checked) > MAX_VARIABLES:
         refuse(field, f"at most {MAX_VARIABLES} variables", f"{len(checked)} of them")
     return checked
+
+
+def flag(value: object, field: str) -> bool:
+    """True or False, and nothing that merely counts as one."""
+    if not isinstance(value, bool):
+        refuse(field, "True or False", value)
+    return value
+
+
+def choice(value: object, field: str, choices: tuple[str, ...]) -> None:
+    """One of a few words."""
+    if value not in choices:
+        refuse(field, f"one of {', '.join(choices)}", value)
+
+
+def aware_field(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    """For attrs: a time with a time zone, or None where the field allows it."""
+    if value is not None:
+        aware(value, attribute.name)
 
 
 def aware(value: object, field: str) -> datetime:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import attrs
 
@@ -30,7 +30,7 @@ Phase = Literal[
 class Minute(Plain):
     """One minute of one signal, of both arms. Counts may be fractional (interpolated)."""
 
-    at: datetime
+    at: datetime = attrs.field(validator=inputs.aware_field)
     """The minute's beginning."""
     baseline_requests: float
     """Requests of the baseline."""
@@ -42,7 +42,7 @@ class Minute(Plain):
     """Bad ones among them."""
 
     def __attrs_post_init__(self) -> None:
-        if inputs.aware(self.at, "at").timestamp() % 60:
+        if self.at.timestamp() % 60:
             inputs.refuse("at", "the beginning of a minute", self.at)
         for arm in ("baseline", "canary"):
             requests = inputs.number(getattr(self, f"{arm}_requests"), f"{arm}_requests", low=0)
@@ -79,11 +79,11 @@ class Basis(Plain):
 class Observation(Plain):
     """One look at a rollout. A saved list of them replays it."""
 
-    at: datetime
+    at: datetime = attrs.field(validator=inputs.aware_field)
     """When it was made."""
-    started_at: datetime
+    started_at: datetime = attrs.field(validator=inputs.aware_field)
     """When the canary was enabled."""
-    step_started_at: datetime
+    step_started_at: datetime = attrs.field(validator=inputs.aware_field)
     """When the canary got the share it has."""
     percent: float = attrs.field(converter=inputs.percent)
     """The canary's share of the requests, 0 to 100."""
@@ -99,14 +99,12 @@ class Observation(Plain):
     """Whether the canary runs, is being promoted, or how it ended."""
     failure: str | None = None
     """Why the metrics could not be read; None where they could."""
-    watched_at: datetime | None = None
+    watched_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
     """When they could be read last, where they could not be now and that is known."""
 
     def __attrs_post_init__(self) -> None:
-        for field in ("at", "started_at", "step_started_at"):
-            inputs.aware(getattr(self, field), field)
-        if self.watched_at is not None:
-            inputs.aware(self.watched_at, "watched_at")
+        inputs.choice(self.overlap, "overlap", get_args(Overlap))
+        inputs.choice(self.phase, "phase", get_args(Phase))
         for name, rows in self.minutes.items():
             if len({row.at for row in rows}) < len(rows):
                 inputs.refuse(f"minutes[{name!r}]", "each minute once", "a minute twice")

@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar, cast
 
 import attrs
 
+from apigw_canary.errors import InvalidInputError
 from apigw_canary.rollout import inputs
 
 
@@ -96,13 +97,23 @@ def _load(kind: Any, value: object, path: str) -> Any:
             inputs.refuse(path, "a list", value)
         return tuple(_load(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            inputs.refuse(path, "an object", value)
-        return {
-            _load(str, name, f"a key of {path}"): _load(arguments[1], item, f"{path}.{name}")
-            for name, item in value.items()
-        }
+        return _load_mapping(arguments[1], value, path)
     return _load_scalar(kind, value, path)
+
+
+def _load_mapping(kind: Any, value: object, path: str) -> dict[str, Any]:
+    # Stage variables come this way, and may be secrets: an error shows types instead of values.
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(path, "an object", f"a {type(value).__name__}")
+    loaded = {}
+    for name, item in value.items():
+        if not isinstance(name, str):
+            raise InvalidInputError(f"a key of {path}", "a str", f"a {type(name).__name__}")
+        allowed = {str: (str,), str | None: (str, type(None))}.get(kind)
+        if allowed is not None and not isinstance(item, allowed):
+            raise InvalidInputError(f"{path}.{name}", "a str", f"this {type(item).__name__}")
+        loaded[name] = _load(kind, item, f"{path}.{name}")
+    return loaded
 
 
 def _load_union(choices: tuple[Any, ...], value: object, path: str) -> Any:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 from itertools import pairwise
-from typing import Literal, Self, TypedDict, Unpack
+from typing import Literal, Self, TypedDict, TypeVar, Unpack
 
 import attrs
 
@@ -47,6 +47,13 @@ class Step(Plain):
         inputs.duration(self.bake, "bake")
 
 
+def _share(value: float, field: str) -> float:
+    share = inputs.percent(value, field)
+    if share == 0:
+        inputs.refuse(field, "above 0", value)
+    return share
+
+
 class Risks(TypedDict, total=False):
     """The fields of a `RolloutPolicy` beside its steps, as its constructors take them."""
 
@@ -60,12 +67,25 @@ class Risks(TypedDict, total=False):
     confirm_settle: timedelta
 
 
+_Item = TypeVar("_Item")
+
+
+def _as_tuple(items: object, kind: type[_Item], field: str) -> tuple[_Item, ...]:
+    if not isinstance(items, Iterable) or isinstance(items, str):
+        inputs.refuse(field, f"a list of {kind.__name__}", items)
+    kept = tuple(items)
+    for item in kept:
+        if not isinstance(item, kind):
+            inputs.refuse(field, f"a list of {kind.__name__}", item)
+    return kept
+
+
 def _as_steps(steps: Iterable[Step]) -> tuple[Step, ...]:
-    return tuple(steps)
+    return _as_tuple(steps, Step, "steps")
 
 
 def _as_signals(signals: Iterable[Signal]) -> tuple[Signal, ...]:
-    return tuple(signals)
+    return _as_tuple(signals, Signal, "signals")
 
 
 def _default_signals() -> tuple[Signal, ...]:
@@ -142,9 +162,7 @@ class RolloutPolicy(Plain):
 
         `final_bake` adds a step at 100 %, where only limits and alarms can speak.
         """
-        first, more = inputs.percent(start, "start"), inputs.percent(by, "by")
-        if more == 0:
-            inputs.refuse("by", "above 0", by)
+        first, more = _share(start, "start"), _share(by, "by")
         count = math.ceil(round((100 - first) / more, 6))
         shares = [first + i * more for i in range(max(count, 1))]
         return cls._rising(shares, every, final_bake, risks)
@@ -172,14 +190,13 @@ class RolloutPolicy(Plain):
         **risks: Unpack[Risks],
     ) -> Self:
         """`start` %, then `factor` times as much after each `every`, as long as below 100 %."""
-        share = inputs.percent(start, "start")
-        if share == 0:
-            inputs.refuse("start", "above 0", start)
+        share = _share(start, "start")
         inputs.number(factor, "factor", low=1.01, high=100)
         shares = [share]
-        while shares[-1] * factor < 100:
-            shares.append(shares[-1] * factor)
-        return cls._rising(shares, every, final_bake, risks)
+        while (share := share * factor) < 100:
+            shares.append(inputs.percent(share))
+        rising = sorted({share for share in shares if share < 100} | {shares[0]})
+        return cls._rising(rising, every, final_bake, risks)
 
     @classmethod
     def named(
@@ -190,7 +207,7 @@ class RolloutPolicy(Plain):
         `Canary10Percent5Minutes` (also 10, 15 and 30), `Linear10PercentEvery1Minute` (also 2, 3
         and 10). `AllAtOnce` has no canary to judge and is refused.
         """
-        found = re.fullmatch(_CODEDEPLOY, name)
+        found = re.fullmatch(_CODEDEPLOY, inputs.text(name, "name"))
         kind = found and ("canary" if found["canary"] else "linear")
         share = found and int(found["canary"] or found["linear"])
         minutes = found and int(found["bake"] or found["every"])

@@ -69,7 +69,7 @@ class Promotion(Plain):
     """The changed stage variables as they were; None where there was none of that name."""
     variables_after: Mapping[str, str] = attrs.field(converter=Variables)
     """The same variables as the promotion made them."""
-    begun_at: datetime
+    begun_at: datetime = attrs.field(validator=inputs.aware_field)
     """When the promotion was begun."""
 
     def __attrs_post_init__(self) -> None:
@@ -153,14 +153,20 @@ class Begun(Plain):
     """Unique to the rollout; also the token by which a deployment is recognised as its own."""
     release: str | None = None
     """The release, as given to `enable_canary`."""
-    started_at: datetime
+    started_at: datetime = attrs.field(validator=inputs.aware_field)
     """AWS's time just before the canary was enabled."""
-    stage_updated_at: datetime
+    stage_updated_at: datetime = attrs.field(validator=inputs.aware_field)
     """The stage's last change before that. Still the same: the canary was never enabled."""
     stage_deployment_id: str
     """The stage's own deployment then; the canary's too if it overrides variables only."""
     outcome: Outcome | None = None
     """How it ended, where that was written down."""
+
+    def __attrs_post_init__(self) -> None:
+        inputs.identifier(self.id, "rollout.id")
+        inputs.identifier(self.stage_deployment_id, "rollout.stage_deployment_id")
+        if self.release is not None:
+            inputs.text(self.release, "rollout.release")
 
 
 @attrs.frozen(kw_only=True)
@@ -237,9 +243,6 @@ def read_line(line: str, stage: str) -> Record:
             inputs.refuse("promotion.stage", stage, record.promotion.stage)
         if record.reverted_from is not None:
             inputs.identifier(record.reverted_from, "reverted_from")
-        if record.rollout is not None:
-            inputs.identifier(record.rollout.id, "rollout.id")
-            inputs.identifier(record.rollout.stage_deployment_id, "rollout.stage_deployment_id")
     except InvalidInputError as error:
         raise _unreadable(stage, str(error)) from error
     except (ValueError, RecursionError) as error:

@@ -68,6 +68,8 @@ class Signal(Plain):
         if self.limit is not None:
             inputs.number(self.limit, "limit", low=1e-6, high=0.999)
         inputs.number(self.weight, "weight", low=1e-3, high=1e3)
+        inputs.flag(self.critical, "critical")
+        inputs.flag(self.report_only, "report_only")
         if self.critical and self.report_only:
             inputs.refuse("report_only", "False for a critical signal", value=True)
 
