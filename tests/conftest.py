@@ -42,3 +42,12 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List the steps recorded against AWS that were replayed, whatever the verbosity."""
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if "test_recorded.py" in report.nodeid and getattr(report, "when", "call") == "call":
+                step = report.nodeid.partition("[")[2].rstrip("]") or report.nodeid
+                terminalreporter.write_line(f"recorded step {outcome}: {step}")

@@ -199,5 +199,5 @@ class AnyOrder(RuleBasedStateMachine):
         assert self._production() == self.production
 
 
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 TestAnyOrder = AnyOrder.TestCase

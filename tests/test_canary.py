@@ -135,6 +135,18 @@ def test_shift() -> None:
             canary.shift(-1)
 
 
+@pytest.mark.parametrize("fault, pause", [(Fault.THROTTLED, 2), (Fault.CONFLICT, 0)])
+def test_a_busy_aws_is_waited_for(fault: Fault, pause: float) -> None:
+    """A conflict or throttling is repeated, and AWS is believed when it says when to come back."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        began = aws.now()
+        aws.fail("UpdateStage", fault)
+        canary.shift(25)
+        assert serving(aws)[2]["percentTraffic"] == 25
+        assert timedelta(seconds=pause) <= aws.now() - began < timedelta(seconds=10)
+
+
 def test_a_promotion_returns_its_receipt() -> None:
     """The receipt has both deployments and the changed variables, and survives JSON."""
     with rehearsal(variables={"alias": "v1", "table": "t"}) as aws:
@@ -209,6 +221,34 @@ def test_a_half_promotion_is_rolled_back(owner: str, variables_only: bool) -> No
         else:
             fresh(aws).rollback()
         assert serving(aws) == before
+
+
+def test_a_half_promotion_without_overrides_is_not_undone_on_a_guess() -> None:
+    """A canary that overrides nothing is ended, and the error says how production goes back.
+
+    Somebody may have enabled it anew after the promotion: AWS shows no difference.
+    """
+    with rehearsal() as aws:
+        old = serving(aws)[0]
+        canary = aws.stage.enable_canary(5, release="r1")
+        aws.fail("UpdateStage", Fault.DEATH, skip=1)
+        with pytest.raises(ProcessDeath):
+            canary.promote()
+        with pytest.raises(StageChangedError, match=r"as promoted at .*stage\.revert\(\)"):
+            aws.stage.rollback()
+        assert serving(aws)[::2] == (canary.deployment_id, None)
+        aws.stage.revert()
+        assert serving(aws)[::2] == (old, None)
+
+
+def test_a_canary_enabled_by_hand_after_a_promotion_does_not_undo_it() -> None:
+    """Ending a canary that changes nothing leaves the promotion before it alone."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        canary.promote()
+        patch(aws, replace(PERCENT, "0.0"))
+        aws.stage.rollback()
+        assert serving(aws) == (canary.deployment_id, V2, None)
 
 
 def test_a_half_promotion_is_not_shifted() -> None:
@@ -521,6 +561,23 @@ def test_revert_refuses_what_was_changed_since() -> None:
             aws.stage.revert(receipt)
 
 
+def test_revert_while_somebody_deploys() -> None:
+    """A stage whose deployment has just been replaced and deleted has nothing to revert."""
+    with rehearsal() as aws:
+        promoted = aws.stage.enable_canary(5, variables=V2)
+        promoted.promote()
+
+        def deploy() -> None:
+            new_deployment(aws, stageName="prod")
+            aws.session.client("apigateway").delete_deployment(
+                restApiId=aws.rest_api_id, deploymentId=promoted.deployment_id
+            )
+
+        aws.meanwhile("GetDeployments", deploy)
+        with pytest.raises(NothingToRevertError):
+            aws.stage.revert()
+
+
 def test_revert_refuses_while_a_canary_runs() -> None:
     """A promotion is not undone under a running canary."""
     with rehearsal() as aws:
@@ -658,6 +715,23 @@ def test_a_deployment_whose_creation_is_not_answered_is_made_once(after: bool) -
             aws.stage.enable_canary(5, release="r1", variables=V2)
         client = aws.session.client("apigateway")
         assert len(client.get_deployments(restApiId=aws.rest_api_id)["items"]) == 2
+
+
+def test_a_deployment_with_another_description_is_not_enabled() -> None:
+    """Without its record the rollout could not be resumed, so none is begun."""
+    with rehearsal() as aws:
+        aws.fail("CreateDeployment", Fault.TIMEOUT, after=True)
+
+        def rewrite() -> None:
+            client = aws.session.client("apigateway")
+            for item in client.get_deployments(restApiId=aws.rest_api_id)["items"]:
+                if "description" in item:
+                    describe(aws, item["id"], item["description"] + " ")
+
+        aws.meanwhile("GetDeployments", rewrite, skip=1)
+        with pytest.raises(RecordError, match="another description"):
+            aws.stage.enable_canary(5, release="r1", variables=V2)
+        assert serving(aws)[2] is None
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -27,6 +27,7 @@ from apigw_canary import (
     Verdict,
     decision_from_dict,
 )
+from apigw_canary.errors import InvalidInputError
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -321,6 +322,12 @@ def test_the_wait_ends_when_a_minute_settles(second: int) -> None:
     decision = decide(GOOD, policy, at=at, step_started_at=at)
     assert timedelta(0) < decision.wait <= MINUTE
     assert (at + decision.wait - policy.settle).timestamp() % 60 == 0
+
+
+def test_a_minute_twice_is_refused() -> None:
+    """An observation cannot hold the same minute of a signal twice."""
+    with pytest.raises(InvalidInputError, match="each minute once"):
+        seen([*rows(2), *rows(1)])
 
 
 def test_no_minute_has_settled() -> None:

@@ -393,6 +393,12 @@ def test_refused_variables_stay_secret(kind: Any, data: Json) -> None:
     assert "5318008531800" not in str(refused(kind, data))
 
 
+def test_names_of_variables_are_texts() -> None:
+    """A key that is no text, as Python's own data may have, is refused with the path."""
+    error = refused(StageState, {**STAGE, "variables": {5: "v"}})
+    assert error.field == "a key of StageState.variables"
+
+
 class TestDecisions:
     @given(decisions)
     def test_is_read_by_its_kind(self, decision: Decision) -> None:

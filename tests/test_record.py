@@ -410,10 +410,14 @@ class TestPromotion:
         assert receipt.is_under_way_on(mixed)
         assert not receipt.is_under_way_on(attrs.evolve(mixed, canary=None))
 
-    @given(with_canary, canary_states)
-    def test_another_canary_is_not_under_way(self, state: StageState, other: CanaryState) -> None:
+    @given(with_canary, canary_states, st.booleans())
+    def test_another_canary_is_not_under_way(
+        self, state: StageState, other: CanaryState, same: bool
+    ) -> None:
         """A canary of another deployment or with other overrides is another rollout's."""
         receipt = promotion_of(state)
+        if same:
+            other = attrs.evolve(other, deployment_id=receipt.deployment_after)
         assume(
             other.deployment_id != receipt.deployment_after
             or not receipt.variables_after.items() <= other.variables.items()

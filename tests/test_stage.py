@@ -43,6 +43,7 @@ def test_describe_tells_what_aws_tells() -> None:
             "prod",
         )
         assert state.variables == {"alias": "v1"}
+        assert len(state.variables) == 1
         assert state.canary is None
         assert state.rollout is None
         assert state.updated_at <= aws.now()
@@ -57,6 +58,7 @@ def test_describe_tells_the_rollout() -> None:
         state = aws.stage.describe()
         assert state.canary is not None
         assert (state.canary.percent, state.canary.variables) == (5, V2)
+        assert {state.canary: "a value can be a key"}[state.canary]
         assert state.rollout is not None
         assert (state.rollout.release, state.rollout.outcome) == ("r1", None)
         assert state.rollout.started_at == began

@@ -67,8 +67,6 @@ class _Baseline:
 def log_mean(logs: Sequence[float], weights: Sequence[float]) -> float:
     """The log of a weighted sum of numbers given by their logs."""
     top = max(logs)
-    if top == -math.inf:
-        return top
     return top + math.log(sum(w * math.exp(x - top) for x, w in zip(logs, weights, strict=True)))
 
 
