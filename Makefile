@@ -1,6 +1,7 @@
 # make demo    a rehearsed rollout, offline         make docs        build the manual into site/
 # make test    everything that must hold            make signatures  accept a changed public surface
-# make lint    only style and types                 make clean       remove what make has made
+# make lint    only style and types                 make faults      every fault at every AWS call
+# make clean   remove what make has made
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -12,7 +13,7 @@ PYRIGHT := PATH="$(CURDIR)/.venv/bin:$$PATH" python -m pyright
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
-.PHONY: demo test lint style mypy pyright pytest docs signatures clean
+.PHONY: demo test lint style mypy pyright pytest docs faults signatures clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -44,6 +45,9 @@ docs: .venv/.dev
 pytest: .venv/.dev
 	@echo "==> pytest"
 	@$(PY) -m pytest --cov --cov-report=term
+
+faults: .venv/.dev
+	@$(PY) tests/fault_matrix.py
 
 signatures: .venv/.dev
 	@$(PY) tests/test_house.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from apigw_canary import Stage
@@ -31,10 +32,15 @@ COPIES = (
 )
 
 
+@lru_cache(maxsize=1)
+def client(aws: Rehearsal) -> Any:
+    """Somebody else's client; making one takes longer than most calls."""
+    return aws.session.client("apigateway")
+
+
 def patch(aws: Rehearsal, *operations: dict[str, str]) -> Any:
     """What somebody else does to the stage, with boto3."""
-    client: Any = aws.session.client("apigateway")
-    return client.update_stage(
+    return client(aws).update_stage(
         restApiId=aws.rest_api_id, stageName="prod", patchOperations=list(operations)
     )
 
@@ -51,20 +57,18 @@ def fresh(aws: Rehearsal, **options: Any) -> Stage:
 
 def new_deployment(aws: Rehearsal, **options: Any) -> str:
     """A deployment that somebody else makes."""
-    client = aws.session.client("apigateway")
-    return str(client.create_deployment(restApiId=aws.rest_api_id, **options)["id"])
+    return str(client(aws).create_deployment(restApiId=aws.rest_api_id, **options)["id"])
 
 
 def description(aws: Rehearsal, deployment_id: str) -> str:
     """A deployment's description, as it is on AWS."""
-    client = aws.session.client("apigateway")
-    found = client.get_deployment(restApiId=aws.rest_api_id, deploymentId=deployment_id)
+    found = client(aws).get_deployment(restApiId=aws.rest_api_id, deploymentId=deployment_id)
     return str(found.get("description", ""))
 
 
 def describe(aws: Rehearsal, deployment_id: str, text: str) -> None:
     """Somebody else writes a deployment's description."""
-    aws.session.client("apigateway").update_deployment(
+    client(aws).update_deployment(
         restApiId=aws.rest_api_id,
         deploymentId=deployment_id,
         patchOperations=[{"op": "replace", "path": "/description", "value": text}],
@@ -73,7 +77,7 @@ def describe(aws: Rehearsal, deployment_id: str, text: str) -> None:
 
 def serving(aws: Rehearsal) -> tuple[str, dict[str, str], Any]:
     """What the stage serves: deployment, variables, canary; without a call on record."""
-    state = aws.session.client("apigateway").get_stage(restApiId=aws.rest_api_id, stageName="prod")
+    state = client(aws).get_stage(restApiId=aws.rest_api_id, stageName="prod")
     aws.calls.pop()
     return (
         state["deploymentId"],

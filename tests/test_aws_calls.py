@@ -467,6 +467,13 @@ class TestRefusals:
         assert isinstance(error, UnreachableError | UnansweredError)
         assert "CERTIFICATE_VERIFY_FAILED" in str(error)
 
+    def test_broken_tls_is_not_known_to_be_unsent(self) -> None:
+        """A connection may break in TLS after the request was sent: a change is sent once."""
+        trouble = SSLError(endpoint_url=URL, error=OSError("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"))
+        caller = Caller(trouble, OK)
+        caller.refused(WRITE)
+        assert len(caller.wire.sent) == 1
+
     def test_answer_that_is_not_aws_s(self) -> None:
         """A page that a proxy puts in the answer's place ends in one of our errors."""
         page = Http(200, headers={"Content-Type": "text/html"}, body="<html>Please log in</html>")

@@ -439,3 +439,40 @@ def test_the_stored_observation_decides_the_same(
     again = RolloutPolicy.from_dict(json.loads(json.dumps(policy.to_dict())))
     assert stored == observation
     assert again.decide(stored) == policy.decide(observation)
+
+
+def rank(decision: Decision) -> int:
+    """How well a canary is treated."""
+    return [Rollback, Hold, Shift, Promote].index(type(decision))
+
+
+@given(policies, observations(), st.data())
+def test_the_worse_of_two_canaries_is_never_treated_better(
+    policy: RolloutPolicy, observation: Observation, data: st.DataObject
+) -> None:
+    """More bad requests, all else alike, never turn a Rollback into a Hold, or a Hold into more.
+
+    With the arms counted apart: where the baseline's series may include the canary's requests, one
+    more of these is one less of the baseline's.
+    """
+    apart = attrs.evolve(observation, overlap="excluded")
+    minutes = {
+        name: tuple(
+            attrs.evolve(
+                row,
+                canary_bad=data.draw(
+                    st.sampled_from(
+                        [
+                            row.canary_bad,
+                            (row.canary_bad + row.canary_requests) / 2,
+                            row.canary_requests,
+                        ]
+                    )
+                ),
+            )
+            for row in rows_
+        )
+        for name, rows_ in apart.minutes.items()
+    }
+    worse = attrs.evolve(apart, minutes=minutes)
+    assert rank(policy.decide(worse)) <= rank(policy.decide(apart))

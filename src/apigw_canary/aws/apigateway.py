@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from apigw_canary.aws.calls import Answer, Calls
-from apigw_canary.errors import UnansweredError
+from apigw_canary.aws.calls import CONFLICT, Answer, Calls
+from apigw_canary.errors import ThrottledError, UnansweredError
 from apigw_canary.rollout.state import CanaryState, StageState
 
 Patch = list[dict[str, str]]
@@ -148,13 +148,22 @@ class ApiGateway:
 
     def api_name(self) -> str:
         """One GetRestApi. Metrics are published under the name, not the id."""
-        return str(self._call("GetRestApi")["name"])
+        answer = self._calls.call("apigateway", "GetRestApi", restApiId=self.rest_api_id)
+        return str(answer["name"])
 
     def _pages(self, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:
         return pages(self._calls, operation, **parameters)
 
     def _call(self, operation: str, **parameters: object) -> Answer:
-        return self._calls.call("apigateway", operation, restApiId=self.rest_api_id, **parameters)
+        try:
+            return self._calls.call(
+                "apigateway", operation, restApiId=self.rest_api_id, **parameters
+            )
+        except ThrottledError as error:
+            if error.code == CONFLICT:
+                # An API that does not exist can answer with conflicts for ever: then this raises.
+                self.api_name()
+            raise
 
     def _seen(self, answer: Answer) -> Seen:
         try:

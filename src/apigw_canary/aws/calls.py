@@ -39,7 +39,7 @@ class Session(Protocol):
 
 _READS = ("Get", "List", "Describe")
 
-_BUSY = "ConflictException"
+CONFLICT = "ConflictException"
 _BUSY_TEXT = "concurrent modification"  # once recorded as a BadRequestException
 _THROTTLED = {
     "TooManyRequestsException",
@@ -163,7 +163,7 @@ class Calls:
         try:
             answer: Answer = retrying(send, **parameters)
         except ClientError as error:
-            _raise_refused(operation, error)
+            _raise_refused(operation, error, self.region)
         except (BotoCoreError, ResponseParserError) as error:
             _raise_failed(operation, error)
         return answer
@@ -173,32 +173,29 @@ def _worth_repeating(error: BaseException, *, is_read: bool) -> bool:
     from botocore.exceptions import ClientError
 
     if isinstance(error, ClientError):
-        busy = _code(error) == _BUSY or _BUSY_TEXT in _text(error) or _code(error) in _THROTTLED
+        busy = _code(error) == CONFLICT or _BUSY_TEXT in _text(error) or _code(error) in _THROTTLED
         return busy or (is_read and _status(error) >= _SERVER_ERROR)
     return _never_sent(error) or (is_read and _perhaps_done(error))
 
 
 def _never_sent(error: BaseException) -> bool:
-    """There was no connection: refused, timed out, or not trusted."""
-    from botocore import exceptions
-
-    return isinstance(
-        error,
-        exceptions.ConnectTimeoutError
-        | exceptions.EndpointConnectionError
-        | exceptions.ProxyConnectionError
-        | exceptions.SSLError,
+    """There was no connection."""
+    from botocore.exceptions import (
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        ProxyConnectionError,
     )
+
+    return isinstance(error, ConnectTimeoutError | EndpointConnectionError | ProxyConnectionError)
 
 
 def _perhaps_done(error: BaseException) -> bool:
-    """Sent, and the answer lost or not understood."""
-    from botocore.exceptions import HTTPClientError, IncompleteReadError
+    """Sent, or perhaps sent, and the answer lost or not understood."""
+    from botocore.exceptions import HTTPClientError, IncompleteReadError, SSLError
     from botocore.parsers import ResponseParserError
 
-    return not _never_sent(error) and isinstance(
-        error, HTTPClientError | IncompleteReadError | ResponseParserError
-    )
+    kinds = HTTPClientError | IncompleteReadError | SSLError | ResponseParserError
+    return not _never_sent(error) and isinstance(error, kinds)
 
 
 def _pause(state: "tenacity.RetryCallState") -> float:
@@ -229,7 +226,7 @@ def _status(error: "ClientError") -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _raise_refused(operation: str, error: "ClientError") -> NoReturn:
+def _raise_refused(operation: str, error: "ClientError", region: str) -> NoReturn:
     """AWS answered, and the answer is no."""
     code, text = _code(error), _text(error)
     if code in _DENIED:
@@ -250,8 +247,8 @@ def _raise_refused(operation: str, error: "ClientError") -> NoReturn:
         ) from error
     if code in _NOT_FOUND or text == _NOT_FOUND_TEXT:
         raise NotFoundError(
-            f"{operation}: {text or code}",
-            remedy="Check the id or name, and that session and region are the right ones.",
+            f"{operation} in {region}: {text or code}",
+            remedy="Check the id or name, and that account and region are the right ones.",
         ) from error
     if _worth_repeating(error, is_read=operation.startswith(_READS)):
         raise ThrottledError(

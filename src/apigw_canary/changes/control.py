@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 import attrs
 
 from apigw_canary.aws.apigateway import ApiGateway, Deployment, Patch, Seen, shift_patch
-from apigw_canary.changes.records import Records
+from apigw_canary.changes.records import SENDINGS, Records
 from apigw_canary.errors import (
     CanaryError,
     NoCanaryError,
@@ -21,9 +21,6 @@ from apigw_canary.rollout.record import NO_RECORD, Record
 from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState, Variables
 
 log: logging.Logger = logging.getLogger("apigw_canary")
-
-_SENDINGS = 3
-"""How often a change is sent whose answers are lost and which, as reading shows, did not happen."""
 
 Condition = Callable[[Seen], None]
 """Raises where a change must not be made to the stage as it was seen."""
@@ -71,10 +68,18 @@ class Control:
     def __init__(self, gateway: ApiGateway, records: Records) -> None:
         self.gateway = gateway
         self.records = records
+        self._last: Seen | None = None
 
     def look(self) -> Seen:
-        """The stage now: one GetStage."""
-        return self.gateway.stage()
+        """The stage now: one GetStage. An error tells what was seen last, where anything was."""
+        try:
+            self._last = self.gateway.stage()
+        except CanaryError as error:
+            if self._last is not None:
+                last = f"Seen last, at {self._last.at:%H:%M:%S}: {self._last.stage}"
+                error.within(f"Nothing was changed by this call. {last}")
+            raise
+        return self._last
 
     def readable(self, deployment: Deployment) -> Record:
         """The record, or none where it is damaged: reading on does no harm, writing would."""
@@ -134,7 +139,7 @@ class Control:
                 seen = self.gateway.update_stage(patch)
             except UnansweredError as lost:
                 seen = self._read_after(lost, before, remedy)
-                if sent < _SENDINGS and not seen.stage.differences(before):
+                if sent < SENDINGS and not seen.stage.differences(before):
                     continue
             except CanaryError as error:
                 if sent == 1:

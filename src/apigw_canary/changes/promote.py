@@ -22,6 +22,7 @@ from apigw_canary.errors import (
     RecordError,
     RolloutEndedError,
     StageChangedError,
+    UnconfirmedChangeError,
 )
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.record import NO_RECORD, Promotion, Record
@@ -60,9 +61,48 @@ def promote(
             variables=Variables(state.variables).merged_with(canary.variables),
             canary=attrs.evolve(canary, percent=0.0),
         )
-        state = control.change(promote_patch(), state, promoted, again).stage
+        try:
+            state = control.change(promote_patch(), state, promoted, again).stage
+        except UnconfirmedChangeError as error:
+            _repair(control, canary, before=state, error=error)
+            raise
     control.change(end_patch(), state, attrs.evolve(state, canary=None), again)
     return receipt
+
+
+def _repair(
+    control: Control, canary: CanaryState, before: StageState, error: UnconfirmedChangeError
+) -> None:
+    """Gives production back what it had, where another canary than the judged one was promoted.
+
+    Somebody replaced the canary between our read and our write. Other differences are left as they
+    are, for the error to tell.
+    """
+    found = control.look().stage
+    if found.canary is None or not found.canary_is_promoted:
+        return
+    if (found.canary.deployment_id, found.canary.variables) == (
+        canary.deployment_id,
+        canary.variables,
+    ):
+        return
+    names = {*canary.variables, *found.canary.variables}
+    variables = {k: v for k, v in found.variables.items() if k not in names}
+    variables.update({k: v for k, v in before.variables.items() if k in names})
+    ended = attrs.evolve(found, canary=None)
+    given_back = attrs.evolve(
+        ended, deployment_id=before.deployment_id, variables=Variables(variables)
+    )
+    byhand = f"By hand: UpdateStage, replace /deploymentId with {before.deployment_id}."
+    control.change(end_patch(), found, ended, byhand)
+    control.change(restore_patch(ended, given_back), ended, given_back, byhand)
+    raise StageChangedError(
+        "Somebody replaced the canary while it was being promoted, so another one than was judged "
+        "became production. It was ended, and production was given back what it had.",
+        differences=error.differences,
+        state=str(given_back),
+        remedy="Find out who it was, and start again with stage.enable_canary(...).",
+    ) from error
 
 
 def _announce(control: Control, deployment: Deployment, record: Record, state: StageState) -> None:

@@ -7,6 +7,9 @@ from apigw_canary.aws.apigateway import ApiGateway, Deployment
 from apigw_canary.errors import RecordError, StageChangedError, UnansweredError
 from apigw_canary.rollout.record import Record, read, read_line, written, written_line
 
+SENDINGS = 3
+"""How often a write is sent that, as reading shows, did not happen."""
+
 
 class RolloutRecords(Protocol):
     """A store of the caller's own for the records of rollouts: a table, a bucket, a file.
@@ -60,15 +63,17 @@ class DescriptionRecords:
     def save(self, deployment: Deployment, record: Record) -> Deployment:
         """One UpdateDeployment, compared with its answer."""
         description = written(deployment.description, self._gateway.stage_name, record)
-        try:
-            saved = self._gateway.describe_deployment(deployment.id, description)
-        except UnansweredError:
-            saved = self._gateway.deployment(deployment.id)
-        if saved.description != description:
-            raise RecordError(
-                f"The record of deployment {deployment.id} was sent, and AWS keeps another text."
-            )
-        return saved
+        for _ in range(SENDINGS):
+            try:
+                saved = self._gateway.describe_deployment(deployment.id, description)
+            except UnansweredError:
+                saved = self._gateway.deployment(deployment.id)
+            if saved.description == description:
+                return saved
+        raise RecordError(
+            f"The record of deployment {deployment.id} was sent {SENDINGS} times, and AWS keeps "
+            "another text."
+        )
 
 
 class StoredRecords:

@@ -41,7 +41,7 @@ def number(
     value: object, field: str, *, low: float = -math.inf, high: float = math.inf, unit: str = ""
 ) -> float:
     """A finite real number in [low, high]; True and False are not numbers here."""
-    ends = f" from {low:g} to {high:g}" if high < math.inf else f" of {low:g} or more"
+    ends = f" from {low:g} to {high:.12g}" if high < math.inf else f" of {low:g} or more"
     expected = f"a number{ends}{unit}" if low > -math.inf else f"a finite number{unit}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse(field, expected, value)
