@@ -12,12 +12,12 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from apigw_canary.errors import InvalidInputError, RecordError
+from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.record import (
     KEPT_ENDINGS,
     MAX_LINE,
     NO_RECORD,
     Begun,
-    Promotion,
     Record,
     check_text,
     read,

@@ -18,7 +18,7 @@ if typing.TYPE_CHECKING:
     )
     from apigw_canary.rollout.observation import Basis, MetricSource, Minute, Observation
     from apigw_canary.rollout.policy import RolloutPolicy, Step
-    from apigw_canary.rollout.record import Promotion
+    from apigw_canary.rollout.promotion import Promotion
     from apigw_canary.rollout.signals import Signal
     from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState
     from apigw_canary.stage import Stage
@@ -67,7 +67,7 @@ _HOMES = {
     "Observation": "rollout.observation",
     "Outcome": "rollout.state",
     "Promote": "rollout.decision",
-    "Promotion": "rollout.record",
+    "Promotion": "rollout.promotion",
     "Rollback": "rollout.decision",
     "Rollout": "rollout.state",
     "RolloutPolicy": "rollout.policy",

@@ -5,7 +5,8 @@ from typing import Literal, assert_never
 
 from apigw_canary.aws.apigateway import Seen
 from apigw_canary.changes.control import Bond, Condition, Control, listed, unconditionally
-from apigw_canary.changes.promote import promote, roll_back
+from apigw_canary.changes.promote import promote
+from apigw_canary.changes.rollback import roll_back
 from apigw_canary.errors import CallerError, DecisionExpiredError, StageChangedError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.analysis import Analysis
@@ -19,7 +20,7 @@ from apigw_canary.rollout.observation import (
     Phase,
 )
 from apigw_canary.rollout.policy import RolloutPolicy
-from apigw_canary.rollout.record import Promotion
+from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import Outcome, StageState
 
 HISTORY = timedelta(hours=1)

@@ -13,13 +13,14 @@ from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.canary import Canary, overlap_of, read_minutes
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
-from apigw_canary.changes.promote import revert, roll_back
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
+from apigw_canary.changes.revert import revert
+from apigw_canary.changes.rollback import roll_back
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.observation import MetricSource, Observation
 from apigw_canary.rollout.policy import RolloutPolicy
-from apigw_canary.rollout.record import Promotion
+from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import Outcome, StageState
 
 RETRY_FOR = timedelta(seconds=30)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from apigw_canary.aws.calls import CONFLICT, Answer, Calls
+from apigw_canary.aws.calls import Answer, Calls
+from apigw_canary.aws.failures import CONFLICT
 from apigw_canary.errors import ThrottledError, UnansweredError
 from apigw_canary.rollout.state import CanaryState, StageState
 

@@ -225,3 +225,14 @@ def raise_changed(differences: Mapping[str, str], state: StageState) -> NoReturn
 def listed(differences: Mapping[str, str]) -> str:
     """Differences for a message."""
     return "; ".join(f"{name}: {how}" for name, how in differences.items())
+
+
+def promoted_by_hand(state: StageState, remedy: str) -> StageChangedError:
+    """The error for a canary that was promoted by somebody, with nothing recorded."""
+    return StageChangedError(
+        "Somebody else made the canary's deployment and variables the stage's own; what production "
+        "served before is not recorded.",
+        differences={"deployment_id": "the canary's"},
+        state=str(state),
+        remedy=remedy,
+    )

@@ -18,7 +18,8 @@ import attrs
 from apigw_canary.errors import InvalidInputError, RecordError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.plain import Plain
-from apigw_canary.rollout.state import Outcome, StageState, Variables
+from apigw_canary.rollout.promotion import Promotion
+from apigw_canary.rollout.state import Outcome
 
 VERSION = 1
 MAX_LINE = 32 * 1024
@@ -28,121 +29,6 @@ KEPT_ENDINGS = 8
 """How many earlier releases of one deployment (variables-only canaries) are remembered."""
 
 _MARK = "apigw-canary:"
-
-
-def _names(values: Mapping[str, object]) -> str:
-    return f"<variables: {', '.join(values) or 'none'}>"
-
-
-def _sorted(values: Mapping[str, str | None]) -> dict[str, str | None]:
-    return dict(sorted(values.items()))
-
-
-@attrs.frozen(kw_only=True)
-class Promotion(Plain):
-    """The receipt of a promotion: all that is needed to undo it.
-
-    Holds the values of the changed stage variables, which can be secrets; repr shows their names.
-    """
-
-    region: str
-    """The region of the stage."""
-    rest_api_id: str = attrs.field(
-        validator=lambda _, __, value: _check_identifier(value, "rest_api_id")
-    )
-    """The REST API's id."""
-    stage: str
-    """The stage's name."""
-    release: str | None = None
-    """The release, as given to `enable_canary`."""
-    rollout_id: str | None = None
-    """The rollout's own id; None where the record was lost."""
-    deployment_before: str = attrs.field(
-        validator=lambda _, __, value: _check_identifier(value, "deployment_before")
-    )
-    """The deployment that production had until then."""
-    deployment_after: str = attrs.field(
-        validator=lambda _, __, value: _check_identifier(value, "deployment_after")
-    )
-    """The deployment that became production."""
-    variables_before: Mapping[str, str | None] = attrs.field(converter=_sorted, repr=_names)
-    """The changed stage variables as they were; None where there was none of that name."""
-    variables_after: Mapping[str, str] = attrs.field(converter=Variables)
-    """The same variables as the promotion made them."""
-    begun_at: datetime = attrs.field(validator=inputs.aware_field)
-    """When the promotion was begun."""
-
-    def __attrs_post_init__(self) -> None:
-        inputs.variables(self.variables_after, "variables_after")
-        inputs.variables(
-            {name: value or "" for name, value in self.variables_before.items()},
-            "variables_before",
-        )
-        if set(self.variables_before) != set(self.variables_after):
-            inputs.refuse("variables_before", "of the same names as variables_after", "others")
-
-    @classmethod
-    def of(
-        cls, state: StageState, *, begun_at: datetime, release: str | None, rollout_id: str | None
-    ) -> "Promotion":
-        """What promoting the canary of `state` will change."""
-        assert state.canary is not None
-        changed = {
-            name: value
-            for name, value in state.canary.variables.items()
-            if state.variables.get(name) != value
-        }
-        return cls(
-            region=state.region,
-            rest_api_id=state.rest_api_id,
-            stage=state.name,
-            release=release,
-            rollout_id=rollout_id,
-            deployment_before=state.deployment_id,
-            deployment_after=state.canary.deployment_id,
-            variables_before={name: state.variables.get(name) for name in changed},
-            variables_after=changed,
-            begun_at=begun_at,
-        )
-
-    def is_done_on(self, state: StageState) -> bool:
-        """Whether the stage serves what was promoted."""
-        return state.deployment_id == self.deployment_after and state.carries(self.variables_after)
-
-    def is_undone_on(self, state: StageState) -> bool:
-        """Whether the stage serves what it served before the promotion."""
-        return state.deployment_id == self.deployment_before and state.carries(
-            self.variables_before
-        )
-
-    def is_under_way_on(self, state: StageState) -> bool:
-        """Whether the canary of `state` is the one promoted, and not ended yet.
-
-        The stage may be anywhere between before and after. A later canary of the same deployment
-        is another one: it overrides other variables, or none.
-        """
-        canary = state.canary
-        if canary is None or canary.deployment_id != self.deployment_after:
-            return False
-        between = state.deployment_id in {self.deployment_before, self.deployment_after} and all(
-            state.variables.get(name) in {self.variables_before[name], after}
-            for name, after in self.variables_after.items()
-        )
-        unchanged = {k: v for k, v in canary.variables.items() if k not in self.variables_after}
-        overridden = self.variables_after.items() <= canary.variables.items()
-        return between and overridden and state.carries(unchanged)
-
-    def undone_on(self, state: StageState) -> StageState:
-        """`state` with what the promotion changed, and only that, as it was before."""
-        kept = {k: v for k, v in state.variables.items() if k not in self.variables_before}
-        restored = {k: v for k, v in self.variables_before.items() if v is not None}
-        return attrs.evolve(
-            state, deployment_id=self.deployment_before, variables={**kept, **restored}
-        )
-
-
-def _check_identifier(value: str, field: str) -> None:
-    inputs.identifier(value, field)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,110 @@
+"""Undoing a promotion."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import attrs
+
+from apigw_canary.aws.apigateway import Deployment, restore_patch
+from apigw_canary.changes.control import Control, raise_changed
+from apigw_canary.errors import (
+    CanaryAlreadyEnabledError,
+    CanaryError,
+    NotFoundError,
+    NothingToRevertError,
+)
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.promotion import Promotion
+from apigw_canary.rollout.record import NO_RECORD
+from apigw_canary.rollout.state import StageState
+
+
+def revert(control: Control, promotion: Promotion | None) -> None:
+    """Undoes a promotion: the one of the receipt, or the last one the record knows."""
+    state = control.look().stage
+    if promotion is not None:
+        _check_stage(promotion, state)
+        if promotion.is_undone_on(state) and not promotion.is_done_on(state):
+            return
+    if state.canary is not None:
+        raise CanaryAlreadyEnabledError(
+            "A promotion cannot be undone while a canary is enabled.",
+            deployment_id=state.canary.deployment_id,
+            percent=state.canary.percent,
+            age=timedelta(0),
+            state=str(state),
+            remedy="End the canary first: stage.rollback().",
+        )
+    deployments = {deployment.id: deployment for deployment in control.gateway.deployments()}
+    if promotion is None:
+        promotion = _last_promotion(control, deployments, state)
+        if promotion is None:
+            return
+    _check_revertible(promotion, deployments, state)
+    target = deployments[promotion.deployment_before]
+    mark = attrs.evolve(control.readable(target), reverted_from=promotion.deployment_after)
+    try:
+        control.records.save(target, mark)
+    except CanaryError as error:
+        raise error.within(
+            f"Nothing was changed: {state}", "Mend that and run the same line again."
+        ) from error.__cause__
+    restore(control, promotion, state)
+
+
+def _last_promotion(
+    control: Control, deployments: Mapping[str, Deployment], state: StageState
+) -> Promotion | None:
+    """The promotion that brought the stage where it is; None if it has been undone."""
+    record = NO_RECORD
+    if state.deployment_id in deployments:
+        record = control.records.of(deployments[state.deployment_id])
+    promotion = record.promotion
+    if record.reverted_from is not None and (
+        record.reverted_from != state.deployment_id
+        or (promotion is not None and promotion.is_undone_on(state))
+    ):
+        return None
+    if promotion is None or promotion.deployment_after != state.deployment_id:
+        raise NothingToRevertError(
+            f"No promotion of deployment {state.deployment_id} is recorded.",
+            state=str(state),
+            remedy="Give stage.revert() the receipt that promote() returned.",
+        )
+    _check_stage(promotion, state)
+    return promotion
+
+
+def _check_stage(promotion: Promotion, state: StageState) -> None:
+    ours = f"{state.region}/{state.rest_api_id}/{state.name}"
+    theirs = f"{promotion.region}/{promotion.rest_api_id}/{promotion.stage}"
+    if ours != theirs:
+        inputs.refuse("promotion", f"of stage {ours}", theirs)
+
+
+def _check_revertible(
+    promotion: Promotion, deployments: Mapping[str, Deployment], state: StageState
+) -> None:
+    changed = {
+        name: "changed since the promotion"
+        for name, value in promotion.variables_after.items()
+        if state.variables.get(name) != value
+    }
+    if state.deployment_id != promotion.deployment_after:
+        changed["deployment_id"] = f"{state.deployment_id} instead of {promotion.deployment_after}"
+    if changed:
+        raise_changed(changed, state)
+    if promotion.deployment_before not in deployments:
+        survivors = sorted(deployments.values(), key=lambda d: d.created_at, reverse=True)
+        listed = ", ".join(f"{d.id} of {d.created_at:%Y-%m-%d %H:%M}" for d in survivors[:10])
+        raise NotFoundError(
+            f"Deployment {promotion.deployment_before}, which production served before, has been "
+            "deleted.",
+            state=str(state),
+            remedy=f"These are left, newest first: {listed}.",
+        )
+
+
+def restore(control: Control, promotion: Promotion, state: StageState) -> None:
+    wanted = promotion.undone_on(state)
+    control.change(restore_patch(state, wanted), state, wanted, "stage.revert() again finishes it.")
