@@ -36,6 +36,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apigw_canary import CloudWatchMetrics, Stage
+from apigw_canary.aws.apigateway import ApiGateway
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import (
     AccessDeniedError,
@@ -479,6 +480,14 @@ class TestRefusals:
         page = Http(200, headers={"Content-Type": "text/html"}, body="<html>Please log in</html>")
         with pytest.raises(CanaryError):
             Stage("a1b2c3d4e5", "prod", session=Wire(page), sleep=lambda _: None).describe()
+        gateway = ApiGateway(Calls(Wire(page), sleep=lambda _: None), "a1b2c3d4e5", "prod")
+        for ask in (
+            gateway.api_name,
+            lambda: gateway.deployment("d"),
+            lambda: gateway.create_deployment(""),
+        ):
+            with pytest.raises(UnansweredError, match="not AWS's"):
+                ask()
 
     def test_parameters_are_the_caller_s(self) -> None:
         """A parameter that AWS's model does not take is refused before anything is sent."""

@@ -794,6 +794,27 @@ def test_a_failing_source_is_in_the_observation() -> None:
             )
 
 
+@pytest.mark.parametrize(
+    "change, what",
+    [
+        (replace(PERCENT, "7.0"), "canary.percent: 7 instead of 5"),
+        (replace("/variables/table", "hunter2"), "variables: table changed"),
+    ],
+)
+def test_what_somebody_changes_between_two_looks_is_told(change: dict[str, str], what: str) -> None:
+    """A share or variable that somebody else sets is in the next sentence, once, without values."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        assert canary.observe(POLICY).changed == {}
+        patch(aws, change)
+        observation = canary.observe(POLICY)
+        assert what in str(POLICY.decide(observation))
+        assert "hunter2" not in str(observation)
+        assert canary.observe(POLICY).changed == {}
+        canary.shift(10)
+        assert canary.observe(POLICY).changed == {}
+
+
 def test_analyze_looks_and_judges() -> None:
     """The evidence so far is one call away."""
     with rehearsal() as aws:

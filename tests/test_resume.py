@@ -122,6 +122,7 @@ def test_stored_observations_replay_the_rollout() -> None:
         pytest.param(lambda text: text + "\n" + text, id="twice"),
         pytest.param(lambda text: text.replace("canary:1:", "canary:2:"), id="newer version"),
         pytest.param(lambda text: text.replace('"id"', '"ids"'), id="other keys"),
+        pytest.param(lambda text: text.replace('"2026-', '"0001-'), id="long ago"),
     ],
 )
 def test_a_damaged_record_falls_to_the_cautious_side(damage: Callable[[str], str]) -> None:

@@ -12,9 +12,11 @@ from acting import (
     COPIES,
     PERCENT,
     V2,
+    client,
     describe,
     description,
     fresh,
+    new_deployment,
     patch,
     remove,
     replace,
@@ -245,6 +247,26 @@ def test_a_deployment_made_and_not_enabled_is_used() -> None:
         rollout = aws.stage.describe().rollout
         assert rollout is not None
         assert rollout.started_at == aws.now()  # the rollout begins when the canary does
+
+
+def test_a_deployment_that_was_made_twice_is_used_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Where a lost answer led to two deployments of a release, one is used and one is named."""
+    with rehearsal() as aws:
+        aws.sleep(60)
+        made = []
+        for _ in range(2):
+            aws.fail("UpdateStage", Fault.DEATH)
+            with pytest.raises(ProcessDeath):
+                aws.stage.enable_canary(5, release="r1", variables=V2)
+            (text,) = [
+                text
+                for item in client(aws).get_deployments(restApiId=aws.rest_api_id)["items"]
+                if "r1" in (text := item.get("description", "")) and item["id"] not in made
+            ]
+            made.append(new_deployment(aws, description=text))
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        assert "is left over" in caplog.text
+        assert canary.release == "r1"
 
 
 def test_a_damaged_record_that_names_the_release_is_refused() -> None:

@@ -78,6 +78,7 @@ class Canary:
         object; a process that starts afresh for each look can pass the time of the last look that
         saw data as `watched_at`, else the failure counts from the step's start.
         """
+        before = self._control.last
         seen = self._control.look()
         state = seen.stage
         phase = self._phase(state)
@@ -103,6 +104,7 @@ class Canary:
             overlap=overlap_of(self._metrics),
             basis=self._basis(percent),
             phase=phase,
+            changed=self._changed(before, state),
             failure=failure,
             watched_at=self._watched_at,
         )
@@ -182,6 +184,12 @@ class Canary:
         if begun and begun.is_under_way_on(state):
             return "promoting"
         return "promoted_elsewhere" if looks_promoted else "running"
+
+    def _changed(self, before: Seen | None, state: StageState) -> dict[str, str]:
+        """What somebody else changed since this process saw or changed the stage last."""
+        if before is None or before.stage.canary is None or state.canary is None:
+            return {}  # that a canary came or went is the phase
+        return state.differences(before.stage)
 
     def _basis(self, percent: float) -> Basis:
         gateway, rollout = self._control.gateway, self._bond.record.rollout

@@ -4,6 +4,7 @@ Only operations that were recorded against AWS, or that its documentation states
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -150,7 +151,8 @@ class ApiGateway:
     def api_name(self) -> str:
         """One GetRestApi. Metrics are published under the name, not the id."""
         answer = self._calls.call("apigateway", "GetRestApi", restApiId=self.rest_api_id)
-        return str(answer["name"])
+        with _understanding("an API"):
+            return str(answer["name"])
 
     def _pages(self, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:
         return pages(self._calls, operation, **parameters)
@@ -167,14 +169,8 @@ class ApiGateway:
             raise
 
     def _seen(self, answer: Answer) -> Seen:
-        try:
+        with _understanding("a stage"):
             stage = parsed_stage(answer, region=self.region, rest_api_id=self.rest_api_id)
-        except KeyError as error:
-            raise UnansweredError(
-                f"The answer about stage {self.stage_name} has no {error}: it is not AWS's.",
-                operation="GetStage",
-                remedy="Look for a proxy or an endpoint that answers in AWS's place.",
-            ) from error
         return Seen(stage=stage, at=self._calls.now(answer))
 
 
@@ -217,8 +213,22 @@ def _parsed_canary(settings: Mapping[str, Any]) -> CanaryState:
 
 
 def _deployment(answer: Answer) -> Deployment:
-    return Deployment(
-        id=answer["id"],
-        description=answer.get("description"),
-        created_at=answer["createdDate"],
-    )
+    with _understanding("a deployment"):
+        return Deployment(
+            id=answer["id"],
+            description=answer.get("description"),
+            created_at=answer["createdDate"],
+        )
+
+
+@contextmanager
+def _understanding(what: str) -> Iterator[None]:
+    """An answer in which the essential is missing is as good as none."""
+    try:
+        yield
+    except KeyError as error:
+        raise UnansweredError(
+            f"An answer about {what} has no {error}: it is not AWS's.",
+            operation="",
+            remedy="Look for a proxy or an endpoint that answers in AWS's place.",
+        ) from error

@@ -68,18 +68,19 @@ class Control:
     def __init__(self, gateway: ApiGateway, records: Records) -> None:
         self.gateway = gateway
         self.records = records
-        self._last: Seen | None = None
+        self.last: Seen | None = None
+        """The stage as this process saw it last, by reading or by changing it."""
 
     def look(self) -> Seen:
         """The stage now: one GetStage. An error tells what was seen last, where anything was."""
         try:
-            self._last = self.gateway.stage()
+            self.last = self.gateway.stage()
         except CanaryError as error:
-            if self._last is not None:
-                last = f"Seen last, at {self._last.at:%H:%M:%S}: {self._last.stage}"
+            if self.last is not None:
+                last = f"Seen last, at {self.last.at:%H:%M:%S}: {self.last.stage}"
                 error.within(f"Nothing was changed by this call. {last}")
             raise
-        return self._last
+        return self.last
 
     def readable(self, deployment: Deployment) -> Record:
         """The record, or none where it is damaged: reading on does no harm, writing would."""
@@ -98,9 +99,11 @@ class Control:
             deployment=deployment,
             variables=Variables(state.canary.variables),
             record=record,
-            # Without a record, the stage's last change is the canary's start or later: rows are
-            # left out rather than taken from an earlier canary.
-            started_at=record.rollout.started_at if record.rollout else state.updated_at,
+            # The stage's last change is the canary's start or later. Without a record it has to
+            # do: rows are left out rather than taken from an earlier canary.
+            started_at=min(record.rollout.started_at, state.updated_at)
+            if record.rollout
+            else state.updated_at,
         )
 
     def refreshed(self, bond: Bond) -> Bond:
@@ -155,6 +158,7 @@ class Control:
                     state=str(seen.stage),
                     remedy=f"Somebody else may have changed it at the same time. {remedy}",
                 )
+            self.last = seen
             return seen
 
     def _read_after(self, lost: UnansweredError, before: StageState, remedy: str) -> Seen:

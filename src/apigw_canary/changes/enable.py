@@ -8,7 +8,7 @@ from typing import Literal
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, Seen, enable_patch
-from apigw_canary.changes.control import Bond, Control
+from apigw_canary.changes.control import Bond, Control, log
 from apigw_canary.errors import (
     CanaryAlreadyEnabledError,
     CanaryError,
@@ -182,6 +182,8 @@ def _of_release(
     for deployment in deployments:
         outcome = _outcome(control, release, deployment, deployments, state)
         if outcome == "unused":
+            if unused is not None:
+                log.warning("release %s: deployment %s is left over", release, unused.id)
             unused = deployment
         elif outcome is not None:
             raise RolloutEndedError(

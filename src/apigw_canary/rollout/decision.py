@@ -151,6 +151,9 @@ class _View:
         return Rollback(**self._common(reason, final=True))
 
     def _common(self, reason: str, *, final: bool = False) -> dict[str, Any]:
+        if self.seen.changed:
+            changes = "; ".join(f"{name}: {how}" for name, how in self.seen.changed.items())
+            reason = f"{reason} (somebody else changed the stage: {changes})"
         return {
             "at": self.seen.at,
             "reason": reason,

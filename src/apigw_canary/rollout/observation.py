@@ -97,6 +97,9 @@ class Observation(Plain):
     """What it was made on; without it a decision cannot be applied."""
     phase: Phase = "running"
     """Whether the canary runs, is being promoted, or how it ended."""
+    changed: Mapping[str, str] = attrs.field(factory=dict)
+    """What somebody else changed on the stage since the look before, as far as the observing
+    process knows: a name, and how it differs. No variable values."""
     failure: str | None = None
     """Why the metrics could not be read; None where they could."""
     watched_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)

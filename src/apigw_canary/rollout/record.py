@@ -30,6 +30,9 @@ KEPT_ENDINGS = 8
 
 _MARK = "apigw-canary:"
 
+_EARLIEST, _LATEST = 2000, 2999
+"""Years that a rollout may have started in: far from the ends of what a datetime can hold."""
+
 
 @attrs.frozen(kw_only=True)
 class Begun(Plain):
@@ -50,6 +53,8 @@ class Begun(Plain):
 
     def __attrs_post_init__(self) -> None:
         inputs.identifier(self.id, "rollout.id")
+        if not _EARLIEST <= self.started_at.year <= _LATEST:
+            inputs.refuse("rollout.started_at", f"of {_EARLIEST} to {_LATEST}", self.started_at)
         inputs.identifier(self.stage_deployment_id, "rollout.stage_deployment_id")
         if self.release is not None:
             inputs.text(self.release, "rollout.release")
