@@ -26,6 +26,7 @@ from acting import (
 )
 from apigw_canary import (
     Canary,
+    CanaryError,
     Decision,
     Hold,
     Observation,
@@ -182,7 +183,7 @@ def test_promoting_twice_is_success() -> None:
 def test_a_promotion_that_died_is_finished(
     operation: str, skip: int, after: bool, variables_only: bool
 ) -> None:
-    """Wherever the process dies, the next look says Promote, and production is the canary's."""
+    """A promotion that has left a trace is finished by the next look; any is, by promote()."""
     with rehearsal() as aws:
         old = serving(aws)[0]
         canary = aws.stage.enable_canary(
@@ -194,7 +195,7 @@ def test_a_promotion_that_died_is_finished(
         again = fresh(aws).canary()
         if again is not None:
             decision = POLICY.decide(again.observe(POLICY))
-            begun = operation == "UpdateStage" or after
+            begun = operation == "UpdateStage" and (after or skip)
             assert isinstance(decision, Promote if begun else Hold)
             assert again.promote().deployment_before == old
         assert serving(aws) == (canary.deployment_id, V2, None)
@@ -242,12 +243,13 @@ def test_a_half_promotion_without_overrides_is_not_undone_on_a_guess() -> None:
 
 
 def test_a_canary_enabled_by_hand_after_a_promotion_does_not_undo_it() -> None:
-    """Ending a canary that changes nothing leaves the promotion before it alone."""
+    """Ending a canary that changes nothing leaves the promotion before it alone, and says so."""
     with rehearsal() as aws:
         canary = aws.stage.enable_canary(5, release="r1", variables=V2)
         canary.promote()
         patch(aws, replace(PERCENT, "0.0"))
-        aws.stage.rollback()
+        with pytest.raises(StageChangedError, match="as promoted at 2026-01-05 09:00 UTC"):
+            aws.stage.rollback()
         assert serving(aws) == (canary.deployment_id, V2, None)
 
 
@@ -661,12 +663,12 @@ def test_a_change_that_arrives_late_is_noticed() -> None:
 
 
 def test_a_change_that_is_lost_again_and_again() -> None:
-    """A change that never gets through is an error with the state the stage is in."""
+    """A change that never gets through is said to be that, with the state the stage is in."""
     with rehearsal() as aws:
         canary = aws.stage.enable_canary(5, variables=V2)
         for skip in range(3):
             aws.fail("UpdateStage", Fault.TIMEOUT, skip=skip)
-        with pytest.raises(UnconfirmedChangeError, match="5 instead of 25"):
+        with pytest.raises(UnansweredError, match=r"Nothing was changed.* at 5 %"):
             canary.shift(25)
         assert serving(aws)[2]["percentTraffic"] == 5
 
@@ -680,6 +682,109 @@ def test_a_lost_answer_that_cannot_be_settled_says_so() -> None:
         with pytest.raises(UnansweredError, match="not known") as caught:
             canary.shift(25)
         assert "at 5 %" in caught.value.state
+
+
+@pytest.mark.parametrize("fault", [Fault.ACCESS_DENIED, Fault.EXPIRED_CREDENTIALS])
+def test_a_half_promotion_is_not_said_to_be_nothing(fault: Fault) -> None:
+    """Where the second step of a promotion is refused the error says that production has moved."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        aws.fail("UpdateStage", fault, skip=1)
+        with pytest.raises(PermissionError, match="half done: production serves") as caught:
+            canary.promote()
+        assert "Nothing was changed" not in str(caught.value)
+        assert "promote() again finishes it" in str(caught.value)
+
+
+def test_a_promotion_that_was_only_announced_is_decided_anew() -> None:
+    """A promotion that left no trace on the stage does not promote what turned bad since."""
+    with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.5)}) as aws:
+        canary = aws.stage.enable_canary(50, release="r1", variables=V2)
+        aws.fail("UpdateStage", Fault.DEATH)
+        with pytest.raises(ProcessDeath):
+            canary.promote()
+        aws.sleep(3600)
+        found = running(aws)
+        observation = found.observe(POLICY)
+        assert (observation.phase, observation.percent) == ("running", 50)
+        found.apply(POLICY.decide(observation))
+        assert serving(aws)[1:] == ({"alias": "v1"}, None)
+
+
+def test_a_rollback_does_not_wait_for_a_record_to_be_applied() -> None:
+    """A Rollback is applied by deployment and variables where the record is gone."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        decision = decided(Rollback, canary.observe(POLICY))
+        describe(aws, canary.deployment_id, "wiped")
+        running(aws).apply(decision)
+        assert serving(aws)[2] is None
+
+
+def test_a_hotfix_in_a_half_promotion_is_not_overwritten() -> None:
+    """Where a promoted variable was changed by hand the canary is ended and the rest is told."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        aws.fail("UpdateStage", Fault.DEATH, skip=1)
+        with pytest.raises(ProcessDeath):
+            canary.promote()
+        patch(aws, replace("/variables/alias", "v1b"))
+        with pytest.raises(StageChangedError, match=r"stage\.revert\(\)"):
+            aws.stage.rollback()
+        assert serving(aws) == (canary.deployment_id, {"alias": "v1b"}, None)
+
+
+def test_a_share_set_while_the_canary_is_ended_leaves_none() -> None:
+    """AWS makes a canary of a share on a stage without one; it is ended at once."""
+    with rehearsal() as aws:
+        before = serving(aws)
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        aws.meanwhile("UpdateStage", lambda: patch(aws, remove(CANARY)))
+        with pytest.raises(StageChangedError, match="was ended too"):
+            canary.shift(50)
+        assert serving(aws) == before
+
+
+def test_two_promote_at_once() -> None:
+    """The one that comes second is told what became of the stage, or that it is done."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        aws.meanwhile("UpdateStage", running(aws).promote)
+        with pytest.raises(CanaryError) as caught:
+            canary.promote()
+        assert f"serves deployment {canary.deployment_id} with no canary" in caught.value.state
+        assert canary.promote().deployment_after == canary.deployment_id
+        assert serving(aws) == (canary.deployment_id, V2, None)
+
+
+def test_a_deployment_used_again_is_another_rollout() -> None:
+    """An object of an earlier rollout does not touch a later one of the same deployment."""
+    with rehearsal() as aws:
+        own = serving(aws)[0]
+        aws.sleep(60)
+        first = aws.stage.enable_canary(5, release="r1", deployment_id=own, variables=V2)
+        aws.sleep(60)
+        fresh(aws).rollback()
+        aws.sleep(60)
+        second = fresh(aws).enable_canary(5, release="r2", deployment_id=own, variables=V2)
+        assert first.observe(POLICY).phase == "replaced"
+        for verb in (first.rollback, first.promote, first.disable):
+            with pytest.raises(StageChangedError, match="rollout"):
+                verb()
+        second.shift(10)
+        assert second.observe(POLICY).phase == "running"
+
+
+def test_what_is_no_decision_or_policy_is_refused() -> None:
+    """A newcomer's slip is an error of ours, before anything is sent."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        count = len(aws.calls)
+        wrong: Any = "promote"
+        for act in (canary.apply, canary.observe, aws.stage.revert):
+            with pytest.raises(InvalidInputError, match="'promote'"):
+                act(wrong)
+        assert len(aws.calls) == count
 
 
 def test_a_refused_change_says_that_nothing_was_changed() -> None:

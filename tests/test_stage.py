@@ -146,7 +146,7 @@ def test_enable_notices_other_variables_of_the_same_release() -> None:
     """A running canary of the release with other variables is not taken for the one asked for."""
     with rehearsal() as aws:
         aws.stage.enable_canary(5, release="r1", variables=V2)
-        with pytest.raises(StageChangedError, match="other variables"):
+        with pytest.raises(StageChangedError, match=r"canary\.variables: other values"):
             aws.stage.enable_canary(5, release="r1", variables={"alias": "v3"})
 
 
@@ -166,7 +166,7 @@ def test_a_console_canary_is_another_canary() -> None:
 @pytest.mark.parametrize(
     "end, outcome",
     [
-        ("canary.rollback", "rolled_back"),
+        ("canary.rollback", "removed"),
         ("canary.disable", "removed"),
         ("stage.rollback", "removed"),
         ("canary.promote", "promoted"),
@@ -191,6 +191,49 @@ def test_a_release_that_ended_is_not_started_again(end: str, outcome: str) -> No
         assert aws.stage.describe() == state
         another = {"alias": "v3"}
         assert fresh(aws).enable_canary(5, release="r2", variables=another).release == "r2"
+
+
+def test_a_release_with_another_deployment_than_asked_is_refused() -> None:
+    """Neither a running canary nor one made ready is taken for one of another deployment."""
+    with rehearsal() as aws:
+        aws.sleep(60)
+        other = new_deployment(aws)
+        aws.fail("UpdateStage", Fault.DEATH)
+        with pytest.raises(ProcessDeath):
+            aws.stage.enable_canary(5, release="r1", variables=V2)
+        canary = fresh(aws).enable_canary(5, release="r1", deployment_id=other, variables=V2)
+        assert canary.deployment_id == other
+        own = aws.stage.describe().deployment_id
+        with pytest.raises(StageChangedError, match=r"canary\.deployment_id"):
+            aws.stage.enable_canary(5, release="r1", deployment_id=own, variables=V2)
+
+
+def test_a_variables_only_promotion_that_was_refused_is_no_promotion() -> None:
+    """A release whose promotion was announced, refused and rolled back was not promoted."""
+    with rehearsal() as aws:
+        own = aws.stage.describe().deployment_id
+        canary = aws.stage.enable_canary(5, release="r1", deployment_id=own, variables=V2)
+        aws.sleep(60)
+        aws.fail("UpdateStage", Fault.ACCESS_DENIED)
+        with pytest.raises(PermissionError):
+            canary.promote()
+        canary.rollback()
+        with pytest.raises(RolloutEndedError) as caught:
+            fresh(aws).enable_canary(5, release="r1", deployment_id=own, variables=V2)
+        assert caught.value.outcome == "removed"
+
+
+def test_earlier_releases_of_a_deployment_keep_how_they_ended() -> None:
+    """Of two variables-only releases, the first one's promotion is remembered behind the second."""
+    with rehearsal() as aws:
+        own = aws.stage.describe().deployment_id
+        stage = aws.stage
+        stage.enable_canary(5, release="r1", deployment_id=own, variables=V2).promote()
+        third = {"alias": "v3"}
+        stage.enable_canary(5, release="r2", deployment_id=own, variables=third).rollback()
+        with pytest.raises(RolloutEndedError) as caught:
+            stage.enable_canary(5, release="r1", deployment_id=own, variables=V2)
+        assert caught.value.outcome == "promoted"
 
 
 def test_a_release_that_was_reverted_is_not_started_again() -> None:

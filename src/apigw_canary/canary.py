@@ -3,11 +3,18 @@
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
+import attrs
+
 from apigw_canary.aws.apigateway import Seen
 from apigw_canary.changes.control import Bond, Condition, Control, listed, unconditionally
 from apigw_canary.changes.promote import promote
 from apigw_canary.changes.rollback import roll_back
-from apigw_canary.errors import CallerError, DecisionExpiredError, StageChangedError
+from apigw_canary.errors import (
+    CallerError,
+    DecisionExpiredError,
+    MetricsError,
+    StageChangedError,
+)
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.analysis import Analysis
 from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
@@ -21,7 +28,8 @@ from apigw_canary.rollout.observation import (
 )
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.state import Outcome, StageState
+from apigw_canary.rollout.state import StageState
+from apigw_canary.rollout.words import span
 
 HISTORY = timedelta(hours=1)
 """How much of the baseline's past is read: it teaches the judge the baseline's usual rate."""
@@ -78,6 +86,8 @@ class Canary:
         object; a process that starts afresh for each look can pass the time of the last look that
         saw data as `watched_at`, else the failure counts from the step's start.
         """
+        if not isinstance(policy, RolloutPolicy):
+            inputs.refuse("policy", "a RolloutPolicy", policy)
         before = self._control.last
         seen = self._control.look()
         state = seen.stage
@@ -121,6 +131,8 @@ class Canary:
         minutes is `DecisionExpiredError`. A Rollback is never too old and ignores the share.
         Returns the receipt of a promotion.
         """
+        if not isinstance(decision, Hold | Shift | Promote | Rollback):
+            inputs.refuse("decision", "a Hold, Shift, Promote or Rollback", decision)
         if isinstance(decision, Hold):
             return None
         self._check_basis(decision)
@@ -152,13 +164,13 @@ class Canary:
         At most three calls; success where the canary is gone already. A canary that was promoted
         is `RolloutEndedError`: `Stage.revert` undoes a promotion.
         """
-        roll_back(self._control, self._bond, Outcome.ROLLED_BACK)
-        self._ended = self._ended or "rolled_back"
+        if roll_back(self._control, self._bond):
+            self._ended = "rolled_back"
 
     def disable(self) -> None:
         """End the canary without judging it; otherwise as `rollback`."""
-        roll_back(self._control, self._bond, Outcome.REMOVED)
-        self._ended = self._ended or "removed"
+        if roll_back(self._control, self._bond):
+            self._ended = "removed"
 
     def _promote(self, *, recorded: bool, only_if: Condition = unconditionally) -> Promotion:
         receipt = promote(self._control, self._bond, recorded=recorded, only_if=only_if)
@@ -167,7 +179,7 @@ class Canary:
 
     def _phase(self, state: StageState) -> Phase:
         """Where the rollout stands; reads the record again only where the stage looks promoted."""
-        if state.canary is not None and not self._bond.is_of(state.canary):
+        if state.canary is not None and not self._control.stands_for(self._bond, state):
             return "replaced"
         if state.canary is None and self._ended is not None:
             return self._ended
@@ -207,9 +219,13 @@ class Canary:
         """Refuse a decision about anything but this canary of this rollout."""
         if decision.basis is None:
             inputs.refuse("decision", "one made on an observation with a basis", "one without")
-        ours = self._basis(decision.basis.percent)
-        if ours != decision.basis:
-            mine, theirs = ours.to_dict(), decision.basis.to_dict()
+        basis = decision.basis
+        ours = self._basis(basis.percent)
+        if isinstance(decision, Rollback) and None in {ours.rollout_id, basis.rollout_id}:
+            # A rollback does not wait for a record: deployment and variables have to do.
+            basis = attrs.evolve(basis, rollout_id=ours.rollout_id)
+        if ours != basis:
+            mine, theirs = ours.to_dict(), basis.to_dict()
             differences = {
                 name: f"{mine[name]} instead of {theirs[name]}"
                 for name in mine
@@ -233,7 +249,11 @@ def read_minutes(
         (start - HISTORY).replace(second=0, microsecond=0),
         end.replace(second=0, microsecond=0),
     )
-    return {name: tuple(rows) for name, rows in minutes.items()}
+    read = {name: tuple(rows) for name, rows in minutes.items()}
+    for name, rows in read.items():
+        if len({row.at for row in rows}) < len(rows):
+            raise MetricsError(f"The source of metrics gave a minute of {name} twice.")
+    return read
 
 
 def overlap_of(metrics: MetricSource) -> Overlap:
@@ -251,7 +271,7 @@ def _still_due(decision: Shift | Promote) -> Condition:
         age = seen.at - decision.at
         if age > LIFETIME:
             raise DecisionExpiredError(
-                f"The decision was made {age} ago, longer than {LIFETIME}.",
+                f"The decision was made {span(age)} ago, and holds for {span(LIFETIME)}.",
                 age=age,
                 state=f"Nothing was sent. {seen.stage}",
                 remedy="Observe and decide again.",

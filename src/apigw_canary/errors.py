@@ -61,8 +61,9 @@ class CanaryError(Exception):
         self.args: tuple[Any, ...] = (" ".join(part for part in (happened, state, remedy) if part),)
 
     def within(self, state: str, remedy: str = "") -> Self:
-        """The same error with the state of the stage filled in, where it has none yet."""
-        self._say(self.happened, self.state or state, self.remedy or remedy)
+        """The same error with the stage's state, where it has none yet, and one more remedy."""
+        remedies = [text for text in (self.remedy, remedy) if text]
+        self._say(self.happened, self.state or state, " ".join(remedies))
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

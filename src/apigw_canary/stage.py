@@ -21,7 +21,7 @@ from apigw_canary.rollout import inputs
 from apigw_canary.rollout.observation import MetricSource, Observation
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.state import Outcome, StageState
+from apigw_canary.rollout.state import StageState
 
 RETRY_FOR = timedelta(seconds=30)
 """How long pauses between retries may add up to. AWS's conflicts last seconds."""
@@ -127,7 +127,10 @@ class Stage:
         return self._calls.region
 
     def describe(self) -> StageState:
-        """The stage now, with what is recorded of its rollout: GetStage and GetDeployment."""
+        """The stage now, with what is recorded of its rollout: GetStage and GetDeployment.
+
+        `rollout` is None where neither a canary runs nor production came from one.
+        """
         state = self._control.look().stage
         return attrs.evolve(state, rollout=self._control.rollout(state))
 
@@ -185,26 +188,29 @@ class Stage:
         if inputs.aware(end, "end") <= start:
             inputs.refuse("end", f"after start ({start})", end)
         minutes = read_minutes(self._metrics, self._control.look().stage, policy, start, end)
+        overlap = overlap_of(self._metrics)
         canary, total = 0.0, 0.0
         for row in next(iter(minutes.values()), ()):
             if row.at >= start:
                 canary += row.canary_requests
-                total += row.canary_requests + row.baseline_requests
+                total += row.baseline_requests
+                total += row.canary_requests if overlap != "included" else 0
         return Observation(
             at=end,
             started_at=start,
             step_started_at=start,
-            percent=round(100 * canary / total, 2) if total else 0.0,
+            percent=round(min(100 * canary / total, 100), 2) if total else 0.0,
             minutes=minutes,
-            overlap=overlap_of(self._metrics),
+            overlap=overlap,
         )
 
     def rollback(self) -> None:
         """End the canary, whichever it is; a half-finished promotion is undone. For the pager.
 
-        At most three calls; no canary is success.
+        At most three calls; no canary is success. A promotion that was finished is not undone by
+        it: where production serves the bad release already, call `revert`.
         """
-        roll_back(self._control, None, Outcome.ROLLED_BACK)
+        roll_back(self._control, None)
 
     def revert(self, promotion: Promotion | None = None) -> None:
         """Undo the last promotion, or the one of the receipt that `promote` returned.
@@ -212,6 +218,9 @@ class Stage:
         Restores the deployment and the variables that the promotion changed, and nothing else; a
         deployment or variable that was changed since is `StageChangedError`, a previous deployment
         that was deleted `NotFoundError` with those that are left. A promotion that has been undone
-        already is success. At most four calls.
+        already is success, so the same line can be run again; to go back further, give the receipt
+        of an earlier promotion. At most four calls.
         """
+        if promotion is not None and not isinstance(promotion, Promotion):
+            inputs.refuse("promotion", "a Promotion or None", promotion)
         revert(self._control, promotion)

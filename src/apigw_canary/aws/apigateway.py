@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from apigw_canary.aws.calls import Answer, Calls
 from apigw_canary.aws.failures import CONFLICT
-from apigw_canary.errors import ThrottledError, UnansweredError
+from apigw_canary.errors import NotFoundError, ThrottledError, UnansweredError
 from apigw_canary.rollout.state import CanaryState, StageState
 
 Patch = list[dict[str, str]]
@@ -88,6 +88,10 @@ class Deployment(NamedTuple):
     id: str
     description: str | None
     created_at: datetime
+
+    def __repr__(self) -> str:
+        # The description holds the record, and so values of variables, which can be secrets.
+        return f"<deployment {self.id} of {self.created_at}>"
 
 
 class Seen(NamedTuple):
@@ -167,6 +171,10 @@ class ApiGateway:
                 # An API that does not exist can answer with conflicts for ever: then this raises.
                 self.api_name()
             raise
+        except NotFoundError as error:
+            raise error.within(
+                f"Asked for was stage {self.stage_name} of API {self.rest_api_id}."
+            ) from error.__cause__
 
     def _seen(self, answer: Answer) -> Seen:
         with _understanding("a stage"):

@@ -76,7 +76,9 @@ class Calls:
             return session.client(service, config=config)
         except BotoCoreError as error:
             raise InvalidInputError(
-                "session", "a boto3 session that can make clients", str(error)
+                "session",
+                "a boto3 session with a region and all else a client needs",
+                f"one that says: {error}",
             ) from error
 
     def within(self, session: Session) -> "Calls":

@@ -13,6 +13,7 @@ from apigw_canary.errors import (
     UnansweredError,
     UnreachableError,
 )
+from apigw_canary.rollout.words import sentence
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -94,14 +95,14 @@ def raise_refused(operation: str, error: "ClientError", region: str) -> NoReturn
     if code in _DENIED:
         named = re.search(r"not authorized to perform: ([\w:*-]+)", text)
         raise AccessDeniedError(
-            f"{operation} was denied: {text or code}",
+            f"{operation} was denied: {sentence(text or code)}",
             operation=operation,
             code=code,
             remedy=f"Allow {named[1] if named else operation} to the identity that calls.",
         ) from error
     if code in _BAD_CREDENTIALS:
         raise CredentialsError(
-            f"{operation} was refused because of the credentials: {text or code}",
+            f"{operation} was refused because of the credentials: {sentence(text or code)}",
             operation=operation,
             code=code,
             remedy="Renew them, or correct the machine's clock if the signature is said to be "
@@ -109,22 +110,22 @@ def raise_refused(operation: str, error: "ClientError", region: str) -> NoReturn
         ) from error
     if code in _NOT_FOUND or text == _NOT_FOUND_TEXT:
         raise NotFoundError(
-            f"{operation} in {region}: {text or code}",
+            f"{operation} in {region}: {sentence(text or code)}",
             remedy="Check the id or name, and that account and region are the right ones.",
         ) from error
     if worth_repeating(operation, error):
         raise ThrottledError(
-            f"{operation} was refused again and again: {code}: {text}",
+            f"{operation} was refused again and again: {code}: {sentence(text)}",
             operation=operation,
             code=code,
             remedy="Try again later, or give a longer `retry_for`.",
         ) from error
     if _status(error) >= _SERVER_ERROR:
         raise UnansweredError(
-            f"{operation} failed on AWS's side: {code}: {text}", operation=operation
+            f"{operation} failed on AWS's side: {code}: {sentence(text)}", operation=operation
         ) from error
     raise AwsError(
-        f"{operation} was refused: {code}: {text}", operation=operation, code=code
+        f"{operation} was refused: {code}: {sentence(text)}", operation=operation, code=code
     ) from error
 
 
@@ -134,19 +135,19 @@ def raise_failed(operation: str, error: Exception) -> NoReturn:
 
     if _never_sent(error):
         raise UnreachableError(
-            f"{operation} could not be sent: {error}",
+            f"{operation} could not be sent: {sentence(str(error))}",
             operation=operation,
             code=type(error).__name__,
             remedy="Check the network, and the region or endpoint.",
         ) from error
     if _perhaps_done(error):
         raise UnansweredError(
-            f"{operation} was sent and not answered: {error}", operation=operation
+            f"{operation} was sent and not answered: {sentence(str(error))}", operation=operation
         ) from error
     if isinstance(error, ParamValidationError):
         raise InvalidInputError("a parameter", f"as {operation} takes it", str(error)) from error
     raise CredentialsError(
-        f"{operation} could not be signed: {error}",
+        f"{operation} could not be signed: {sentence(str(error))}",
         operation=operation,
         code=type(error).__name__,
         remedy="Give the session credentials, or renew them.",

@@ -7,20 +7,34 @@ from typing import NamedTuple, NoReturn
 
 import attrs
 
-from apigw_canary.aws.apigateway import ApiGateway, Deployment, Patch, Seen, shift_patch
+from apigw_canary.aws.apigateway import (
+    ApiGateway,
+    Deployment,
+    Patch,
+    Seen,
+    end_patch,
+    shift_patch,
+)
 from apigw_canary.changes.records import SENDINGS, Records
 from apigw_canary.errors import (
+    AccessDeniedError,
     CanaryError,
+    CredentialsError,
     NoCanaryError,
     RecordError,
     StageChangedError,
+    ThrottledError,
     UnansweredError,
     UnconfirmedChangeError,
+    UnreachableError,
 )
 from apigw_canary.rollout.record import NO_RECORD, Record
 from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState, Variables
 
 log: logging.Logger = logging.getLogger("apigw_canary")
+
+_CERTAIN = (AccessDeniedError, CredentialsError, ThrottledError, UnreachableError)
+"""Refusals that have nothing to do with what the stage is like."""
 
 Condition = Callable[[Seen], None]
 """Raises where a change must not be made to the stage as it was seen."""
@@ -48,6 +62,11 @@ class Bond(NamedTuple):
         return self.record.rollout.release if self.record.rollout else None
 
     @property
+    def is_reused(self) -> bool:
+        """Whether the deployment was there before the rollout began."""
+        return self.deployment.created_at < self.started_at
+
+    @property
     def variables_only(self) -> bool:
         """Whether the canary runs the stage's own deployment with other variables."""
         begun = self.record.rollout
@@ -68,6 +87,7 @@ class Control:
     def __init__(self, gateway: ApiGateway, records: Records) -> None:
         self.gateway = gateway
         self.records = records
+        self._verified: dict[str, datetime] = {}
         self.last: Seen | None = None
         """The stage as this process saw it last, by reading or by changing it."""
 
@@ -95,7 +115,7 @@ class Control:
         assert state.canary is not None
         deployment = self.gateway.deployment(state.canary.deployment_id)
         record = self.readable(deployment)
-        return Bond(
+        bond = Bond(
             deployment=deployment,
             variables=Variables(state.canary.variables),
             record=record,
@@ -105,6 +125,8 @@ class Control:
             if record.rollout
             else state.updated_at,
         )
+        self.verified(bond, state)
+        return bond
 
     def refreshed(self, bond: Bond) -> Bond:
         """The bond with its record as it is now: one GetDeployment."""
@@ -121,7 +143,7 @@ class Control:
             if begun is None:
                 return None
             promoted = promotion is not None and promotion.is_done_on(state)
-            outcome = Outcome.PROMOTED if promoted else begun.outcome or Outcome.REMOVED
+            outcome = Outcome.PROMOTED if promoted else Outcome.REMOVED
         return Rollout(
             id=begun.id if begun else None,
             release=begun.release if begun else None,
@@ -130,10 +152,19 @@ class Control:
             outcome=outcome,
         )
 
-    def change(self, patch: Patch, before: StageState, wanted: StageState, remedy: str) -> Seen:
+    def change(
+        self,
+        patch: Patch,
+        before: StageState,
+        wanted: StageState,
+        remedy: str,
+        *,
+        so_far: str = "Nothing was changed.",
+    ) -> Seen:
         """Sends the patch and returns the stage as it then is, which is as `wanted`.
 
         A change whose answer is lost is settled by reading, and sent again if it did not happen.
+        `so_far` says what the operation has changed before this, for the error.
         """
         sent = 0
         while True:
@@ -142,15 +173,17 @@ class Control:
                 seen = self.gateway.update_stage(patch)
             except UnansweredError as lost:
                 seen = self._read_after(lost, before, remedy)
-                if sent < SENDINGS and not seen.stage.differences(before):
-                    continue
+                if not seen.stage.differences(before):
+                    if sent < SENDINGS:
+                        continue
+                    raise lost.within(f"{so_far} {before}", remedy) from lost.__cause__
             except CanaryError as error:
-                if sent == 1:
-                    raise error.within(
-                        f"Nothing was changed: {before}", remedy
-                    ) from error.__cause__
-                # The sending before may have arrived late, and this one found it done.
+                if sent == 1 and isinstance(error, _CERTAIN):
+                    raise error.within(f"{so_far} {before}", remedy) from error.__cause__
+                # An earlier sending, or somebody else's, may have done it; then AWS refuses.
                 seen = self.look()
+                if seen.stage.differences(wanted):
+                    raise error.within(f"{so_far} {seen.stage}", remedy) from error.__cause__
             if differences := seen.stage.differences(wanted):
                 raise UnconfirmedChangeError(
                     f"The change was sent, and the stage is not as asked: {listed(differences)}.",
@@ -186,12 +219,56 @@ class Control:
                 state=str(state),
                 remedy="promote() finishes it; rollback() undoes it.",
             )
-        self.change(
-            shift_patch(percent),
-            state,
-            attrs.evolve(state, canary=attrs.evolve(canary, percent=percent)),
-            "Look at stage.describe(); stage.rollback() ends the canary.",
-        )
+        try:
+            shifted = self.change(
+                shift_patch(percent),
+                state,
+                attrs.evolve(state, canary=attrs.evolve(canary, percent=percent)),
+                "Look at stage.describe(); stage.rollback() ends the canary.",
+            )
+            self.verified(bond, shifted.stage)
+        except UnconfirmedChangeError as error:
+            self._end_accidental(error)
+            raise
+
+    def _end_accidental(self, error: UnconfirmedChangeError) -> None:
+        """Ends what AWS makes of a share on a stage whose canary has just been ended."""
+        found = self.look().stage
+        canary = found.canary
+        if canary is None or canary.variables or canary.deployment_id != found.deployment_id:
+            return
+        ended = attrs.evolve(found, canary=None)
+        self.change(end_patch(), found, ended, "stage.rollback() ends the canary.")
+        raise StageChangedError(
+            "Somebody ended the canary while its share was set; the one that AWS then made of "
+            "production's own deployment was ended too.",
+            differences=error.differences,
+            state=str(ended),
+            remedy="stage.enable_canary(...) starts a new one, under another release's name.",
+        ) from error
+
+    def stands_for(self, bond: Bond, state: StageState) -> bool:
+        """Whether the canary of `state` is the bond's, and of its rollout.
+
+        A deployment that was there before the rollout may get another one, with the same variables
+        even; then the record tells them apart: one GetDeployment if the stage was changed since.
+        """
+        assert state.canary is not None
+        if not bond.is_of(state.canary):
+            return False
+        begun = bond.record.rollout
+        if begun is None or not bond.is_reused or self._verified.get(begun.id) == state.updated_at:
+            return True
+        found = self.refreshed(bond).record.rollout
+        if found is None or found == begun:
+            self.verified(bond, state)
+            return True
+        return False
+
+    def verified(self, bond: Bond, state: StageState) -> None:
+        """Remember that the stage, as it is now, has the bond's rollout."""
+        if bond.record.rollout is not None:
+            self._verified[bond.record.rollout.id] = state.updated_at
 
     def mine(self, bond: Bond, state: StageState) -> CanaryState:
         """The canary of the bond. Raises where there is none, or somebody else's."""
@@ -201,7 +278,7 @@ class Control:
             raise NoCanaryError(
                 f"The canary is gone: it was {how}.",
                 state=str(state),
-                remedy="stage.enable_canary(...) starts a new one.",
+                remedy="stage.enable_canary(...) starts a new one, under another release's name.",
             )
         differences = {}
         if canary.deployment_id != bond.deployment.id:
@@ -210,6 +287,8 @@ class Control:
             )
         if canary.variables != bond.variables:
             differences["canary.variables"] = "other values or names"
+        if not differences and not self.stands_for(bond, state):
+            differences["rollout"] = "another one, of the same deployment and variables"
         if differences:
             raise_changed(differences, state)
         return canary

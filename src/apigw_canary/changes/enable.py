@@ -1,5 +1,6 @@
 """Enabling a canary, once however often it is asked for."""
 
+import json
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -8,7 +9,7 @@ from typing import Literal
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, Seen, enable_patch
-from apigw_canary.changes.control import Bond, Control, log
+from apigw_canary.changes.control import Bond, Control, listed, log
 from apigw_canary.errors import (
     CanaryAlreadyEnabledError,
     CanaryError,
@@ -21,9 +22,21 @@ from apigw_canary.errors import (
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.record import NO_RECORD, Begun, Record, check_text, written
 from apigw_canary.rollout.state import CanaryState, Outcome, StageState, Variables
+from apigw_canary.rollout.words import span
 
 _TICK = timedelta(seconds=1)
 """The resolution of the times AWS states."""
+
+
+_ENDINGS = {
+    Outcome.PROMOTED: "it was promoted",
+    Outcome.ROLLED_BACK: "it was rolled back",
+    Outcome.REVERTED: "it was promoted, and the promotion undone",
+    Outcome.REMOVED: "its canary was ended, by stage.rollback(), the console or another tool",
+    Outcome.REPLACED: "another canary took its place",
+    Outcome.PROMOTED_ELSEWHERE: "others made its deployment the stage's own",
+}
+_IS_PRODUCTION = {Outcome.PROMOTED}
 
 
 def _checked_variables(values: Mapping[str, str] | None) -> Variables:
@@ -76,14 +89,16 @@ def enable(control: Control, wish: Wish) -> Bond:
         variables=wish.variables,
         use_stage_cache=wish.use_stage_cache,
     )
-    control.change(
+    enabled = control.change(
         enable_patch(canary),
         state,
         attrs.evolve(state, canary=canary),
         f"Deployment {deployment.id} was made ready for it. Look at stage.describe(), then run the "
         "same line again, or stage.rollback() to end the canary.",
     )
-    return Bond(deployment, wish.variables, record, begun.started_at)
+    bond = Bond(deployment, wish.variables, record, begun.started_at)
+    control.verified(bond, enabled.stage)
+    return bond
 
 
 def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> Bond:
@@ -94,17 +109,25 @@ def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> B
         age = seen.at - state.updated_at
         raise CanaryAlreadyEnabledError(
             f"Another canary is enabled, of release {bond.release or 'unknown'}, last changed "
-            f"{age} ago; it was left as it is.",
+            f"{span(age)} ago; it was left as it is.",
             deployment_id=canary.deployment_id,
             percent=canary.percent,
             age=age,
             state=str(state),
             remedy="Wait for it to end, or end it with stage.rollback().",
         )
+    differences = {}
     if canary.variables != wish.variables:
+        differences["canary.variables"] = "other values or names than asked"
+    if wish.deployment_id not in {None, canary.deployment_id}:
+        differences["canary.deployment_id"] = (
+            f"{canary.deployment_id} instead of {wish.deployment_id}"
+        )
+    if differences:
         raise StageChangedError(
-            f"The canary of release {wish.release} is running with other variables than asked.",
-            differences={"canary.variables": "other values or names than asked"},
+            f"The canary of release {wish.release} is running, and not as asked: "
+            f"{listed(differences)}.",
+            differences=differences,
             state=str(state),
             remedy="Give another release, or end it with stage.rollback().",
         )
@@ -116,6 +139,8 @@ def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Rec
     state = seen.stage
     deployments = control.gateway.deployments()
     unused = _of_release(control, wish.release, deployments, state) if wish.release else None
+    if unused is not None and wish.deployment_id not in {None, unused.id}:
+        unused = None  # made by an earlier try, which asked for another deployment than this one
     begun = Begun(
         id=os.urandom(16).hex(),
         release=wish.release,
@@ -124,17 +149,22 @@ def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Rec
         stage_deployment_id=state.deployment_id,
     )
     chosen = unused or (wish.deployment_id and _chosen(wish.deployment_id, deployments, state))
+    if chosen and chosen.id == state.deployment_id and state.carries(wish.variables):
+        inputs.refuse(
+            "variables",
+            "other than the stage's own for a canary of the stage's own deployment",
+            list(wish.variables),
+        )
     try:
         if not chosen:
             record = NO_RECORD.beginning(begun)
             return _created(control, wish, record, begun.id), record, begun
-        if chosen.id == state.deployment_id and state.carries(wish.variables):
-            inputs.refuse(
-                "variables",
-                "other than the stage's own for a canary of the stage's own deployment",
-                list(wish.variables),
-            )
-        record = control.records.of(chosen).beginning(begun)
+        earlier = control.records.of(chosen)
+        ended = Outcome.REMOVED
+        if earlier.rollout is not None:
+            ending = _ending(earlier, chosen, [], state)
+            ended = ended if ending == "unused" else ending
+        record = earlier.beginning(begun, ended)
         return control.records.save(chosen, record), record, begun
     except CanaryError as error:
         raise error.within(
@@ -187,11 +217,12 @@ def _of_release(
             unused = deployment
         elif outcome is not None:
             raise RolloutEndedError(
-                f"Release {release} has had its rollout: {outcome.value.replace('_', ' ')}.",
+                f"Release {release} has had its rollout: {_ENDINGS[outcome]}.",
                 release=release,
                 outcome=outcome.value,
                 state=str(state),
-                remedy="To try it again, give it another name, such as "
+                remedy=("stage.revert() undoes it. " if outcome in _IS_PRODUCTION else "")
+                + "To release it again, give it another name, such as "
                 f"release={release + '-again'!r}.",
             )
     return unused
@@ -210,23 +241,31 @@ def _outcome(
     """
     try:
         record = control.records.of(deployment)
-    except RecordError:
-        if release in (deployment.description or ""):
-            raise  # it may say that this release was rolled back
+    except RecordError as error:
+        if json.dumps(release) in (deployment.description or ""):
+            # It may say that this release was rolled back.
+            raise error.within(
+                f"Nothing was changed: {state}", f"It is of deployment {deployment.id}."
+            ) from error.__cause__
         return None
-    if release in record.ended:
-        return record.ended[release]
+    if record.rollout is None or record.rollout.release != release:
+        return record.ended.get(release)
+    others = [control.readable(other) for other in deployments if other.id != deployment.id]
+    return _ending(record, deployment, others, state)
+
+
+def _ending(
+    record: Record, deployment: Deployment, others: list[Record], state: StageState
+) -> Outcome | Literal["unused"]:
+    """How the latest rollout of a deployment ended, from its record and the stage."""
     begun, promotion = record.rollout, record.begun_promotion()
-    if begun is None or begun.release != release:
-        return None
-    if begun.outcome is not None:
-        return begun.outcome
-    others = [control.readable(other) for other in deployments]
-    if any(other.reverted_from == deployment.id for other in others):
-        return Outcome.REVERTED
-    superseded = any(o.promotion and o.promotion.deployment_before == deployment.id for o in others)
-    if promotion is not None and (superseded or promotion.is_done_on(state)):
+    assert begun is not None
+    if promotion is not None and promotion.is_done_on(state):
         return Outcome.PROMOTED
+    if any(other.reverted_from == deployment.id for other in [record, *others]):
+        return Outcome.REVERTED
+    if promotion is not None and not promotion.is_undone_on(state):
+        return Outcome.PROMOTED  # announced, and production has moved on since
     # Times are whole seconds: a change within the second of the last one would not show.
     untouched = begun.stage_updated_at == state.updated_at
     if untouched and state.updated_at + _TICK < begun.started_at:

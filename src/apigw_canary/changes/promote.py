@@ -32,7 +32,7 @@ def promote(
         return _receipt(control, bond, state)
     canary = control.mine(bond, state)
     deployment = control.gateway.deployment(canary.deployment_id)
-    record = control.records.of(deployment)
+    record = control.records.of(deployment) if recorded else control.readable(deployment)
     receipt = record.begun_promotion()
     if receipt is None or not receipt.is_under_way_on(state):
         if state.canary_is_promoted:
@@ -59,7 +59,14 @@ def promote(
         except UnconfirmedChangeError as error:
             _repair(control, canary, before=state, error=error)
             raise
-    control.change(end_patch(), state, attrs.evolve(state, canary=None), again)
+    control.change(
+        end_patch(),
+        state,
+        attrs.evolve(state, canary=None),
+        again,
+        so_far="The promotion is half done: production serves the canary's deployment and "
+        "variables already, and the canary is not ended.",
+    )
     return receipt
 
 
@@ -88,7 +95,13 @@ def _repair(
     )
     byhand = f"By hand: UpdateStage, replace /deploymentId with {before.deployment_id}."
     control.change(end_patch(), found, ended, byhand)
-    control.change(restore_patch(ended, given_back), ended, given_back, byhand)
+    control.change(
+        restore_patch(ended, given_back),
+        ended,
+        given_back,
+        byhand,
+        so_far="The canary was ended; production serves another one than was judged.",
+    )
     raise StageChangedError(
         "Somebody replaced the canary while it was being promoted, so another one than was judged "
         "became production. It was ended, and production was given back what it had.",

@@ -6,12 +6,13 @@ from datetime import timedelta
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, restore_patch
-from apigw_canary.changes.control import Control, raise_changed
+from apigw_canary.changes.control import Control, listed
 from apigw_canary.errors import (
     CanaryAlreadyEnabledError,
     CanaryError,
     NotFoundError,
     NothingToRevertError,
+    StageChangedError,
 )
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.promotion import Promotion
@@ -93,18 +94,42 @@ def _check_revertible(
     if state.deployment_id != promotion.deployment_after:
         changed["deployment_id"] = f"{state.deployment_id} instead of {promotion.deployment_after}"
     if changed:
-        raise_changed(changed, state)
+        names = ", ".join(promotion.variables_after)
+        raise StageChangedError(
+            f"The stage was changed since the promotion: {listed(changed)}.",
+            differences=changed,
+            state=f"Nothing was sent. {state}",
+            remedy="Before the promotion production served deployment "
+            f"{promotion.deployment_before}"
+            + (f" with other values of {names}" if names else "")
+            + ". Bring what was changed back to what the promotion made of it and run the same "
+            "line again, or restore it by hand; the receipt has the values.",
+        )
     if promotion.deployment_before not in deployments:
         survivors = sorted(deployments.values(), key=lambda d: d.created_at, reverse=True)
-        listed = ", ".join(f"{d.id} of {d.created_at:%Y-%m-%d %H:%M}" for d in survivors[:10])
+        left = ", ".join(f"{d.id} of {d.created_at:%Y-%m-%d %H:%M}" for d in survivors[:10])
         raise NotFoundError(
             f"Deployment {promotion.deployment_before}, which production served before, has been "
             "deleted.",
             state=str(state),
-            remedy=f"These are left, newest first: {listed}.",
+            remedy=f"These are left, newest first: {left}. A canary of one of them: "
+            "stage.enable_canary(..., deployment_id=...).",
         )
 
 
-def restore(control: Control, promotion: Promotion, state: StageState) -> None:
+def restore(
+    control: Control,
+    promotion: Promotion,
+    state: StageState,
+    *,
+    so_far: str = "Production was not changed.",
+) -> None:
+    """Gives production back what the promotion overwrote."""
     wanted = promotion.undone_on(state)
-    control.change(restore_patch(state, wanted), state, wanted, "stage.revert() again finishes it.")
+    control.change(
+        restore_patch(state, wanted),
+        state,
+        wanted,
+        "stage.revert() finishes it; stage.rollback() finds no canary and does nothing.",
+        so_far=so_far,
+    )

@@ -3,17 +3,18 @@
 import attrs
 
 from apigw_canary.aws.apigateway import end_patch
-from apigw_canary.changes.control import Bond, Control, log, promoted_by_hand
+from apigw_canary.changes.control import Bond, Control, promoted_by_hand
 from apigw_canary.changes.revert import restore
 from apigw_canary.errors import CanaryError, RecordError, RolloutEndedError, StageChangedError
 from apigw_canary.rollout.record import NO_RECORD, Record
 from apigw_canary.rollout.state import CanaryState, Outcome, StageState
+from apigw_canary.rollout.words import moment
 
 
-def roll_back(control: Control, bond: Bond | None, outcome: Outcome) -> None:
+def roll_back(control: Control, bond: Bond | None) -> bool:
     """Ends the canary; where it was half promoted, production gets back what it had.
 
-    Without a bond, whichever canary is there. No canary is success.
+    Without a bond, whichever canary is there. Whether there was one: none is success.
     """
     state = control.look().stage
     canary = state.canary
@@ -26,7 +27,7 @@ def roll_back(control: Control, bond: Bond | None, outcome: Outcome) -> None:
                 state=str(state),
                 remedy="stage.revert() undoes the promotion.",
             )
-        return
+        return False
     if bond is not None:
         control.mine(bond, state)
     record = _record_if_promoted(control, bond, state, canary)
@@ -43,27 +44,41 @@ def roll_back(control: Control, bond: Bond | None, outcome: Outcome) -> None:
             state=str(ended),
             remedy="If that is not what production should serve, stage.revert() undoes it.",
         ) from record
-    begun = record.begun_promotion()
-    if begun and begun.is_under_way_on(state) and not begun.is_undone_on(state):
-        if not canary.variables:
-            # Of a canary that overrides nothing it cannot be told whether the promotion was still
-            # under way or whether somebody enabled one anew, and production is not changed on a
-            # guess.
-            raise StageChangedError(
-                "The canary is ended. Production serves its deployment, as promoted at "
-                f"{begun.begun_at:%Y-%m-%d %H:%M}.",
-                differences={"deployment_id": "the canary's"},
-                state=str(ended),
-                remedy="If production is to go back: stage.revert().",
-            )
-        restore(control, begun, ended)
-    elif record.rollout is not None and begun is None and state.canary_is_promoted:
+    _give_back(control, record, state, canary, ended)
+    return True
+
+
+def _give_back(
+    control: Control, record: Record, state: StageState, canary: CanaryState, ended: StageState
+) -> None:
+    """Undoes a promotion that was under way, where the record proves that one was."""
+    begun, promotion = record.rollout, record.begun_promotion()
+    if begun is None or canary.deployment_id != state.deployment_id:
+        return
+    if promotion is not None and promotion.is_under_way_on(state) and canary.variables:
+        restore(
+            control,
+            promotion,
+            ended,
+            so_far="The canary was ended, and production was not given back what it had.",
+        )
+    elif begun.stage_deployment_id == canary.deployment_id:
+        return  # a canary of variables only: it was production's deployment before too
+    elif promotion is None:
         raise promoted_by_hand(
             ended,
             "The canary is ended. If production is to go back, deploy what it served before.",
         )
-    if bond is not None and not bond.variables_only:
-        _note(control, bond, outcome)
+    else:
+        # It cannot be told whether the promotion was still under way, with variables changed since,
+        # or whether somebody enabled a canary anew, and production is not changed on a guess.
+        raise StageChangedError(
+            "The canary is ended. Production serves its deployment, as promoted at "
+            f"{moment(promotion.begun_at)}.",
+            differences={"deployment_id": "the canary's"},
+            state=str(ended),
+            remedy="If production is to go back: stage.revert().",
+        )
 
 
 def _record_if_promoted(
@@ -81,19 +96,3 @@ def _record_if_promoted(
         return control.records.of(control.gateway.deployment(state.deployment_id))
     except CanaryError as error:
         return error
-
-
-def _note(control: Control, bond: Bond, outcome: Outcome) -> None:
-    """Records how the rollout ended, with the description as it was when the canary was found.
-
-    Reading it again would be a fourth call. Not for a canary of variables only: its deployment is
-    production's, and may have got the records of other stages since.
-    """
-    if bond.record.rollout is None:
-        return
-    try:
-        control.records.save(bond.deployment, bond.record.ending(outcome))
-    except CanaryError as error:
-        # The canary is gone, which is what was asked. Without the note the release still counts as
-        # ended, only not by whom.
-        log.warning("the outcome %s was not recorded: %s", outcome, error)

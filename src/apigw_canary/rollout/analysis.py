@@ -13,6 +13,7 @@ from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.observation import Minute, Observation, Overlap
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.signals import Signal
+from apigw_canary.rollout.words import share
 
 if TYPE_CHECKING:
     from apigw_canary.rollout.policy import RolloutPolicy
@@ -77,8 +78,8 @@ class Finding(Plain):
 
     def __str__(self) -> str:
         return (
-            f"{self.signal}: canary {_rate(self.canary_rate, self.canary_requests)}, "
-            f"baseline {_rate(self.baseline_rate, self.baseline_requests)}"
+            f"{self.signal}: canary {share(self.canary_rate, self.canary_requests)}, "
+            f"baseline {share(self.baseline_rate, self.baseline_requests)}"
         )
 
 
@@ -295,14 +296,3 @@ def _requests_needed(g: _Gathered, log_needed: float) -> int | None:
 
 def _odds(log: float) -> float:
     return math.exp(min(log, _LOG_LARGEST))
-
-
-def odds_text(odds: float) -> str:
-    """Evidence for a sentence: beyond a million the number says nothing more."""
-    if odds > 1e6:
-        return "over 1,000,000 to 1"
-    return f"{odds:,.1f} to 1" if odds < 100 else f"{odds:,.0f} to 1"
-
-
-def _rate(rate: float | None, requests: float) -> str:
-    return "no requests" if rate is None else f"{100 * rate:.2f} % of {requests:,.0f}"

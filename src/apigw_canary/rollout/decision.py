@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import attrs
 
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze, odds_text
+from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze
 from apigw_canary.rollout.observation import MINUTE, Basis, Observation, ceil_minute
 from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.words import moment, span
+from apigw_canary.rollout.words import odds as words_odds
 
 if TYPE_CHECKING:
     from apigw_canary.rollout.policy import RolloutPolicy
@@ -65,6 +67,8 @@ class Hold(_Decided):
     kind = "hold"
 
     def __str__(self) -> str:
+        if self.final:
+            return f"Ended: {self.reason}"
         return f"Hold at {self.percent:g} %: {self.reason}"
 
 
@@ -213,16 +217,16 @@ def _worse(view: _View) -> Decision | None:
     findings = sorted(view.deciding(), key=lambda f: f.worse_odds / f.worse_needed, reverse=True)
     odds, needed = view.analysis.worse_odds, view.analysis.worse_needed
     return view.roll_back(
-        f"the canary is worse: {findings[0]}; the evidence is {odds_text(odds)}, needed {needed:g}"
+        f"the canary is worse: {findings[0]}; the evidence is {words_odds(odds)}, needed {needed:g}"
     )
 
 
 _ENDED = {
     "promoted": "the canary was promoted",
     "rolled_back": "the canary was rolled back",
-    "removed": "the canary was ended by somebody else",
+    "removed": "the canary was ended by others (the console, stage.rollback(), another tool)",
     "replaced": "another canary has taken its place",
-    "promoted_elsewhere": "somebody else promoted the canary",
+    "promoted_elsewhere": "others made the canary's deployment the stage's own",
 }
 
 
@@ -231,7 +235,7 @@ def _ended(view: _View) -> Decision | None:
     ended = _ENDED.get(view.seen.phase)
     if ended is None:
         return None
-    return view.hold(f"{ended}; this rollout is over", final=True)
+    return view.hold(f"{ended}, and this rollout is over", final=True)
 
 
 def _paused(view: _View) -> Decision | None:
@@ -247,14 +251,17 @@ def _unwatched(view: _View) -> Decision | None:
     if view.seen.failure is not None:
         since = view.seen.watched_at or view.seen.step_started_at
         dark = view.seen.at - since
-        reason = f"the metrics could not be read since {since:%H:%M} ({view.seen.failure})"
+        reason = f"the metrics could not be read since {moment(since)} ({view.seen.failure})"
     else:
         dark = _dark_for(view)
         if dark is None:
             return None
-        reason = f"no data from the canary for {_span(dark)} while the baseline is busy"
+        reason = (
+            f"no data from the canary for {span(dark)} while the baseline is busy: if it does have "
+            "requests, ask the source whether it looks in the right place"
+        )
     if dark > view.policy.blind:
-        return view.roll_back(f"unwatched: {reason}, longer than {_span(view.policy.blind)}")
+        return view.roll_back(f"unwatched for longer than {span(view.policy.blind)}: {reason}")
     return view.hold(reason)
 
 
@@ -283,11 +290,13 @@ def _overdue(view: _View) -> Decision | None:
     age = view.seen.at - view.seen.started_at
     if age <= allowed:
         return None
-    reason = f"the deadline of {_span(allowed)} has passed without a verdict"
+    reason = f"the deadline of {span(allowed)} has passed without a verdict"
     if view.policy.on_inconclusive == "rollback":
         return view.roll_back(f"inconclusive: {reason}")
     return view.hold(
-        f"inconclusive: {reason}; the canary keeps its share until somebody decides", final=True
+        f"inconclusive: {reason}; the canary keeps {view.seen.percent:g} % until somebody calls "
+        "promote() or rollback(), or goes on with a longer deadline",
+        final=True,
     )
 
 
@@ -307,7 +316,10 @@ def _both_sick(view: _View) -> Decision | None:
     sick = [finding for finding in view.deciding() if finding.sick]
     if not sick:
         return None
-    return view.hold(f"the baseline is too sick itself for a comparison: {sick[0]}")
+    return view.hold(
+        f"the baseline is too sick itself for a comparison, in {sick[0].signal}, as its latest "
+        f"minutes show ({view.analysis}); mend production first"
+    )
 
 
 def _baking(view: _View) -> Decision | None:
@@ -315,11 +327,11 @@ def _baking(view: _View) -> Decision | None:
     bake = view.policy.step_at(view.seen.percent).bake
     left = bake - view.elapsed
     if left > timedelta(0):
-        return view.hold(f"baking for another {_span(left)}; {view.analysis}")
+        return view.hold(f"baking for another {span(left)}; {view.analysis}")
     if view.canary_requests(view.seen.step_started_at, view.policy.confirm_settle) == 0:
         return view.hold(
             "the bake is over, but no canary request of this step has been seen in minutes older "
-            f"than {_span(view.policy.confirm_settle)}"
+            f"than {span(view.policy.confirm_settle)}"
         )
     return None
 
@@ -330,7 +342,7 @@ def _shift_up(view: _View) -> Decision | None:
     if step is None or step.percent == 100:
         return None
     return view.shift(
-        step.percent, f"baked for {_span(view.elapsed)}, not shown to be worse; {view.analysis}"
+        step.percent, f"baked for {span(view.elapsed)}, not shown to be worse; {view.analysis}"
     )
 
 
@@ -370,8 +382,9 @@ def _still_needed(finding: Finding) -> str:
         else "how many more requests it takes cannot be told yet"
     )
     return (
-        f"cannot tell yet whether {finding}: the evidence for not worse is "
-        f"{odds_text(finding.not_worse_odds)}, needed {finding.not_worse_needed:g}; {more}"
+        f"cannot tell yet; {finding}; the evidence for not worse is "
+        f"{words_odds(finding.not_worse_odds)}, needed {finding.not_worse_needed:g}, for worse "
+        f"{words_odds(finding.worse_odds)}, needed {finding.worse_needed:.3g}; {more}"
     )
 
 
@@ -381,14 +394,3 @@ def _margins(view: _View) -> str:
         for signal in view.policy.signals
         if signal.critical
     )
-
-
-def _span(span: timedelta) -> str:
-    """A length of time in its two largest units, such as "1 h 5 min"."""
-    seconds = round(span.total_seconds())
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    units = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
-    named = [f"{count} {unit}" for count, unit in units if count]
-    return " ".join(named[:2]) or "0 s"

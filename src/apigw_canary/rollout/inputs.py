@@ -24,7 +24,7 @@ MAX_VARIABLE_VALUE = 512
 
 # Compiled when first used: compiling costs more than importing all the rest of the module.
 _VARIABLE_NAME = r"[A-Za-z0-9_]{1,64}"
-_VARIABLE_VALUE = r"[A-Za-z0-9\-._~:/?#&=,]*"
+_VARIABLE_VALUE = r"[A-Za-z0-9\-._~:/?#&=,]+"
 _IDENTIFIER = r"[A-Za-z0-9_-]{1,128}"
 _MAX_TEXT = 200
 
@@ -91,25 +91,31 @@ def variables(value: object, field: str = "variables") -> dict[str, str]:
         refuse(field, "a mapping of names to values", type(value).__name__)
     checked: dict[str, str] = {}
     for name, content in value.items():
+        # Names and values get swapped, and a value may be a secret: neither is shown.
         if not isinstance(name, str) or not re.fullmatch(_VARIABLE_NAME, name):
-            refuse(f"a name in {field}", "1 to 64 letters, digits or '_'", name)
+            raise InvalidInputError(
+                f"a name in {field}", "1 to 64 letters, digits or '_'", _sized(name)
+            )
         if (
             not isinstance(content, str)
             or len(content) > MAX_VARIABLE_VALUE
             or not re.fullmatch(_VARIABLE_VALUE, content)
         ):
-            # The value may be a secret: its type and length have to do.
-            size = f" of length {len(content)}" if isinstance(content, str) else ""
             raise InvalidInputError(
                 f"{field}[{name!r}]",
-                f"a string of up to {MAX_VARIABLE_VALUE} characters A-Z a-z 0-9 - . _ ~ : / ? # & "
+                f"a string of 1 to {MAX_VARIABLE_VALUE} characters A-Z a-z 0-9 - . _ ~ : / ? # & "
                 "= , (so not $LATEST: point an alias at the version)",
-                f"this {type(content).__name__}{size}",
+                _sized(content),
             )
         checked[name] = content
     if len(checked) > MAX_VARIABLES:
         refuse(field, f"at most {MAX_VARIABLES} variables", f"{len(checked)} of them")
     return checked
+
+
+def _sized(value: object) -> str:
+    length = f" of length {len(value)}" if isinstance(value, str) else ""
+    return f"this {type(value).__name__}{length}"
 
 
 def flag(value: object, field: str) -> bool:

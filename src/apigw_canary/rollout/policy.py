@@ -21,13 +21,15 @@ LONGEST_DEADLINE = timedelta(days=14)
 """The ends of the default deadline. CloudWatch keeps one-minute data for fifteen days."""
 
 _CODEDEPLOY = (
-    r"(?:CodeDeployDefault\.)?(?:Lambda|ECS)?"
-    r"(?:Canary(?P<canary>\d+)Percent(?P<bake>\d+)Minutes?"
+    r"((?:CodeDeployDefault\.)?(?:Lambda|ECS)?)"
+    r"(?:Canary(?P<canary>\d+)Percent(?P<bake>\d+)Minutes"
     r"|Linear(?P<linear>\d+)PercentEvery(?P<every>\d+)Minutes?)"
 )
-_CODEDEPLOY_PLANS = {("canary", 10, n) for n in (5, 10, 15, 30)} | {
-    ("linear", 10, n) for n in (1, 2, 3, 10)
-}
+_CODEDEPLOY_PLANS = (
+    *(f"Canary10Percent{n}Minutes" for n in (5, 10, 15, 30)),
+    "Linear10PercentEvery1Minute",
+    *(f"Linear10PercentEvery{n}Minutes" for n in (1, 2, 3, 10)),
+)
 """The plans that AWS CodeDeploy predefines for Lambda and ECS ("Working with deployment
 configurations", AWS CodeDeploy User Guide)."""
 
@@ -130,16 +132,18 @@ class RolloutPolicy(Plain):
         if any(lower >= higher for lower, higher in pairwise(percents)):
             inputs.refuse("steps", "strictly rising in percent", percents)
         if percents == [100]:
-            inputs.refuse("steps", "with a step below 100, where there is a baseline", percents)
+            inputs.refuse(
+                "steps", "a plan with a step below 100, where there is a baseline", percents
+            )
         names = [signal.name for signal in self.signals]
         if len(set(names)) < len(names):
             inputs.refuse("signals", "of different names", names)
         if not any(signal.critical for signal in self.signals):
-            inputs.refuse("signals", "with at least one that is critical", names)
+            inputs.refuse("signals", "a list with at least one that is critical", names)
         for risk in ("false_rollback", "false_promotion"):
             inputs.number(getattr(self, risk), risk, low=1e-6, high=0.5)
         if self.deadline is not None:
-            inputs.duration(self.deadline, "deadline", low=timedelta(minutes=1))
+            inputs.duration(self.deadline, "deadline", low=max(self.plan, timedelta(minutes=1)))
         if self.on_inconclusive not in ("hold", "rollback"):
             inputs.refuse("on_inconclusive", "'hold' or 'rollback'", self.on_inconclusive)
         inputs.duration(self.blind, "blind", low=timedelta(minutes=1))
@@ -208,16 +212,13 @@ class RolloutPolicy(Plain):
         and 10). `AllAtOnce` has no canary to judge and is refused.
         """
         found = re.fullmatch(_CODEDEPLOY, inputs.text(name, "name"))
-        kind = found and ("canary" if found["canary"] else "linear")
-        share = found and int(found["canary"] or found["linear"])
-        minutes = found and int(found["bake"] or found["every"])
-        if (kind, share, minutes) not in _CODEDEPLOY_PLANS:
-            known = sorted(
-                f"{kind} {share} % {minutes} min" for kind, share, minutes in _CODEDEPLOY_PLANS
-            )
-            inputs.refuse("name", f"CodeDeploy's name of one of: {', '.join(known)}", name)
-        assert share is not None
-        assert minutes is not None
+        if found is None or found[0] not in {
+            f"{found[1] or ''}{plan}" for plan in _CODEDEPLOY_PLANS
+        }:
+            inputs.refuse("name", f"one of {', '.join(_CODEDEPLOY_PLANS)}", name)
+        kind = "canary" if found["canary"] else "linear"
+        share = int(found["canary"] or found["linear"])
+        minutes = int(found["bake"] or found["every"])
         every = timedelta(minutes=minutes)
         if kind == "canary":
             return cls.canary(share, every, final_bake=final_bake, **risks)
@@ -237,12 +238,16 @@ class RolloutPolicy(Plain):
         return cls(steps, **risks)
 
     @property
+    def plan(self) -> timedelta:
+        """The bakes of all steps together: the shortest time the rollout can take."""
+        return sum((step.bake for step in self.steps), timedelta(0))
+
+    @property
     def allowed(self) -> timedelta:
         """The deadline, or its default: twice the plan, at least 24 hours, at most 14 days."""
         if self.deadline is not None:
             return self.deadline
-        plan = sum((step.bake for step in self.steps), timedelta(0))
-        return min(max(2 * plan, SHORTEST_DEADLINE), LONGEST_DEADLINE)
+        return min(max(2 * self.plan, SHORTEST_DEADLINE), LONGEST_DEADLINE)
 
     def step_at(self, percent: float) -> Step:
         """The step that a canary of this share is in: the last one not above it, or the first."""

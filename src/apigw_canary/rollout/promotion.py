@@ -55,7 +55,7 @@ class Promotion(Plain):
     def __attrs_post_init__(self) -> None:
         inputs.variables(self.variables_after, "variables_after")
         inputs.variables(
-            {name: value or "" for name, value in self.variables_before.items()},
+            {name: value for name, value in self.variables_before.items() if value is not None},
             "variables_before",
         )
         if set(self.variables_before) != set(self.variables_after):
@@ -96,13 +96,16 @@ class Promotion(Plain):
         )
 
     def is_under_way_on(self, state: StageState) -> bool:
-        """Whether the canary of `state` is the one promoted, and not ended yet.
+        """Whether production has changed already, and the canary is not ended yet.
 
-        The stage may be anywhere between before and after. A later canary of the same deployment
-        is another one: it overrides other variables, or none.
+        A promotion that was only announced has left no trace on the stage, and is not under way:
+        what was true when it was announced need not be true any more. A later canary of the same
+        deployment is another one: it overrides other variables, or none.
         """
         canary = state.canary
         if canary is None or canary.deployment_id != self.deployment_after:
+            return False
+        if self.is_undone_on(state):
             return False
         between = state.deployment_id in {self.deployment_before, self.deployment_after} and all(
             state.variables.get(name) in {self.variables_before[name], after}

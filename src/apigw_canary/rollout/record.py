@@ -48,8 +48,6 @@ class Begun(Plain):
     """The stage's last change before that. Still the same: the canary was never enabled."""
     stage_deployment_id: str
     """The stage's own deployment then; the canary's too if it overrides variables only."""
-    outcome: Outcome | None = None
-    """How it ended, where that was written down."""
 
     def __attrs_post_init__(self) -> None:
         inputs.identifier(self.id, "rollout.id")
@@ -73,20 +71,14 @@ class Record(Plain):
     ended: Mapping[str, Outcome] = attrs.field(factory=dict)
     """Earlier releases of this deployment, and how they ended."""
 
-    def beginning(self, begun: Begun) -> "Record":
-        """The record with a new rollout; the one it had is kept among the ended."""
+    def beginning(self, begun: Begun, before: Outcome = Outcome.REMOVED) -> "Record":
+        """The record with a new rollout; the one it had, which ended so, is kept with the ended."""
         ended = dict(self.ended)
         if self.rollout is not None and self.rollout.release is not None:
-            ended[self.rollout.release] = self.rollout.outcome or Outcome.REMOVED
+            ended[self.rollout.release] = before
         if begun.release is not None:
             ended.pop(begun.release, None)
         return attrs.evolve(self, rollout=begun, ended=dict([*ended.items()][-KEPT_ENDINGS:]))
-
-    def ending(self, outcome: Outcome) -> "Record":
-        """The record with the outcome of its rollout."""
-        if self.rollout is None:
-            return self
-        return attrs.evolve(self, rollout=attrs.evolve(self.rollout, outcome=outcome))
 
     def promoting(self, promotion: Promotion) -> "Record":
         """The record with a promotion about to be begun."""

@@ -49,7 +49,8 @@ class Signal(Plain):
     """The excess that a promotion may overlook, as a share of the requests, above `slack`. Default
     0.5 %: it sets how many canary requests a promotion needs, about 700 without errors."""
     limit: float | None = None
-    """A rate that the canary must not exceed whatever the baseline does; None for no limit."""
+    """A rate that the canary must not exceed; None for no limit. Where the baseline exceeds it too
+    both arms are sick, and the rollout holds until the baseline recovers or the deadline passes."""
     weight: float = 0.5
     """Its part in the evidence for rolling back, relative to the other signals'."""
     critical: bool = True

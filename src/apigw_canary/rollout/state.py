@@ -55,15 +55,16 @@ class Outcome(StrEnum):
     PROMOTED = "promoted"
     """The canary's deployment and variables became the stage's own."""
     ROLLED_BACK = "rolled_back"
-    """This library ended the canary."""
+    """The rollout ended it, by `Canary.rollback` or a Rollback."""
     REVERTED = "reverted"
     """Promoted, and the promotion undone."""
     REMOVED = "removed"
-    """The canary is gone, and neither record nor stage says by whose hand."""
+    """The canary was ended by others: the console, `Stage.rollback`, another tool. Also where
+    ending it could not be recorded, as for a canary of variables only."""
     REPLACED = "replaced"
     """Another canary has taken its place."""
     PROMOTED_ELSEWHERE = "promoted_elsewhere"
-    """Somebody else made the canary's deployment the stage's own."""
+    """Others made the canary's deployment the stage's own."""
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,36 @@
+"""Numbers and times as a sentence says them."""
+
+from datetime import UTC, datetime, timedelta
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its two largest units, such as "1 h 5 min"."""
+    seconds = round(length.total_seconds())
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    units = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    named = [f"{count} {unit}" for count, unit in units if count]
+    return " ".join(named[:2]) or "0 s"
+
+
+def moment(at: datetime) -> str:
+    """A time to the minute, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def odds(value: float) -> str:
+    """Evidence: beyond a million the number says nothing more."""
+    if value > 1e6:
+        return "over 1,000,000 to 1"
+    return f"{value:,.1f} to 1" if value < 100 else f"{value:,.0f} to 1"
+
+
+def share(rate: float | None, requests: float) -> str:
+    """A rate of bad requests out of how many."""
+    return "no requests" if rate is None else f"{100 * rate:.2f} % of {requests:,.0f}"
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop at its end, if it has none."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
