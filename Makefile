@@ -1,7 +1,7 @@
 # make demo    a rehearsed rollout, offline         make docs        build the manual into site/
 # make test    everything that must hold            make signatures  accept a changed public surface
 # make lint    only style and types                 make faults      every fault at every AWS call
-# make clean   remove what make has made
+# make bench   the judge against its peers (QUICK=1) make clean       remove what make has made
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -13,7 +13,7 @@ PYRIGHT := PATH="$(CURDIR)/.venv/bin:$$PATH" python -m pyright
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
-.PHONY: demo test lint style mypy pyright pytest docs faults signatures clean
+.PHONY: demo test lint style mypy pyright pytest bench docs faults signatures clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -46,6 +46,9 @@ pytest: .venv/.dev
 	@echo "==> pytest"
 	@$(PY) -m pytest --cov --cov-report=term
 
+bench: .venv/.bench
+	@$(PY) benchmarks/run.py $(if $(QUICK),--quick)
+
 faults: .venv/.dev
 	@$(PY) tests/fault_matrix.py
 
@@ -65,6 +68,11 @@ clean:
 .venv/.testing: pyproject.toml | .venv/bin/python
 	@echo "==> installing apigw-canary[testing]"
 	@$(PIP) -e '.[testing]'
+	@touch $@
+
+.venv/.bench: pyproject.toml | .venv/bin/python
+	@echo "==> installing apigw-canary[bench]"
+	@$(PIP) -e '.[bench]'
 	@touch $@
 
 .venv/.dev: pyproject.toml | .venv/bin/python

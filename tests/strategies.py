@@ -5,7 +5,7 @@ Sizes are kept small; limits are tested where they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -50,7 +50,7 @@ shares = st.integers(1, 10_000).map(lambda hundredths: hundredths / 100)
 
 identifiers = st.text(NAME_CHARACTERS + "-", min_size=1, max_size=12)
 variable_names = st.text(NAME_CHARACTERS, min_size=1, max_size=12)
-variable_values = st.text(VALUE_CHARACTERS, max_size=12)
+variable_values = st.text(VALUE_CHARACTERS, min_size=1, max_size=12)
 variables = st.dictionaries(variable_names, variable_values, max_size=4)
 
 _words = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=8)
@@ -117,6 +117,9 @@ def signals(
 
 
 bakes = st.timedeltas(timedelta(0), 14 * DAY)
+short_bakes = st.timedeltas(timedelta(0), 2 * DAY)
+"""So short that a plan of them may have a deadline."""
+
 rising = (
     st.lists(shares, min_size=1, max_size=6, unique=True)
     .map(sorted)
@@ -124,19 +127,27 @@ rising = (
 )
 
 
+def deadlines(steps: Iterable[Step]) -> st.SearchStrategy[timedelta | None]:
+    """What a plan may have: none, or one that leaves time for all of it."""
+    low = max(sum((step.bake for step in steps), timedelta(0)), MINUTE)
+    return st.none() if low > 14 * DAY else st.none() | st.timedeltas(low, 14 * DAY)
+
+
 @st.composite
 def policies(draw: st.DrawFn) -> RolloutPolicy:
     settle = draw(st.timedeltas(timedelta(0), timedelta(hours=1)))
     names = draw(st.lists(signal_names, min_size=1, max_size=3, unique=True))
+    bake = draw(st.sampled_from([short_bakes, bakes]))
+    steps = [Step(share, draw(bake)) for share in draw(rising)]
     return RolloutPolicy(
-        [Step(share, draw(bakes)) for share in draw(rising)],
+        steps,
         signals=[
             draw(signals(st.just(name), st.just(value=True) if i == 0 else st.booleans()))
             for i, name in enumerate(names)
         ],
         false_rollback=draw(st.floats(1e-6, 0.5)),
         false_promotion=draw(st.floats(1e-6, 0.5)),
-        deadline=draw(st.none() | st.timedeltas(MINUTE, 14 * DAY)),
+        deadline=draw(deadlines(steps)),
         on_inconclusive=draw(st.sampled_from(["hold", "rollback"])),
         blind=draw(st.timedeltas(MINUTE, 14 * DAY)),
         settle=settle,
@@ -285,7 +296,6 @@ begun = st.builds(
     started_at=times,
     stage_updated_at=times,
     stage_deployment_id=identifiers,
-    outcome=st.none() | outcomes,
 )
 
 

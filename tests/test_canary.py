@@ -878,6 +878,19 @@ def test_a_record_that_is_gone() -> None:
         assert serving(aws)[2] is None
 
 
+def test_errors_that_come_late_do_not_look_healthy() -> None:
+    """With errors published twelve minutes late a canary that fails is not promoted meanwhile."""
+    lag = {"5XXError": 12 * MINUTES}
+    with rehearsal(
+        requests_per_minute=5000, lag=lag, backends={"alias=v2": Backend(errors_5xx=0.5)}
+    ) as aws:
+        policy = RolloutPolicy.canary(10, 10 * MINUTES)
+        before = serving(aws)
+        decisions = roll_out(aws, aws.stage.enable_canary(10, variables=V2), policy)
+        assert isinstance(decisions[-1], Rollback)
+        assert serving(aws) == before
+
+
 def test_a_failing_source_is_in_the_observation() -> None:
     """Metrics that cannot be read do not raise; bad input to them does."""
     with rehearsal() as aws:

@@ -183,6 +183,7 @@ class TestMinutes:
         page: int,
     ) -> None:
         """Whatever the pages: the minutes with a known count and no contradiction, in order."""
+        baseline, bad = {**baseline, 9: 1}, {**bad, 9: 1}  # the errors are published to the end
         names = ("Count", "prod"), ("5XXError", "prod"), ("Count", "prod/Canary")
         every = (baseline, bad, canary, canary_bad)
         series = {
@@ -196,6 +197,25 @@ class TestMinutes:
             if bad.get(n, 0) <= baseline.get(n, 0)
             if canary_bad.get(n, 0) <= canary.get(n, 0)
         ]
+
+    def test_minutes_whose_errors_are_late_are_not_known_yet(self) -> None:
+        """Where each minute has a number of errors, those after the latest of them are left out."""
+        counts = {at(n): 9.0 for n in range(10)}
+        late = {at(n): 0.0 for n in range(6)}
+        aws = Aws(
+            {
+                ("Count", "prod"): counts,
+                ("Count", "prod/Canary"): counts,
+                ("5XXError", "prod"): late,
+            }
+        )
+        assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == [at(n) for n in range(6)]
+
+    def test_errors_that_are_published_now_and_then_are_not_late(self) -> None:
+        """Where only minutes with errors have a number of them, the others have none."""
+        counts = {at(n): 9.0 for n in range(10)}
+        aws = Aws({("Count", "prod"): counts, ("5XXError", "prod"): {at(2): 3.0, at(5): 1.0}})
+        assert len(read(aws, SIGNALS[:1])["errors_5xx"]) == 10
 
     @pytest.mark.parametrize("arm", ["prod", "prod/Canary"])
     def test_zero_errors_without_a_count_are_not_known_yet(self, arm: str) -> None:

@@ -165,7 +165,7 @@ def test_survives_pickling_with_any_text(happened: str, state: str, remedy: str)
 
 @every_class
 def test_within_fills_in_what_is_missing(kind: type[CanaryError]) -> None:
-    """`within` adds state and remedy where the error has none, and changes nothing else."""
+    """`within` adds state and remedy to an error without them, and changes nothing else."""
     error = made(kind, state="", remedy="")
     before = {name: getattr(error, name) for name in annotated(kind) - {"state", "remedy"}}
 
@@ -177,11 +177,34 @@ def test_within_fills_in_what_is_missing(kind: type[CanaryError]) -> None:
 
 
 def test_within_keeps_what_is_there() -> None:
-    """The state and remedy an error was raised with are better informed: they stay."""
+    """The state an error was raised with is better informed: it stays; remedies are all told."""
     error = CanaryError("It happened.", state="Nothing was sent.", remedy="Wait.")
     error.within("The stage is gone.", "Run.")
 
-    assert str(error) == "It happened. Nothing was sent. Wait."
+    assert error.state == "Nothing was sent."
+    assert error.remedy == "Wait. Run."
+    assert str(error) == "It happened. Nothing was sent. Wait. Run."
+    assert error.args == (str(error),)
+
+
+@pytest.mark.parametrize(
+    "remedies, together",
+    [
+        (("", "", ""), ""),
+        (("Wait.", "", ""), "Wait."),
+        (("", "Run.", ""), "Run."),
+        (("", "", "Hide."), "Hide."),
+        (("Wait.", "Run.", "Hide."), "Wait. Run. Hide."),
+    ],
+)
+def test_within_joins_remedies(remedies: tuple[str, str, str], together: str) -> None:
+    """Each `within` adds its remedy behind those before, with a space only between two of them."""
+    first, second, third = remedies
+    error = CanaryError("It happened.", remedy=first).within("", second).within("", third)
+
+    assert error.state == ""
+    assert error.remedy == together
+    assert str(error) == f"It happened. {together}".rstrip()
 
 
 def test_within_survives_pickling() -> None:

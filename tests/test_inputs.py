@@ -213,25 +213,48 @@ class TestVariables:
         assert kept is not value
 
     def test_limits(self) -> None:
-        """Up to 100 variables, names of 1 to 64 characters, values of 0 to 512."""
-        assert len(inputs.variables({f"v{i}": "" for i in range(100)})) == 100
+        """Up to 100 variables, names of 1 to 64 characters, values of 1 to 512."""
+        assert len(inputs.variables({f"v{i}": "x" for i in range(100)})) == 100
         assert inputs.variables({"n" * 64: "v" * 512}) == {"n" * 64: "v" * 512}
-        assert "at most 100" in str(refused(inputs.variables, {f"v{i}": "" for i in range(101)}))
+        assert "at most 100" in str(refused(inputs.variables, {f"v{i}": "x" for i in range(101)}))
         refused(inputs.variables, {"n" * 65: "v"})
         refused(inputs.variables, {"": "v"})
         refused(inputs.variables, {"n": "v" * 513})
 
-    @pytest.mark.parametrize("name", ["a-b", "a.b", "a b", "a/b", "ä", "a\n", 5, None, b"a"])
-    def test_other_names_are_refused(self, name: object) -> None:
+    def test_empty_value_is_refused(self) -> None:
+        """AWS's documentation asks for at least one character, so a variable cannot be emptied."""
+        error = refused(inputs.variables, {"a": "v", "n": ""}, "overrides")
+        assert error.field == "overrides['n']"
+        assert error.expected.startswith("a string of 1 to 512 characters ")
+        assert str(error).endswith("not this str of length 0.")
+
+    @pytest.mark.parametrize(
+        "name, told",
+        [
+            ("", "str of length 0"),
+            ("a-b", "str of length 3"),
+            ("a.b", "str of length 3"),
+            ("a b", "str of length 3"),
+            ("a/b", "str of length 3"),
+            ("ä", "str of length 1"),
+            ("a\n", "str of length 2"),
+            ("n" * 65, "str of length 65"),
+            (5, "int"),
+            (None, "NoneType"),
+            (b"a", "bytes"),
+        ],
+    )
+    def test_other_names_are_refused(self, name: object, told: str) -> None:
         """A name that AWS would not take, or that could change the patch's path, is refused."""
         error = refused(inputs.variables, {name: "v"}, "overrides")
-        assert "a name in overrides" in str(error)
-        assert repr(name) in str(error)
+        assert str(error) == (
+            f"a name in overrides must be 1 to 64 letters, digits or '_', not this {told}."
+        )
 
-    @given(st.text(min_size=1, max_size=20))
+    @given(st.text(max_size=20) | st.text(VALUE_CHARACTERS, max_size=20))
     def test_takes_exactly_the_values_of_aws(self, value: str) -> None:
-        """A value is taken exactly where all its characters are on AWS's list."""
-        if set(value) <= set(VALUE_CHARACTERS):
+        """A value is taken exactly where it has characters and all are on AWS's list."""
+        if value and set(value) <= set(VALUE_CHARACTERS):
             assert inputs.variables({"name": value}) == {"name": value}
         else:
             assert refused(inputs.variables, {"name": value}).field == "variables['name']"
@@ -246,10 +269,23 @@ class TestVariables:
     )
     def test_values_never_reach_a_message(self, bad: str, secret: str) -> None:
         """A stage variable may hold a secret: no error shows a value, or a part of it."""
-        assume(secret not in "a string of up to 512 characters A-Z a-z 0-9 - . _ ~ : / ? # & = ,")
+        assume(secret not in "a string of 1 to 512 characters A-Z a-z 0-9 - . _ ~ : / ? # & = ,")
         for value in (f"{secret}{bad}", f"{bad}{secret}", secret * 50, [secret], {secret: secret}):
             error = refused(inputs.variables, {"TOKEN": value})
             assert "TOKEN" in str(error)
+            assert secret not in str(error)
+            assert secret not in repr(vars(error))
+
+    @given(
+        st.text(st.characters(exclude_characters=NAME_CHARACTERS), min_size=1, max_size=3),
+        st.text(VALUE_CHARACTERS, min_size=12, max_size=30),
+    )
+    def test_swapped_names_never_reach_a_message(self, bad: str, secret: str) -> None:
+        """Who swaps name and value gives a secret for a name: no error shows a refused name."""
+        assume(secret not in "a name in variables must be 1 to 64 letters, digits or '_', not this")
+        for name in (f"{secret}{bad}", f"{bad}{secret}", secret * 6, (secret,)):
+            error = refused(inputs.variables, {name: "TOKEN"})
+            assert error.field == "a name in variables"
             assert secret not in str(error)
             assert secret not in repr(vars(error))
 

@@ -347,12 +347,23 @@ def test_path(kind: Any, data: Json, path: str) -> None:
         (Step, {"percent": 5, "bake": -1}, "bake"),
         (Step, {"percent": 5, "bake": 1e12}, "bake"),
         (Signal, {"name": "x", "ratio": 0.5}, "ratio"),
+        (RolloutPolicy, {**POLICY, "deadline": 599}, "deadline"),
         (Minute, {**MINUTE, "canary_bad": 11}, "canary_bad"),
         (Minute, {**MINUTE, "at": "2026-01-05T09:00:30+00:00"}, "at"),
         (Promotion, {**PROMOTION, "rest_api_id": "../x"}, "rest_api_id"),
         (Promotion, {**PROMOTION, "deployment_before": ""}, "deployment_before"),
         (Promotion, {**PROMOTION, "variables_before": {}}, "variables_before"),
         (Promotion, {**PROMOTION, "variables_after": {"a b": "c"}}, "variables_after"),
+        (
+            Promotion,
+            {**PROMOTION, "variables_after": {"alias": "v2", "token": ""}},
+            "variables_after['token']",
+        ),
+        (
+            Promotion,
+            {**PROMOTION, "variables_before": {"alias": "", "token": None}},
+            "variables_before['alias']",
+        ),
     ],
 )
 def test_ranges_hold_on_the_way_in(kind: Any, data: Json, name: str) -> None:
@@ -383,13 +394,15 @@ def test_times_and_durations_are_plain() -> None:
         (Promotion, {**PROMOTION, "variables_after": {"token": 5318008531800}}),
         (Promotion, {**PROMOTION, "variables_before": {"token": 5318008531800}}),
         (Promotion, {**PROMOTION, "variables_after": "token=5318008531800"}),
+        (Promotion, {**PROMOTION, "variables_after": {"5318008531800:": "token"}}),
+        (Promotion, {**PROMOTION, "variables_before": {"5318008531800:": "token"}}),
         (StageState, {**STAGE, "variables": {"token": ["5318008531800"]}}),
         (StageState, {**STAGE, "canary": {"variables": {"token": 5318008531800}}}),
         (CanaryState, {**STAGE["canary"], "variables": [["token", "5318008531800"]]}),
     ],
 )
 def test_refused_variables_stay_secret(kind: Any, data: Json) -> None:
-    """An error about a stage variable names it, and never shows what may be its value."""
+    """An error about a stage variable never shows what may be its value, swapped or not."""
     assert "5318008531800" not in str(refused(kind, data))
 
 

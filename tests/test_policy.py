@@ -10,12 +10,21 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from apigw_canary import Observation, RolloutPolicy, Signal, Step, decision_from_dict
 from apigw_canary.errors import InvalidInputError
-from strategies import bakes, observations, percents, policies, rising, shares, signals
+from strategies import (
+    bakes,
+    observations,
+    percents,
+    policies,
+    rising,
+    shares,
+    short_bakes,
+    signals,
+)
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -225,8 +234,16 @@ class TestNamed:
         """`AllAtOnce` leaves nothing to judge, so it is refused, with the plans that are known."""
         error = refused(RolloutPolicy.named, prefix + name)
         assert error.field == "name"
-        assert "canary 10 % 5 min" in error.expected
-        assert "linear 10 % 10 min" in error.expected
+        assert error.expected.startswith("one of Canary10Percent5Minutes, Canary10Percent10Minutes")
+        assert repr(prefix + name) in str(error)
+
+    def test_refusal_lists_names_to_paste(self) -> None:
+        """The refusal has the names of all plans, each of them as it can be given."""
+        error = refused(RolloutPolicy.named, "HalfAtATime")
+        listed = error.expected.removeprefix("one of ").split(", ")
+        assert listed == list(CODEDEPLOY)
+        for name in listed:
+            assert percents_of(RolloutPolicy.named(name)) == CODEDEPLOY[name][0]
 
     @pytest.mark.parametrize(
         "name",
@@ -235,6 +252,21 @@ class TestNamed:
             "canary10percent5minutes",
             "Canary10Percent7Minutes",
             "Canary20Percent5Minutes",
+            "Canary10Percent5Minute",
+            "Canary10Percent30Minute",
+            "Canary010Percent5Minutes",
+            "Canary10Percent05Minutes",
+            "Canary10Percent٥Minutes",
+            "Canary10Percent1Minute",
+            "Linear10PercentEvery2Minute",
+            "Linear10PercentEvery3Minute",
+            "Linear10PercentEvery10Minute",
+            "Linear10PercentEvery01Minute",
+            "LambdaCanary10Percent5Minute",
+            "CodeDeployDefault.LambdaLinear10PercentEvery2Minute",
+            "CodeDeployDefault.ECSCanary10Percent5Minute",
+            "LambdaECSCanary10Percent5Minutes",
+            "CodeDeployDefaultCanary10Percent5Minutes",
             "Linear10PercentEvery5Minutes",
             "Linear5PercentEvery1Minute",
             "Canary10Percent5Minutes ",
@@ -345,7 +377,8 @@ class TestPolicy:
             ),
             (
                 {"steps": [Step(100, MINUTE)]},
-                "steps must be with a step below 100, where there is a baseline, not [100.0].",
+                "steps must be a plan with a step below 100, where there is a baseline, "
+                "not [100.0].",
             ),
             (
                 {"signals": [Signal.errors_5xx(), Signal.errors_5xx(ratio=2)]},
@@ -353,19 +386,23 @@ class TestPolicy:
             ),
             (
                 {"signals": [Signal.errors_4xx()]},
-                "signals must be with at least one that is critical, not ['errors_4xx'].",
+                "signals must be a list with at least one that is critical, not ['errors_4xx'].",
             ),
-            ({"signals": []}, "signals must be with at least one that is critical, not []."),
+            ({"signals": []}, "signals must be a list with at least one that is critical, not []."),
             ({"false_rollback": 0}, "false_rollback must be a number from 1e-06 to 0.5, not 0."),
             ({"false_rollback": 0.6}, "false_rollback must be a number from 1e-06 to 0.5, not"),
             ({"false_promotion": "5%"}, "false_promotion must be a number from 1e-06 to 0.5, not"),
             ({"false_promotion": True}, "false_promotion must be a number from 1e-06 to 0.5, not"),
             (
-                {"deadline": timedelta(seconds=59)},
+                {"deadline": timedelta(minutes=29, seconds=59)},
+                "deadline must be a timedelta from 0:30:00 to 14 days",
+            ),
+            (
+                {"steps": [Step(5, timedelta(0))], "deadline": timedelta(seconds=59)},
                 "deadline must be a timedelta from 0:01:00 to 14 days",
             ),
-            ({"deadline": 15 * DAY}, "deadline must be a timedelta from 0:01:00 to 14 days"),
-            ({"deadline": 3600}, "deadline must be a timedelta"),
+            ({"deadline": 15 * DAY}, "deadline must be a timedelta from 0:30:00 to 14 days"),
+            ({"deadline": 3600}, "deadline must be a timedelta from 0:30:00 to 14 days"),
             (
                 {"on_inconclusive": "promote"},
                 "on_inconclusive must be 'hold' or 'rollback', not 'promote'.",
@@ -425,9 +462,10 @@ class TestDeadline:
     def test_default_is_twice_the_plan(self, found: list[float], data: st.DataObject) -> None:
         """Without a deadline: twice the plan, at least 24 hours, at most 14 days."""
         steps = [Step(percent, data.draw(bakes)) for percent in found]
-        allowed = RolloutPolicy(steps).allowed
-        plan = sum((step.bake for step in steps), timedelta(0))
+        policy = RolloutPolicy(steps)
+        allowed, plan = policy.allowed, sum((step.bake for step in steps), timedelta(0))
 
+        assert policy.plan == plan
         assert DAY <= allowed <= 14 * DAY
         assert allowed in {2 * plan, DAY, 14 * DAY}
         if DAY < 2 * plan < 14 * DAY:
@@ -435,10 +473,35 @@ class TestDeadline:
         assert (allowed == DAY) == (2 * plan <= DAY)
         assert (allowed == 14 * DAY) == (2 * plan >= 14 * DAY)
 
-    @given(st.timedeltas(MINUTE, 14 * DAY))
+    @given(st.timedeltas(DAY, 14 * DAY))
+    @example(DAY)
+    @example(14 * DAY)
     def test_given_deadline_is_the_one(self, deadline: timedelta) -> None:
-        """A deadline that was given is the one, shorter than the plan or not."""
+        """A deadline that was given is the one, shorter than twice the plan or not."""
         assert RolloutPolicy.canary(5, DAY, deadline=deadline).allowed == deadline
+
+    @given(rising, st.data(), st.timedeltas(-DAY, 15 * DAY))
+    def test_leaves_time_for_the_plan(
+        self, found: list[float], data: st.DataObject, beyond: timedelta
+    ) -> None:
+        """A deadline is taken exactly from the plan's length, or a minute, up to 14 days."""
+        steps = [Step(percent, data.draw(short_bakes)) for percent in found]
+        plan = sum((step.bake for step in steps), timedelta(0))
+        deadline = plan + beyond
+        if max(plan, MINUTE) <= deadline <= 14 * DAY:
+            assert RolloutPolicy(steps, deadline=deadline).allowed == deadline
+        else:
+            assert refused(RolloutPolicy, steps, deadline=deadline).field == "deadline"
+
+    def test_final_bake_is_of_the_plan(self) -> None:
+        """What the plan bakes at 100 % has to fit before the deadline as well."""
+
+        def plan_of(deadline: timedelta) -> timedelta:
+            return RolloutPolicy.canary(5, HOUR, final_bake=2 * HOUR, deadline=deadline).plan
+
+        assert plan_of(3 * HOUR) == 3 * HOUR
+        error = refused(plan_of, 3 * HOUR - timedelta.resolution)
+        assert error.expected == "a timedelta from 3:00:00 to 14 days, 0:00:00"
 
 
 class TestSteps:

@@ -161,7 +161,7 @@ class TestWritten:
                 promotion=attrs.evolve(PROMOTION, variables_before=before, variables_after=after)
             )
 
-        last = MAX_LINE - len(written_line(of_length(0), "prod"))
+        last = MAX_LINE - len(written_line(of_length(1), "prod")) + 1
         line = written_line(of_length(last), "prod")
 
         assert len(line) == MAX_LINE
@@ -276,7 +276,10 @@ class TestRead:
             ({"reverted_from": "a b"}, "reverted_from"),
             ({"rollout": {**BEGUN.to_dict(), "id": "a b"}}, "rollout.id"),
             ({"rollout": {**BEGUN.to_dict(), "stage_deployment_id": "/"}}, "stage_deployment_id"),
-            ({"rollout": {**BEGUN.to_dict(), "outcome": "lost"}}, "rollout.outcome"),
+            ({"rollout": {**BEGUN.to_dict(), "outcome": "lost"}}, "a key of Record.rollout"),
+            ({"rollout": {**BEGUN.to_dict(), "started_at": "1999-12-31T09:00:00Z"}}, "started_at"),
+            ({"rollout": {**BEGUN.to_dict(), "started_at": "3000-01-01T09:00:00Z"}}, "started_at"),
+            ({"promotion": {**PROMOTION.to_dict(), "variables_after": {"alias": ""}}}, "of length"),
         ],
     )
     def test_checked_before_use(self, data: object, says: str) -> None:
@@ -390,7 +393,7 @@ class TestPromotion:
 
     @given(with_canary, st.data())
     def test_under_way_is_any_mixture(self, state: StageState, data: st.DataObject) -> None:
-        """Whatever part of a promotion has been carried out, it is under way until its canary ends.
+        """Once a part of a promotion has been carried out, it is under way until its canary ends.
 
         At whatever share: promoting leaves the canary at none.
         """
@@ -407,8 +410,47 @@ class TestPromotion:
                 if name in done or name in state.variables
             },
         )
-        assert receipt.is_under_way_on(mixed)
+        traces = bool(done) or mixed.deployment_id != state.deployment_id
+        assert receipt.is_under_way_on(mixed) is traces
+        assert receipt.is_undone_on(mixed) is not traces
         assert not receipt.is_under_way_on(attrs.evolve(mixed, canary=None))
+
+    @given(with_canary, percents)
+    def test_announced_is_not_under_way(self, state: StageState, percent: float) -> None:
+        """A promotion that has left no trace on the stage was announced, and is not under way."""
+        assert state.canary is not None
+        canary = attrs.evolve(state.canary, percent=percent)
+        assert not promotion_of(state).is_under_way_on(attrs.evolve(state, canary=canary))
+
+    @pytest.mark.parametrize(
+        "deployment, variables, under_way",
+        [
+            ("old111", {"alias": "v1"}, False),
+            ("old111", {"alias": "v1", "other": "x"}, False),
+            ("new222", {"alias": "v1"}, True),
+            ("old111", {"alias": "v2"}, True),
+            ("old111", {"alias": "v1", "token": "hush"}, True),
+            ("new222", {"alias": "v2", "token": "hush"}, True),
+            ("new222", {"alias": "v3"}, False),
+            ("other3", {"alias": "v2", "token": "hush"}, False),
+        ],
+    )
+    def test_under_way_once_there_is_a_trace(
+        self, deployment: str, variables: dict[str, str], under_way: bool
+    ) -> None:
+        """The deployment or one variable is trace enough; what is not the promotion's is none."""
+        state = StageState(
+            region="eu-central-1",
+            rest_api_id="a1b2c3d4e5",
+            name="prod",
+            deployment_id=deployment,
+            variables=variables,
+            canary=CanaryState(
+                deployment_id="new222", percent=50.0, variables=PROMOTION.variables_after
+            ),
+            updated_at=AT,
+        )
+        assert PROMOTION.is_under_way_on(state) is under_way
 
     @given(with_canary, canary_states, st.booleans())
     def test_another_canary_is_not_under_way(
@@ -425,6 +467,8 @@ class TestPromotion:
         assert not receipt.is_under_way_on(attrs.evolve(state, canary=other))
         later = attrs.evolve(promoted(state), canary=other)
         assert not receipt.is_under_way_on(later)
+        half = attrs.evolve(later, variables=state.variables)
+        assert not receipt.is_under_way_on(half)
 
     @given(with_canary, variable_names, variable_values)
     def test_a_later_canary_of_variables_is_not_under_way(
@@ -471,6 +515,7 @@ class TestPromotion:
         back = receipt.undone_on(state)
 
         assert receipt.is_undone_on(back)
+        assert not receipt.is_under_way_on(back)
         assert receipt.undone_on(back) == back
         ours = receipt.variables_before.keys()
         assert {k: v for k, v in back.variables.items() if k not in ours} == {
@@ -505,8 +550,10 @@ class TestPromotion:
             ({"rest_api_id": "a/b"}, "rest_api_id"),
             ({"deployment_before": "a b"}, "deployment_before"),
             ({"deployment_after": ""}, "deployment_after"),
-            ({"variables_after": {"alias": "$LATEST", "token": ""}}, "variables_after['alias']"),
-            ({"variables_before": {"alias": "§", "token": ""}}, "variables_before['alias']"),
+            ({"variables_after": {"alias": "$LATEST", "token": "t"}}, "variables_after['alias']"),
+            ({"variables_after": {"alias": "v2", "token": ""}}, "variables_after['token']"),
+            ({"variables_before": {"alias": "§", "token": None}}, "variables_before['alias']"),
+            ({"variables_before": {"alias": "", "token": None}}, "variables_before['alias']"),
             ({"variables_before": {"alias": "v1"}}, "variables_before"),
         ],
     )
@@ -533,35 +580,57 @@ class TestPromotion:
 
 
 class TestRecord:
-    @given(records("prod"), begun)
-    def test_beginning_keeps_the_one_before(self, record: Record, new: Begun) -> None:
+    @given(records("prod"), begun, outcomes)
+    def test_beginning_keeps_the_one_before(
+        self, record: Record, new: Begun, before: Outcome
+    ) -> None:
         """A new rollout takes the place of the old one, whose release and outcome are kept."""
-        after = record.beginning(new)
+        after = record.beginning(new, before)
         assert after.rollout == new
-        assert after.promotion == record.promotion
+        assert (after.promotion, after.reverted_from) == (record.promotion, record.reverted_from)
         old = record.rollout
-        if old is not None and old.release not in {None, new.release}:
-            assert old.release is not None
-            assert after.ended[old.release] == (old.outcome or Outcome.REMOVED)
-        assert new.release not in after.ended
+        kept = dict(record.ended)
+        if old is not None and old.release is not None:
+            kept[old.release] = before
+        assert after.ended == {r: how for r, how in kept.items() if r != new.release}
+
+    @given(records("prod"), begun)
+    def test_beginning_takes_the_one_before_for_removed(self, record: Record, new: Begun) -> None:
+        """Where nobody says how the old rollout ended, it counts as removed by others."""
+        assert record.beginning(new) == record.beginning(new, Outcome.REMOVED)
+
+    def test_beginning_again_is_no_ending(self) -> None:
+        """A release that is begun once more is running, not ended, whatever is said of before."""
+        record = attrs.evolve(RECORD, ended={"r0": Outcome.ROLLED_BACK, "r1": Outcome.REVERTED})
+        again = record.beginning(attrs.evolve(BEGUN, id="another"), Outcome.REPLACED)
+        assert again.ended == {"r0": Outcome.ROLLED_BACK}
 
     @given(
-        st.lists(st.tuples(st.none() | lines, st.none() | outcomes), max_size=30),
+        st.lists(
+            st.tuples(st.none() | lines | st.sampled_from([f"r{n}" for n in range(12)]), outcomes),
+            max_size=30,
+        ),
     )
-    def test_keeps_eight_endings(self, releases: list[tuple[str | None, Outcome | None]]) -> None:
+    def test_keeps_eight_endings(self, releases: list[tuple[str | None, Outcome]]) -> None:
         """However many releases a deployment sees, the latest eight of the ended are kept."""
-        record = NO_RECORD
-        for release, outcome in releases:
-            record = record.beginning(attrs.evolve(BEGUN, release=release))
-            if outcome is not None:
-                record = record.ending(outcome)
+        record, running = NO_RECORD, None
+        how: dict[str, Outcome] = {}
+        for release, before in releases:
+            record = record.beginning(attrs.evolve(BEGUN, release=release), before)
+            if running is not None:
+                how[running] = before
+            running = release
             assert len(record.ended) <= 8 == KEPT_ENDINGS
         last: list[str] = []
         for release, _ in reversed(releases[:-1]):
-            if release is not None and release != releases[-1][0] and release not in last:
+            if release is not None and release != running and release not in last:
                 last.append(release)
+
+        assert [*reversed([*record.ended])] == last[: len(record.ended)]
+        assert record.ended == {release: how[release] for release in record.ended}
         assert set(record.ended) >= set(last[:1])
-        assert set(record.ended) <= set(last)
+        if all(release is not None for release, _ in releases):
+            assert len(record.ended) == min(len(last), 8)
 
     def test_the_oldest_goes_first(self) -> None:
         """Of nine ended releases the first one is forgotten."""
@@ -570,16 +639,19 @@ class TestRecord:
             record = record.beginning(attrs.evolve(BEGUN, release=f"r{n}"))
         assert list(record.ended) == [f"r{n}" for n in range(1, 9)]
 
-    @given(records("prod"), outcomes)
-    def test_ending(self, record: Record, outcome: Outcome) -> None:
-        """The outcome is noted on the rollout; without a rollout there is nothing to note."""
-        after = record.ending(outcome)
-        if record.rollout is None:
-            assert after == record
-        else:
-            assert after == attrs.evolve(
-                record, rollout=attrs.evolve(record.rollout, outcome=outcome)
-            )
+    def test_no_outcome_is_written(self) -> None:
+        """How a rollout ends is read from the stage: its record says how it began, no more."""
+        line = written_line(Record(rollout=BEGUN), "prod")
+        assert json.loads(line.removeprefix(MARK)) == {
+            "rollout": {
+                "id": "0123abcd",
+                "release": "r1",
+                "started_at": AT.isoformat(),
+                "stage_updated_at": AT.isoformat(),
+                "stage_deployment_id": "old111",
+            },
+            "ended": {},
+        }
 
     @given(records("prod"), promotions(st.just("prod")))
     def test_promoting(self, record: Record, receipt: Promotion) -> None:
@@ -606,6 +678,27 @@ class TestRecord:
         with pytest.raises(InvalidInputError) as raised:
             attrs.evolve(BEGUN, **naive)
         assert raised.value.field == field
+
+    @pytest.mark.parametrize(
+        "at, taken",
+        [
+            (datetime.min, False),
+            (datetime(1999, 12, 31, 23, 59, 59, 999999), False),
+            (datetime(2000, 1, 1), True),
+            (datetime(2999, 12, 31, 23, 59, 59, 999999), True),
+            (datetime(3000, 1, 1), False),
+            (datetime.max, False),
+        ],
+    )
+    def test_started_in_a_year_to_reckon_with(self, at: datetime, taken: bool) -> None:
+        """A start is of the years 2000 to 2999: what is reckoned from it cannot overflow."""
+        at = at.replace(tzinfo=UTC)
+        if taken:
+            assert attrs.evolve(BEGUN, started_at=at).started_at == at
+            return
+        with pytest.raises(InvalidInputError, match="2000 to 2999") as raised:
+            attrs.evolve(BEGUN, started_at=at)
+        assert raised.value.field == "rollout.started_at"
 
     @given(times, st.integers(0, 10))
     def test_times_come_back_to_the_microsecond(self, at: datetime, days: int) -> None:

@@ -25,8 +25,8 @@ def release(stage: Stage, name: str, *, sleep: Callable[[float], None] = time.sl
         return ended.outcome == "promoted"
     while True:
         decision = POLICY.decide(canary.observe(POLICY))
-        canary.apply(decision)
         print(decision)
+        canary.apply(decision)
         if decision.final:
             return isinstance(decision, Promote)
         sleep(decision.wait.total_seconds())

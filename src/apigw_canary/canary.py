@@ -83,8 +83,8 @@ class Canary:
 
         A source that fails does not raise; its failure is in the observation, and the decision is
         Hold until the policy's `blind` is over. How long it has failed is remembered by this
-        object; a process that starts afresh for each look can pass the time of the last look that
-        saw data as `watched_at`, else the failure counts from the step's start.
+        object; a process that starts afresh for each look gives the time of the last look that saw
+        data as `watched_at`. Without it a failing source is Hold until the deadline.
         """
         if not isinstance(policy, RolloutPolicy):
             inputs.refuse("policy", "a RolloutPolicy", policy)
@@ -96,6 +96,8 @@ class Canary:
         failure = None
         if watched_at is not None:
             self._watched_at = inputs.aware(watched_at, "watched_at")
+        elif self._watched_at is None:
+            self._watched_at = seen.at  # what was before this object's first look it cannot know
         if phase in ("running", "promoting"):
             try:
                 minutes = read_minutes(self._metrics, state, policy, self._bond.started_at, seen.at)

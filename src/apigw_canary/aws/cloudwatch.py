@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_args
 
 from apigw_canary.aws.apigateway import ApiGateway
@@ -19,6 +19,9 @@ PERIOD = 60
 
 _ERRORS = {ERRORS_5XX: "5XXError", ERRORS_4XX: "4XXError"}
 _COUNT = "Count"
+
+_DENSE = 0.9
+"""The part of the minutes with requests that have a number of errors where all are to have one."""
 
 _Series = Mapping[datetime, float]
 
@@ -184,9 +187,12 @@ def joined(
 
     A missing count is no requests, and a missing number of errors none where the count is there.
     A minute with errors, be it none, and without a count, or with more errors than requests, is
-    still being published, and left out.
+    still being published, and left out; so are minutes that the errors have not come to yet.
     """
+    until = _published_until(baseline, baseline_bad, canary_bad)
     for at in sorted({*baseline, *canary}):
+        if at > until:
+            return
         if (at in baseline_bad and at not in baseline) or (at in canary_bad and at not in canary):
             continue
         minute = (
@@ -197,3 +203,17 @@ def joined(
         )
         if minute[1] <= minute[0] and minute[3] <= minute[2]:
             yield Minute(at, *minute)
+
+
+def _published_until(count: _Series, bad: _Series, other_bad: _Series) -> datetime:
+    """The latest minute whose errors are published.
+
+    Where each minute with requests has a number of errors, be it none, one that lacks it is late,
+    not healthy. Where only some have, what lacks it has none.
+    """
+    newest = max([*bad, *other_bad], default=None)
+    if newest is None:
+        return datetime.max.replace(tzinfo=UTC)
+    before = [at for at in count if at <= newest]
+    has_all = sum(at in bad for at in before) >= _DENSE * len(before)
+    return newest if before and has_all else datetime.max.replace(tzinfo=UTC)

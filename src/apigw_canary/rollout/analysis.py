@@ -1,14 +1,14 @@
 """From minutes to findings and a verdict."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 import attrs
 
-from apigw_canary.rollout import evidence
+from apigw_canary.rollout import evidence, shares
 from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.observation import Minute, Observation, Overlap
 from apigw_canary.rollout.plain import Plain
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _RECENT = 5
 """Minutes that tell whether the baseline is sick now."""
+
+_LATELY = 30
+"""Minutes in which a baseline that exceeds the limit shows."""
 
 _LOG_LARGEST = 690.0
 """Odds beyond e^690 are given as that: the next power of ten or so is beyond a float."""
@@ -63,8 +66,9 @@ class Finding(Plain):
     reached or not in sight."""
     sick: bool
     """Whether the baseline is too sick itself for a comparison."""
-    misfits: int
-    """Minutes in which the canary had more than the series said to include it."""
+    fits: bool
+    """Whether the canary's part of the requests fits its share; else the counts are of something
+    else, and not believed."""
 
     @property
     def baseline_rate(self) -> float | None:
@@ -105,18 +109,21 @@ class Analysis(Plain):
 
 def analyze(policy: "RolloutPolicy", observation: Observation) -> Analysis:
     """The evidence in the settled minutes of an observation."""
-    gathered = [_gather(signal, observation, policy) for signal in policy.signals]
-    deciding = [g for g in gathered if not g.signal.report_only]
-    total = sum(g.signal.weight for g in deciding)
-    strongest = max(_mean_path(deciding), default=0.0)
+    total = sum(signal.weight for signal in policy.signals if not signal.report_only)
+    # What each signal may spend of the risk: at its 1/alpha the weighted mean is at the policy's.
+    alphas = [
+        policy.false_rollback * (1 if signal.report_only else signal.weight / total)
+        for signal in policy.signals
+    ]
+    gathered = [
+        _gather(signal, observation, policy, alpha)
+        for signal, alpha in zip(policy.signals, alphas, strict=True)
+    ]
+    strongest = max(_mean_path([g for g in gathered if not g.signal.report_only]), default=0.0)
     needed = 1 / policy.false_rollback
     findings = tuple(
-        _finding(
-            g,
-            worse_needed=needed * total / g.signal.weight,
-            not_worse_needed=1 / policy.false_promotion,
-        )
-        for g in gathered
+        _finding(g, worse_needed=1 / alpha, not_worse_needed=1 / policy.false_promotion)
+        for g, alpha in zip(gathered, alphas, strict=True)
     )
     critical = [f for f, g in zip(findings, gathered, strict=True) if g.signal.critical]
     if strongest >= math.log(needed):
@@ -143,19 +150,17 @@ class _Gathered(NamedTuple):
     """The canary's requests behind `not_worse`."""
     totals: Row
     sick: bool
-    misfits: int
+    fits: bool
+    """Whether the counts can be those of a canary with its share."""
 
 
-def _gather(signal: Signal, observation: Observation, policy: "RolloutPolicy") -> _Gathered:
+def _gather(
+    signal: Signal, observation: Observation, policy: "RolloutPolicy", alpha: float
+) -> _Gathered:
     settled = observation.settled(signal.name, policy.settle)
     confirmed = observation.settled(signal.name, policy.confirm_settle)
-    misfits = sum(_subtracted(minute) is None for minute in confirmed)
-    overlap = observation.overlap
-    if overlap == "unknown" and misfits:
-        # The canary had more requests or errors than the series that would include them.
-        overlap, misfits = "excluded", 0
+    overlap, fits = _overlap(confirmed, observation)
     readings = _readings(settled, overlap)
-    sickness = [_is_sick(rows, signal, policy.false_rollback) for rows in readings]
     not_worse = [
         evidence.not_worse(rows, ratio=signal.ratio, margin=signal.margin, noise=signal.noise)
         for rows in _readings(confirmed, overlap)
@@ -163,16 +168,40 @@ def _gather(signal: Signal, observation: Observation, policy: "RolloutPolicy") -
     return _Gathered(
         signal=signal,
         minutes=settled,
-        worse=_weakest(
-            _worse_path(rows, signal, baseline_is_sick=sick)
-            for rows, sick in zip(readings, sickness, strict=True)
-        ),
+        worse=_weakest(_worse_path(rows, signal, alpha) for rows in readings),
         not_worse=min(path[-1] if path else 0.0 for path in not_worse),
         confirmed_requests=sum(minute.canary_requests for minute in confirmed),
         totals=_totals(readings[0], settled, observation),
-        sick=any(sickness),
-        misfits=misfits if overlap == "included" else 0,
+        sick=all(_is_sick(rows, signal, policy.false_rollback) for rows in readings),
+        fits=fits,
     )
+
+
+def _overlap(minutes: Sequence[Minute], observation: Observation) -> tuple[Overlap, bool]:
+    """How the series is to be read, and whether the counts fit the share then.
+
+    An unknown overlap is found out where the data settle it: where the canary had more than the
+    series that would include it, or where its part of the requests fits the share in one reading
+    only. It does so from shares of about a half; at small ones both readings say the same.
+    """
+    if observation.overlap == "unknown" and any(_subtracted(m) is None for m in minutes):
+        return "excluded", _fits(minutes, observation, "excluded")
+    stated: tuple[Overlap, ...] = (
+        ("excluded", "included") if observation.overlap == "unknown" else (observation.overlap,)
+    )
+    fitting = [reading for reading in stated if _fits(minutes, observation, reading)]
+    if len(fitting) == 1:
+        return fitting[0], True
+    return observation.overlap, bool(fitting)
+
+
+def _fits(minutes: Sequence[Minute], observation: Observation, overlap: Overlap) -> bool:
+    """Whether the canary's part of the requests of this step is about its share."""
+    step = [minute for minute in minutes if minute.at >= observation.step_judged_from()]
+    canary = sum(minute.canary_requests for minute in step)
+    baseline = sum(minute.baseline_requests for minute in step)
+    total = max(baseline, canary) if overlap == "included" else baseline + canary
+    return not shares.contradict(canary, total, observation.percent / 100)
 
 
 def _readings(minutes: Sequence[Minute], overlap: Overlap) -> list[list[Row]]:
@@ -202,34 +231,41 @@ def _subtracted(minute: Minute) -> Row | None:
     return Row(requests, bad, minute.canary_requests, minute.canary_bad)
 
 
-def _worse_path(rows: Sequence[Row], signal: Signal, *, baseline_is_sick: bool) -> list[float]:
+def _worse_path(rows: Sequence[Row], signal: Signal, alpha: float) -> list[float]:
     """The evidence against the canary: by comparison and, half of it, by the signal's limit."""
-    compared = evidence.worse(rows, ratio=signal.ratio, slack=signal.slack, noise=signal.noise)
+    compared = evidence.worse(
+        rows,
+        ratio=signal.ratio,
+        slack=signal.slack,
+        noise=signal.noise,
+        alpha=alpha if signal.limit is None else alpha / 2,
+    )
     if signal.limit is None:
         return compared
-    limited = (
-        # What both arms suffer from is no reason to end one of them.
-        [-math.inf] * len(rows)
-        if baseline_is_sick
-        else evidence.above(
-            ((row.canary_requests, row.canary_bad) for row in rows), limit=signal.limit
-        )
-    )
+    limited = evidence.above(_canary_alone_over(signal.limit, rows), limit=signal.limit)
     return [evidence.log_mean(pair, (0.5, 0.5)) for pair in zip(compared, limited, strict=True)]
 
 
+def _canary_alone_over(limit: float, rows: Sequence[Row]) -> Iterator[tuple[float, float]]:
+    """The canary's counts, without minutes in which the baseline exceeds the limit as well.
+
+    What both arms suffer from is no reason to end one of them.
+    """
+    for row in rows:
+        both = row.baseline_bad > limit * row.baseline_requests
+        yield (0.0, 0.0) if both else (row.canary_requests, row.canary_bad)
+
+
 def _is_sick(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
-    """Whether the baseline exceeds the signal's limit itself, or leaves no room to be worse."""
-    recent = [row for row in rows if row.baseline_requests > 0][-_RECENT:]
-    bad, requests = (sum(row[i] for row in recent) for i in (1, 0))
+    """Whether the baseline, lately, exceeds the limit itself, or leaves no room to be worse."""
+    served = [row for row in rows if row.baseline_requests > 0]
+    bad, requests = (sum(row[i] for row in served[-_RECENT:]) for i in (1, 0))
     if requests and signal.ratio * bad / requests + signal.slack >= 1:
         return True
     if signal.limit is None:
         return False
-    path = evidence.above(
-        ((row.baseline_requests, row.baseline_bad) for row in rows), limit=signal.limit
-    )
-    return max(path, default=0.0) >= math.log(1 / alpha)
+    lately = ((row.baseline_requests, row.baseline_bad) for row in served[-_LATELY:])
+    return max(evidence.above(lately, limit=signal.limit), default=0.0) >= math.log(1 / alpha)
 
 
 def _weakest(paths: Iterable[list[float]]) -> list[float]:
@@ -283,7 +319,7 @@ def _finding(g: _Gathered, *, worse_needed: float, not_worse_needed: float) -> F
         not_worse_needed=not_worse_needed,
         requests_needed=_requests_needed(g, math.log(not_worse_needed)),
         sick=g.sick,
-        misfits=g.misfits,
+        fits=g.fits,
     )
 
 

@@ -1,5 +1,6 @@
 """The four decisions, and the order in which they are found."""
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -10,6 +11,7 @@ from apigw_canary.rollout import inputs
 from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze
 from apigw_canary.rollout.observation import MINUTE, Basis, Observation, ceil_minute
 from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.words import moment, span
 from apigw_canary.rollout.words import odds as words_odds
 
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
 LIFETIME = timedelta(minutes=10)
 """How long a Shift or Promote may be applied. A Rollback never expires."""
 
-EXPECTED_AT_LEAST = 10
-"""A canary without data is called dark once this many requests should have reached it: by chance
-alone none would come in e^-10, one of 22,000 cases."""
+NOT_BY_CHANCE = 10
+"""A canary without data is called dark once that has a chance of e^-10, one in 22,000, or less."""
+
+RECENT = 10
+"""Minutes, the latest confirmed ones, in which a canary must be within the margin as counted."""
 
 
 @attrs.frozen(kw_only=True)
@@ -177,14 +181,14 @@ class _View:
         report_only = {signal.name for signal in self.policy.signals if signal.report_only}
         return [f for f in self.analysis.findings if f.signal not in report_only]
 
+    def critical(self) -> list[Finding]:
+        """The findings of the critical signals."""
+        critical = {signal.name for signal in self.policy.signals if signal.critical}
+        return [f for f in self.analysis.findings if f.signal in critical]
+
     def unconfirmed(self) -> list[Finding]:
         """The findings of the critical signals that are not confirmed as not worse."""
-        critical = {signal.name for signal in self.policy.signals if signal.critical}
-        return [
-            f
-            for f in self.analysis.findings
-            if f.signal in critical and f.not_worse_odds < f.not_worse_needed
-        ]
+        return [f for f in self.critical() if f.not_worse_odds < f.not_worse_needed]
 
     def canary_requests(self, since: datetime, age: timedelta) -> float:
         """The canary's requests in minutes from `since` that have settled for `age`.
@@ -247,40 +251,46 @@ def _paused(view: _View) -> Decision | None:
 
 def _unwatched(view: _View) -> Decision | None:
     """The canary has traffic, and nobody can see how it fares."""
-    dark: timedelta | None
     if view.seen.failure is not None:
-        since = view.seen.watched_at or view.seen.step_started_at
-        dark = view.seen.at - since
-        reason = f"the metrics could not be read since {moment(since)} ({view.seen.failure})"
-    else:
-        dark = _dark_for(view)
-        if dark is None:
-            return None
-        reason = (
-            f"no data from the canary for {span(dark)} while the baseline is busy: if it does have "
-            "requests, ask the source whether it looks in the right place"
-        )
+        return _failing(view, view.seen.failure)
+    dark = _dark_for(view)
+    if dark is None:
+        return None
+    reason = (
+        f"no data from the canary for {span(dark)} while the baseline is busy: if it does have "
+        "requests, ask the source whether it looks in the right place"
+    )
     if dark > view.policy.blind:
+        return view.roll_back(f"unwatched for longer than {span(view.policy.blind)}: {reason}")
+    return view.hold(reason)
+
+
+def _failing(view: _View, failure: str) -> Decision:
+    """The source fails: for how long is what only a process that saw it work can tell."""
+    if view.seen.watched_at is None:
+        return view.hold(f"the metrics cannot be read, for how long is not known ({failure})")
+    since = max(view.seen.watched_at, view.seen.step_started_at)
+    reason = f"the metrics could not be read since {moment(since)} ({failure})"
+    if view.seen.at - since > view.policy.blind:
         return view.roll_back(f"unwatched for longer than {span(view.policy.blind)}: {reason}")
     return view.hold(reason)
 
 
 def _dark_for(view: _View) -> timedelta | None:
     """For how long a canary that should have had requests has shown none; None where it has."""
-    share = view.seen.percent / 100
+    share = min(view.seen.percent / 100, 1 - 1e-4)
     dark: list[timedelta] = []
     for signal in view.policy.signals:
         if signal.report_only:
             continue
         rows = view.seen.settled(signal.name, view.policy.settle)
         lit = max((row.at for row in rows if row.canary_requests > 0), default=None)
-        since = max(view.seen.judged_from(), ceil_minute(view.seen.step_started_at + MINUTE))
+        since = view.seen.step_judged_from()
         since = max(since, lit + MINUTE) if lit is not None else since
         busy = [row for row in rows if row.at >= since and row.baseline_requests > 0]
-        # At 100 % a busy "baseline" is a canary that gets nothing at all.
-        odds = share / (1 - share) if share < 1 else 1.0
-        if busy and sum(row.baseline_requests for row in busy) * odds >= EXPECTED_AT_LEAST:
-            dark.append(busy[-1].at + MINUTE - since)
+        # Each request goes to the canary by itself: that none did has the chance (1 - share)^n.
+        if -math.log1p(-share) * sum(row.baseline_requests for row in busy) >= NOT_BY_CHANCE:
+            dark.append(busy[-1].at + MINUTE - busy[0].at)
     return max(dark, default=None)
 
 
@@ -301,19 +311,19 @@ def _overdue(view: _View) -> Decision | None:
 
 
 def _misread(view: _View) -> Decision | None:
-    """The counts contradict what the source says of them."""
-    misfits = [finding for finding in view.deciding() if finding.misfits]
-    if not misfits:
+    """The counts cannot be those of a canary with this share."""
+    wrong = [finding for finding in view.deciding() if not finding.fits]
+    if not wrong:
         return None
     return view.hold(
-        f"the counts do not fit: in {misfits[0].misfits} minutes the canary had more "
-        f"{misfits[0].signal} or requests than the baseline's series, which is said to include it"
+        f"the counts do not fit a share of {view.seen.percent:g} % and are not believed: "
+        f"{wrong[0]}; ask the source whether it counts the right API, stage and canary"
     )
 
 
 def _both_sick(view: _View) -> Decision | None:
     """The baseline is sick itself."""
-    sick = [finding for finding in view.deciding() if finding.sick]
+    sick = [finding for finding in view.critical() if finding.sick]
     if not sick:
         return None
     return view.hold(
@@ -328,10 +338,12 @@ def _baking(view: _View) -> Decision | None:
     left = bake - view.elapsed
     if left > timedelta(0):
         return view.hold(f"baking for another {span(left)}; {view.analysis}")
-    if view.canary_requests(view.seen.step_started_at, view.policy.confirm_settle) == 0:
+    settling = view.policy.confirm_settle
+    recently = max(view.seen.step_started_at, view.seen.at - settling - view.policy.blind)
+    if view.canary_requests(recently, settling) == 0:
         return view.hold(
-            "the bake is over, but no canary request of this step has been seen in minutes older "
-            f"than {span(view.policy.confirm_settle)}"
+            "the bake is over, but no canary request was seen, in each critical signal, from "
+            f"{moment(recently)} to {moment(view.seen.at - settling)}"
         )
     return None
 
@@ -352,11 +364,41 @@ def _complete(view: _View) -> Decision | None:
     if unconfirmed:
         view.missing = "; ".join(_still_needed(finding) for finding in unconfirmed)
         return None
+    for signal in view.policy.signals:
+        excess = _recent_excess(view, signal) if signal.critical else None
+        if excess is not None:
+            view.missing = excess
+            return None
     step = view.policy.next_step(view.seen.percent)
     confirmed = f"not worse by more than the margin ({_margins(view)}); {view.analysis}"
+    if view.seen.percent == 100:
+        confirmed += "; at 100 % there was no baseline to compare with, only its past"
     if step is not None:
         return view.shift(step.percent, confirmed)
     return view.promote(confirmed)
+
+
+def _recent_excess(view: _View, signal: Signal) -> str | None:
+    """What speaks against a canary that was fine for long and is not now; None if it still is.
+
+    No test, but a plain look at the latest minutes: what is gathered over hours is slow to turn,
+    and at 100 % nothing is gathered at all. It can only delay.
+    """
+    rows = view.seen.settled(signal.name, view.policy.confirm_settle)
+    lit = [row for row in rows if row.canary_requests > 0][-RECENT:]
+    compared = [row for row in lit if row.baseline_requests > 0] or [
+        row for row in rows if row.baseline_requests > 0
+    ]
+    canary = sum(row.canary_bad for row in lit) / sum(row.canary_requests for row in lit)
+    baseline = sum(row.baseline_bad for row in compared) / max(
+        sum(row.baseline_requests for row in compared), 1.0
+    )
+    if canary <= signal.ratio * baseline + signal.margin:
+        return None
+    return (
+        f"it was confirmed as not worse, but in its latest {len(lit)} minutes {signal.name} are "
+        f"{100 * canary:.2f} % on the canary against {100 * baseline:.2f} %"
+    )
 
 
 RULES: tuple[Callable[[_View], Decision | None], ...] = (

@@ -19,9 +19,13 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-ALTERNATIVES = ((1.25, 0.20), (1.7, 0.25), (2.5, 0.25), (5.0, 0.15), (15.0, 0.10), (1000.0, 0.05))
-"""How many times worse than tolerated the canary may be, and the capital that bets on it: from
-the smallest regression worth finding to a canary that answers nothing but errors."""
+from apigw_canary.rollout import boost, stakes
+from apigw_canary.rollout.boost import Part
+from apigw_canary.rollout.noise import Damping, Noise
+
+EXCESSES = ((1.25, 0.20), (1.7, 0.25), (2.5, 0.25), (5.0, 0.15), (15.0, 0.10), (1000.0, 0.05))
+"""How many times its limit an arm's rate may be, and the capital of `above` that bets on it: from
+the smallest excess worth finding to an arm that answers nothing but errors."""
 
 STAKES = (0.05, 0.15, 0.4, 0.9)
 """Stakes for `not_worse` that do not depend on the guess of the baseline's rate."""
@@ -32,11 +36,17 @@ _GUESSED_CAPITAL = 0.72
 _CAUTION = 0.97
 """The most of the capital that one request may cost: a loss of all could never be won back."""
 
-FEWEST = 1e-6
-"""An arm with fewer requests in a minute has none: counts may be fractional, not infinitesimal."""
-
 _PRIOR_BAD, _PRIOR_REQUESTS = 0.5, 200.0
 """The guess of a baseline rate nobody has seen yet: half a bad request in 200."""
+
+_FEWEST, _MOST = 1e-6, 1e15
+"""Requests of an arm in a minute, outside of which the minute is not judged: what would be a
+rounding error, and what floats no longer count exactly."""
+
+_BOOST_FROM = math.log(0.003)
+"""Log capital, in units of 1/alpha, below which the boost brings nothing (measured)."""
+
+_LOG_2 = math.log(2)
 
 
 class Row(NamedTuple):
@@ -59,54 +69,119 @@ class _Baseline:
     def rate(self) -> float:
         return self._bad / self._requests
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the rate is a guess more than it is known."""
+        return self._requests < 2 * _PRIOR_REQUESTS
+
     def add(self, row: Row) -> None:
-        self._bad += row.baseline_bad
-        self._requests += row.baseline_requests
+        if row.baseline_requests <= _MOST:
+            self._bad += row.baseline_bad
+            self._requests += row.baseline_requests
 
 
 def log_mean(logs: Sequence[float], weights: Sequence[float]) -> float:
     """The log of a weighted sum of numbers given by their logs."""
     top = max(logs)
+    if top == -math.inf:
+        return top
     return top + math.log(sum(w * math.exp(x - top) for x, w in zip(logs, weights, strict=True)))
 
 
-def _damping(noise: float, bad: float, row: Row) -> float:
-    """How much less a minute tells where one arm alone varies by `noise` from minute to minute."""
-    n_b, n_c = row.baseline_requests, row.canary_requests
-    share = n_b / (n_b + n_c)
-    return 1 + 2 * noise * noise * bad * share * (1 - share)
+def log_sum(logs: Sequence[float]) -> float:
+    """The log of a sum of numbers given by their logs."""
+    top = max(logs)
+    return top + math.log(sum([math.exp(x - top) for x in logs]))
 
 
-def worse(rows: Iterable[Row], *, ratio: float, slack: float, noise: float) -> list[float]:
+def worse(
+    rows: Iterable[Row], *, ratio: float, slack: float, noise: float, alpha: float
+) -> list[float]:
     """Log capital after each row, against "the canary is no worse than tolerated".
 
-    Rows with one arm only carry no evidence; the baseline's teach its rate. So do minutes with a
-    baseline so sick that the tolerated rate reaches 1, which no canary can exceed.
+    It rejects at 1/`alpha` and stays there: the capital beyond is given up for reaching it sooner.
+    Rows with one arm only carry no evidence; the baseline's teach its rate.
     """
-    baseline = _Baseline()
-    logs = [0.0] * len(ALTERNATIVES)
-    weights = [weight for _, weight in ALTERNATIVES]
-    path: list[float] = []
-    for row in rows:
+    game = Worse(ratio=ratio, slack=slack, noise=noise, alpha=alpha)
+    return [game.add(row) for row in rows]
+
+
+class Worse:
+    """The evidence for "worse", minute by minute.
+
+    The capital rides on several alternatives. Before each minute it is divided anew, by how well
+    each has done so far and how soon it would be found now (`stakes`): a division made beforehand
+    keeps the expectation. What the minute says is damped for the noise of single arms (`noise`),
+    and multiplied by what capital beyond 1/alpha would be wasted (`boost`).
+    """
+
+    def __init__(self, *, ratio: float, slack: float, noise: float, alpha: float) -> None:
+        self._null = stakes.Null(ratio, slack)
+        self._noise = Noise(noise)
+        # A little above 1/alpha, so that rounding does not keep a mean of signals from it.
+        self._enough = -math.log(alpha) + 1e-9
+        self._baseline = _Baseline()
+        self._gained = [0.0] * len(stakes.ALTERNATIVES)
+        self._log = 0.0
+
+    def add(self, row: Row) -> float:
+        """The log capital after one more row."""
+        if _comparable(row) and self._log < self._enough:
+            self._log = min(self._after(row), self._enough)
+        self._baseline.add(row)
+        return self._log
+
+    def _after(self, row: Row) -> float:
         n_b, x_b, n_c, x_c = row
-        b0 = baseline.rate
-        c0 = ratio * b0 + slack
-        if min(n_b, n_c) >= FEWEST and c0 < 1:
-            k = ratio * n_c / n_b
-            damping = _damping(noise, x_b + x_c, row)
-            most = min(_CAUTION / c0, _CAUTION / (k * (1 - b0)))
-            for i, (r, _) in enumerate(ALTERNATIVES):
-                a = min((r - 1) / (r * k + 1) / (1 - c0), most)
-                b = a * k
-                logs[i] += (
-                    x_c * math.log1p(a * (1 - c0))
-                    + (n_c - x_c) * math.log1p(-a * c0)
-                    + x_b * math.log1p(-b * (1 - b0))
-                    + (n_b - x_b) * math.log1p(b * b0)
-                ) / damping
-        baseline.add(row)
-        path.append(log_mean(logs, weights))
-    return path
+        bad, share, rate = x_b + x_c, n_c / (n_b + n_c), self._baseline.rate
+        damping = self._noise.damping(min(rate, 1.0) * n_b, share)
+        self._noise.add(x_c, bad, share)
+        bets, growths = stakes.bets(n_b, n_c, rate, self._null)
+        parts = [
+            Part(part, bet.quiet + bad * bet.baseline_bad, bet.canary_bad - bet.baseline_bad)
+            for part, bet in zip(self._divided(growths), bets, strict=True)
+        ]
+        logs = boost.after(parts, damping, x_c)
+        self._gained = [
+            gained + log - part.before
+            for gained, log, part in zip(self._gained, logs, parts, strict=True)
+        ]
+        if self._baseline.is_new:
+            # With next to no history the guess may be far off: half the capital sits it out.
+            parts = [part._replace(before=part.before - _LOG_2) for part in parts]
+            parts.append(Part(self._log - self._enough - _LOG_2, 0.0, 0.0))
+            logs = boost.after(parts, damping, x_c)
+        return self._enough + log_sum(logs) + self._boost(row, parts, damping)
+
+    def _divided(self, growths: list[float]) -> list[float]:
+        """The log capital on each alternative before the minute, in units of 1/alpha."""
+        division = stakes.division(growths, self._enough)
+        logs = [
+            math.log(part) + gained for part, gained in zip(division, self._gained, strict=True)
+        ]
+        scale = self._log - self._enough - log_sum(logs)
+        return [log + scale for log in logs]
+
+    def _boost(self, row: Row, parts: list[Part], damping: Damping) -> float:
+        """The log of the factor for what would be wasted beyond 1/alpha."""
+        n_b, x_b, n_c, x_c = row
+        before = self._log - self._enough
+        if before < _BOOST_FROM or n_b + n_c > boost.MOST_REQUESTS or not _is_whole(row):
+            return 0.0
+        if not x_b and not x_c:
+            return 0.0  # the capital can only fall
+        split = boost.Split(int(n_b), int(n_c), int(x_b + x_c), self._null.ratio)
+        return math.log(boost.factor(split, parts, damping, math.exp(before)))
+
+
+def _comparable(row: Row) -> bool:
+    """Whether both arms had requests, in numbers that are any request's and nobody's mistake."""
+    low, high = sorted((row.baseline_requests, row.canary_requests))
+    return low >= _FEWEST and high <= _MOST
+
+
+def _is_whole(row: Row) -> bool:
+    return all(count == int(count) for count in row)
 
 
 def not_worse(rows: Iterable[Row], *, ratio: float, margin: float, noise: float) -> list[float]:
@@ -120,12 +195,13 @@ def not_worse(rows: Iterable[Row], *, ratio: float, margin: float, noise: float)
     path: list[float] = []
     for row in rows:
         n_b, x_b, n_c, x_c = row
-        if min(n_b, n_c) >= FEWEST:
+        if _comparable(row):
             k = ratio * n_c / n_b
             # From the expected number of bad requests: with the number that came, the mean of the
             # capital could exceed 1 under the null.
             rate = min(baseline.rate, 1.0)
-            damping = _damping(noise, rate * (n_b + n_c), row)
+            share = n_c / (n_b + n_c)
+            damping = 1 + 2 * noise * noise * rate * (n_b + n_c) * share * (1 - share)
             for i, a in enumerate((*STAKES, _fastest_stake(rate, k, margin))):
                 logs[i] += (
                     a * margin * n_c + x_c * math.log1p(-a) + x_b * math.log1p(a * k)
@@ -147,9 +223,9 @@ def _fastest_stake(rate: float, k: float, margin: float) -> float:
 
 def above(counts: Iterable[tuple[float, float]], *, limit: float) -> list[float]:
     """Log capital after each (requests, bad) of one arm, against "its rate is within the limit"."""
-    logs = [0.0] * len(ALTERNATIVES)
-    weights = [weight for _, weight in ALTERNATIVES]
-    rates = [min(r * limit, (1 + limit) / 2) for r, _ in ALTERNATIVES]
+    logs = [0.0] * len(EXCESSES)
+    weights = [weight for _, weight in EXCESSES]
+    rates = [min(r * limit, (1 + limit) / 2) for r, _ in EXCESSES]
     path: list[float] = []
     for requests, bad in counts:
         for i, rate in enumerate(rates):

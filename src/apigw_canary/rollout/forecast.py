@@ -36,15 +36,18 @@ HISTORY = 60
 LONGEST = timedelta(days=14)
 """The longest deadline."""
 
-_ROWS = 12_000
+_ROWS = 8_000
 """About how many rows the judge may read for one case of a forecast, before it makes do with fewer
 rollouts: a quarter to half a second."""
 
-_FEWEST = 25
+_FEWEST = 20
 """Rollouts of a case that are simulated in any case: shares are then right to 10 points."""
 
-_MOST_ROWS = 150
+_MOST_ROWS = 60
 """Rows of one signal in a rollout, before they are merged."""
+
+_BUSY = 8.0
+"""Requests a minute with which an arm is never without any: one minute in 3,000."""
 
 _SOMETIME = datetime(2000, 1, 1, tzinfo=UTC)
 """A simulated rollout has to start at some time; which one does not matter."""
@@ -412,8 +415,8 @@ def _walk(
     now = _bake(policy.steps[0])
     while True:
         now = min(now, last_look)
-        while len(longest := max(rows.values(), key=len)) + (now - looked) / width > _MOST_ROWS:
-            rows = {name: _merged(of_signal, begin) for name, of_signal in rows.items()}
+        while max(map(len, rows.values())) + (now - looked) / width > _MOST_ROWS:
+            rows = {name: _merged(kept, begin, overlap) for name, kept in rows.items()}
             width *= 2
             judge = _widened(policy, width)
         for first, count in _windows(looked, now, width):
@@ -456,36 +459,45 @@ def _bake(step: "Step") -> int:
 
 
 def _windows(first: int, end: int, width: int) -> Iterator[tuple[int, int]]:
-    """The minutes from `first` to `end` in parts of at most `width`.
+    """The minutes from `first` to `end` in parts of at most `width`, and ever smaller ones at last.
 
+    What is recent counts by itself: whether it has settled, and whether the canary is seen at all.
     The rollout's first minute is apart: it is not judged, as the canary is not everywhere yet.
     """
     while first < end:
-        count = min(width, end - first) if first else 1
+        count = min(width, max((end - first) // 2, 1)) if first else 1
         yield first, count
         first += count
 
 
-def _merged(rows: Sequence[Minute], begin: datetime) -> list[Minute]:
-    """Rows two by two; those that are not judged stay as they are.
-
-    A row is stamped with its last minute: it has settled when all of it has.
-    """
+def _merged(rows: Sequence[Minute], begin: datetime, overlap: Overlap) -> list[Minute]:
+    """Rows two by two; those that are not judged stay as they are."""
     apart = [row for row in rows if row.at <= begin]
     judged = rows[len(apart) :]
     return apart + [
-        one if other is None else _sum((one, other))
+        one if other is None else _sum((one, other), overlap)
         for one, other in zip_longest(judged[::2], judged[1::2])
     ]
 
 
-def _sum(rows: Sequence[Minute]) -> Minute:
+def _sum(rows: Sequence[Minute], overlap: Overlap) -> Minute:
+    """Some rows as one. Stamped with the last minute: it has settled when all of it has.
+
+    A minute with one arm only is no evidence, and must not become any.
+    """
+    told = [
+        row
+        for row in rows
+        if row.canary_requests > 0
+        and row.baseline_requests > (0 if overlap == "excluded" else row.canary_requests)
+    ]
+    counted = told or rows
     return Minute(
         rows[-1].at,
-        sum(row.baseline_requests for row in rows),
-        sum(row.baseline_bad for row in rows),
-        sum(row.canary_requests for row in rows),
-        sum(row.canary_bad for row in rows),
+        sum(row.baseline_requests for row in counted),
+        sum(row.baseline_bad for row in counted),
+        sum(row.canary_requests for row in counted),
+        sum(row.canary_bad for row in counted),
     )
 
 
@@ -514,13 +526,16 @@ def _first_worse(
 
 
 def _gap(policy: "RolloutPolicy", analysis: Analysis, now: int, pace: float) -> int:
-    """Minutes until the next look after a bake: half of what it seems to need, within limits."""
+    """Minutes until the next look after a bake: half of what it seems to need, within limits.
+
+    Of the time that has passed: a step that is larger than those before soon needs less.
+    """
     critical = {signal.name for signal in policy.signals if signal.critical}
     needed = max(
         (f.requests_needed or 0 for f in analysis.findings if f.signal in critical), default=0
     )
-    wanted = needed / pace / 2 if needed else 0.4 * now
-    return math.ceil(min(max(wanted, 0.02 * now, 1), now))
+    wanted = needed / pace / 2 if needed else math.inf
+    return math.ceil(min(max(wanted, 0.02 * now, 1), max(0.25 * now, 1)))
 
 
 def _when(times: Iterable[int], share: float, total: int) -> timedelta | None:
@@ -600,11 +615,18 @@ class _Traffic:
             bad = count(requests * rate)
             return bad + count(requests * (1 - rate)), bad
 
-        def draw(first: datetime, width: int, percent: float) -> Iterator[tuple[str, Minute]]:
+        def minutes(first: datetime, width: int, percent: float) -> Minute:
             canary = arm(self.rate * width * percent / 100, canary_rate)
             baseline = arm(self.rate * width * (1 - percent / 100), self.bad)
-            at = first + (width - 1) * MINUTE
-            yield self.signal.name, _published(at, baseline, canary, self.overlap)
+            return _published(first + (width - 1) * MINUTE, baseline, canary, self.overlap)
+
+        def draw(first: datetime, width: int, percent: float) -> Iterator[tuple[str, Minute]]:
+            fewer = self.rate * min(percent, 100 - percent) / 100
+            if width == 1 or percent in {0, 100} or fewer > _BUSY or rng is None:
+                yield self.signal.name, minutes(first, width, percent)
+            else:
+                drawn = [minutes(first + i * MINUTE, 1, percent) for i in range(width)]
+                yield self.signal.name, _sum(drawn, self.overlap)
 
         return draw
 
@@ -723,7 +745,7 @@ class _Past:
                 times = (first + i * MINUTE for i in range(count))
                 thinned = [thin(rows, at, percent / 100) for at in times if at in rows]
                 if thinned:
-                    yield name, _sum(thinned)
+                    yield name, _sum(thinned, overlap)
 
         return draw
 

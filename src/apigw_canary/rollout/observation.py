@@ -120,6 +120,10 @@ class Observation(Plain):
         """
         return ceil_minute(self.started_at + MINUTE)
 
+    def step_judged_from(self) -> datetime:
+        """The first minute that has the present share: one full minute after the step began."""
+        return max(self.judged_from(), ceil_minute(self.step_started_at + MINUTE))
+
     def settled(self, name: str, age: timedelta) -> list[Minute]:
         """The minutes of a signal that ended at least `age` ago, with the baseline's history.
 

@@ -41,9 +41,9 @@ class Signal(Plain):
     slack: float = 0.0002
     """What is tolerated on top, as a share of the requests, 0 to 1. Default 0.02 %: where the
     baseline has next to no errors, a single one is no multiple of anything."""
-    noise: float = 0.1
+    noise: float = 0.05
     """The coefficient of variation, minute by minute, of what hits one arm only (a cold container,
-    say), 0 to 2. Default 0.1. Bursts that stick to one arm by nature look like bad code: raise it
+    say), 0 to 2. Default 0.05. Bursts that stick to one arm by nature look like bad code: raise it
     where they are ordinary."""
     margin: float = 0.005
     """The excess that a promotion may overlook, as a share of the requests, above `slack`. Default

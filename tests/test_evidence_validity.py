@@ -1,0 +1,236 @@
+"""The promise of the evidence, checked by enumeration rather than by simulation.
+
+If a null hypothesis holds, the expectation of the capital after a minute, given any past, is at
+most the capital before. Every outcome of a minute is weighted with its exact probability.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from apigw_canary.rollout import boost, evidence
+from apigw_canary.rollout.boost import Part, Split
+from apigw_canary.rollout.evidence import Row, Worse
+from apigw_canary.rollout.noise import Damping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROUNDING = 1e-9
+
+ARMS = ((12, 12), (30, 5), (4, 16), (60, 2))
+"""Requests of baseline and canary in a minute: even, 14 %, 80 %, 3 %."""
+RATES = (0.004, 0.06, 0.3, 0.75)
+TOLERANCES = ((1, 0), (1.1, 0.0002), (1.5, 0.1), (5, 0))
+NOISES = (0.0, 0.1, 1.0)
+
+
+def binomial(n: int, p: float) -> list[tuple[int, float]]:
+    """Each count of bad requests out of n, with its probability; without the all but impossible."""
+    probabilities = [math.comb(n, x) * p**x * (1 - p) ** (n - x) for x in range(n + 1)]
+    return [(x, probability) for x, probability in enumerate(probabilities) if probability > 1e-12]
+
+
+def histories(n_b: int, n_c: int, p: float) -> Iterator[tuple[str, list[Row]]]:
+    """Pasts of all kinds: none, true, misleading, close to a verdict, noisy."""
+    hour = 60 * (n_b + n_c)
+    usual = Row(n_b, round(n_b * p), n_c, round(n_c * p))
+    bad = Row(n_b, round(n_b * p), n_c, min(n_c, round(n_c * p) + 1 + n_c // 6))
+    yield "none", []
+    yield "an hour of baseline", [Row(hour, round(hour * p), 0, 0)]
+    yield "a better baseline", [Row(2000, 1, 0, 0)]
+    yield "under suspicion", [Row(hour, round(hour * p), 0, 0), usual, bad]
+    yield "noisy", [Row(n_b, n_b // 2, n_c, 0), Row(n_b, 0, n_c, n_c // 2), usual]
+
+
+def fork(game: Worse) -> Worse:
+    """The same game, to try a minute on. (A deep copy would take longer than all the rest.)"""
+    twin = copy.copy(game)
+    twin._noise, twin._baseline = copy.copy(game._noise), copy.copy(game._baseline)
+    return twin
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("ratio, slack", TOLERANCES)
+@pytest.mark.parametrize("arms", ARMS)
+def test_the_evidence_for_worse_does_not_grow_by_itself(
+    arms: tuple[int, int], ratio: float, slack: float, noise: float
+) -> None:
+    """With the boost, at the limit of what is tolerated and within, after any past."""
+    n_b, n_c = arms
+    alpha = 0.01 if noise == 0 else 0.05
+    for p in (p for p in RATES if ratio * p + slack <= 1):
+        for past_is, past in histories(n_b, n_c, p):
+            game = Worse(ratio=ratio, slack=slack, noise=noise, alpha=alpha)
+            before = 0.0
+            for row in past:
+                before = game.add(row)
+            assert before < -math.log(alpha), "a decided game says nothing"
+            after = {
+                (x_b, x_c): math.exp(fork(game).add(Row(n_b, x_b, n_c, x_c)) - before)
+                for x_b, _ in binomial(n_b, p)
+                for x_c, _ in binomial(n_c, ratio * p + slack)
+            }
+            # The limit, and the rate with `ratio` times the odds, which the boost is made for.
+            for p_c in (ratio * p + slack, ratio * p / (1 - p + ratio * p)):
+                mean = math.fsum(
+                    likely_b * likely_c * after[x_b, x_c]
+                    for x_b, likely_b in binomial(n_b, p)
+                    for x_c, likely_c in binomial(n_c, p_c)
+                    if (x_b, x_c) in after
+                )
+                assert mean <= 1 + ROUNDING, (p, p_c, past_is)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("ratio, margin", [(1, 0.005), (1.1, 0.005), (1.2, 0.02), (3, 0.3)])
+@pytest.mark.parametrize("arms", ARMS)
+def test_the_evidence_for_not_worse_does_not_grow_by_itself(
+    arms: tuple[int, int], ratio: float, margin: float, noise: float
+) -> None:
+    """For a canary that is worse by exactly the margin."""
+    n_b, n_c = arms
+    for p in (p for p in RATES if ratio * p + margin <= 1):
+        for past_is, past in histories(n_b, n_c, p):
+
+            def judge(rows: list[Row]) -> float:
+                path = evidence.not_worse(rows, ratio=ratio, margin=margin, noise=noise)
+                return path[-1] if path else 0.0
+
+            before = judge(past)
+            mean = math.fsum(
+                likely_b * likely_c * math.exp(judge([*past, Row(n_b, x_b, n_c, x_c)]) - before)
+                for x_b, likely_b in binomial(n_b, p)
+                for x_c, likely_c in binomial(n_c, ratio * p + margin)
+            )
+            assert mean <= 1 + ROUNDING, (p, past_is)
+
+
+@pytest.mark.parametrize("limit", [0.001, 0.05, 0.4, 0.95])
+@pytest.mark.parametrize("requests", [1, 20, 100])
+def test_the_evidence_above_a_limit_does_not_grow_by_itself(requests: int, limit: float) -> None:
+    """For an arm exactly at its limit."""
+    for past in ([], [(50, 3)], [(500, 0), (10, 10)]):
+        before = evidence.above(past, limit=limit)[-1] if past else 0.0
+        mean = math.fsum(
+            likely * math.exp(evidence.above([*past, (requests, x)], limit=limit)[-1] - before)
+            for x, likely in binomial(requests, limit)
+        )
+        assert mean <= 1 + ROUNDING
+
+
+def test_a_boosted_minute_keeps_its_expectation_for_each_number_of_bad_requests() -> None:
+    """Given the minute's bad requests, the expectation is the lesser of capital and promise."""
+    parts = [Part(math.log(0.1), -0.2, 0.9), Part(math.log(0.2), -0.1, 0.3)]
+    for ratio in (1.0, 1.1, 4.0):
+        for m in (1, 3, 9, 24):
+            split = Split(20, 8, m, ratio)
+            factor = boost.factor(split, parts, Damping(1, 0), 0.3)
+            weights = {
+                x: math.comb(8, x) * math.comb(20, m - x) * ratio**x
+                for x in range(max(0, m - 20), min(m, 8) + 1)
+            }
+            total = sum(weights.values())
+            capital = {x: sum(map(math.exp, boost.after(parts, Damping(1, 0), x))) for x in weights}
+            promised = min(sum(w * capital[x] for x, w in weights.items()) / total, 0.3)
+            kept = sum(w * min(factor * capital[x], 1) for x, w in weights.items()) / total
+            assert kept == pytest.approx(promised, rel=1e-9)
+
+
+counts = st.one_of(
+    st.sampled_from([0.0, 1e-300, 0.5, 1.0, 2.0, 60.0, 1e4, 1e9, 1e15, 1e300]),
+    st.floats(0, 1e6),
+    st.integers(0, 3000).map(float),
+)
+shares = st.one_of(st.sampled_from([0.0, 1.0, 0.5]), st.floats(0, 1))
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Row:
+    n_b, n_c = draw(counts), draw(counts)
+    x_b, x_c = n_b * draw(shares), n_c * draw(shares)
+    if draw(st.booleans()):
+        x_b, x_c = float(math.floor(x_b)), float(math.floor(x_c))
+    return Row(n_b, x_b, n_c, x_c)
+
+
+@given(
+    minutes=st.lists(rows(), max_size=8),
+    ratio=st.sampled_from([1.0, 1.1, 3.0, 100.0]),
+    slack=st.sampled_from([0.0, 1e-9, 0.0002, 0.2, 0.99]),
+    noise=st.sampled_from([0.0, 1e-9, 1e-5, 0.1, 2.0]),
+    alpha=st.sampled_from([1e-9, 0.01, 0.05, 0.5]),
+)
+@example(minutes=[Row(100, 100, 10, 10)] * 3, ratio=1.0, slack=0.0, noise=0.1, alpha=0.05)
+@example(minutes=[Row(1e9, 0, 1e9, 1e9)] * 3, ratio=1.0, slack=0.0, noise=0.1, alpha=0.05)
+@example(minutes=[Row(1, 0, 1e6, 1e6)] * 3, ratio=1.0, slack=0.0, noise=0.0, alpha=0.05)
+@example(
+    minutes=[Row(1e7, 1e6, 0, 0), Row(5e6, 5e5, 5e6, 5e5)],
+    ratio=1.0,
+    slack=0.0,
+    noise=0.0,
+    alpha=0.05,
+)
+@example(minutes=[Row(5e6, 5e5, 5e6, 5e5 + 9)] * 2, ratio=1.0, slack=0.0, noise=0.0, alpha=0.05)
+def test_any_counts_give_a_number(
+    minutes: list[Row], ratio: float, slack: float, noise: float, alpha: float
+) -> None:
+    """No exception, NaN or infinity; a rejection stays where it is."""
+    limit = min(max(slack, 1e-6), 0.999)
+    worse = evidence.worse(minutes, ratio=ratio, slack=slack, noise=noise, alpha=alpha)
+    not_worse = evidence.not_worse(minutes, ratio=ratio, margin=slack + 0.005, noise=noise)
+    above = evidence.above(((row.canary_requests, row.canary_bad) for row in minutes), limit=limit)
+    for path in (worse, not_worse, above):
+        assert len(path) == len(minutes)
+        assert all(math.isfinite(log) for log in path)
+    enough = math.log(1 / alpha)
+    assert max(worse, default=0.0) <= enough + 1e-6
+    if any(log >= enough for log in worse):
+        assert worse[-1] >= enough
+
+
+def test_minutes_with_one_arm_only_are_no_evidence() -> None:
+    """A hundred bad minutes of the canary alone, or of the baseline alone, say nothing."""
+    alone = [Row(0, 0, 50, 50), Row(50, 0, 0, 0)] * 100
+    assert evidence.worse(alone, ratio=1, slack=0, noise=0, alpha=0.05) == [0.0] * 200
+    assert evidence.not_worse(alone, ratio=1, margin=0.01, noise=0) == [0.0] * 200
+
+
+small = st.integers(0, 40)
+
+
+@given(
+    past=st.lists(st.tuples(small, small), max_size=5),
+    x_b=small,
+    x_c=st.integers(0, 39),
+    more=st.integers(1, 40),
+    noise=st.sampled_from([0.0, 0.1, 0.5, 2.0]),
+)
+def test_more_bad_canary_requests_in_the_last_minute_are_no_less_evidence(
+    past: list[tuple[int, int]], x_b: int, x_c: int, more: int, noise: float
+) -> None:
+    """Exactly so without the boost. With it, to a tenth: what it gives depends on the total."""
+
+    def last(bad: int, *, boosted: bool) -> float:
+        minutes = [Row(200, b, 40, c) for b, c in past] + [Row(200, x_b, 40, bad)]
+        if not boosted:  # only whole counts are
+            minutes = [row._replace(baseline_requests=200.5) for row in minutes]
+        return evidence.worse(minutes, ratio=1.1, slack=0.0002, noise=noise, alpha=0.05)[-1]
+
+    worse = min(x_c + more, 40)
+    assert last(worse, boosted=False) >= last(x_c, boosted=False) - ROUNDING
+    assert last(worse, boosted=True) >= last(x_c, boosted=True) - 0.1
+
+
+@pytest.mark.parametrize("ratio, slack, noise", [(1, 0, 0), (1.1, 0.0002, 0.1)])
+def test_a_canary_that_fails_is_found_at_once(ratio: float, slack: float, noise: float) -> None:
+    """Every request bad, on a twentieth of the traffic: the first minute decides."""
+    minutes = [Row(28_500, 29, 0, 0), Row(475, 0, 25, 25)]
+    path = evidence.worse(minutes, ratio=ratio, slack=slack, noise=noise, alpha=0.01)
+    assert path[-1] >= math.log(100)
