@@ -242,7 +242,7 @@ findings = st.builds(
     not_worse_needed=odds,
     requests_needed=st.none() | st.integers(0, 10**9),
     sick=st.booleans(),
-    misfits=st.integers(0, 1000),
+    fits=st.booleans(),
 )
 
 analyses = st.builds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -29,6 +29,7 @@ from apigw_canary import (
     CanaryError,
     Decision,
     Hold,
+    Minute,
     Observation,
     Promote,
     Promotion,
@@ -773,6 +774,30 @@ def test_a_deployment_used_again_is_another_rollout() -> None:
                 verb()
         second.shift(10)
         assert second.observe(POLICY).phase == "running"
+
+
+def test_another_process_that_shifts_is_the_same_rollout() -> None:
+    """A share that another process set is no reason to take the canary for another one."""
+    with rehearsal() as aws:
+        aws.sleep(60)
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        aws.sleep(60)
+        running(aws).shift(10)
+        assert canary.observe(POLICY).phase == "running"
+        canary.shift(20)
+        assert repr(canary._bond.deployment).startswith(f"<deployment {canary.deployment_id} of")
+
+
+def test_a_source_that_gives_a_minute_twice_fails() -> None:
+    """Such a source is a Hold like any other that fails."""
+
+    class Twice:
+        def minutes(self, *_: Any) -> dict[str, list[Minute]]:
+            return {"errors_5xx": 2 * [Minute(datetime(2026, 1, 5, 9, tzinfo=UTC), 1, 0, 1, 0)]}
+
+    with rehearsal() as aws:
+        canary = fresh(aws, metrics=Twice()).enable_canary(5, variables=V2)
+        assert "twice" in (canary.observe(POLICY).failure or "")
 
 
 def test_what_is_no_decision_or_policy_is_refused() -> None:

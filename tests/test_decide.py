@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from apigw_canary import (
     decision_from_dict,
 )
 from apigw_canary.errors import InvalidInputError
+from apigw_canary.rollout.evidence import log_mean
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -103,6 +105,7 @@ def test_2_worse_is_rolled_back() -> None:
 def test_3_an_ended_canary_ends_the_loop(phase: Any) -> None:
     """The rollout is over, and the sentence says how."""
     decision = decide(phase=phase)
+    assert str(decision).startswith("Ended: ")
     assert isinstance(decision, Hold)
     assert decision.final
     assert decision.wait == timedelta(0)
@@ -403,6 +406,11 @@ def test_a_minute_twice_is_refused() -> None:
     """An observation cannot hold the same minute of a signal twice."""
     with pytest.raises(InvalidInputError, match="each minute once"):
         seen([*rows(2), *rows(1)])
+
+
+def test_evidence_that_is_all_lost_stays_lost() -> None:
+    """A mean of nothing but lost capital is lost capital, not a number that is none."""
+    assert log_mean([-math.inf, -math.inf], [0.5, 0.5]) == -math.inf
 
 
 def test_no_minute_has_settled() -> None:

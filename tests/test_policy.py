@@ -256,7 +256,7 @@ class TestNamed:
             "Canary10Percent30Minute",
             "Canary010Percent5Minutes",
             "Canary10Percent05Minutes",
-            "Canary10Percent٥Minutes",
+            "Canary10Percent\u0665Minutes",
             "Canary10Percent1Minute",
             "Linear10PercentEvery2Minute",
             "Linear10PercentEvery3Minute",
@@ -377,8 +377,10 @@ class TestPolicy:
             ),
             (
                 {"steps": [Step(100, MINUTE)]},
-                "steps must be a plan with a step below 100, where there is a baseline, "
-                "not [100.0].",
+                (
+                    "steps must be a plan with a step below 100, where there is a baseline, "
+                    "not [100.0]."
+                ),
             ),
             (
                 {"signals": [Signal.errors_5xx(), Signal.errors_5xx(ratio=2)]},
@@ -501,7 +503,7 @@ class TestDeadline:
 
         assert plan_of(3 * HOUR) == 3 * HOUR
         error = refused(plan_of, 3 * HOUR - timedelta.resolution)
-        assert error.expected == "a timedelta from 3:00:00 to 14 days, 0:00:00"
+        assert error.expected.startswith("a timedelta from 3:00:00 to 14 days, 0:00:00")
 
 
 class TestSteps:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import attrs
 import pytest
 
 from acting import V2, describe, description, fresh, sent, serving
@@ -321,6 +322,7 @@ def test_the_ci_job_speaks_by_its_exit_codes(tmp_path: Path) -> None:
         basis=None,
     )
     assert job.exit_code(ended) == job.ENDED
+    assert job.exit_code(attrs.evolve(ended, percent=25.0)) == job.LEFT
 
 
 def test_a_source_of_ones_own_may_fail() -> None:

@@ -4,8 +4,9 @@
     python ci_job.py apply decision.json      applies what was approved
 
 Exit codes: 0 the rollout goes on, 10 it ended with a promotion, 20 it was rolled back or ended
-otherwise, 30 the decision is too old or the stage was changed since: decide again, 40 anything
-else, with the state of the stage in the message.
+otherwise, 25 its deadline has passed and the canary is left for a person to decide, 30 the decision
+is too old or the stage was changed since: decide again, 40 anything else, with the state of the
+stage in the message.
 """
 
 import json
@@ -26,7 +27,7 @@ from apigw_canary import (
 from apigw_canary.errors import DecisionExpiredError, RolloutEndedError, StageChangedError
 
 POLICY = RolloutPolicy.canary(10, bake=timedelta(minutes=15))
-GOES_ON, PROMOTED, ENDED, DECIDE_AGAIN, FAILED = 0, 10, 20, 30, 40
+GOES_ON, PROMOTED, ENDED, LEFT, DECIDE_AGAIN, FAILED = 0, 10, 20, 25, 30, 40
 
 
 def decide(stage: Stage, release: str, file: Path) -> int:
@@ -70,6 +71,8 @@ def exit_code(decision: Decision) -> int:
             return PROMOTED
         case Shift() | Hold(final=False):
             return GOES_ON
+        case Hold(percent=percent) if percent > 0:
+            return LEFT
         case _:
             return ENDED
 

@@ -62,11 +62,6 @@ class Bond(NamedTuple):
         return self.record.rollout.release if self.record.rollout else None
 
     @property
-    def is_reused(self) -> bool:
-        """Whether the deployment was there before the rollout began."""
-        return self.deployment.created_at < self.started_at
-
-    @property
     def variables_only(self) -> bool:
         """Whether the canary runs the stage's own deployment with other variables."""
         begun = self.record.rollout
@@ -250,14 +245,14 @@ class Control:
     def stands_for(self, bond: Bond, state: StageState) -> bool:
         """Whether the canary of `state` is the bond's, and of its rollout.
 
-        A deployment that was there before the rollout may get another one, with the same variables
-        even; then the record tells them apart: one GetDeployment if the stage was changed since.
+        A deployment may get another rollout, with the same variables even; the record tells them
+        apart: one GetDeployment if somebody else changed the stage since.
         """
         assert state.canary is not None
         if not bond.is_of(state.canary):
             return False
         begun = bond.record.rollout
-        if begun is None or not bond.is_reused or self._verified.get(begun.id) == state.updated_at:
+        if begun is None or self._verified.get(begun.id) == state.updated_at:
             return True
         found = self.refreshed(bond).record.rollout
         if found is None or found == begun:

@@ -79,14 +79,13 @@ def _repair(
     are, for the error to tell.
     """
     found = control.look().stage
-    if found.canary is None or not found.canary_is_promoted:
-        return
-    if (found.canary.deployment_id, found.canary.variables) == (
+    promoted = found.canary if found.canary_is_promoted else None
+    if promoted is None or (promoted.deployment_id, promoted.variables) == (
         canary.deployment_id,
         canary.variables,
     ):
         return
-    names = {*canary.variables, *found.canary.variables}
+    names = {*canary.variables, *promoted.variables}
     variables = {k: v for k, v in found.variables.items() if k not in names}
     variables.update({k: v for k, v in before.variables.items() if k in names})
     ended = attrs.evolve(found, canary=None)

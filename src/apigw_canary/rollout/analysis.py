@@ -189,7 +189,7 @@ def _overlap(minutes: Sequence[Minute], observation: Observation) -> tuple[Overl
     stated: tuple[Overlap, ...] = (
         ("excluded", "included") if observation.overlap == "unknown" else (observation.overlap,)
     )
-    fitting = [reading for reading in stated if _fits(minutes, observation, reading)]
+    fitting: list[Overlap] = [reading for reading in stated if _fits(minutes, observation, reading)]
     if len(fitting) == 1:
         return fitting[0], True
     return observation.overlap, bool(fitting)

@@ -29,7 +29,7 @@ RECENT = 10
 
 
 @attrs.frozen(kw_only=True)
-class _Decided(Plain):
+class Decided(Plain):
     """What all decisions have in common."""
 
     kind: ClassVar[str]
@@ -65,7 +65,7 @@ class _Decided(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class Hold(_Decided):
+class Hold(Decided):
     """Leave the canary as it is."""
 
     kind = "hold"
@@ -77,7 +77,7 @@ class Hold(_Decided):
 
 
 @attrs.frozen(kw_only=True)
-class Shift(_Decided):
+class Shift(Decided):
     """Give the canary the share `percent`."""
 
     kind = "shift"
@@ -87,7 +87,7 @@ class Shift(_Decided):
 
 
 @attrs.frozen(kw_only=True)
-class Promote(_Decided):
+class Promote(Decided):
     """Make the canary the stage's own."""
 
     kind = "promote"
@@ -97,7 +97,7 @@ class Promote(_Decided):
 
 
 @attrs.frozen(kw_only=True)
-class Rollback(_Decided):
+class Rollback(Decided):
     """End the canary at once."""
 
     kind = "rollback"

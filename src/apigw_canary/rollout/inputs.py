@@ -153,5 +153,5 @@ def duration(
 ) -> timedelta:
     """A length of time in [low, high]. Fourteen days: metrics are kept for fifteen."""
     if not isinstance(value, timedelta) or not low <= value <= high:
-        refuse(field, f"a timedelta from {low} to {high}", value)
+        refuse(field, f"a timedelta from {low} to {high}, such as timedelta(minutes=10)", value)
     return value

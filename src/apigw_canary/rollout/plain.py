@@ -71,7 +71,7 @@ _Loaded = TypeVar("_Loaded")
 
 def load_class(kind: type[_Loaded], data: object, path: str) -> _Loaded:
     if not isinstance(data, Mapping):
-        inputs.refuse(path, "an object", data)
+        raise InvalidInputError(path, "an object", f"a {type(data).__name__}")
     fields = {field.name: field for field in _fields(kind)}
     for name in data:
         if name not in fields:

@@ -143,7 +143,9 @@ class RolloutPolicy(Plain):
         for risk in ("false_rollback", "false_promotion"):
             inputs.number(getattr(self, risk), risk, low=1e-6, high=0.5)
         if self.deadline is not None:
-            inputs.duration(self.deadline, "deadline", low=max(self.plan, timedelta(minutes=1)))
+            shortest = max(self.plan, timedelta(minutes=1))
+            longest = max(self.plan, LONGEST_DEADLINE)
+            inputs.duration(self.deadline, "deadline", low=shortest, high=longest)
         if self.on_inconclusive not in ("hold", "rollback"):
             inputs.refuse("on_inconclusive", "'hold' or 'rollback'", self.on_inconclusive)
         inputs.duration(self.blind, "blind", low=timedelta(minutes=1))
@@ -167,6 +169,7 @@ class RolloutPolicy(Plain):
         `final_bake` adds a step at 100 %, where only limits and alarms can speak.
         """
         first, more = _share(start, "start"), _share(by, "by")
+        inputs.duration(every, "every")
         count = math.ceil(round((100 - first) / more, 6))
         shares = [first + i * more for i in range(max(count, 1))]
         return cls._rising(shares, every, final_bake, risks)
@@ -196,6 +199,7 @@ class RolloutPolicy(Plain):
         """`start` %, then `factor` times as much after each `every`, as long as below 100 %."""
         share = _share(start, "start")
         inputs.number(factor, "factor", low=1.01, high=100)
+        inputs.duration(every, "every")
         shares = [share]
         while (share := share * factor) < 100:
             shares.append(inputs.percent(share))

@@ -20,6 +20,7 @@ from apigw_canary.rollout import inputs
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import Outcome
+from apigw_canary.rollout.words import sentence
 
 VERSION = 1
 MAX_LINE = 32 * 1024
@@ -32,6 +33,11 @@ _MARK = "apigw-canary:"
 
 _EARLIEST, _LATEST = 2000, 2999
 """Years that a rollout may have started in: far from the ends of what a datetime can hold."""
+
+
+def _check_year(at: datetime, field: str) -> None:
+    if not _EARLIEST <= at.year <= _LATEST:
+        inputs.refuse(field, f"of the years {_EARLIEST} to {_LATEST}", at)
 
 
 @attrs.frozen(kw_only=True)
@@ -51,8 +57,7 @@ class Begun(Plain):
 
     def __attrs_post_init__(self) -> None:
         inputs.identifier(self.id, "rollout.id")
-        if not _EARLIEST <= self.started_at.year <= _LATEST:
-            inputs.refuse("rollout.started_at", f"of {_EARLIEST} to {_LATEST}", self.started_at)
+        _check_year(self.started_at, "rollout.started_at")
         inputs.identifier(self.stage_deployment_id, "rollout.stage_deployment_id")
         if self.release is not None:
             inputs.text(self.release, "rollout.release")
@@ -124,6 +129,8 @@ def read_line(line: str, stage: str) -> Record:
         record = Record.from_dict(json.loads(line.removeprefix(mark)))
         if record.promotion and record.promotion.stage != stage:
             inputs.refuse("promotion.stage", stage, record.promotion.stage)
+        if record.promotion:
+            _check_year(record.promotion.begun_at, "promotion.begun_at")
         if record.reverted_from is not None:
             inputs.identifier(record.reverted_from, "reverted_from")
     except InvalidInputError as error:
@@ -135,7 +142,8 @@ def read_line(line: str, stage: str) -> Record:
 
 def _unreadable(stage: str, reason: str) -> RecordError:
     return RecordError(
-        f"The record of stage {stage} in the deployment's description cannot be read: {reason}.",
+        f"The record of stage {stage} in the deployment's description cannot be read: "
+        f"{sentence(reason)}",
         remedy="Find out what changed the description; restore its line that begins with "
         f"{_MARK!r}, or delete it.",
     )

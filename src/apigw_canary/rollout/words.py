@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 def span(length: timedelta) -> str:
     """A length of time in its two largest units, such as "1 h 5 min"."""
-    seconds = round(length.total_seconds())
+    seconds = max(round(length.total_seconds()), 0)  # clocks may differ by a little
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
