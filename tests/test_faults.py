@@ -90,8 +90,15 @@ def test_conflicts_of_an_api_that_does_not_exist_end_as_not_found() -> None:
             aws.fail("GetStage", Fault.CONFLICT, skip=skip)
         with pytest.raises(NotFoundError, match=r"eu-central-1.*nosuchapi1"):
             stage.describe()
+
+
+@pytest.mark.parametrize(
+    "fault, text", [(Fault.CONFLICT, "concurrent modification"), (Fault.THROTTLED, "Too Many")]
+)
+def test_an_aws_that_stays_busy_is_given_up(fault: Fault, text: str) -> None:
+    """What AWS refuses for as long as `retry_for` allows is an error that says so."""
     with rehearsal() as aws:
         for skip in range(40):
-            aws.fail("GetStage", Fault.CONFLICT, skip=skip)
-        with pytest.raises(ThrottledError, match="concurrent modification"):
+            aws.fail("GetStage", fault, skip=skip)
+        with pytest.raises(ThrottledError, match=text):
             aws.stage.describe()
