@@ -788,6 +788,18 @@ def test_another_process_that_shifts_is_the_same_rollout() -> None:
         assert repr(canary._bond.deployment).startswith(f"<deployment {canary.deployment_id} of")
 
 
+def test_a_rollback_does_not_wait_to_know_the_rollout() -> None:
+    """Where somebody changed the share and the record cannot be read the canary is ended."""
+    with rehearsal() as aws:
+        aws.sleep(60)
+        canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+        aws.sleep(60)
+        patch(aws, replace(PERCENT, "7.0"))
+        aws.fail("GetDeployment", Fault.ACCESS_DENIED)
+        canary.rollback()
+        assert serving(aws)[2] is None
+
+
 def test_a_source_that_gives_a_minute_twice_fails() -> None:
     """Such a source is a Hold like any other that fails."""
 
