@@ -312,6 +312,23 @@ def test_a_deployment_that_was_made_twice_is_used_once(caplog: pytest.LogCapture
         assert canary.release == "r1"
 
 
+def test_a_colleague_who_was_quicker_is_not_taken_over() -> None:
+    """A canary that appears while AWS keeps us waiting for the deployment is left as it is."""
+    with rehearsal() as aws:
+        for skip in range(4):
+            aws.fail("CreateDeployment", Fault.THROTTLED, skip=skip)
+        aws.meanwhile("CreateDeployment", lambda: patch(aws, replace(PERCENT, "7.0")), skip=2)
+        with pytest.raises(CanaryAlreadyEnabledError):
+            aws.stage.enable_canary(5, release="r1", variables=V2)
+        canary = aws.stage.describe().canary
+        assert canary is not None
+        assert canary.percent == 7
+    with rehearsal() as aws:
+        for skip in range(4):
+            aws.fail("CreateDeployment", Fault.THROTTLED, skip=skip)
+        assert aws.stage.enable_canary(5, release="r1", variables=V2).release == "r1"
+
+
 def test_a_damaged_record_that_names_the_release_is_refused() -> None:
     """Where it cannot be known whether the release was rolled back, it is not started."""
     with rehearsal() as aws:

@@ -28,6 +28,10 @@ _TICK = timedelta(seconds=1)
 """The resolution of the times AWS states."""
 
 
+_LONG = timedelta(seconds=5)
+"""How old a look at the stage may be to enable a canary on it. AWS allows one CreateDeployment in
+five seconds, so waiting for it takes longer only where others deploy at the same time."""
+
 _ENDINGS = {
     Outcome.PROMOTED: "it was promoted",
     Outcome.ROLLED_BACK: "it was rolled back",
@@ -83,6 +87,12 @@ def enable(control: Control, wish: Wish) -> Bond:
     if state.canary is not None:
         return _running(control, wish, seen, state.canary)
     deployment, record, begun = _prepared(control, wish, seen)
+    if deployment.created_at - seen.at > _LONG:
+        # AWS was busy, and somebody else may have been quicker.
+        seen = control.look()
+        state = seen.stage
+        if state.canary is not None:
+            return _running(control, wish, seen, state.canary)
     canary = CanaryState(
         deployment_id=deployment.id,
         percent=wish.percent,
