@@ -317,7 +317,7 @@ def test_a_colleague_who_was_quicker_is_not_taken_over() -> None:
     with rehearsal() as aws:
         for skip in range(4):
             aws.fail("CreateDeployment", Fault.THROTTLED, skip=skip)
-        aws.meanwhile("CreateDeployment", lambda: patch(aws, replace(PERCENT, "7.0")), skip=2)
+        aws.meanwhile("CreateDeployment", lambda: patch(aws, replace(PERCENT, "7.0")), skip=4)
         with pytest.raises(CanaryAlreadyEnabledError):
             aws.stage.enable_canary(5, release="r1", variables=V2)
         canary = aws.stage.describe().canary
