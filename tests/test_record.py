@@ -58,7 +58,7 @@ PROMOTION = Promotion(
     variables_after={"alias": "v2", "token": "hush"},
     begun_at=AT,
 )
-RECORD = Record(rollout=BEGUN, promotion=PROMOTION, ended={"r0": Outcome.ROLLED_BACK})
+RECORD = Record(rollout=BEGUN, promotion=PROMOTION, ended={"r0": Outcome.REMOVED})
 
 texts = st.text() | st.lists(st.text(max_size=8), max_size=5).map("\n".join)
 """What users write into a description, line breaks included."""
@@ -601,9 +601,9 @@ class TestRecord:
 
     def test_beginning_again_is_no_ending(self) -> None:
         """A release that is begun once more is running, not ended, whatever is said of before."""
-        record = attrs.evolve(RECORD, ended={"r0": Outcome.ROLLED_BACK, "r1": Outcome.REVERTED})
-        again = record.beginning(attrs.evolve(BEGUN, id="another"), Outcome.REPLACED)
-        assert again.ended == {"r0": Outcome.ROLLED_BACK}
+        record = attrs.evolve(RECORD, ended={"r0": Outcome.REMOVED, "r1": Outcome.REVERTED})
+        again = record.beginning(attrs.evolve(BEGUN, id="another"), Outcome.PROMOTED)
+        assert again.ended == {"r0": Outcome.REMOVED}
 
     @given(
         st.lists(

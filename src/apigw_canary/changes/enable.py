@@ -34,10 +34,8 @@ five seconds, so waiting for it takes longer only where others deploy at the sam
 
 _ENDINGS = {
     Outcome.PROMOTED: "it was promoted",
-    Outcome.ROLLED_BACK: "it was rolled back",
     Outcome.REVERTED: "it was promoted, and the promotion undone",
-    Outcome.REMOVED: "its canary was ended, by stage.rollback(), the console or another tool",
-    Outcome.REPLACED: "another canary took its place",
+    Outcome.REMOVED: "its canary was ended without a promotion",
     Outcome.PROMOTED_ELSEWHERE: "others made its deployment the stage's own",
 }
 _IS_PRODUCTION = {Outcome.PROMOTED}

@@ -54,15 +54,10 @@ class Outcome(StrEnum):
 
     PROMOTED = "promoted"
     """The canary's deployment and variables became the stage's own."""
-    ROLLED_BACK = "rolled_back"
-    """The rollout ended it, by `Canary.rollback` or a Rollback."""
     REVERTED = "reverted"
     """Promoted, and the promotion undone."""
     REMOVED = "removed"
-    """The canary was ended by others: the console, `Stage.rollback`, another tool. Also where
-    ending it could not be recorded, as for a canary of variables only."""
-    REPLACED = "replaced"
-    """Another canary has taken its place."""
+    """The canary was ended without a promotion: rolled back, or by the console or another tool."""
     PROMOTED_ELSEWHERE = "promoted_elsewhere"
     """Others made the canary's deployment the stage's own."""
 
