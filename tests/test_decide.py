@@ -375,6 +375,15 @@ def test_a_canary_that_turned_bad_lately_is_not_promoted() -> None:
     assert "in its latest" in decision.reason
 
 
+@pytest.mark.parametrize("overlap", ["included", "unknown"])
+def test_latest_minutes_are_compared_without_the_canary_s_own(overlap: Any) -> None:
+    """Where the baseline's series include the canary's failures these do not excuse it."""
+    healthy = rows(600, baseline=(1000, 1), canary=(850, 0.85))
+    bad = rows(10, start=START + 600 * MINUTE, baseline=(1000, 17), canary=(850, 16.9))
+    decision = decide([*healthy, *bad], percent=85, at=START + 616 * MINUTE, overlap=overlap)
+    assert not isinstance(decision, Promote)
+
+
 def test_a_canary_that_went_silent_is_not_promoted() -> None:
     """Evidence from hours ago does not promote a canary nobody has heard of since."""
     decision = decide(HALF, percent=50, at=START + 360 * MINUTE)

@@ -163,8 +163,10 @@ class Canary:
     def rollback(self) -> None:
         """End the canary at once; production keeps, or gets back, what it had before the rollout.
 
-        At most three calls; success where the canary is gone already. A canary that was promoted
-        is `RolloutEndedError`: `Stage.revert` undoes a promotion.
+        Where a promotion was half done and the record does not prove it, the canary is ended and
+        `StageChangedError` says what production serves. At most three calls, and one more to undo;
+        success where the canary is gone already. A canary that was promoted is
+        `RolloutEndedError`: `Stage.revert` undoes a promotion.
         """
         if roll_back(self._control, self._bond):
             self._ended = "rolled_back"

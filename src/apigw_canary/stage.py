@@ -207,8 +207,10 @@ class Stage:
     def rollback(self) -> None:
         """End the canary, whichever it is; a half-finished promotion is undone. For the pager.
 
-        At most three calls; no canary is success. A promotion that was finished is not undone by
-        it: where production serves the bad release already, call `revert`.
+        Where the record does not prove that a promotion was half done, production is left as it is
+        and `StageChangedError` says so, after the canary was ended; `revert` is the way back then.
+        At most three calls, and one more to undo; no canary is success. A promotion that was
+        finished is not undone by it: where production serves the bad release, call `revert`.
         """
         roll_back(self._control, None)
 

@@ -159,7 +159,7 @@ def _gather(
 ) -> _Gathered:
     settled = observation.settled(signal.name, policy.settle)
     confirmed = observation.settled(signal.name, policy.confirm_settle)
-    overlap, fits = _overlap(confirmed, observation)
+    overlap, fits = reading(confirmed, observation)
     readings = _readings(settled, overlap)
     not_worse = [
         evidence.not_worse(rows, ratio=signal.ratio, margin=signal.margin, noise=signal.noise)
@@ -177,19 +177,19 @@ def _gather(
     )
 
 
-def _overlap(minutes: Sequence[Minute], observation: Observation) -> tuple[Overlap, bool]:
+def reading(minutes: Sequence[Minute], observation: Observation) -> tuple[Overlap, bool]:
     """How the series is to be read, and whether the counts fit the share then.
 
     An unknown overlap is found out where the data settle it: where the canary had more than the
     series that would include it, or where its part of the requests fits the share in one reading
     only. It does so from shares of about a half; at small ones both readings say the same.
     """
-    if observation.overlap == "unknown" and any(_subtracted(m) is None for m in minutes):
+    if observation.overlap == "unknown" and any(m.apart() is None for m in minutes):
         return "excluded", _fits(minutes, observation, "excluded")
     stated: tuple[Overlap, ...] = (
         ("excluded", "included") if observation.overlap == "unknown" else (observation.overlap,)
     )
-    fitting: list[Overlap] = [reading for reading in stated if _fits(minutes, observation, reading)]
+    fitting: list[Overlap] = [each for each in stated if _fits(minutes, observation, each)]
     if len(fitting) == 1:
         return fitting[0], True
     return observation.overlap, bool(fitting)
@@ -206,11 +206,9 @@ def _fits(minutes: Sequence[Minute], observation: Observation, overlap: Overlap)
 
 def _readings(minutes: Sequence[Minute], overlap: Overlap) -> list[list[Row]]:
     """The minutes as rows of two separate arms, in each reading that is open."""
-    apart = [
-        Row(m.baseline_requests, m.baseline_bad, m.canary_requests, m.canary_bad) for m in minutes
-    ]
+    apart = [_row(minute) for minute in minutes]
     # A minute that does not fit counts as one without requests: no evidence, and no history.
-    subtracted = [_subtracted(minute) or Row(0, 0, 0, 0) for minute in minutes]
+    subtracted = [_row(minute.apart()) for minute in minutes]
     match overlap:
         case "excluded":
             return [apart]
@@ -222,13 +220,12 @@ def _readings(minutes: Sequence[Minute], overlap: Overlap) -> list[list[Row]]:
             assert_never(overlap)
 
 
-def _subtracted(minute: Minute) -> Row | None:
-    """The minute if the baseline's counts include the canary's; None where they cannot."""
-    requests = minute.baseline_requests - minute.canary_requests
-    bad = minute.baseline_bad - minute.canary_bad
-    if not 0 <= bad <= requests:
-        return None
-    return Row(requests, bad, minute.canary_requests, minute.canary_bad)
+def _row(minute: Minute | None) -> Row:
+    if minute is None:
+        return Row(0, 0, 0, 0)
+    return Row(
+        minute.baseline_requests, minute.baseline_bad, minute.canary_requests, minute.canary_bad
+    )
 
 
 def _worse_path(rows: Sequence[Row], signal: Signal, alpha: float) -> list[float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import attrs
 
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze
+from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze, reading
 from apigw_canary.rollout.observation import MINUTE, Basis, Observation, ceil_minute
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.signals import Signal
@@ -385,6 +385,8 @@ def _recent_excess(view: _View, signal: Signal) -> str | None:
     and at 100 % nothing is gathered at all. It can only delay.
     """
     rows = view.seen.settled(signal.name, view.policy.confirm_settle)
+    if reading(rows, view.seen)[0] == "included":
+        rows = [apart for row in rows if (apart := row.apart()) is not None]
     lit = [row for row in rows if row.canary_requests > 0][-RECENT:]
     compared = [row for row in lit if row.baseline_requests > 0] or [
         row for row in rows if row.baseline_requests > 0

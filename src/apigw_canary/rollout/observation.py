@@ -48,6 +48,14 @@ class Minute(Plain):
             requests = inputs.number(getattr(self, f"{arm}_requests"), f"{arm}_requests", low=0)
             inputs.number(getattr(self, f"{arm}_bad"), f"{arm}_bad", low=0, high=requests)
 
+    def apart(self) -> "Minute | None":
+        """The minute if the baseline's counts include the canary's; None where they cannot."""
+        requests = self.baseline_requests - self.canary_requests
+        bad = self.baseline_bad - self.canary_bad
+        if not 0 <= bad <= requests:
+            return None
+        return Minute(self.at, requests, bad, self.canary_requests, self.canary_bad)
+
 
 def _ordered(
     minutes: Mapping[str, Iterable[Minute]],
