@@ -188,6 +188,7 @@ observations = st.builds(
     ),
     failure=st.none() | lines,
     watched_at=st.none() | times,
+    notes=st.lists(lines, max_size=2),
 )
 
 outcomes = st.sampled_from(Outcome)
@@ -251,6 +252,7 @@ analyses = st.builds(
     findings=st.lists(findings, max_size=2).map(tuple),
     worse_odds=odds,
     worse_needed=odds,
+    worse_at=st.none() | minute_times,
 )
 
 

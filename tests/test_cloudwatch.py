@@ -113,7 +113,8 @@ def read(
     end: datetime = END,
     **options: Any,
 ) -> dict[str, list[Minute]]:
-    return CloudWatchMetrics(session=aws, **options).minutes(stage, signals, start, end)
+    found = CloudWatchMetrics(session=aws, **options).minutes(stage, signals, start, end)
+    return {name: list(rows) for name, rows in found.items()}
 
 
 def at(minute: int) -> datetime:

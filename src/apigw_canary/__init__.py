@@ -16,7 +16,13 @@ if typing.TYPE_CHECKING:
         Shift,
         decision_from_dict,
     )
-    from apigw_canary.rollout.observation import Basis, MetricSource, Minute, Observation
+    from apigw_canary.rollout.observation import (
+        Basis,
+        Measured,
+        MetricSource,
+        Minute,
+        Observation,
+    )
     from apigw_canary.rollout.policy import RolloutPolicy, Step
     from apigw_canary.rollout.promotion import Promotion
     from apigw_canary.rollout.signals import Signal
@@ -33,6 +39,7 @@ __all__ = [
     "Decision",
     "Finding",
     "Hold",
+    "Measured",
     "MetricSource",
     "Minute",
     "Observation",
@@ -62,6 +69,7 @@ _HOMES = {
     "Decision": "rollout.decision",
     "Finding": "rollout.analysis",
     "Hold": "rollout.decision",
+    "Measured": "rollout.observation",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",

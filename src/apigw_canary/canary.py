@@ -20,10 +20,9 @@ from apigw_canary.rollout.analysis import Analysis
 from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
 from apigw_canary.rollout.observation import (
     Basis,
+    Measured,
     MetricSource,
-    Minute,
     Observation,
-    Overlap,
     Phase,
 )
 from apigw_canary.rollout.policy import RolloutPolicy
@@ -92,7 +91,7 @@ class Canary:
         seen = self._control.look()
         state = seen.stage
         phase = self._phase(state)
-        minutes: dict[str, tuple[Minute, ...]] = {}
+        found = Measured({})
         failure = None
         if watched_at is not None:
             self._watched_at = inputs.aware(watched_at, "watched_at")
@@ -100,7 +99,7 @@ class Canary:
             self._watched_at = seen.at  # what was before this object's first look it cannot know
         if phase in ("running", "promoting"):
             try:
-                minutes = read_minutes(self._metrics, state, policy, self._bond.started_at, seen.at)
+                found = measured(self._metrics, state, policy, self._bond.started_at, seen.at)
                 self._watched_at = seen.at
             except CallerError:
                 raise
@@ -112,8 +111,9 @@ class Canary:
             started_at=self._bond.started_at,
             step_started_at=max(state.updated_at, self._bond.started_at),
             percent=percent,
-            minutes=minutes,
-            overlap=overlap_of(self._metrics),
+            minutes=found.minutes,
+            overlap=found.overlap,
+            notes=found.notes,
             basis=self._basis(percent),
             phase=phase,
             changed=self._changed(before, state),
@@ -243,27 +243,22 @@ class Canary:
             )
 
 
-def read_minutes(
+def measured(
     metrics: MetricSource, state: StageState, policy: RolloutPolicy, start: datetime, end: datetime
-) -> dict[str, tuple[Minute, ...]]:
+) -> Measured:
     """The minutes of a rollout from `start` to `end`, and the baseline's history before it."""
-    minutes = metrics.minutes(
+    found = metrics.minutes(
         state,
         policy.signals,
         (start - HISTORY).replace(second=0, microsecond=0),
         end.replace(second=0, microsecond=0),
     )
-    read = {name: tuple(rows) for name, rows in minutes.items()}
-    for name, rows in read.items():
+    if not isinstance(found, Measured):
+        found = Measured({name: tuple(rows) for name, rows in found.items()})
+    for name, rows in found.items():
         if len({row.at for row in rows}) < len(rows):
             raise MetricsError(f"The source of metrics gave a minute of {name} twice.")
-    return read
-
-
-def overlap_of(metrics: MetricSource) -> Overlap:
-    """What the source says of its baseline's counts."""
-    overlap: Overlap = getattr(metrics, "overlap", "excluded")
-    return overlap
+    return found
 
 
 def _still_due(decision: Shift | Promote) -> Condition:

@@ -10,7 +10,7 @@ import attrs
 from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
-from apigw_canary.canary import Canary, overlap_of, read_minutes
+from apigw_canary.canary import Canary, measured
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
@@ -187,21 +187,21 @@ class Stage:
         inputs.aware(start, "start")
         if inputs.aware(end, "end") <= start:
             inputs.refuse("end", f"after start ({start})", end)
-        minutes = read_minutes(self._metrics, self._control.look().stage, policy, start, end)
-        overlap = overlap_of(self._metrics)
+        found = measured(self._metrics, self._control.look().stage, policy, start, end)
         canary, total = 0.0, 0.0
-        for row in next(iter(minutes.values()), ()):
+        for row in next(iter(found.values()), ()):
             if row.at >= start:
                 canary += row.canary_requests
                 total += row.baseline_requests
-                total += row.canary_requests if overlap != "included" else 0
+                total += row.canary_requests if found.overlap != "included" else 0
         return Observation(
             at=end,
             started_at=start,
             step_started_at=start,
             percent=round(min(100 * canary / total, 100), 2) if total else 0.0,
-            minutes=minutes,
-            overlap=overlap,
+            minutes=found.minutes,
+            overlap=found.overlap,
+            notes=found.notes,
         )
 
     def rollback(self) -> None:

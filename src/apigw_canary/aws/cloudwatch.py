@@ -9,7 +9,7 @@ from apigw_canary.aws.apigateway import ApiGateway
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.errors import MetricsError
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.observation import Minute, Overlap
+from apigw_canary.rollout.observation import Measured, Minute, Overlap
 from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX, Signal
 from apigw_canary.rollout.state import StageState
 
@@ -60,7 +60,7 @@ class CloudWatchMetrics:
         if not re.fullmatch(r"[^{}]*\{stage\}[^{}]*", canary_stage):
             inputs.refuse("canary_stage", "a text with one {stage} in it", canary_stage)
         inputs.choice(overlap, "overlap", get_args(Overlap))
-        self.overlap: Overlap = overlap
+        self._overlap: Overlap = overlap
         self._canary_stage = canary_stage
         self._api_name = api_name
         self._session = session
@@ -70,7 +70,7 @@ class CloudWatchMetrics:
         """The same, calling AWS as its stage does; in its own session if it was given one."""
         bound = CloudWatchMetrics(
             canary_stage=self._canary_stage,
-            overlap=self.overlap,
+            overlap=self._overlap,
             api_name=self._api_name,
             session=self._session,
         )
@@ -79,7 +79,7 @@ class CloudWatchMetrics:
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
-    ) -> dict[str, list[Minute]]:
+    ) -> Measured:
         """The minutes of each signal in [start, end): one GetMetricData, and GetRestApi once.
 
         Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
@@ -107,8 +107,8 @@ class CloudWatchMetrics:
             )
         ]
         series = self._series(self._calls, self._name(self._calls, stage), queries, start, end)
-        return {
-            signal.name: list(
+        minutes = {
+            signal.name: tuple(
                 joined(
                     series["baseline_requests"],
                     series[f"baseline_{signal.name}"],
@@ -118,6 +118,7 @@ class CloudWatchMetrics:
             )
             for signal in signals
         }
+        return Measured(minutes, overlap=self._overlap)
 
     def _name(self, calls: Calls, stage: StageState) -> str:
         if self._api_name is None:

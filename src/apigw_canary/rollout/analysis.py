@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 import attrs
 
-from apigw_canary.rollout import evidence, shares
+from apigw_canary.rollout import evidence, inputs, shares
 from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.observation import Minute, Observation, Overlap
 from apigw_canary.rollout.plain import Plain
@@ -99,6 +99,8 @@ class Analysis(Plain):
     """The weighted mean of the signals' evidence for "worse", at its strongest so far."""
     worse_needed: float
     """What it must reach for a rollback: 1/`false_rollback`."""
+    worse_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
+    """The minute with which it reached that; None where it has not."""
 
     def __str__(self) -> str:
         """The numbers, in words."""
@@ -119,7 +121,8 @@ def analyze(policy: "RolloutPolicy", observation: Observation) -> Analysis:
         _gather(signal, observation, policy, alpha)
         for signal, alpha in zip(policy.signals, alphas, strict=True)
     ]
-    strongest = max(_mean_path([g for g in gathered if not g.signal.report_only]), default=0.0)
+    path = _mean_path([g for g in gathered if not g.signal.report_only])
+    strongest = max((log for _, log in path), default=0.0)
     needed = 1 / policy.false_rollback
     findings = tuple(
         _finding(g, worse_needed=1 / alpha, not_worse_needed=1 / policy.false_promotion)
@@ -133,7 +136,11 @@ def analyze(policy: "RolloutPolicy", observation: Observation) -> Analysis:
     else:
         verdict = Verdict.UNDECIDED
     return Analysis(
-        verdict=verdict, findings=findings, worse_odds=_odds(strongest), worse_needed=needed
+        verdict=verdict,
+        findings=findings,
+        worse_odds=_odds(strongest),
+        worse_needed=needed,
+        worse_at=next((at for at, log in path if log >= math.log(needed)), None),
     )
 
 
@@ -275,7 +282,7 @@ def _totals(rows: Sequence[Row], minutes: Sequence[Minute], observation: Observa
     return Row(*(sum(row[i] for row in judged) for i in range(4)))
 
 
-def _mean_path(gathered: Sequence[_Gathered]) -> list[float]:
+def _mean_path(gathered: Sequence[_Gathered]) -> list[tuple[datetime, float]]:
     """The log of the weighted mean of the signals' capital, after each minute any of them has.
 
     A mean of e-processes is one, whatever their dependence; a product would not be.
@@ -291,7 +298,7 @@ def _mean_path(gathered: Sequence[_Gathered]) -> list[float]:
     for time in sorted(at):
         for i, log in at[time]:
             current[i] = log
-        path.append(evidence.log_mean(current, weights))
+        path.append((time, evidence.log_mean(current, weights)))
     return path
 
 

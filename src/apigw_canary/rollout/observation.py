@@ -1,6 +1,6 @@
 """What was seen of a rollout, as plain data: everything a decision is made from."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Protocol, get_args
 
@@ -63,6 +63,10 @@ def _ordered(
     return {name: tuple(sorted(rows, key=lambda row: row.at)) for name, rows in minutes.items()}
 
 
+def _as_notes(notes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(notes)
+
+
 @attrs.frozen(kw_only=True)
 class Basis(Plain):
     """What a decision was made on, and so the only thing it may be applied to."""
@@ -112,6 +116,8 @@ class Observation(Plain):
     """Why the metrics could not be read; None where they could."""
     watched_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
     """When they could be read last, where they could not be now and that is known."""
+    notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes)
+    """What the source says of how it read, and of what it could not see: a sentence each."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))
@@ -151,12 +157,36 @@ def ceil_minute(time: datetime) -> datetime:
     return time - rest + MINUTE if rest else time
 
 
+@attrs.frozen
+class Measured(Mapping[str, tuple[Minute, ...]]):
+    """What a source measured, with how it is to be read: a mapping of signal names to minutes."""
+
+    minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
+    """Signal name to its minutes."""
+    overlap: Overlap = attrs.field(default="excluded", kw_only=True)
+    """Whether the baseline's counts include the canary's."""
+    notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes, kw_only=True)
+    """How it was read, and what could not be seen: a sentence each."""
+
+    def __attrs_post_init__(self) -> None:
+        inputs.choice(self.overlap, "overlap", get_args(Overlap))
+
+    def __getitem__(self, name: str) -> tuple[Minute, ...]:
+        return self.minutes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.minutes)
+
+    def __len__(self) -> int:
+        return len(self.minutes)
+
+
 class MetricSource(Protocol):
     """Where minutes come from: CloudWatch, logs, or whatever the caller counts in.
 
     Raising an exception means that nothing could be seen, and so Hold. A source whose baseline
-    counts include the canary's, or may do so, says so in an attribute `overlap` ("excluded",
-    "included" or "unknown"; without the attribute "excluded").
+    counts include the canary's, or may do so, or that has something to say of how it read, answers
+    with `Measured`; any other mapping means that the arms' counts are apart.
     """
 
     def minutes(
