@@ -7,7 +7,6 @@ if typing.TYPE_CHECKING:
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
-    from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
     from apigw_canary.rollout.decision import (
         Decision,
         Hold,
@@ -16,6 +15,7 @@ if typing.TYPE_CHECKING:
         Shift,
         decision_from_dict,
     )
+    from apigw_canary.rollout.findings import Analysis, Finding, Interval, Verdict
     from apigw_canary.rollout.observation import (
         Basis,
         Measured,
@@ -39,6 +39,7 @@ __all__ = [
     "Decision",
     "Finding",
     "Hold",
+    "Interval",
     "Measured",
     "MetricSource",
     "Minute",
@@ -60,16 +61,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Analysis": "rollout.analysis",
+    "Analysis": "rollout.findings",
     "Basis": "rollout.observation",
     "Canary": "canary",
     "CanaryError": "errors",
     "CanaryState": "rollout.state",
     "CloudWatchMetrics": "aws.cloudwatch",
     "Decision": "rollout.decision",
-    "Finding": "rollout.analysis",
+    "Finding": "rollout.findings",
     "Hold": "rollout.decision",
     "Measured": "rollout.observation",
+    "Interval": "rollout.findings",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",
@@ -85,7 +87,7 @@ _HOMES = {
     "Stage": "stage",
     "StageState": "rollout.state",
     "Step": "rollout.policy",
-    "Verdict": "rollout.analysis",
+    "Verdict": "rollout.findings",
     "decision_from_dict": "rollout.decision",
 }
 

@@ -202,6 +202,7 @@ class Stage:
             minutes=found.minutes,
             overlap=found.overlap,
             notes=found.notes,
+            routes=found.routes,
         )
 
     def rollback(self) -> None:
