@@ -243,4 +243,4 @@ class RecordError(CannotTellError):
 
 
 class MetricsError(CannotTellError):
-    """The metrics cannot be read: a source answered with an error, or with half an answer."""
+    """The metrics or alarms cannot be read: an error for an answer, or half an answer."""
