@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import attrs
 
@@ -34,11 +34,11 @@ class Alarm(Plain):
         default=None, validator=inputs.aware_field, kw_only=True
     )
     """When it last began firing, where it has stopped again, be it between two looks; None where
-    it is not known to have fired since the rollout's start."""
+    that is not known of the time since the rollout's start."""
 
     def __attrs_post_init__(self) -> None:
         inputs.text(self.name, "name", limit=MAX_NAME)
-        inputs.choice(self.state, "state", ("OK", "ALARM", "INSUFFICIENT_DATA"))
+        inputs.choice(self.state, "state", get_args(AlarmState))
 
     @property
     def began(self) -> datetime | None:
@@ -58,7 +58,7 @@ def fired(alarms: Iterable[Alarm], start: datetime) -> str | None:
 
 def _firing(alarm: Alarm) -> str:
     assert alarm.began is not None
-    now = "" if alarm.state == "ALARM" else f" (it is {alarm.state} since {moment(alarm.since)})"
+    now = "" if alarm.state == "ALARM" else f" ({alarm.state} since {moment(alarm.since)})"
     return f"the alarm {alarm.name} began firing at {moment(alarm.began)}{now}"
 
 
@@ -66,11 +66,11 @@ def remarks(names: Sequence[str], alarms: Iterable[Alarm], start: datetime) -> I
     """What is to be said of the alarms that a policy names, beside what decides."""
     for alarm in alarms:
         if alarm.state == "INSUFFICIENT_DATA":
-            yield f"the alarm {alarm.name} has INSUFFICIENT_DATA since {moment(alarm.since)}"
+            yield f"the alarm {alarm.name} has had INSUFFICIENT_DATA since {moment(alarm.since)}"
         elif alarm.state == "ALARM" and not alarm.began_since(start):
             yield (
-                f"the alarm {alarm.name} fires since {moment(alarm.since)}, before the rollout "
-                "began, which is not held against the canary"
+                f"the alarm {alarm.name} has been firing since {moment(alarm.since)}, from before "
+                "the rollout, which is not held against the canary"
             )
     for name in unseen(names, alarms):
         yield f"the alarm {name} is not in the observation"
