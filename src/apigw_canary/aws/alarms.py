@@ -107,8 +107,8 @@ def last_fired(alarm: Alarm, items: Iterable[Mapping[str, Any]]) -> datetime | N
     if alarm.state == "OK" and all(state != "OK" for state, _ in became):
         # Nothing is OK from the beginning: what it was before is not there yet, or not shown.
         raise MetricsError(
-            f"The alarm {alarm.name} has been OK since {moment(alarm.since)}, but its history does not "
-            "tell of it, so neither whether it fired before.",
+            f"The alarm {alarm.name} has been OK since {moment(alarm.since)}, but its history does "
+            "not tell of it, so neither whether it fired before.",
             remedy="Look again in a minute. AWS shows the history of composite alarms only to who "
             "may DescribeAlarmHistory on all resources.",
         )
