@@ -125,6 +125,7 @@ class Rehearsal:
 
         `composite`: what it is created as; one that is there stays what it is. Its state changes
         by this method only, whatever the traffic does.
+        One that is to fire from before a canary has to be set before it: `sleep` between.
         """
         with self._lock:
             self._alarms.set(name, state, self._now, composite=composite)
