@@ -19,6 +19,7 @@ from apigw_canary import (
     Decision,
     Finding,
     Hold,
+    Interval,
     Minute,
     Observation,
     Outcome,
@@ -196,6 +197,8 @@ observations = st.builds(
     watched_at=st.none() | times,
     notes=st.lists(lines, max_size=2),
     alarms=st.lists(alarms, max_size=2, unique_by=lambda alarm: alarm.name),
+    routes=st.none()
+    | st.dictionaries(lines, st.dictionaries(signal_names, minute_rows, max_size=2), max_size=2),
 )
 
 outcomes = st.sampled_from(Outcome)
@@ -236,9 +239,17 @@ def stage_states(
 
 odds = st.floats(0, 1e300)
 
+intervals = st.builds(
+    Interval,
+    low=st.floats(-1, 1e3),
+    high=st.none() | st.floats(-1, 1e3),
+    confidence=st.floats(0.5, 1),
+)
+
 findings = st.builds(
     Finding,
     signal=signal_names,
+    route=st.none() | lines,
     verdict=st.sampled_from(Verdict),
     baseline_requests=counts,
     baseline_bad=counts,
@@ -249,6 +260,9 @@ findings = st.builds(
     not_worse_odds=odds,
     not_worse_needed=odds,
     requests_needed=st.none() | st.integers(0, 10**9),
+    minutes_needed=st.none() | st.floats(0, 1e6),
+    ratio=st.none() | intervals,
+    difference=st.none() | intervals,
     sick=st.booleans(),
     fits=st.booleans(),
 )
@@ -257,6 +271,7 @@ analyses = st.builds(
     Analysis,
     verdict=st.sampled_from(Verdict),
     findings=st.lists(findings, max_size=2).map(tuple),
+    routes=st.lists(findings, max_size=2).map(tuple),
     worse_odds=odds,
     worse_needed=odds,
     worse_at=st.none() | minute_times,
@@ -325,6 +340,7 @@ PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
     Basis: bases,
     CanaryState: canary_states,
     Finding: findings,
+    Interval: intervals,
     Minute: minutes(),
     Observation: observations,
     Promotion: promotions(),

@@ -314,6 +314,7 @@ RISKS: dict[str, Any] = {
     "blind": 5 * MINUTE,
     "settle": 3 * MINUTE,
     "confirm_settle": 4 * MINUTE,
+    "route_weight": 0.5,
 }
 
 

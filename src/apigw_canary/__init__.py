@@ -8,7 +8,6 @@ if typing.TYPE_CHECKING:
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
     from apigw_canary.rollout.alarms import Alarm
-    from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
     from apigw_canary.rollout.decision import (
         Decision,
         Hold,
@@ -17,6 +16,7 @@ if typing.TYPE_CHECKING:
         Shift,
         decision_from_dict,
     )
+    from apigw_canary.rollout.findings import Analysis, Finding, Interval, Verdict
     from apigw_canary.rollout.observation import (
         Basis,
         Measured,
@@ -41,6 +41,7 @@ __all__ = [
     "Decision",
     "Finding",
     "Hold",
+    "Interval",
     "Measured",
     "MetricSource",
     "Minute",
@@ -63,16 +64,17 @@ __all__ = [
 
 _HOMES = {
     "Alarm": "rollout.alarms",
-    "Analysis": "rollout.analysis",
+    "Analysis": "rollout.findings",
     "Basis": "rollout.observation",
     "Canary": "canary",
     "CanaryError": "errors",
     "CanaryState": "rollout.state",
     "CloudWatchMetrics": "aws.cloudwatch",
     "Decision": "rollout.decision",
-    "Finding": "rollout.analysis",
+    "Finding": "rollout.findings",
     "Hold": "rollout.decision",
     "Measured": "rollout.observation",
+    "Interval": "rollout.findings",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",
@@ -88,7 +90,7 @@ _HOMES = {
     "Stage": "stage",
     "StageState": "rollout.state",
     "Step": "rollout.policy",
-    "Verdict": "rollout.analysis",
+    "Verdict": "rollout.findings",
     "decision_from_dict": "rollout.decision",
 }
 

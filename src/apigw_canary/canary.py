@@ -19,8 +19,8 @@ from apigw_canary.errors import (
 )
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import Alarm
-from apigw_canary.rollout.analysis import Analysis
 from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
+from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.observation import (
     Basis,
     Measured,
@@ -127,6 +127,7 @@ class Canary:
             minutes=found.minutes,
             overlap=found.overlap,
             notes=found.notes,
+            routes=found.routes,
             basis=self._basis(percent),
             phase=phase,
             changed=self._changed(before, state),

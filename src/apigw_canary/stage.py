@@ -203,6 +203,7 @@ class Stage:
             minutes=found.minutes,
             overlap=found.overlap,
             notes=found.notes,
+            routes=found.routes,
         )
 
     def rollback(self) -> None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import attrs
 
 from apigw_canary.rollout import alarms, inputs
-from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze, reading
+from apigw_canary.rollout.analysis import analyze
+from apigw_canary.rollout.findings import Analysis, Finding, Verdict
 from apigw_canary.rollout.observation import MINUTE, Basis, Observation, ceil_minute
 from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.readings import reading
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.words import moment, span
 from apigw_canary.rollout.words import odds as words_odds
@@ -223,7 +225,11 @@ def _worse(view: _View) -> Decision | None:
     """The canary is worse than tolerated."""
     if view.analysis.verdict is not Verdict.WORSE:
         return None
-    findings = sorted(view.deciding(), key=lambda f: f.worse_odds / f.worse_needed, reverse=True)
+    findings = sorted(
+        [*view.deciding(), *view.analysis.routes],
+        key=lambda f: f.worse_odds / f.worse_needed,
+        reverse=True,
+    )
     odds, needed = view.analysis.worse_odds, view.analysis.worse_needed
     return view.roll_back(
         f"the canary is worse: {findings[0]}; the evidence is {words_odds(odds)}, needed {needed:g}"
@@ -444,11 +450,11 @@ RULES: tuple[Callable[[_View], Decision | None], ...] = (
 
 
 def _still_needed(finding: Finding) -> str:
-    more = (
-        f"about {finding.requests_needed:,} more canary requests"
-        if finding.requests_needed is not None
-        else "how many more requests it takes cannot be told yet"
-    )
+    more = "how many more requests it takes cannot be told yet"
+    if finding.requests_needed is not None:
+        more = f"about {finding.requests_needed:,} more canary requests"
+    if finding.minutes_needed is not None:
+        more += f", {span(timedelta(minutes=finding.minutes_needed))} at the present pace"
     return (
         f"cannot tell yet; {finding}; the evidence for not worse is "
         f"{words_odds(finding.not_worse_odds)}, needed {finding.not_worse_needed:g}, for worse "

@@ -72,6 +72,14 @@ def _as_alarms(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:
     return tuple(alarms)
 
 
+def _by_route(
+    routes: Mapping[str, Mapping[str, Iterable[Minute]]] | None,
+) -> dict[str, dict[str, tuple[Minute, ...]]] | None:
+    if routes is None:
+        return None
+    return {route: _ordered(minutes) for route, minutes in routes.items()}
+
+
 @attrs.frozen(kw_only=True)
 class Basis(Plain):
     """What a decision was made on, and so the only thing it may be applied to."""
@@ -125,6 +133,11 @@ class Observation(Plain):
     """What the source says of how it read, and of what it could not see: a sentence each."""
     alarms: tuple[Alarm, ...] = attrs.field(default=(), converter=_as_alarms)
     """The alarms that the policy names, where they were looked at and could be read."""
+    routes: Mapping[str, Mapping[str, tuple[Minute, ...]]] | None = attrs.field(
+        default=None, converter=_by_route
+    )
+    """Route, such as "GET /orders/{id}", to its minutes by signal; None where the source does not
+    measure routes."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))
@@ -147,15 +160,16 @@ class Observation(Plain):
         """The first minute that has the present share: one full minute after the step began."""
         return max(self.judged_from(), ceil_minute(self.step_started_at + MINUTE))
 
-    def settled(self, name: str, age: timedelta) -> list[Minute]:
+    def settled(self, name: str, age: timedelta, *, route: str | None = None) -> list[Minute]:
         """The minutes of a signal that ended at least `age` ago, with the baseline's history.
 
         Without the minutes in which another canary, or this one not yet everywhere, had requests.
         """
         first, last = self.judged_from(), self.at - age - MINUTE
+        minutes = self.minutes if route is None else (self.routes or {}).get(route, {})
         return [
             row
-            for row in self.minutes.get(name, ())
+            for row in minutes.get(name, ())
             if row.at <= last and (row.at >= first or not row.canary_requests)
         ]
 
@@ -176,6 +190,10 @@ class Measured(Mapping[str, tuple[Minute, ...]]):
     """Whether the baseline's counts include the canary's."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes, kw_only=True)
     """How it was read, and what could not be seen: a sentence each."""
+    routes: Mapping[str, Mapping[str, tuple[Minute, ...]]] | None = attrs.field(
+        default=None, converter=_by_route, kw_only=True
+    )
+    """Route, such as "GET /orders/{id}", to its minutes by signal; None where not measured."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))
