@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from apigw_canary import (
+    Alarm,
     Analysis,
     Basis,
     CanaryState,
@@ -33,6 +34,7 @@ from apigw_canary import (
     Step,
     Verdict,
 )
+from apigw_canary.rollout.alarms import AlarmState
 from apigw_canary.rollout.record import Begun, Record
 
 VALUE_CHARACTERS = (
@@ -117,6 +119,9 @@ def signals(
     )
 
 
+alarm_states: st.SearchStrategy[AlarmState] = st.sampled_from(["OK", "ALARM", "INSUFFICIENT_DATA"])
+alarms = st.builds(Alarm, lines, alarm_states, since=times, fired_at=st.none() | times)
+
 bakes = st.timedeltas(timedelta(0), 14 * DAY)
 short_bakes = st.timedeltas(timedelta(0), 2 * DAY)
 """So short that a plan of them may have a deadline."""
@@ -146,6 +151,7 @@ def policies(draw: st.DrawFn) -> RolloutPolicy:
             draw(signals(st.just(name), st.just(value=True) if i == 0 else st.booleans()))
             for i, name in enumerate(names)
         ],
+        alarms=draw(st.lists(lines, max_size=2, unique=True)),
         false_rollback=draw(st.floats(1e-6, 0.5)),
         false_promotion=draw(st.floats(1e-6, 0.5)),
         deadline=draw(deadlines(steps)),
@@ -190,6 +196,7 @@ observations = st.builds(
     failure=st.none() | lines,
     watched_at=st.none() | times,
     notes=st.lists(lines, max_size=2),
+    alarms=st.lists(alarms, max_size=2, unique_by=lambda alarm: alarm.name),
     routes=st.none()
     | st.dictionaries(lines, st.dictionaries(signal_names, minute_rows, max_size=2), max_size=2),
 )
@@ -328,6 +335,7 @@ def records(stage: str) -> st.SearchStrategy[Record]:
 
 
 PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
+    Alarm: alarms,
     Analysis: analyses,
     Basis: bases,
     CanaryState: canary_states,

@@ -7,6 +7,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
+    from apigw_canary.rollout.alarms import Alarm
     from apigw_canary.rollout.decision import (
         Decision,
         Hold,
@@ -30,6 +31,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.stage import Stage
 
 __all__ = [
+    "Alarm",
     "Analysis",
     "Basis",
     "Canary",
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Alarm": "rollout.alarms",
     "Analysis": "rollout.findings",
     "Basis": "rollout.observation",
     "Canary": "canary",

@@ -110,6 +110,11 @@ class ApiGateway:
         self.stage_name = stage_name
 
     @property
+    def calls(self) -> Calls:
+        """For what is asked of other services, in the same session and with the same patience."""
+        return self._calls
+
+    @property
     def region(self) -> str:
         """The region that calls go to."""
         return self._calls.region

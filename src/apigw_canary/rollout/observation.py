@@ -7,6 +7,7 @@ from typing import Literal, Protocol, get_args
 import attrs
 
 from apigw_canary.rollout import inputs
+from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.state import StageState
@@ -67,6 +68,10 @@ def _as_notes(notes: Iterable[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _as_alarms(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:
+    return tuple(alarms)
+
+
 def _by_route(
     routes: Mapping[str, Mapping[str, Iterable[Minute]]] | None,
 ) -> dict[str, dict[str, tuple[Minute, ...]]] | None:
@@ -121,11 +126,13 @@ class Observation(Plain):
     """What somebody else changed on the stage since the look before, as far as the observing
     process knows: a name, and how it differs. No variable values."""
     failure: str | None = None
-    """Why the metrics could not be read; None where they could."""
+    """Why the metrics, or the alarms, could not be read; None where they could."""
     watched_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
     """When they could be read last, where they could not be now and that is known."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes)
     """What the source says of how it read, and of what it could not see: a sentence each."""
+    alarms: tuple[Alarm, ...] = attrs.field(default=(), converter=_as_alarms)
+    """The alarms that the policy names, where they were looked at and could be read."""
     routes: Mapping[str, Mapping[str, tuple[Minute, ...]]] | None = attrs.field(
         default=None, converter=_by_route
     )
@@ -135,6 +142,8 @@ class Observation(Plain):
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))
         inputs.choice(self.phase, "phase", get_args(Phase))
+        if len({alarm.name for alarm in self.alarms}) < len(self.alarms):
+            inputs.refuse("alarms", "of different names", [alarm.name for alarm in self.alarms])
         for name, rows in self.minutes.items():
             if len({row.at for row in rows}) < len(rows):
                 inputs.refuse(f"minutes[{name!r}]", "each minute once", "a minute twice")

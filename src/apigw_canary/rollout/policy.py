@@ -10,6 +10,7 @@ from typing import Literal, Self, TypedDict, TypeVar, Unpack
 import attrs
 
 from apigw_canary.rollout import inputs
+from apigw_canary.rollout.alarms import MAX_NAME
 from apigw_canary.rollout.analysis import analyze
 from apigw_canary.rollout.decision import Decision, decide
 from apigw_canary.rollout.findings import Analysis
@@ -61,6 +62,7 @@ class Risks(TypedDict, total=False):
     """The fields of a `RolloutPolicy` beside its steps, as its constructors take them."""
 
     signals: Iterable[Signal]
+    alarms: Iterable[str]
     false_rollback: float
     false_promotion: float
     deadline: timedelta | None
@@ -92,6 +94,15 @@ def _as_signals(signals: Iterable[Signal]) -> tuple[Signal, ...]:
     return _as_tuple(signals, Signal, "signals")
 
 
+def _as_names(names: Iterable[str]) -> tuple[str, ...]:
+    kept = _as_tuple(names, str, "alarms")
+    for name in kept:
+        inputs.text(name, "alarms", limit=MAX_NAME)
+    if len(set(kept)) < len(kept):
+        inputs.refuse("alarms", "of different names", kept)
+    return kept
+
+
 def _default_signals() -> tuple[Signal, ...]:
     return (Signal.errors_5xx(), Signal.errors_4xx())
 
@@ -111,6 +122,9 @@ class RolloutPolicy(Plain):
         factory=_default_signals, converter=_as_signals, kw_only=True
     )
     """What counts as bad; by default 5xx (critical) and 4xx errors."""
+    alarms: tuple[str, ...] = attrs.field(default=(), converter=_as_names, kw_only=True)
+    """Names of CloudWatch alarms, metric and composite ones: one that begins firing during the
+    rollout rolls back. Outside the two risks below, which are about the signals' evidence."""
     false_rollback: float = attrs.field(default=0.05, kw_only=True)
     """The most of all rollouts of healthy canaries that may be rolled back, 0 to 0.5."""
     false_promotion: float = attrs.field(default=0.05, kw_only=True)
