@@ -595,6 +595,7 @@ def test_others_may_do_more() -> None:
             {"FunctionName": "orders", "Name": "live"},
             f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:orders",
         ),
+        ("lambda", "get_policy", {"FunctionName": FUNCTION}, FUNCTION),
         (
             "lambda",
             "get_policy",
@@ -604,7 +605,7 @@ def test_others_may_do_more() -> None:
     ],
 )
 def test_other_services(
-    service: str, method: str, parameters: dict[str, str], resource: str
+    service: Any, method: str, parameters: dict[str, str], resource: str
 ) -> None:
     """Calls of CloudWatch, Logs and Lambda are authorised by name, on what they are about."""
     with rehearsal(allow=allowing([])) as aws:
