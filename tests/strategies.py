@@ -103,6 +103,7 @@ def signals(
 ) -> Signal:
     is_critical = draw(critical)
     slack = draw(st.floats(0, 0.98))
+    over = draw(st.none() | st.floats(1, 900_000))
     return Signal(
         name=draw(names),
         ratio=draw(st.floats(1, 100)),
@@ -113,6 +114,8 @@ def signals(
         weight=draw(st.floats(1e-3, 1e3)),
         critical=is_critical,
         report_only=not is_critical and draw(st.booleans()),
+        over=over,
+        quantile=draw(st.none() | st.floats(0.5, 0.9999)) if over is None else None,
     )
 
 
@@ -189,6 +192,7 @@ observations = st.builds(
     failure=st.none() | lines,
     watched_at=st.none() | times,
     notes=st.lists(lines, max_size=2),
+    doubt=st.none() | lines,
 )
 
 outcomes = st.sampled_from(Outcome)

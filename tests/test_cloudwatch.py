@@ -51,7 +51,11 @@ class Aws:
         page: int = 10**6,
         trouble: Mapping[str, Any] | None = None,
         region: str = "eu-central-1",
+        apis: Mapping[str, str] | None = None,
+        stages: Sequence[str] = ("prod",),
     ) -> None:
+        self.apis = {STAGE.rest_api_id: "orders"} if apis is None else apis
+        self.stages = stages
         self.series = series or {}
         self.page = page
         self.trouble = trouble or {}
@@ -63,9 +67,17 @@ class Aws:
         assert service_name in {"apigateway", "cloudwatch"}
         return self
 
+    def get_rest_apis(self, *, limit: int) -> dict[str, Any]:
+        self.named.append("GetRestApis")
+        return {"items": [{"id": id_, "name": name} for id_, name in self.apis.items()]}
+
     def get_rest_api(self, *, restApiId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
-        self.named.append(restApiId)
+        self.named.append(f"GetRestApi {restApiId}")
         return {"id": restApiId, "name": "orders"}
+
+    def get_stages(self, *, restApiId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        self.named.append(f"GetStages {restApiId}")
+        return {"item": [{"stageName": name} for name in self.stages]}
 
     def get_metric_data(self, **request: Any) -> dict[str, Any]:
         self.asked.append({**request, "MetricDataQueries": list(request["MetricDataQueries"])})
@@ -73,7 +85,8 @@ class Aws:
         for query in request["MetricDataQueries"]:
             metric = query["MetricStat"]["Metric"]
             dimensions = {d["Name"]: d["Value"] for d in metric["Dimensions"]}
-            points = self.series.get((metric["MetricName"], dimensions["Stage"]), {})
+            stage = dimensions.get("Stage", "")
+            points = self.series.get((metric["MetricName"], stage), {})
             found = sorted(
                 p for p in points.items() if request["StartTime"] <= p[0] < request["EndTime"]
             )
@@ -236,7 +249,7 @@ class TestMinutes:
 
 class TestRequest:
     def test_is_what_aws_takes(self) -> None:
-        """Sums of errors and sample counts by the minute, of the API's name and both stages."""
+        """Sums of errors and sample counts by the minute, of both stages; and the API's total."""
         aws = Aws()
         read(aws, SIGNALS[:1])
         (request,) = aws.asked
@@ -251,6 +264,7 @@ class TestRequest:
             for query in request["MetricDataQueries"]
         }
         assert asked == {
+            ("AWS/ApiGateway", "Count", "orders", "SampleCount", 60),
             ("AWS/ApiGateway", "Count", "orders", "prod", "SampleCount", 60),
             ("AWS/ApiGateway", "5XXError", "orders", "prod", "Sum", 60),
             ("AWS/ApiGateway", "Count", "orders", "prod/Canary", "SampleCount", 60),
@@ -263,7 +277,7 @@ class TestRequest:
         aws = Aws()
         read(aws, [Signal.errors_4xx()])
         metrics = [q["MetricStat"]["Metric"]["MetricName"] for q in aws.asked[0][QUERIES]]
-        assert sorted(metrics) == ["4XXError", "4XXError", "Count", "Count"]
+        assert sorted(metrics) == ["4XXError", "4XXError", "Count", "Count", "Count"]
 
     def test_reads_all_pages(self) -> None:
         """A long answer comes in pages, and the pages are one answer."""
@@ -274,19 +288,19 @@ class TestRequest:
         assert [request.get("NextToken") for request in aws.asked] == [None, "7", "14", "21"]
 
     def test_name_is_asked_once(self) -> None:
-        """GetRestApi is called once, however often one looks."""
+        """API Gateway is asked for names once, however often one looks."""
         aws = Aws()
         metrics = CloudWatchMetrics(session=aws)
         for _ in range(3):
             metrics.minutes(STAGE, SIGNALS, START, END)
-        assert aws.named == ["a1b2c3d4e5"]
+        assert aws.named == ["GetRestApis", "GetStages a1b2c3d4e5"]
         assert len(aws.asked) == 3
 
     def test_given_name_saves_the_call(self) -> None:
-        """With `api_name` API Gateway is not asked, and the metrics are those of that name."""
+        """With `api_name` API Gateway is not asked for it; the metrics are those of that name."""
         aws = Aws()
         read(aws, api_name="invoices")
-        assert aws.named == []
+        assert aws.named == ["GetStages a1b2c3d4e5"]
         names = {
             query["MetricStat"]["Metric"]["Dimensions"][0]["Value"]
             for query in aws.asked[0][QUERIES]

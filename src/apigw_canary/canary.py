@@ -114,6 +114,7 @@ class Canary:
             minutes=found.minutes,
             overlap=found.overlap,
             notes=found.notes,
+            doubt=found.doubt,
             basis=self._basis(percent),
             phase=phase,
             changed=self._changed(before, state),

@@ -202,6 +202,7 @@ class Stage:
             minutes=found.minutes,
             overlap=found.overlap,
             notes=found.notes,
+            doubt=found.doubt,
         )
 
     def rollback(self) -> None:

@@ -49,9 +49,14 @@ class Minute(Plain):
             inputs.number(getattr(self, f"{arm}_bad"), f"{arm}_bad", low=0, high=requests)
 
     def apart(self) -> "Minute | None":
-        """The minute if the baseline's counts include the canary's; None where they cannot."""
+        """The minute if the baseline's counts include the canary's; None where they cannot.
+
+        Interpolated counts differ by a little from what they stand for, and prove nothing.
+        """
         requests = self.baseline_requests - self.canary_requests
         bad = self.baseline_bad - self.canary_bad
+        if self.baseline_bad % 1 or self.canary_bad % 1:
+            bad = max(min(bad, requests), 0.0)
         if not 0 <= bad <= requests:
             return None
         return Minute(self.at, requests, bad, self.canary_requests, self.canary_bad)
@@ -118,6 +123,8 @@ class Observation(Plain):
     """When they could be read last, where they could not be now and that is known."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes)
     """What the source says of how it read, and of what it could not see: a sentence each."""
+    doubt: str | None = None
+    """Why the counts may be of something else; then they never speak for the canary."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))
@@ -167,6 +174,8 @@ class Measured(Mapping[str, tuple[Minute, ...]]):
     """Whether the baseline's counts include the canary's."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes, kw_only=True)
     """How it was read, and what could not be seen: a sentence each."""
+    doubt: str | None = attrs.field(default=None, kw_only=True)
+    """Why the counts may be of something else, and what to do about it; None where they are not."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))

@@ -108,7 +108,9 @@ class RolloutPolicy(Plain):
     signals: tuple[Signal, ...] = attrs.field(
         factory=_default_signals, converter=_as_signals, kw_only=True
     )
-    """What counts as bad; by default 5xx (critical) and 4xx errors."""
+    """What counts as bad; by default 5xx (critical) and 4xx errors. `Signal.slow` is not among
+    them: that CloudWatch answers for it is not tried on a live AWS, and a critical signal without
+    data is never promoted."""
     false_rollback: float = attrs.field(default=0.05, kw_only=True)
     """The most of all rollouts of healthy canaries that may be rolled back, 0 to 0.5."""
     false_promotion: float = attrs.field(default=0.05, kw_only=True)
