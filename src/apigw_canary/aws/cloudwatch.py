@@ -81,11 +81,12 @@ class CloudWatchMetrics:
                 expected = f"of {', '.join(ERRORS)} and slow ones, to be read from CloudWatch"
                 inputs.refuse("signals", expected, signal.name)
         key = (stage.rest_api_id, stage.name)
-        if key not in self._readers:
-            self._readers[key] = Reader(
+        reader = self._readers.get(key)
+        if reader is None or reader.is_doubted:  # what is doubted may have been mended
+            self._readers[key] = reader = Reader(
                 self._calls,
                 published(self._calls, stage, self._api_name),
                 self._canary_stage,
                 stage.name,
             )
-        return self._readers[key].read(stage, signals, start, end, self._overlap)
+        return reader.read(stage, signals, start, end, self._overlap)

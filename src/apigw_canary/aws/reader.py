@@ -1,5 +1,6 @@
 """The metrics of one stage: what is asked at each look, and what is remembered between them."""
 
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -49,6 +50,13 @@ class Reader:
         self._slow = SlowRequests(calls, **self._own)
         self._listing = Listing(calls, known.api_name, canary_stage.format(stage=stage))
         self._found = overlap.Found()
+        # A look depends on what the one before it found out; looks at other stages do not wait.
+        self._lock = threading.Lock()
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether the name was not the API's alone when it was looked up."""
+        return self._known.doubt is not None
 
     def read(
         self,
@@ -59,6 +67,17 @@ class Reader:
         stated: Overlap,
     ) -> Measured:
         """The minutes of each signal in [start, end), and how they are to be read."""
+        with self._lock:
+            return self._read(stage, signals, start, end, stated)
+
+    def _read(
+        self,
+        stage: StageState,
+        signals: Sequence[Signal],
+        start: datetime,
+        end: datetime,
+        stated: Overlap,
+    ) -> Measured:
         notes = list(self._known.notes)
         kept_from = ceil_minute(end - KEPT)
         limits, said = self._slow.limits(

@@ -4,7 +4,7 @@ AWS does not say. Four signs do, each in its own circumstances; where none has a
 contradict each other, both readings are judged.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -18,6 +18,7 @@ ENOUGH = 3
 with."""
 
 _EITHER: tuple[Told, Told] = ("excluded", "included")
+_INCLUDED = "the stage's series include the canary's requests"
 
 
 class Sign(NamedTuple):
@@ -64,26 +65,19 @@ class Found:
     def read(self, stated: Overlap) -> tuple[Overlap, str]:
         """The reading, and a sentence on how it was found; what is contradicted is not believed."""
         signs = list(self._signs.values())
-        if not signs:
-            return stated, (
-                "whether the stage's series include the canary's requests has not been found out "
-                "from the data yet"
-            )
         if len(signs) > 1:
             return "unknown", f"the signs contradict each other: {'; '.join(map(str, signs))}"
-        return ("unknown" if self.contrary(stated) else signs[0].overlap), str(signs[0])
+        if signs:
+            return ("unknown" if self.contrary(stated) else signs[0].overlap), str(signs[0])
+        if stated == "unknown":
+            return stated, f"whether {_INCLUDED} is not known: the data have not told yet"
+        return stated, f"whether {_INCLUDED} was stated ({stated}): the data have not confirmed it"
 
 
-def told(signs: Collection[Sign]) -> Overlap:
-    """What signs come to; unknown where there is none, or they contradict each other."""
-    said = {sign.overlap for sign in signs}
-    return said.pop() if len(said) == 1 else "unknown"
-
-
-def by_excess(minutes: Iterable[Minute]) -> Sign | None:
+def by_excess(minutes: Iterable[Minute], *, enough: int = ENOUGH) -> Sign | None:
     """More requests or errors of the canary than of the stage, which so cannot include them."""
     times = {minute.at for minute in minutes if minute.apart() is None}
-    if len(times) < ENOUGH:
+    if len(times) < enough:
         return None
     return Sign("excluded", f"in {len(times)} minutes the canary has more than the stage")
 
@@ -127,13 +121,14 @@ def reading(minutes: Sequence[Minute], observation: Observation) -> tuple[Overla
     """How an observation's minutes are to be read, and whether they fit the share then.
 
     An unknown overlap is found out where the minutes themselves tell: it takes shares of about a
-    half; at small ones both readings say the same.
+    half; at small ones both readings say the same. One minute of excess is enough here: this lasts
+    for one look, and a canary with more errors than the stage is not to be waited for.
     """
     step = [minute for minute in minutes if minute.at >= observation.step_judged_from()]
     overlap = observation.overlap
     if overlap == "unknown":
-        signs = [by_excess(minutes), by_share(step, observation.percent)]
-        overlap = told([sign for sign in signs if sign is not None])
+        sign = by_excess(minutes, enough=1) or by_share(step, observation.percent)
+        overlap = sign.overlap if sign else "unknown"
     readings: tuple[Overlap, ...] = _EITHER if overlap == "unknown" else (overlap,)
     return overlap, any(fits(step, each, observation.percent) for each in readings)
 
