@@ -89,7 +89,7 @@ served_minutes = st.lists(
         st.integers(0, 2),
     ),
     min_size=8,
-    max_size=20,
+    max_size=14,
 )
 
 
@@ -101,13 +101,13 @@ def test_what_is_found_out_is_never_wrong(
     errors = [data.draw(st.integers(0, canary)) for _, canary, *_ in served]
     whole = published(truth, served, errors)
     lost = data.draw(
-        st.lists(st.tuples(st.sampled_from(sorted(whole)), st.integers(0, 19)), max_size=2)
+        st.lists(st.tuples(st.sampled_from(sorted(whole)), st.integers(0, 13)), max_size=2)
     )
     for name, n in lost:
         whole[name].pop(at(n), None)
     aws = Aws(stages=["prod", "beta"])
     metrics = CloudWatchMetrics(session=aws)
-    for minutes in range(6, len(served) + 1, 2):
+    for minutes in range(8, len(served) + 1, 3):
         aws.series = {
             name: {
                 time: value

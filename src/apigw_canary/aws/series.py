@@ -61,7 +61,7 @@ def _minute(at: datetime, requests: Arms, bad: Arms) -> Iterator[Minute]:
         series.get(at, 0.0)
         for series in (requests.baseline, bad.baseline, requests.canary, bad.canary)
     ]
-    if counts[1] <= counts[0] and counts[3] <= counts[2]:
+    if 0 <= counts[1] <= counts[0] and 0 <= counts[3] <= counts[2]:
         yield Minute(at, *counts)
 
 

@@ -127,6 +127,7 @@ class SlowRequests:
             for name, limit in limits.items()
         }
         if not any(arms.baseline for arms in shares.values()):
+            self._ranked = True  # without any latencies nothing is known of ranks either
             return shares, ["CloudWatch gives no latencies: slow requests cannot be counted"]
         roughly = (
             f"CloudWatch gives no {'; '.join(_ranks(limits))}: slow requests are counted from "
@@ -139,7 +140,7 @@ class SlowRequests:
     ) -> bool:
         """Whether percentiles are to be asked instead, as ranks were and did not come.
 
-        Stays so, for as long as this object lives.
+        If they are there, they are asked for as long as this object lives.
         """
         if not self._ranked or not limits:
             return False
