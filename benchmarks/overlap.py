@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 from datetime import timedelta
-from itertools import count
 from typing import Literal
 
 from apigw_canary import RolloutPolicy, Signal
@@ -28,14 +27,13 @@ def minutes_until_found(
         if not totals:
             aws.fail("GetStages", Fault.ACCESS_DENIED)
         canary = aws.stage.enable_canary(share, variables={"alias": "v2"})
-        for minute in count():
+        for minute in range(MINUTES + 1):
             found = canary.observe(POLICY).overlap
             if found != "unknown":
                 assert found == truth, f"{found} at {share} %, seed {seed}"
                 return minute
-            if minute == MINUTES:
-                return None
             aws.sleep(60)
+    return None
 
 
 def cell(share: float, truth: Literal["excluded", "included"], *, totals: bool) -> str:
