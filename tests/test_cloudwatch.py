@@ -391,11 +391,8 @@ class TestNames:
     )
     def test_what_is_not_ascii(self, name: str, published: str) -> None:
         """AWS leaves it out of the dimension, and takes the id where nothing is left."""
-        for aws, options in (
-            (Aws(apis={STAGE.rest_api_id: name}), {}),
-            (Aws(), {"api_name": name}),
-        ):
-            read(aws, **options)
+        for aws, api_name in ((Aws(apis={STAGE.rest_api_id: name}), None), (Aws(), name)):
+            read(aws, api_name=api_name)
             names = {
                 query["MetricStat"]["Metric"]["Dimensions"][0]["Value"]
                 for query in aws.asked[0][QUERIES]
@@ -451,6 +448,19 @@ class TestNames:
         found = CloudWatchMetrics(session=aws).minutes(STAGE, SIGNALS, START, END)
         assert (found.doubt is not None) == doubted
 
+    def test_of_metrics_in_another_account(self) -> None:
+        """Where API Gateway does not know the API, a stated name is enough to read its metrics."""
+
+        class Elsewhere(Aws):
+            def get_stages(self, *, restApiId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
+                raise refused("NotFoundException", "GetStages")
+
+        aws = Elsewhere({("Count", "prod"): {at(0): 9.0}})
+        metrics = CloudWatchMetrics(session=aws, api_name="orders")
+        found = metrics.minutes(STAGE, SIGNALS, START, END)
+        assert len(found["errors_5xx"]) == 1
+        assert "cannot be compared with its stages" in found.notes[0]
+
     def test_that_cannot_be_compared(self) -> None:
         """Without permission to list the APIs the metrics are read, and a note says what is not
         known.
@@ -482,9 +492,9 @@ class TestNames:
             )
             stated = CloudWatchMetrics(api_name="orders")
             stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=stated)
-            canary = stage.canary()
-            assert canary is not None
-            assert isinstance(policy.decide(canary.observe(policy)), Promote)
+            believed = stage.canary()
+            assert believed is not None
+            assert isinstance(policy.decide(believed.observe(policy)), Promote)
 
 
 def refused(code: str, operation: str) -> ClientError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Literal
@@ -220,7 +221,7 @@ P99 = Signal.slow(quantile=0.99)
 
 
 class TestLimitOfTheBaseline:
-    def asked(self, p99: dict[int, float], count: Any = 100, **window: Any) -> Measured:
+    def asked(self, p99: Mapping[int, float], count: Any = 100, **window: Any) -> Measured:
         aws = Aws(series(prod={"Count": count, "p99": p99, "PR(:800)": 99}))
         return measured(aws, P99, **window)
 

@@ -84,7 +84,7 @@ def by_excess(minutes: Iterable[Minute], *, enough: int = ENOUGH) -> Sign | None
 
 def by_share(minutes: Sequence[Minute], percent: float) -> Sign | None:
     """The canary's part of the requests of a step, where it fits its share in one reading only."""
-    fitting = [overlap for overlap in _EITHER if fits(minutes, overlap, percent)]
+    fitting: list[Told] = [overlap for overlap in _EITHER if fits(minutes, overlap, percent)]
     if len(fitting) != 1:
         return None
     return Sign(fitting[0], f"only so has the canary its share of {percent:g} %")
