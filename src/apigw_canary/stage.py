@@ -204,6 +204,7 @@ class Stage:
             overlap=found.overlap,
             notes=found.notes,
             routes=found.routes,
+            doubt=found.doubt,
         )
 
     def rollback(self) -> None:
