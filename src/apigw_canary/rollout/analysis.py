@@ -213,16 +213,14 @@ def _fits(minutes: Sequence[Minute], observation: Observation, overlap: Overlap)
 
 def _readings(minutes: Sequence[Minute], overlap: Overlap) -> list[list[Row]]:
     """The minutes as rows of two separate arms, in each reading that is open."""
-    apart = [_row(minute) for minute in minutes]
-    # A minute that does not fit counts as one without requests: no evidence, and no history.
-    subtracted = [_row(minute.apart()) for minute in minutes]
     match overlap:
         case "excluded":
-            return [apart]
+            return [[_row(minute) for minute in minutes]]
         case "included":
-            return [subtracted]
+            # A minute that does not fit counts as one without requests: no evidence, no history.
+            return [[_row(minute.apart()) for minute in minutes]]
         case "unknown":
-            return [apart, subtracted]
+            return [*_readings(minutes, "excluded"), *_readings(minutes, "included")]
         case _:
             assert_never(overlap)
 

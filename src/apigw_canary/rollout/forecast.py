@@ -1,0 +1,385 @@
+"""What a policy will do with a given traffic, from simulated rollouts."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.chance import binomial, whole
+from apigw_canary.rollout.decision import Promote, Rollback
+from apigw_canary.rollout.evidence import NotWorse, Row
+from apigw_canary.rollout.observation import MINUTE
+from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.trial import Ended, Trial, schedule, whole_minutes
+from apigw_canary.rollout.words import span
+
+if TYPE_CHECKING:
+    from apigw_canary.rollout.policy import RolloutPolicy
+
+OFTEN = 0.9
+"""The share of the rollouts from which on a rise counts as found, and a plan as long enough."""
+
+MULTIPLES = (1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
+"""Where the smallest rise that is found is looked for."""
+
+HISTORY = 60
+"""Minutes of the baseline before the start, as `Canary.observe` reads them."""
+
+FAR_WORSE = 5
+"""A rise that a margin should not overlook."""
+
+SHARES = tuple(range(5, 100, 5))
+"""Percents that a larger last step is looked for among."""
+
+_STRETCHES = (1, 1.15, 1.3, 1.5, 1.75, 2, 2.5, 3)
+"""Times the extra bake that canaries seem to need; the first that proves enough is taken."""
+
+_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+
+
+@attrs.frozen(kw_only=True)
+class Outlook(Plain):
+    """How rollouts fare whose canary fails `times` as often as the baseline.
+
+    The times, since the start, are those by which half or nine in ten of *all* rollouts ended
+    so; None where fewer do.
+    """
+
+    times: float
+    """How many times the baseline's rate the canary's is; 1 is a clean canary."""
+    promoted: float
+    """The share of the rollouts that are promoted by the deadline, 0 to 1; below, when."""
+    promoted_after: timedelta | None
+    promoted_after_90: timedelta | None
+    rolled_back: float
+    """The share of the rollouts that are rolled back, 0 to 1; below, when. The rest of the
+    rollouts has no verdict at the deadline."""
+    rolled_back_after: timedelta | None
+    rolled_back_after_90: timedelta | None
+    failed_requests: float
+    """The canary's bad requests until the end, the mean."""
+
+    def __str__(self) -> str:
+        if self.times == 1:
+            when = _when(self.promoted_after, self.promoted_after_90)
+            return (
+                f"A clean canary is promoted in {self.promoted:.0%} of the rollouts{when}; "
+                f"{self.rolled_back:.0%} are rolled back."
+            )
+        when = _when(self.rolled_back_after, self.rolled_back_after_90)
+        return (
+            f"x{self.times:g} is found in {self.rolled_back:.0%}{when}; {self.promoted:.0%} are "
+            f"promoted; {self.failed_requests:,.0f} requests fail on the canary."
+        )
+
+
+def _when(half: timedelta | None, most: timedelta | None) -> str:
+    if half is None:
+        return ""
+    return f", after {span(half)}" + (f" (9 of 10: {span(most)})" if most is not None else "")
+
+
+@attrs.frozen(kw_only=True)
+class Forecast(Plain):
+    """What a policy will do with a given traffic.
+
+    From simulated rollouts: a share of 200 of them has a standard error of up to 3.5 percentage
+    points.
+    """
+
+    requests_per_minute: float
+    """Requests of both arms together."""
+    bad_rates: Mapping[str, float]
+    """Signal name to the baseline's share of bad requests, 0 to 1."""
+    signal: str
+    """The signal that gets worse."""
+    length: timedelta
+    """What the plan takes: its bakes, and the time in which minutes settle."""
+    clean: Outlook
+    """A canary as good as the baseline."""
+    worse: tuple[Outlook, ...]
+    """Canaries that fail more often."""
+    smallest_seen: float | None
+    """The smallest multiple, of those tried, that nine in ten rollouts find; None if none is."""
+    problems: tuple[str, ...]
+    """What the plan does not do, each with the smallest change that mends it: a sentence each."""
+
+    def __str__(self) -> str:
+        rate = f"{100 * self.bad_rates[self.signal]:g} % {self.signal}"
+        smallest = (
+            "none that was tried" if self.smallest_seen is None else f"x{self.smallest_seen:g}"
+        )
+        said = [
+            f"With {self.requests_per_minute:g} requests a minute and {rate}:",
+            *map(str, (self.clean, *self.worse)),
+            f"The smallest rise that 9 of 10 rollouts find is {smallest}.",
+            *self.problems,
+        ]
+        return " ".join(said)
+
+
+def forecast(
+    policy: "RolloutPolicy",
+    requests_per_minute: float,
+    bad_rate: float | Mapping[str, float],
+    *,
+    times: Sequence[float],
+    signal: str | None,
+    rollouts: int,
+    seed: int,
+) -> Forecast:
+    """See `RolloutPolicy.forecast`."""
+    rates = _rates(policy, bad_rate)
+    worse = next(s.name for s in policy.signals if s.critical) if signal is None else signal
+    deciding = [s.name for s in policy.signals if s.name in rates and not s.report_only]
+    inputs.choice(worse, "signal", tuple(deciding))
+    if rates[worse] == 0:
+        inputs.refuse("bad_rate", f"above 0 for {worse}, so that it can be multiplied", 0)
+    scene = _Scene(
+        policy=attrs.evolve(policy, on_inconclusive="hold"),
+        requests=inputs.number(requests_per_minute, "requests_per_minute", low=0.01, high=1e6),
+        rates=rates,
+        signal=worse,
+        rollouts=inputs.count(rollouts, "rollouts", low=10, high=100_000),
+        seed=inputs.count(seed, "seed", low=-(2**63), high=2**63),
+    )
+    multiples = sorted(inputs.number(each, "times", low=1.01, high=1e6) for each in times)
+    clean = list(scene.run())
+    outlooks = tuple(_outlook(scene, each, list(scene.run(each))) for each in multiples)
+    problems = [] if scene.mostly(scene.in_time, clean) else [_too_short(scene, clean)]
+    return Forecast(
+        requests_per_minute=scene.requests,
+        bad_rates=rates,
+        signal=worse,
+        length=scene.length,
+        clean=_outlook(scene, 1, clean),
+        worse=outlooks,
+        smallest_seen=_smallest_seen(scene, outlooks),
+        problems=(*problems, *_wide_margin(scene)),
+    )
+
+
+def _rates(policy: "RolloutPolicy", bad_rate: float | Mapping[str, float]) -> dict[str, float]:
+    critical = [signal.name for signal in policy.signals if signal.critical]
+    given = bad_rate if isinstance(bad_rate, Mapping) else dict.fromkeys(critical, bad_rate)
+    if not set(critical) <= set(given) <= {signal.name for signal in policy.signals}:
+        inputs.refuse("bad_rate", f"a rate for each of {', '.join(critical)}", sorted(given))
+    rates = {n: inputs.number(rate, f"bad_rate of {n}", low=0, high=1) for n, rate in given.items()}
+    for each in policy.signals:
+        most = min((1 - each.slack) / each.ratio, each.limit or 1)
+        if each.critical and rates[each.name] >= most:
+            inputs.refuse(
+                f"bad_rate of {each.name}",
+                f"below {most:g}, from which on the baseline is too sick for a comparison",
+                rates[each.name],
+            )
+    return rates
+
+
+@attrs.frozen(kw_only=True)
+class _Scene:
+    """A policy and its traffic."""
+
+    policy: "RolloutPolicy"
+    requests: float
+    rates: Mapping[str, float]
+    signal: str
+    rollouts: int
+    seed: int
+
+    @property
+    def length(self) -> timedelta:
+        """The bakes, and the time in which minutes settle."""
+        return sum(schedule(self.policy)) * MINUTE + self.policy.confirm_settle
+
+    def run(self, times: float = 1) -> Iterator[Ended]:
+        """Rollouts of a canary that fails that many times as often."""
+        likely = self.length
+        for number in range(self.rollouts):
+            ended = self._trial(number, times, likely).run()
+            likely = ended.after
+            yield ended
+
+    def in_time(self, ended: Ended) -> bool:
+        """Whether it was promoted without more than what the plan takes."""
+        return isinstance(ended.decision, Promote) and ended.after <= self.length
+
+    def mostly(self, holds: Callable[[Ended], bool], rollouts: Iterable[Ended]) -> bool:
+        """Whether it holds for nine in ten; stops once it cannot."""
+        failing = (not holds(ended) for ended in rollouts)
+        allowed = (1 - OFTEN) * self.rollouts
+        misses = 0
+        return not any((misses := misses + fails) > allowed for fails in failing)
+
+    def with_step(self, place: int, **changes: Any) -> "_Scene":
+        """With that step changed."""
+        steps = list(self.policy.steps)
+        steps[place] = attrs.evolve(steps[place], **changes)
+        return attrs.evolve(self, policy=attrs.evolve(self.policy, steps=steps))
+
+    def _trial(self, number: int, times: float, likely: timedelta) -> Trial:
+        rng = Random(f"{self.seed}/{number}")
+        of_canary = {**self.rates, self.signal: min(self.rates[self.signal] * times, 1.0)}
+
+        def served(_: int, share: float) -> dict[str, Row]:
+            total = whole(rng, self.requests)
+            canary = binomial(rng, total, share)
+            arms = (total - canary, canary)
+            return {
+                name: Row(
+                    arms[0],
+                    binomial(rng, arms[0], rate),
+                    arms[1],
+                    binomial(rng, arms[1], of_canary[name]),
+                )
+                for name, rate in self.rates.items()
+            }
+
+        hour = whole(rng, HISTORY * self.requests)
+        history = {n: Row(hour, binomial(rng, hour, rate), 0, 0) for n, rate in self.rates.items()}
+        return Trial(self.policy, served, started_at=_START, history=history, first_look=likely)
+
+    def typically_confirmed(self) -> timedelta | None:
+        """When a clean canary is confirmed whose counts are just as expected; None if too late."""
+        games = {
+            s.name: NotWorse(ratio=s.ratio, margin=s.margin, noise=s.noise)
+            for s in self.policy.signals
+            if s.critical
+        }
+
+        def add(requests: float, share: float) -> bool:
+            first, second = requests * (1 - share), requests * share
+            logs = [
+                game.add(Row(first, first * self.rates[name], second, second * self.rates[name]))
+                for name, game in games.items()
+            ]
+            return min(logs) >= -math.log(self.policy.false_promotion)
+
+        add(HISTORY * self.requests, 0)
+        plan = [
+            step.percent / 100
+            for step, lasting in zip(self.policy.steps, schedule(self.policy), strict=True)
+            for _ in range(lasting)
+            if step.percent < 100
+        ]
+        for minute in range(1, whole_minutes(self.policy.allowed)):
+            if add(self.requests, plan[min(minute, len(plan) - 1)]):
+                confirmed = (minute + 1) * MINUTE + self.policy.confirm_settle
+                return max(confirmed, len(plan) * MINUTE)
+        return None
+
+
+def _outlook(scene: _Scene, times: float, rollouts: Sequence[Ended]) -> Outlook:
+    promoted, rolled_back = _when_ended(rollouts, Promote), _when_ended(rollouts, Rollback)
+    return Outlook(
+        times=times,
+        promoted=len(promoted) / len(rollouts),
+        promoted_after=_by(0.5, promoted, len(rollouts)),
+        promoted_after_90=_by(OFTEN, promoted, len(rollouts)),
+        rolled_back=len(rolled_back) / len(rollouts),
+        rolled_back_after=_by(0.5, rolled_back, len(rollouts)),
+        rolled_back_after_90=_by(OFTEN, rolled_back, len(rollouts)),
+        failed_requests=sum(ended.failed(scene.signal) for ended in rollouts) / len(rollouts),
+    )
+
+
+def _when_ended(rollouts: Iterable[Ended], kind: type[Promote | Rollback]) -> list[timedelta]:
+    return sorted(ended.after for ended in rollouts if isinstance(ended.decision, kind))
+
+
+def _by(share: float, ended: Sequence[timedelta], of: int) -> timedelta | None:
+    """When that share of all rollouts had ended so; None if it never had. `ended` is sorted."""
+    last = math.ceil(round(share * of, 6)) - 1
+    return ended[last] if last < len(ended) else None
+
+
+def _smallest_seen(scene: _Scene, known: Sequence[Outlook]) -> float | None:
+    low = max((each.times for each in known if each.rolled_back < OFTEN), default=1.0)
+    seen = min((e.times for e in known if e.times > low), default=None)
+    between = [
+        each
+        for each in MULTIPLES
+        if low < each < (seen or math.inf) and each * scene.rates[scene.signal] <= 1
+    ]
+
+    def found(times: float) -> bool:
+        return scene.mostly(lambda e: isinstance(e.decision, Rollback), scene.run(times))
+
+    place = bisect_left(between, 1, key=found)
+    return between[place] if place < len(between) else seen
+
+
+def _too_short(scene: _Scene, clean: Sequence[Ended]) -> str:
+    """That the plan ends without a verdict, and the smallest changes of its last step that help."""
+    share = sum(map(scene.in_time, clean)) / scene.rollouts
+    said = (
+        f"Within the {span(scene.length)} that the plan takes, only {share:.0%} of clean canaries "
+        "are promoted"
+    )
+    changes = [change for change in (_longer_bake(scene, clean), _larger_share(scene)) if change]
+    if changes:
+        return f"{said}: {', or '.join(changes)}."
+    typical = scene.typically_confirmed()
+    needs = "longer than the deadline" if typical is None else span(typical)
+    return f"{said}; one with the expected counts takes {needs}: more requests are needed."
+
+
+def _longer_bake(scene: _Scene, clean: Sequence[Ended]) -> str | None:
+    # One that waits at the last step serves the same minutes as one that bakes there, and would
+    # be confirmed as soon; but it may be so for a while only.
+    late = _by(OFTEN, _when_ended(clean, Promote), scene.rollouts)
+    if late is None:
+        return None
+    place = _last_step(scene.policy)
+    for stretch in _STRETCHES:
+        more = whole_minutes(stretch * (late - scene.length))
+        bake = (schedule(scene.policy)[place] + more) * MINUTE
+        if bake + scene.policy.plan - scene.policy.steps[place].bake > scene.policy.allowed:
+            return None
+        longer = scene.with_step(place, bake=bake)
+        if longer.mostly(longer.in_time, longer.run()):
+            return f"bake the step of {scene.policy.steps[place].percent:g} % for {span(bake)}"
+    return None
+
+
+def _larger_share(scene: _Scene) -> str | None:
+    place = _last_step(scene.policy)
+    lower = scene.policy.steps[place].percent
+    scenes = [scene.with_step(place, percent=each) for each in SHARES if each > lower]
+    hopeful = [
+        each
+        for each in scenes
+        if (takes := each.typically_confirmed()) is not None and takes <= each.length
+    ]
+    found = bisect_left(hopeful, 1, key=lambda each: each.mostly(each.in_time, each.run()))
+    if found == len(hopeful):
+        return None
+    return f"raise the step of {lower:g} % to {hopeful[found].policy.steps[place].percent:g} %"
+
+
+def _last_step(policy: "RolloutPolicy") -> int:
+    """The last one below 100 %, where the canary is confirmed."""
+    return max(i for i, step in enumerate(policy.steps) if step.percent < 100)
+
+
+def _wide_margin(scene: _Scene) -> Iterator[str]:
+    """That a rise which nobody would call small is within the margin, and the margin without it."""
+    (signal,) = (each for each in scene.policy.signals if each.name == scene.signal)
+    excess = (FAR_WORSE - signal.ratio) * scene.rates[scene.signal]
+    if not signal.critical or excess > signal.margin:
+        return
+    said = (
+        f"x{FAR_WORSE} is within the margin of {signal.name}, {100 * signal.margin:g} %: such a "
+        "canary may be promoted"
+    )
+    if excess <= signal.slack:
+        yield f"{said}; it is within what `ratio` and `slack` tolerate, too."
+    else:
+        unit = 10.0 ** (math.floor(math.log10(excess)) - 1)
+        margin = max(math.floor(excess / unit) * unit, math.nextafter(signal.slack, 1))
+        yield f"{said}; margin={margin:.6g} would not have it, and needs more canary requests."
