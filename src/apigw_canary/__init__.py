@@ -8,6 +8,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
     from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
+    from apigw_canary.rollout.backtest import Backtest, FalseRollback
     from apigw_canary.rollout.decision import (
         Decision,
         Hold,
@@ -16,6 +17,7 @@ if typing.TYPE_CHECKING:
         Shift,
         decision_from_dict,
     )
+    from apigw_canary.rollout.forecast import Forecast, Outlook
     from apigw_canary.rollout.observation import (
         Basis,
         Measured,
@@ -31,19 +33,23 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "Analysis",
+    "Backtest",
     "Basis",
     "Canary",
     "CanaryError",
     "CanaryState",
     "CloudWatchMetrics",
     "Decision",
+    "FalseRollback",
     "Finding",
+    "Forecast",
     "Hold",
     "Measured",
     "MetricSource",
     "Minute",
     "Observation",
     "Outcome",
+    "Outlook",
     "Promote",
     "Promotion",
     "Rollback",
@@ -61,19 +67,23 @@ __all__ = [
 
 _HOMES = {
     "Analysis": "rollout.analysis",
+    "Backtest": "rollout.backtest",
     "Basis": "rollout.observation",
     "Canary": "canary",
     "CanaryError": "errors",
     "CanaryState": "rollout.state",
     "CloudWatchMetrics": "aws.cloudwatch",
     "Decision": "rollout.decision",
+    "FalseRollback": "rollout.backtest",
     "Finding": "rollout.analysis",
+    "Forecast": "rollout.forecast",
     "Hold": "rollout.decision",
     "Measured": "rollout.observation",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",
     "Outcome": "rollout.state",
+    "Outlook": "rollout.forecast",
     "Promote": "rollout.decision",
     "Promotion": "rollout.promotion",
     "Rollback": "rollout.decision",

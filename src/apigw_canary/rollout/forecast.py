@@ -12,10 +12,10 @@ import attrs
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.chance import binomial, whole
 from apigw_canary.rollout.decision import Promote, Rollback
-from apigw_canary.rollout.evidence import NotWorse, Row
+from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.observation import MINUTE
 from apigw_canary.rollout.plain import Plain
-from apigw_canary.rollout.trial import Ended, Trial, schedule, whole_minutes
+from apigw_canary.rollout.trial import Ended, Trial, ended_by, length, schedule, whole_minutes
 from apigw_canary.rollout.words import span
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ HISTORY = 60
 FAR_WORSE = 5
 """A rise that a margin should not overlook."""
 
-SHARES = tuple(range(5, 100, 5))
+SHARES: Sequence[int] = range(5, 100, 5)
 """Percents that a larger last step is looked for among."""
 
-_STRETCHES = (1, 1.15, 1.3, 1.5, 1.75, 2, 2.5, 3)
+STRETCHES = (1, 1.15, 1.3, 1.5, 1.75, 2, 2.5, 3)
 """Times the extra bake that canaries seem to need; the first that proves enough is taken."""
 
 _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -111,13 +111,11 @@ class Forecast(Plain):
 
     def __str__(self) -> str:
         rate = f"{100 * self.bad_rates[self.signal]:g} % {self.signal}"
-        smallest = (
-            "none that was tried" if self.smallest_seen is None else f"x{self.smallest_seen:g}"
-        )
+        seen = "not in sight" if self.smallest_seen is None else f"x{self.smallest_seen:g}"
         said = [
             f"With {self.requests_per_minute:g} requests a minute and {rate}:",
             *map(str, (self.clean, *self.worse)),
-            f"The smallest rise that 9 of 10 rollouts find is {smallest}.",
+            f"The smallest rise that 9 of 10 rollouts find is {seen}.",
             *self.problems,
         ]
         return " ".join(said)
@@ -148,7 +146,7 @@ def forecast(
         rollouts=inputs.count(rollouts, "rollouts", low=10, high=100_000),
         seed=inputs.count(seed, "seed", low=-(2**63), high=2**63),
     )
-    multiples = sorted(inputs.number(each, "times", low=1.01, high=1e6) for each in times)
+    multiples = _multiples(times)
     clean = list(scene.run())
     outlooks = tuple(_outlook(scene, each, list(scene.run(each))) for each in multiples)
     problems = [] if scene.mostly(scene.in_time, clean) else [_too_short(scene, clean)]
@@ -164,11 +162,19 @@ def forecast(
     )
 
 
+def _multiples(times: object) -> list[float]:
+    if not isinstance(times, Sequence) or isinstance(times, str):
+        inputs.refuse("times", "a list of numbers", times)
+    return sorted(inputs.number(each, "times", low=1.01, high=1e6) for each in times)
+
+
 def _rates(policy: "RolloutPolicy", bad_rate: float | Mapping[str, float]) -> dict[str, float]:
     critical = [signal.name for signal in policy.signals if signal.critical]
     given = bad_rate if isinstance(bad_rate, Mapping) else dict.fromkeys(critical, bad_rate)
     if not set(critical) <= set(given) <= {signal.name for signal in policy.signals}:
-        inputs.refuse("bad_rate", f"a rate for each of {', '.join(critical)}", sorted(given))
+        inputs.refuse(
+            "bad_rate", f"a rate for each of {', '.join(critical)}", sorted(map(str, given))
+        )
     rates = {n: inputs.number(rate, f"bad_rate of {n}", low=0, high=1) for n, rate in given.items()}
     for each in policy.signals:
         most = min((1 - each.slack) / each.ratio, each.limit or 1)
@@ -194,8 +200,8 @@ class _Scene:
 
     @property
     def length(self) -> timedelta:
-        """The bakes, and the time in which minutes settle."""
-        return sum(schedule(self.policy)) * MINUTE + self.policy.confirm_settle
+        """What the plan takes."""
+        return length(self.policy)
 
     def run(self, times: float = 1) -> Iterator[Ended]:
         """Rollouts of a canary that fails that many times as often."""
@@ -212,7 +218,7 @@ class _Scene:
     def mostly(self, holds: Callable[[Ended], bool], rollouts: Iterable[Ended]) -> bool:
         """Whether it holds for nine in ten; stops once it cannot."""
         failing = (not holds(ended) for ended in rollouts)
-        allowed = (1 - OFTEN) * self.rollouts
+        allowed = self.rollouts - math.ceil(round(OFTEN * self.rollouts, 6))
         misses = 0
         return not any((misses := misses + fails) > allowed for fails in failing)
 
@@ -244,58 +250,27 @@ class _Scene:
         history = {n: Row(hour, binomial(rng, hour, rate), 0, 0) for n, rate in self.rates.items()}
         return Trial(self.policy, served, started_at=_START, history=history, first_look=likely)
 
-    def typically_confirmed(self) -> timedelta | None:
-        """When a clean canary is confirmed whose counts are just as expected; None if too late."""
-        games = {
-            s.name: NotWorse(ratio=s.ratio, margin=s.margin, noise=s.noise)
-            for s in self.policy.signals
-            if s.critical
-        }
-
-        def add(requests: float, share: float) -> bool:
-            first, second = requests * (1 - share), requests * share
-            logs = [
-                game.add(Row(first, first * self.rates[name], second, second * self.rates[name]))
-                for name, game in games.items()
-            ]
-            return min(logs) >= -math.log(self.policy.false_promotion)
-
-        add(HISTORY * self.requests, 0)
-        plan = [
-            step.percent / 100
-            for step, lasting in zip(self.policy.steps, schedule(self.policy), strict=True)
-            for _ in range(lasting)
-            if step.percent < 100
-        ]
-        for minute in range(1, whole_minutes(self.policy.allowed)):
-            if add(self.requests, plan[min(minute, len(plan) - 1)]):
-                confirmed = (minute + 1) * MINUTE + self.policy.confirm_settle
-                return max(confirmed, len(plan) * MINUTE)
-        return None
+    def fits(self) -> bool:
+        """Whether nine in ten clean canaries are promoted within what the plan takes."""
+        deadline = max(self.policy.plan, min(self.length, self.policy.allowed))
+        ends_then = attrs.evolve(self.policy, deadline=deadline)
+        return self.mostly(self.in_time, attrs.evolve(self, policy=ends_then).run())
 
 
 def _outlook(scene: _Scene, times: float, rollouts: Sequence[Ended]) -> Outlook:
-    promoted, rolled_back = _when_ended(rollouts, Promote), _when_ended(rollouts, Rollback)
+    def share(kind: type[Promote | Rollback]) -> float:
+        return sum(isinstance(ended.decision, kind) for ended in rollouts) / len(rollouts)
+
     return Outlook(
         times=times,
-        promoted=len(promoted) / len(rollouts),
-        promoted_after=_by(0.5, promoted, len(rollouts)),
-        promoted_after_90=_by(OFTEN, promoted, len(rollouts)),
-        rolled_back=len(rolled_back) / len(rollouts),
-        rolled_back_after=_by(0.5, rolled_back, len(rollouts)),
-        rolled_back_after_90=_by(OFTEN, rolled_back, len(rollouts)),
+        promoted=share(Promote),
+        promoted_after=ended_by(0.5, rollouts, Promote),
+        promoted_after_90=ended_by(OFTEN, rollouts, Promote),
+        rolled_back=share(Rollback),
+        rolled_back_after=ended_by(0.5, rollouts, Rollback),
+        rolled_back_after_90=ended_by(OFTEN, rollouts, Rollback),
         failed_requests=sum(ended.failed(scene.signal) for ended in rollouts) / len(rollouts),
     )
-
-
-def _when_ended(rollouts: Iterable[Ended], kind: type[Promote | Rollback]) -> list[timedelta]:
-    return sorted(ended.after for ended in rollouts if isinstance(ended.decision, kind))
-
-
-def _by(share: float, ended: Sequence[timedelta], of: int) -> timedelta | None:
-    """When that share of all rollouts had ended so; None if it never had. `ended` is sorted."""
-    last = math.ceil(round(share * of, 6)) - 1
-    return ended[last] if last < len(ended) else None
 
 
 def _smallest_seen(scene: _Scene, known: Sequence[Outlook]) -> float | None:
@@ -316,70 +291,50 @@ def _smallest_seen(scene: _Scene, known: Sequence[Outlook]) -> float | None:
 
 def _too_short(scene: _Scene, clean: Sequence[Ended]) -> str:
     """That the plan ends without a verdict, and the smallest changes of its last step that help."""
-    share = sum(map(scene.in_time, clean)) / scene.rollouts
+    promoted = sum(map(scene.in_time, clean)) / scene.rollouts
     said = (
-        f"Within the {span(scene.length)} that the plan takes, only {share:.0%} of clean canaries "
+        f"Within the {span(scene.length)} that the plan takes, {promoted:.0%} of clean canaries "
         "are promoted"
     )
-    changes = [change for change in (_longer_bake(scene, clean), _larger_share(scene)) if change]
-    if changes:
-        return f"{said}: {', or '.join(changes)}."
-    typical = scene.typically_confirmed()
-    needs = "longer than the deadline" if typical is None else span(typical)
-    return f"{said}; one with the expected counts takes {needs}: more requests are needed."
+    place = max(i for i, step in enumerate(scene.policy.steps) if step.percent < 100)
+    step = scene.policy.steps[place]
+    bakes = _longer_bakes(scene, schedule(scene.policy)[place], clean)
+    longer = next((bake for bake in bakes if scene.with_step(place, bake=bake).fits()), None)
+    above = (share for share in SHARES if share > step.percent)
+    larger = next((share for share in above if scene.with_step(place, percent=share).fits()), None)
+    changes = []
+    if longer is not None:
+        changes.append(f"bake the step of {step.percent:g} % for {span(longer)}")
+    if larger is not None:
+        changes.append(f"raise the step of {step.percent:g} % to {larger} %")
+    if not changes:
+        return f"{said}, and no longer bake or larger share would do: more requests are needed."
+    return f"{said}; to promote 9 of 10, {', or '.join(changes)}."
 
 
-def _longer_bake(scene: _Scene, clean: Sequence[Ended]) -> str | None:
+def _longer_bakes(scene: _Scene, bake: int, clean: Sequence[Ended]) -> Iterator[timedelta]:
     # One that waits at the last step serves the same minutes as one that bakes there, and would
     # be confirmed as soon; but it may be so for a while only.
-    late = _by(OFTEN, _when_ended(clean, Promote), scene.rollouts)
+    late = ended_by(OFTEN, clean, Promote)
     if late is None:
-        return None
-    place = _last_step(scene.policy)
-    for stretch in _STRETCHES:
+        return
+    for stretch in STRETCHES:
         more = whole_minutes(stretch * (late - scene.length))
-        bake = (schedule(scene.policy)[place] + more) * MINUTE
-        if bake + scene.policy.plan - scene.policy.steps[place].bake > scene.policy.allowed:
-            return None
-        longer = scene.with_step(place, bake=bake)
-        if longer.mostly(longer.in_time, longer.run()):
-            return f"bake the step of {scene.policy.steps[place].percent:g} % for {span(bake)}"
-    return None
-
-
-def _larger_share(scene: _Scene) -> str | None:
-    place = _last_step(scene.policy)
-    lower = scene.policy.steps[place].percent
-    scenes = [scene.with_step(place, percent=each) for each in SHARES if each > lower]
-    hopeful = [
-        each
-        for each in scenes
-        if (takes := each.typically_confirmed()) is not None and takes <= each.length
-    ]
-    found = bisect_left(hopeful, 1, key=lambda each: each.mostly(each.in_time, each.run()))
-    if found == len(hopeful):
-        return None
-    return f"raise the step of {lower:g} % to {hopeful[found].policy.steps[place].percent:g} %"
-
-
-def _last_step(policy: "RolloutPolicy") -> int:
-    """The last one below 100 %, where the canary is confirmed."""
-    return max(i for i, step in enumerate(policy.steps) if step.percent < 100)
+        if scene.length + more * MINUTE <= scene.policy.allowed:
+            yield (bake + more) * MINUTE
 
 
 def _wide_margin(scene: _Scene) -> Iterator[str]:
     """That a rise which nobody would call small is within the margin, and the margin without it."""
     (signal,) = (each for each in scene.policy.signals if each.name == scene.signal)
     excess = (FAR_WORSE - signal.ratio) * scene.rates[scene.signal]
-    if not signal.critical or excess > signal.margin:
-        return
-    said = (
-        f"x{FAR_WORSE} is within the margin of {signal.name}, {100 * signal.margin:g} %: such a "
-        "canary may be promoted"
-    )
-    if excess <= signal.slack:
-        yield f"{said}; it is within what `ratio` and `slack` tolerate, too."
-    else:
-        unit = 10.0 ** (math.floor(math.log10(excess)) - 1)
-        margin = max(math.floor(excess / unit) * unit, math.nextafter(signal.slack, 1))
-        yield f"{said}; margin={margin:.6g} would not have it, and needs more canary requests."
+    if signal.critical and excess <= signal.margin:
+        mended = (
+            f"a margin below {excess:.2g} would not allow it, and takes more requests"
+            if excess > signal.slack
+            else "its ratio and slack tolerate that"
+        )
+        yield (
+            f"x{FAR_WORSE} is within the margin of {signal.name}, {100 * signal.margin:g} %, and "
+            f"may be promoted: {mended}."
+        )

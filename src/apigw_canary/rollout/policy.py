@@ -11,9 +11,10 @@ import attrs
 
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.analysis import Analysis, analyze
+from apigw_canary.rollout.backtest import Backtest, backtest
 from apigw_canary.rollout.decision import Decision, decide
 from apigw_canary.rollout.forecast import Forecast, forecast
-from apigw_canary.rollout.observation import Observation
+from apigw_canary.rollout.observation import Minute, Observation
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.signals import Signal
 
@@ -301,3 +302,25 @@ class RolloutPolicy(Plain):
             rollouts=rollouts,
             seed=seed,
         )
+
+    def backtest(
+        self,
+        minutes: Mapping[str, Sequence[Minute]] | Observation,
+        *,
+        noise: float = 0.0,
+        rollouts: int | None = None,
+        seed: int = 0,
+    ) -> Backtest:
+        """How often this policy would have rolled back healthy releases in past traffic.
+
+        `minutes` are past ones: your own, or `stage.observe(policy, start=..., end=...)`, of which
+        both arms together count. Rollouts begin one after the other, each with an hour before it,
+        and the requests of each minute are divided at random by the share of the step: whatever
+        went wrong then hit both arms. All of them, or `rollouts` spread over the time.
+
+        Divided at random the arms are more alike than two deployments ever are: `noise`, the
+        coefficient of variation by which an arm's rate varies by itself from minute to minute, must
+        be assumed. Where it is not known which requests were a canary's, because the counts may
+        overlap, minutes with canary requests are left out. Seconds for 14 days.
+        """
+        return backtest(self, minutes, noise=noise, rollouts=rollouts, seed=seed)

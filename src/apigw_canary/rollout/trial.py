@@ -38,6 +38,14 @@ class Ended(NamedTuple):
     minutes: Mapping[str, Sequence[Minute]]
     """What was served; it may have gone on after the last decision was due."""
 
+    @property
+    def signal(self) -> str | None:
+        """The signal with the most evidence against the canary, where that ended it."""
+        analysis = self.decision.analysis
+        if analysis is None or analysis.worse_at is None:
+            return None
+        return max(analysis.findings, key=lambda f: f.worse_odds / f.worse_needed).signal
+
     def failed(self, signal: str) -> float:
         """The canary's bad requests until the end."""
         return sum(row.canary_bad for row in self.minutes[signal] if row.at < self.until)
@@ -54,6 +62,18 @@ def schedule(policy: "RolloutPolicy") -> list[int]:
     lasting = [max(whole_minutes(step.bake), settled) for step in policy.steps]
     lasting[0] = max(lasting[0], settled + 1)  # its first minute is not all the canary's
     return lasting
+
+
+def length(policy: "RolloutPolicy") -> timedelta:
+    """What the plan takes: its bakes, and the time in which minutes settle."""
+    return sum(schedule(policy)) * MINUTE + policy.confirm_settle
+
+
+def ended_by(share: float, rollouts: Sequence[Ended], kind: type[Decision]) -> timedelta | None:
+    """When that share of all the rollouts had ended with such a decision; None if it never had."""
+    after = sorted(ended.after for ended in rollouts if isinstance(ended.decision, kind))
+    last = math.ceil(round(share * len(rollouts), 6)) - 1
+    return after[last] if last < len(after) else None
 
 
 class Trial:
