@@ -96,10 +96,8 @@ class Trial:
         self._traffic = traffic
         self._started_at = started_at
         self._minutes = {name: [Minute(started_at - MINUTE, *row)] for name, row in history.items()}
-        self._settle, self._confirm = (
-            whole_minutes(policy.settle),
-            whole_minutes(policy.confirm_settle),
-        )
+        self._settle = whole_minutes(policy.settle)
+        self._confirm = whole_minutes(policy.confirm_settle)
         self._now = 0
         self._percent, self._since = policy.steps[0].percent, 0
         self._served: list[tuple[float, Mapping[str, Row]]] = []
@@ -114,7 +112,7 @@ class Trial:
         self._sick = any(signal.critical and signal.limit for signal in policy.signals)
         self._next_look = whole_minutes(first_look)
         for name, row in history.items():
-            self._look_at_the_baseline(name, row)
+            self._look_for_sickness(name, row)
             if name in self._confirmed:
                 self._confirmed[name].add(row)
 
@@ -155,7 +153,7 @@ class Trial:
         rows = self._traffic(self._now, self._percent / 100)
         for name, row in rows.items():
             self._minutes.setdefault(name, []).append(Minute(at, *row))
-            self._look_at_the_baseline(name, row)
+            self._look_for_sickness(name, row)
         self._served.append((self._percent / 100, rows))
         self._now += 1
         if (settled := self._now - 1 - self._settle) >= 0:
@@ -163,7 +161,7 @@ class Trial:
         if (settled := self._now - 1 - self._confirm) >= 0:
             self._confirm_with(settled, self._served[settled][1])
 
-    def _look_at_the_baseline(self, name: str, row: Row) -> None:
+    def _look_for_sickness(self, name: str, row: Row) -> None:
         for signal in self._policy.signals:
             if signal.name == name and signal.critical and row.baseline_requests:
                 worst = signal.ratio * row.baseline_bad + signal.slack * row.baseline_requests
