@@ -14,15 +14,19 @@ from hypothesis import strategies as st
 from apigw_canary import (
     Alarm,
     Analysis,
+    Backtest,
     Basis,
     CanaryState,
     Decision,
+    FalseRollback,
     Finding,
+    Forecast,
     Hold,
     Interval,
     Minute,
     Observation,
     Outcome,
+    Outlook,
     Promote,
     Promotion,
     Rollback,
@@ -338,15 +342,63 @@ def records(stage: str) -> st.SearchStrategy[Record]:
     )
 
 
+_shares = st.floats(0, 1)
+_maybe_after = st.none() | short_bakes
+
+outlooks = st.builds(
+    Outlook,
+    times=st.floats(1, 1e6),
+    promoted=_shares,
+    promoted_after=_maybe_after,
+    promoted_after_90=_maybe_after,
+    rolled_back=_shares,
+    rolled_back_after=_maybe_after,
+    rolled_back_after_90=_maybe_after,
+    failed_requests=st.floats(0, 1e9),
+)
+
+forecasts = st.builds(
+    Forecast,
+    requests_per_minute=st.floats(0.01, 1e6),
+    bad_rates=st.fixed_dictionaries({"errors_5xx": _shares}),
+    signal=st.just("errors_5xx"),
+    length=short_bakes,
+    clean=outlooks,
+    worse=st.lists(outlooks, max_size=2).map(tuple),
+    smallest_seen=st.none() | st.floats(1, 100),
+    problems=st.lists(lines, max_size=2).map(tuple),
+)
+
+false_rollbacks = st.builds(
+    FalseRollback, started_at=times, after=short_bakes, signal=st.none() | signal_names
+)
+
+backtests = st.builds(
+    Backtest,
+    since=times,
+    until=times,
+    noise=st.floats(0, 2),
+    rollouts=st.integers(5, 100),
+    rolled_back=st.lists(false_rollbacks, max_size=2).map(tuple),
+    promoted=st.integers(0, 3),
+    promoted_after=_maybe_after,
+    false_rollback=_shares,
+)
+
+
 PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
     Alarm: alarms,
     Analysis: analyses,
+    Backtest: backtests,
     Basis: bases,
     CanaryState: canary_states,
+    FalseRollback: false_rollbacks,
     Finding: findings,
     Interval: intervals,
+    Forecast: forecasts,
     Minute: minutes(),
     Observation: observations,
+    Outlook: outlooks,
     Promotion: promotions(),
     Rollout: rollouts,
     RolloutPolicy: policies(),

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 
+from apigw_canary.rollout.chance import binomial
 from apigw_canary.testing import Backend, Rehearsal, RehearsalError, rehearsal
-from apigw_canary.testing.traffic import binomial, poisson
+from apigw_canary.testing.traffic import poisson
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)

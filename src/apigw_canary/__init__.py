@@ -9,6 +9,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
     from apigw_canary.rollout.alarms import Alarm
+    from apigw_canary.rollout.backtest import Backtest, FalseRollback
     from apigw_canary.rollout.decision import (
         Decision,
         Hold,
@@ -18,6 +19,7 @@ if typing.TYPE_CHECKING:
         decision_from_dict,
     )
     from apigw_canary.rollout.findings import Analysis, Finding, Interval, Verdict
+    from apigw_canary.rollout.forecast import Forecast, Outlook
     from apigw_canary.rollout.observation import (
         Basis,
         Measured,
@@ -34,13 +36,16 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "Alarm",
     "Analysis",
+    "Backtest",
     "Basis",
     "Canary",
     "CanaryError",
     "CanaryState",
     "CloudWatchMetrics",
     "Decision",
+    "FalseRollback",
     "Finding",
+    "Forecast",
     "Hold",
     "Interval",
     "Measured",
@@ -48,6 +53,7 @@ __all__ = [
     "Minute",
     "Observation",
     "Outcome",
+    "Outlook",
     "Promote",
     "Promotion",
     "Rollback",
@@ -67,6 +73,7 @@ __all__ = [
 _HOMES = {
     "Alarm": "rollout.alarms",
     "Analysis": "rollout.findings",
+    "Backtest": "rollout.backtest",
     "Basis": "rollout.observation",
     "Canary": "canary",
     "CanaryError": "errors",
@@ -74,6 +81,8 @@ _HOMES = {
     "CloudWatchMetrics": "aws.cloudwatch",
     "Decision": "rollout.decision",
     "Finding": "rollout.findings",
+    "FalseRollback": "rollout.backtest",
+    "Forecast": "rollout.forecast",
     "Hold": "rollout.decision",
     "Measured": "rollout.observation",
     "Interval": "rollout.findings",
@@ -81,6 +90,7 @@ _HOMES = {
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",
     "Outcome": "rollout.state",
+    "Outlook": "rollout.forecast",
     "Promote": "rollout.decision",
     "Promotion": "rollout.promotion",
     "Rollback": "rollout.decision",

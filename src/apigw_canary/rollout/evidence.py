@@ -32,6 +32,7 @@ STAKES = (0.05, 0.15, 0.4, 0.9)
 _STAKE_CAPITAL = 0.07
 _GUESSED_CAPITAL = 0.72
 """The rest rides on the stake that grows fastest if the baseline stays as it was."""
+_NOT_WORSE_WEIGHTS = (*(_STAKE_CAPITAL for _ in STAKES), _GUESSED_CAPITAL)
 
 _CAUTION = 0.97
 """The most of the capital that one request may cost: a loss of all could never be won back."""
@@ -197,26 +198,35 @@ def not_worse(rows: Iterable[Row], *, ratio: float, margin: float, noise: float)
 
     Its current value counts, not its maximum: what is promoted is the canary as it is now.
     """
-    baseline = _Baseline()
-    logs = [0.0] * (len(STAKES) + 1)
-    weights = [*(_STAKE_CAPITAL for _ in STAKES), _GUESSED_CAPITAL]
-    path: list[float] = []
-    for row in rows:
+    game = NotWorse(ratio=ratio, margin=margin, noise=noise)
+    return [game.add(row) for row in rows]
+
+
+class NotWorse:
+    """The evidence for "not worse", minute by minute."""
+
+    def __init__(self, *, ratio: float, margin: float, noise: float) -> None:
+        self._ratio, self._margin, self._noise = ratio, margin, noise
+        self._baseline = _Baseline()
+        self._logs = [0.0] * (len(STAKES) + 1)
+
+    def add(self, row: Row) -> float:
+        """The log capital after one more row."""
         n_b, x_b, n_c, x_c = row
         if _comparable(row):
-            k = ratio * n_c / n_b
+            k = self._ratio * n_c / n_b
             # From the expected number of bad requests: with the number that came, the mean of the
             # capital could exceed 1 under the null.
-            rate = min(baseline.rate, 1.0)
+            rate = min(self._baseline.rate, 1.0)
             share = n_c / (n_b + n_c)
-            damping = 1 + 2 * noise * noise * rate * (n_b + n_c) * share * (1 - share)
-            for i, a in enumerate((*STAKES, _fastest_stake(rate, k, margin))):
-                logs[i] += (
-                    a * margin * n_c + x_c * math.log1p(-a) + x_b * math.log1p(a * k)
+            variance = self._noise * self._noise
+            damping = 1 + 2 * variance * rate * (n_b + n_c) * share * (1 - share)
+            for i, a in enumerate((*STAKES, _fastest_stake(rate, k, self._margin))):
+                self._logs[i] += (
+                    a * self._margin * n_c + x_c * math.log1p(-a) + x_b * math.log1p(a * k)
                 ) / damping
-        baseline.add(row)
-        path.append(log_mean(logs, weights))
-    return path
+        self._baseline.add(row)
+        return log_mean(self._logs, _NOT_WORSE_WEIGHTS)
 
 
 def _fastest_stake(rate: float, k: float, margin: float) -> float:

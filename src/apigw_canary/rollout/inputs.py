@@ -54,6 +54,13 @@ def number(
     return finite
 
 
+def count(value: object, field: str, *, low: int, high: int) -> int:
+    """A whole number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        refuse(field, f"a whole number from {low} to {high}", value)
+    return value
+
+
 def percent(value: object, field: str = "percent") -> float:
     """A share of the requests, 0 to 100, rounded to 0.01.
 

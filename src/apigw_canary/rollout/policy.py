@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Literal, Self, TypedDict, TypeVar, Unpack
@@ -12,9 +12,11 @@ import attrs
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import MAX_NAME
 from apigw_canary.rollout.analysis import analyze
+from apigw_canary.rollout.backtest import Backtest, backtest
 from apigw_canary.rollout.decision import Decision, decide
 from apigw_canary.rollout.findings import Analysis
-from apigw_canary.rollout.observation import Observation
+from apigw_canary.rollout.forecast import Forecast, forecast
+from apigw_canary.rollout.observation import Minute, Observation
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.signals import Signal
 
@@ -296,3 +298,56 @@ class RolloutPolicy(Plain):
     def decide(self, observation: Observation) -> Decision:
         """What to do now. Pure: the same observation gives the same decision."""
         return decide(self, observation)
+
+    def forecast(
+        self,
+        requests_per_minute: float,
+        bad_rate: float | Mapping[str, float],
+        *,
+        times: Sequence[float] = (2, 5, 20),
+        signal: str | None = None,
+        rollouts: int = 200,
+        seed: int = 0,
+    ) -> Forecast:
+        """What this policy will do with a traffic, before any is moved.
+
+        Simulates `rollouts` of a clean canary, and of canaries that fail `times` as often, and lets
+        the policy decide each minute of them. `bad_rate` is the baseline's share of bad requests, 0
+        to 1, of every critical signal, or by the signals' names; `signal` gets worse, by default
+        the first critical one. A signal without a rate is left out.
+
+        The requests are independent of each other, as real ones never quite are: what the real
+        traffic does to the policy `backtest` says. A second or two where the traffic suits the
+        plan; where a verdict takes all day, minutes: then ask for fewer rollouts.
+        """
+        return forecast(
+            self,
+            requests_per_minute,
+            bad_rate,
+            times=times,
+            signal=signal,
+            rollouts=rollouts,
+            seed=seed,
+        )
+
+    def backtest(
+        self,
+        minutes: Mapping[str, Sequence[Minute]] | Observation,
+        *,
+        noise: float = 0.0,
+        rollouts: int | None = None,
+        seed: int = 0,
+    ) -> Backtest:
+        """How often this policy would have rolled back healthy releases in past traffic.
+
+        `minutes` are past ones: your own, or `stage.observe(policy, start=..., end=...)`, of which
+        both arms together count. Rollouts begin one after the other, each with an hour before it,
+        and the requests of each minute are divided at random by the share of the step: whatever
+        went wrong then hit both arms. All of them, or `rollouts` spread over the time.
+
+        Divided at random the arms are more alike than two deployments ever are: `noise`, the
+        coefficient of variation by which an arm's rate varies by itself from minute to minute, must
+        be assumed. Where it is not known which requests were a canary's, because the counts may
+        overlap, minutes with canary requests are left out. Seconds for 14 days.
+        """
+        return backtest(self, minutes, noise=noise, rollouts=rollouts, seed=seed)

@@ -17,12 +17,17 @@ NOT_BY_CHANCE = 10
 """A canary without data is called dark once that has a chance of e^-10, one in 22,000, or less."""
 
 
-def is_dark(baseline: float, share: float) -> bool:
-    """Whether a canary with that share, 0 to 1, must have had requests beside the baseline's.
+def darkness(baseline: float, share: float) -> float:
+    """How surprising it is that a canary with that share, 0 to 1, has no request beside these.
 
-    Each request goes to the canary by itself: that none did has the chance (1 - share)^n.
+    The negative log of its chance, which is (1 - share)^n: each request goes to it by itself.
     """
-    return -math.log1p(-min(share, 1 - 1e-4)) * baseline >= NOT_BY_CHANCE
+    return -math.log1p(-min(share, 1 - 1e-4)) * baseline
+
+
+def is_dark(baseline: float, share: float) -> bool:
+    """Whether a canary with that share, 0 to 1, must have had requests beside the baseline's."""
+    return darkness(baseline, share) >= NOT_BY_CHANCE
 
 
 def contradict(canary: float, total: float, share: float) -> bool:

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from apigw_canary.rollout.chance import binomial
 from apigw_canary.testing.answers import Json
 from apigw_canary.testing.patches import effective_variables
 
@@ -213,26 +214,6 @@ def poisson(rng: random.Random, mean: float) -> int:
         count += leap
         mean -= arrival
     return count
-
-
-def binomial(rng: random.Random, trials: int, probability: float) -> int:
-    """How many of that many trials succeed.
-
-    A trial succeeds if a uniform number lies below the probability. The two are compared bit by
-    bit, from the top, for all trials at once: each bit decides about half of them. Exact, and about
-    log2(trials) steps.
-    """
-    successes = 0
-    while trials and probability:
-        ones = rng.getrandbits(trials).bit_count()
-        probability *= 2
-        if probability >= 1:
-            successes += trials - ones
-            trials = ones
-            probability -= 1
-        else:
-            trials -= ones
-    return successes
 
 
 def _variable(assignment: str) -> tuple[str, str]:

@@ -1,0 +1,404 @@
+"""Foresight: what a policy will do, told before any traffic moves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apigw_canary import (
+    Measured,
+    Minute,
+    Observation,
+    RolloutPolicy,
+    Shift,
+    Signal,
+    Step,
+)
+from apigw_canary.errors import InvalidInputError
+from apigw_canary.rollout.chance import binomial, divide, whole
+from apigw_canary.rollout.evidence import Row
+from apigw_canary.rollout.trial import Traffic, Trial
+
+MINUTE = timedelta(minutes=1)
+START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+lengths = st.sampled_from([0, 60, 90, 150, 240, 480]).map(lambda s: timedelta(seconds=s))
+rates = st.sampled_from([0.0, 0.001, 0.01, 0.05, 0.3, 0.8])
+
+
+@st.composite
+def small_plans(draw: st.DrawFn) -> RolloutPolicy:
+    shares = st.sampled_from([1.0, 5.0, 10.0, 25.0, 50.0, 70.0, 90.0, 99.0])
+    percents = draw(st.lists(shares, min_size=1, max_size=4, unique=True).map(sorted))
+    percents += draw(st.sampled_from([[], [100.0]]))
+    settle = draw(lengths)
+    limit = st.sampled_from([None, None, None, 0.02, 0.4])
+    margin = st.sampled_from([0.005, 0.05, 0.3])
+    return RolloutPolicy(
+        [Step(percent, draw(lengths)) for percent in percents],
+        signals=[
+            Signal.errors_5xx(limit=draw(limit), margin=draw(margin)),
+            Signal.errors_4xx(critical=draw(st.booleans()), limit=draw(limit)),
+            Signal.custom("empty", report_only=True),
+        ],
+        false_rollback=draw(st.sampled_from([0.01, 0.05, 0.5])),
+        false_promotion=draw(st.sampled_from([0.01, 0.05, 0.5])),
+        deadline=draw(st.sampled_from([40, 50, 90])) * MINUTE,
+        on_inconclusive=draw(st.sampled_from(["hold", "rollback"])),
+        blind=draw(st.sampled_from([1, 2, 10, 30])) * MINUTE,
+        settle=settle,
+        confirm_settle=settle + draw(lengths),
+    )
+
+
+@st.composite
+def traffics(draw: st.DrawFn) -> Traffic:
+    """Requests with a rate for each arm and signal; now and then a minute is missing or quiet.
+
+    Sometimes the counts are of another share than the canary's.
+    """
+    requests = draw(st.sampled_from([0.3, 2.0, 10.0, 60.0, 500.0]))
+    bad = {
+        name: (rate := draw(rates), draw(st.sampled_from([rate, rate, min(3 * rate, 1), 0.3])))
+        for name in ("errors_5xx", "errors_4xx", "empty")[: draw(st.integers(1, 3))]
+    }
+    gaps = draw(st.sampled_from([0.0, 0.0, 0.05, 0.6]))
+    quiet = draw(st.sampled_from([0.0, 0.0, 0.1]))
+    crooked = draw(st.sampled_from([1.0, 1.0, 1.0, 0.0, 0.6]))
+    incident = draw(st.sampled_from([range(0), range(5, 15)]))
+    rng = Random(draw(st.integers(0, 2**32)))
+
+    def traffic(number: int, share: float) -> Mapping[str, Row]:
+        total = whole(rng, requests)
+        canary = 0 if rng.random() < quiet else binomial(rng, total, share * crooked)
+        sick = 0.9 if number in incident else 0.0
+        return {
+            name: Row(
+                total - canary,
+                binomial(rng, total - canary, max(sick, of_baseline)),
+                canary,
+                binomial(rng, canary, max(sick, of_canary)),
+            )
+            for name, (of_baseline, of_canary) in bad.items()
+            if rng.random() >= gaps
+        }
+
+    return traffic
+
+
+class Recorded:
+    """The same traffic again: the minutes depend on the share, and are asked for in order."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+        self._served: list[tuple[float, Mapping[str, Row]]] = []
+
+    def __call__(self, number: int, share: float) -> Mapping[str, Row]:
+        if number == len(self._served):
+            self._served.append((share, self._traffic(number, share)))
+        recorded, rows = self._served[number]
+        assert recorded == share, f"minute {number} had another share"
+        return rows
+
+
+def every_minute(
+    policy: RolloutPolicy, traffic: Traffic, history: Mapping[str, Row]
+) -> tuple[str, timedelta]:
+    """A rollout that is looked at each minute, as a user's loop does it."""
+    minutes = {name: [Minute(START - MINUTE, *row)] for name, row in history.items()}
+    percent, since = policy.steps[0].percent, START
+    for number in range(10_000):
+        for name, row in traffic(number, percent / 100).items():
+            minutes.setdefault(name, []).append(Minute(START + number * MINUTE, *row))
+        at = START + (number + 1) * MINUTE
+        decision = policy.decide(
+            Observation(
+                at=at, started_at=START, step_started_at=since, percent=percent, minutes=minutes
+            )
+        )
+        if decision.final:
+            return decision.kind, at - START
+        if isinstance(decision, Shift):
+            percent, since = decision.percent, at
+    raise AssertionError("no end")
+
+
+@settings(max_examples=settings().max_examples // 4)  # a decision costs milliseconds
+@given(small_plans(), traffics(), st.booleans(), rates)
+def test_a_trial_ends_as_if_the_policy_had_been_asked_every_minute(
+    policy: RolloutPolicy, traffic: Traffic, known: bool, rate: float
+) -> None:
+    """The same outcome, in the same minute: only then may forecasts take the shortcut."""
+    recorded = Recorded(traffic)
+    history = {"errors_5xx": Row(6000, 6000 * rate, 0, 0)} if known else {}
+    expected = every_minute(policy, recorded, history)
+    ended = Trial(policy, recorded, started_at=START, history=history).run()
+    assert (ended.decision.kind, ended.after) == expected
+
+
+SHORT = RolloutPolicy([Step(10, 10 * MINUTE), Step(50, 10 * MINUTE)])
+
+
+class TestForecast:
+    def test_clean_canaries_are_rolled_back_no_more_often_than_promised(self) -> None:
+        """Also where errors are frequent, and the promise is what holds."""
+        plain = Signal.errors_5xx(ratio=1, slack=0, noise=0, margin=0.04)
+        policy = attrs.evolve(SHORT, signals=[plain], false_rollback=0.1, deadline=40 * MINUTE)
+        clean = policy.forecast(300, 0.05, times=(), rollouts=300).clean
+        assert clean.rolled_back <= 0.1 + 3 * (0.1 * 0.9 / 300) ** 0.5
+        assert clean.rolled_back + clean.promoted <= 1
+
+    def test_worse_canaries_are_found_sooner_and_more_often(self) -> None:
+        """The larger the rise, and the fewer requests fail until then."""
+        found = SHORT.forecast(500, 0.005, times=[20, 3], rollouts=60)
+        little, much = found.worse
+        assert (little.times, much.times) == (3, 20)
+        assert much.rolled_back == 1 >= little.rolled_back > 0.5
+        assert much.rolled_back_after is not None is not little.rolled_back_after
+        assert much.rolled_back_after < little.rolled_back_after
+        assert found.smallest_seen is not None
+        assert found.smallest_seen <= 20
+
+    def test_more_traffic_does_not_take_longer(self) -> None:
+        """Ten times the requests: promoted and found as early, or earlier."""
+        few, many = (SHORT.forecast(n, 0.002, times=[10], rollouts=30) for n in (200, 2000))
+        for one, other in (
+            (few.clean.promoted_after_90, many.clean.promoted_after_90),
+            (few.worse[0].rolled_back_after, many.worse[0].rolled_back_after),
+        ):
+            assert one is not None is not other
+            assert other <= one
+
+    def test_a_plan_that_suits_the_traffic_has_no_problem(self) -> None:
+        policy = attrs.evolve(SHORT, signals=[Signal.errors_5xx(margin=0.003)])
+        forecast = policy.forecast(2000, 0.001, times=(), rollouts=40)
+        assert forecast.problems == ()
+        assert forecast.clean.promoted_after == policy.plan
+        assert forecast.length == policy.plan + policy.confirm_settle
+
+    def test_a_plan_too_short_for_the_traffic_says_what_would_do(self) -> None:
+        """Each of the changes it names brings nine in ten clean canaries to the end in time."""
+        policy = RolloutPolicy.canary(10, 10 * MINUTE)
+        forecast = policy.forecast(300, 0.001, times=(), rollouts=30)
+        (too_short, _) = forecast.problems
+        assert too_short.startswith("Within the 15 min that the plan takes, ")
+        bake = re.search(r"bake the step of 10 % for (?:(\d+) h)? ?(?:(\d+) min)?", too_short)
+        share = re.search(r"raise the step of 10 % to (\d+) %", too_short)
+        assert bake is not None is not share
+        longer = timedelta(hours=int(bake[1] or 0), minutes=int(bake[2] or 0))
+        for mended in (
+            RolloutPolicy.canary(10, longer),
+            RolloutPolicy.canary(int(share[1]), 10 * MINUTE),
+        ):
+            found = mended.forecast(300, 0.001, times=(), rollouts=30)
+            assert len(found.problems) == 1, found
+            assert "margin" in found.problems[0]
+
+    def test_a_hopeless_plan_says_so(self) -> None:
+        policy = RolloutPolicy.canary(10, 10 * MINUTE, deadline=30 * MINUTE)
+        forecast = policy.forecast(2, 0.001, times=[5], rollouts=20)
+        assert "more requests are needed" in forecast.problems[0]
+        assert forecast.clean.promoted_after is None
+        assert forecast.smallest_seen is None
+        assert "is not in sight" in str(forecast)
+
+    def test_a_rise_inside_the_margin_is_a_problem(self) -> None:
+        """With the margin that would not allow it, where one can."""
+        (said,) = SHORT.forecast(2000, 0.001, times=(), rollouts=20).problems
+        assert "a margin below 0.0039" in said
+        (said,) = SHORT.forecast(2000, 1e-5, times=(), rollouts=20).problems
+        assert "its ratio and slack tolerate that" in said
+
+    def test_the_same_seed_gives_the_same_forecast(self) -> None:
+        one, same, other = (
+            SHORT.forecast(1000, 0.001, times=[10], rollouts=15, seed=seed) for seed in (1, 1, 2)
+        )
+        assert one == same != other
+
+    def test_any_signal_may_get_worse(self) -> None:
+        """By its name; where it is not critical no margin allows anything."""
+        rates = {"errors_5xx": 0.001, "errors_4xx": 0.01}
+        forecast = SHORT.forecast(2000, rates, signal="errors_4xx", times=[10], rollouts=20)
+        assert forecast.signal == "errors_4xx"
+        assert forecast.worse[0].rolled_back == 1
+        assert forecast.problems == ()
+
+    def test_it_reads_as_sentences(self) -> None:
+        text = str(SHORT.forecast(2000, 0.001, times=[30], rollouts=20))
+        assert text.startswith(
+            "With 2000 requests a minute and 0.1 % errors_5xx: A clean canary is promoted in 100% "
+            "of the rollouts, after 20 min (9 of 10: 20 min); 0% are rolled back. x30 is found in "
+        )
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"requests_per_minute": 0},
+            {"bad_rate": -0.1},
+            {"bad_rate": 0},
+            {"bad_rate": 0.95},
+            {"bad_rate": {}},
+            {"bad_rate": {"errors_5xx": 0.1, "unheard_of": 0.1}},
+            {"bad_rate": {"errors_5xx": "many"}},
+            {"times": [1]},
+            {"times": 5},
+            {"times": "25"},
+            {"signal": "errors_4xx"},
+            {"signal": "unheard_of"},
+            {"rollouts": 0},
+            {"rollouts": 20.5},
+            {"rollouts": True},
+            {"seed": "x"},
+        ],
+        ids=str,
+    )
+    def test_bad_input_is_refused(self, wrong: Mapping[str, Any]) -> None:
+        with pytest.raises(InvalidInputError):
+            SHORT.forecast(**{"requests_per_minute": 100, "bad_rate": 0.001, **wrong})
+
+    def test_a_rate_beyond_the_limit_is_refused(self) -> None:
+        """Both arms would be sick, and nothing ever decided."""
+        policy = attrs.evolve(SHORT, signals=[Signal.errors_5xx(limit=0.01)])
+        with pytest.raises(InvalidInputError, match="too sick"):
+            policy.forecast(100, 0.02)
+
+
+def days(
+    hours: float, *, requests: float = 400, rate: float = 0.002, sick: float = 0.0, every: int = 200
+) -> dict[str, list[Minute]]:
+    """Past minutes of a stage without a canary; each `every` minutes, ten in which `sick` fail."""
+    rng = Random(5)
+
+    def minute(i: int) -> Minute:
+        bad = binomial(rng, int(requests), sick if i % every < 10 and sick else rate)
+        return Minute(START + i * MINUTE, requests, bad, 0, 0)
+
+    return {"errors_5xx": [minute(i) for i in range(int(60 * hours))]}
+
+
+class TestBacktest:
+    def test_healthy_releases_are_promoted(self) -> None:
+        """One rollout after the other, from an hour after the first minute."""
+        tested = SHORT.backtest(days(11))
+        assert tested.since == START + timedelta(hours=1)
+        assert tested.until == START + timedelta(hours=11)
+        assert tested.rollouts == 24
+        assert tested.promoted + len(tested.rolled_back) + tested.undecided == 24
+        assert tested.promoted >= 20
+        assert tested.promoted_after is not None
+        assert tested.promoted_after >= SHORT.plan
+        assert "Of 24 healthy rollouts from 2026-11-23 13:00 UTC" in str(tested)
+
+    def test_incidents_that_hit_both_arms_roll_hardly_anything_back(self) -> None:
+        """30 % fail for ten minutes, in every other rollout."""
+        tested = SHORT.backtest(days(26, sick=0.3, every=40))
+        assert len(tested.rolled_back) <= 0.05 * tested.rollouts + 3
+
+    def test_noise_of_single_arms_rolls_more_back(self) -> None:
+        """Far more than is tolerated: and what is rolled back is named."""
+        calm, noisy = (SHORT.backtest(days(11, rate=0.05), noise=noise) for noise in (0, 1.0))
+        assert len(noisy.rolled_back) > len(calm.rolled_back) + 3
+        assert {each.signal for each in noisy.rolled_back} == {"errors_5xx"}
+        assert all(each.started_at >= noisy.since for each in noisy.rolled_back)
+
+    def test_the_same_seed_gives_the_same_result(self) -> None:
+        one, same, other = (
+            SHORT.backtest(days(4, requests=4000), noise=0.5, seed=seed) for seed in (1, 1, 2)
+        )
+        assert one == same != other
+
+    def test_fewer_rollouts_are_spread_over_the_time(self) -> None:
+        tested = SHORT.backtest(days(11), rollouts=7)
+        assert 5 <= tested.rollouts <= 7
+
+    def test_past_canaries_are_counted_once(self) -> None:
+        """However the source counts them; where that is unknown their minutes are left out."""
+        healthy = days(5)["errors_5xx"]
+        split = [attrs.evolve(m, canary_requests=200, canary_bad=m.baseline_bad) for m in healthy]
+        apart = [attrs.evolve(m, baseline_requests=200, baseline_bad=0) for m in split]
+        expected = SHORT.backtest({"errors_5xx": healthy})
+        assert SHORT.backtest(Measured({"errors_5xx": split}, overlap="included")) == expected
+        assert SHORT.backtest({"errors_5xx": apart}) == expected
+        observation = Observation(
+            at=START,
+            started_at=START,
+            step_started_at=START,
+            percent=0,
+            minutes={"errors_5xx": split[:180] + healthy[180:]},
+            overlap="unknown",
+        )
+        later = {"errors_5xx": healthy[180:]}
+        assert SHORT.backtest(observation) == SHORT.backtest(later)
+
+    def test_gaps_are_no_rollouts(self) -> None:
+        """Three hours without a minute: nothing ran then. Single minutes may be missing."""
+        full = days(11)["errors_5xx"]
+        night = START + timedelta(hours=4), START + timedelta(hours=7)
+        kept = [m for m in full if not night[0] <= m.at < night[1] and m.at.minute % 7]
+        tested = SHORT.backtest({"errors_5xx": kept})
+        assert 16 <= tested.rollouts <= 18
+        assert tested.promoted >= tested.rollouts - 3
+
+    def test_data_that_end_before_a_verdict_leave_it_open(self) -> None:
+        tested = SHORT.backtest(days(3, requests=5))
+        assert tested.undecided == tested.rollouts > 0
+        assert tested.promoted_after is None
+
+    def test_counts_may_be_fractional(self) -> None:
+        """Interpolated ones, as of requests slower than a limit."""
+        tested = SHORT.backtest(
+            {
+                "errors_5xx": [
+                    attrs.evolve(m, baseline_requests=400.5) for m in days(4)["errors_5xx"]
+                ]
+            }
+        )
+        assert tested.promoted > 0
+
+    def test_signals_of_the_same_requests_share_the_split(self) -> None:
+        """Both have no request in a minute, or neither has: no share is contradicted."""
+        healthy = days(5)["errors_5xx"]
+        tested = SHORT.backtest({"errors_5xx": healthy, "errors_4xx": healthy})
+        assert tested.promoted >= tested.rollouts - 2
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"minutes": {}},
+            {"minutes": []},
+            {"minutes": {"errors_4xx": days(3)["errors_5xx"]}},
+            {"minutes": {"errors_5xx": [1, 2]}},
+            {"minutes": days(1)},
+            {"noise": -1},
+            {"rollouts": 0},
+            {"seed": 0.5},
+        ],
+        ids=lambda wrong: str(wrong)[:30],
+    )
+    def test_bad_input_is_refused(self, wrong: Mapping[str, Any]) -> None:
+        with pytest.raises(InvalidInputError):
+            SHORT.backtest(**{"minutes": days(3), **wrong})
+
+
+@pytest.mark.parametrize("weights, mean", [((1.0, 1.0), 0.2), ((1.0, 4.0), 0.5)])
+def test_divided_bad_requests_have_the_right_mean(
+    weights: tuple[float, float], mean: float
+) -> None:
+    """Of few bad among many requests an arm gets its part, by size and weight."""
+    rng = Random(3)
+    drawn = [divide(rng, 10, (80_000, 20_000), weights) for _ in range(4000)]
+    assert sum(drawn) / 4000 == pytest.approx(10 * mean, abs=0.1)
+
+
+def test_all_bad_requests_fill_both_arms() -> None:
+    """No arm gets more than it has requests."""
+    rng = Random(4)
+    assert {divide(rng, 30, (20, 10), (1.0, weight)) for weight in (0.1, 1.0, 9.0)} == {10}
