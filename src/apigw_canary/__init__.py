@@ -4,6 +4,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from apigw_canary.aws.cloudwatch import CloudWatchMetrics
+    from apigw_canary.aws.logs import AccessLogs
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
@@ -16,6 +17,7 @@ if typing.TYPE_CHECKING:
         Shift,
         decision_from_dict,
     )
+    from apigw_canary.rollout.failure import Failure
     from apigw_canary.rollout.observation import (
         Basis,
         Measured,
@@ -30,6 +32,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.stage import Stage
 
 __all__ = [
+    "AccessLogs",
     "Analysis",
     "Basis",
     "Canary",
@@ -37,6 +40,7 @@ __all__ = [
     "CanaryState",
     "CloudWatchMetrics",
     "Decision",
+    "Failure",
     "Finding",
     "Hold",
     "Measured",
@@ -60,6 +64,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AccessLogs": "aws.logs",
     "Analysis": "rollout.analysis",
     "Basis": "rollout.observation",
     "Canary": "canary",
@@ -67,6 +72,7 @@ _HOMES = {
     "CanaryState": "rollout.state",
     "CloudWatchMetrics": "aws.cloudwatch",
     "Decision": "rollout.decision",
+    "Failure": "rollout.failure",
     "Finding": "rollout.analysis",
     "Hold": "rollout.decision",
     "Measured": "rollout.observation",

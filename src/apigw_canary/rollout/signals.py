@@ -57,6 +57,11 @@ class Signal(Plain):
     """Whether it must be confirmed as not worse before a promotion."""
     report_only: bool = False
     """Whether it is only reported and decides nothing."""
+    over: float | None = None
+    """Bad is a request that takes longer, in milliseconds; None where latency is not the matter."""
+    quantile: float | None = None
+    """The same with a limit found out: this quantile, between 0 and 1, of the baseline's latency
+    before the canary."""
 
     def __attrs_post_init__(self) -> None:
         inputs.text(self.name, "name")
