@@ -16,6 +16,7 @@ from apigw_canary import (
     Basis,
     CanaryState,
     Decision,
+    Failure,
     Finding,
     Hold,
     Minute,
@@ -246,6 +247,19 @@ findings = st.builds(
     fits=st.booleans(),
 )
 
+failures = st.builds(
+    Failure,
+    method=st.none() | lines,
+    path=st.none() | lines,
+    status=st.integers(400, 599),
+    error_type=st.none() | lines,
+    message=st.none() | lines,
+    canary_failed=st.integers(0, 10**6),
+    canary_requests=st.integers(0, 10**6),
+    baseline_failed=st.integers(0, 10**6),
+    baseline_requests=st.integers(0, 10**6),
+)
+
 analyses = st.builds(
     Analysis,
     verdict=st.sampled_from(Verdict),
@@ -316,6 +330,7 @@ PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
     Analysis: analyses,
     Basis: bases,
     CanaryState: canary_states,
+    Failure: failures,
     Finding: findings,
     Minute: minutes(),
     Observation: observations,

@@ -172,8 +172,7 @@ class AccessLogs:
         if unreadable:
             notes.append(
                 f"{unreadable} minutes of {log.group} were left out, because of lines that are no "
-                "JSON or lack a field. $context.error.message and what clients send break a line "
-                "by a quote; $context.error.messageString, without quotes around it, does not."
+                "JSON or lack a field. A quote in a value that is logged breaks its line."
             )
         if not log.scope:
             notes.append(
@@ -292,9 +291,9 @@ class AccessLogs:
             rows.update(
                 (at, arms) for at, arms in new.items() if at + MINUTE <= found.at - self._lag
             )
-            settled = max(since, min(until, ceil_minute(found.at - SETTLED - MINUTE)))
+            settled = (found.at - SETTLED).replace(second=0, microsecond=0)
             if kept.until == since:
-                kept = kept._replace(until=settled)
+                kept = kept._replace(until=max(since, min(until, settled)))
             since = until
         self._kept = kept._replace(
             start=start, rows={at: arms for at, arms in rows.items() if at < kept.until}

@@ -134,7 +134,9 @@ class Query:
         if function == "pct":
             self._take(",")
             percentile = float(self._take())
-            return lambda lines: _percentile([value(line) for line in lines], percentile)
+            return lambda lines: _percentile(
+                [each for line in lines for each in [value(line)] * line.times], percentile
+            )
         return lambda lines: float(sum(line.times for line in lines if value(line) is not None))
 
     def _group(self) -> None:
@@ -213,9 +215,10 @@ class Query:
         def value(line: Line) -> Value:
             if name in self._aliases:
                 return self._aliases[name](line)
-            if line.fields.get(name, "") is None:
+            found = line.fields.get(name, "")
+            if found is None:
                 raise RehearsalError(f"the rehearsal does not simulate what is logged as {name}")
-            return line.fields.get(name)
+            return found or None
 
         return value
 

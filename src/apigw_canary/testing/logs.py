@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -63,6 +64,7 @@ class Logs:
     ) -> None:
         self._traffic = traffic
         self._fields = {field: variable for variable, field in parsed(line).items()}
+        self._latency = [field for field, v in self._fields.items() if v == "responseLatency"]
         self._same = {"apiId": rest_api_id, "stage": stage, "httpMethod": "GET"}
         self._same["resourcePath"] = "/orders"
         self._lag = lag
@@ -89,10 +91,7 @@ class Logs:
         if p["endTime"] < p["startTime"]:
             raise Refusal("InvalidParameterException", "End time should not be before start time")
         query = Query(p["queryString"])
-        single = query.mentions(
-            field for field, variable in self._fields.items() if variable == "responseLatency"
-        )
-        lines = list(self._lines(p, now, single=single))
+        lines = list(self._lines(p, now, latencies=query.mentions(self._latency)))
         results = query.results(lines)
         if len(results) > p.get("limit", math.inf):
             unknown("which rows a query gives that finds more than its limit")
@@ -114,27 +113,29 @@ class Logs:
             },
         }
 
-    def _lines(self, p: Json, now: datetime, *, single: bool) -> Iterator[Line]:
-        """The lines that have arrived, alike ones together unless `single`."""
+    def _lines(self, p: Json, now: datetime, *, latencies: bool) -> Iterator[Line]:
+        """The lines that have arrived, without latencies unless somebody asks for them."""
         start = datetime.fromtimestamp(-(-p["startTime"] // 60) * 60, UTC)
         end = datetime.fromtimestamp(p["endTime"], UTC)
         first = self._traffic.first(("baseline", "canary"))
         at = max(start, first) if first else end + MINUTE
         while at <= end:
             for segment in self._traffic.segments(at, _ARMS[p["logGroupName"]]):
-                yield from self._of(segment, now, single=single)
+                yield from self._of(segment, now, latencies=latencies)
             at += MINUTE
 
-    def _of(self, segment: Segment, now: datetime, *, single: bool) -> Iterator[Line]:
+    def _of(self, segment: Segment, now: datetime, *, latencies: bool) -> Iterator[Line]:
         served = segment.served
-        latencies = iter(segment.latencies() if single else ())
+        all_ms = segment.latencies() if latencies else []
         healthy = served.requests - served.errors_5xx - served.errors_4xx
         for status, number in (
             ("502", served.errors_5xx),
             ("400", served.errors_4xx),
             ("200", healthy),
         ):
-            lag = self._lag / 2 if status == "200" else self._lag
+            ms, all_ms = all_ms[:number], all_ms[number:]
+            if served.at + MINUTE + self._lag / (2 if status == "200" else 1) > now:
+                continue
             values = {
                 **self._same,
                 "deploymentId": served.deployment_id,
@@ -143,12 +144,11 @@ class Logs:
                 "error.responseType": _FAILED[status][0],
                 "error.message": _FAILED[status][1],
             }
-            for _ in range(number if single else min(number, 1)):
-                if single:
-                    values["responseLatency"] = f"{next(latencies):.0f}"
-                fields = {field: values.get(variable) for field, variable in self._fields.items()}
-                if served.at + MINUTE + lag <= now:
-                    yield Line(served.at, fields, 1 if single else number)
+            fields = {field: values.get(variable) for field, variable in self._fields.items()}
+            if not latencies and number:
+                yield Line(served.at, fields, number)
+            for latency, times in Counter(f"{each:.0f}" for each in ms).items():
+                yield Line(served.at, fields | dict.fromkeys(self._latency, latency), times)
 
 
 def _said(segment: Segment) -> str:
