@@ -16,6 +16,7 @@ from apigw_canary.testing import Rehearsal, rehearsal
 
 PAGE = Path(__file__).parent.parent / "docs" / "calls.md"
 POLICY = RolloutPolicy.canary(5, timedelta(minutes=10))
+ALARMED = RolloutPolicy.canary(5, timedelta(minutes=10), alarms=["errors"])
 
 
 def enabled(aws: Rehearsal) -> Canary:
@@ -48,6 +49,15 @@ def logged(aws: Rehearsal) -> Canary:
     return canary
 
 
+def alarmed(aws: Rehearsal, *, changed: bool = False) -> Callable[[], object]:
+    aws.alarm("errors")
+    aws.sleep(60)
+    canary = observed(aws)
+    if changed:
+        aws.alarm("errors", "INSUFFICIENT_DATA")
+    return lambda: canary.observe(ALARMED)
+
+
 def again(aws: Rehearsal) -> Callable[[], object]:
     enabled(aws)
     return lambda: enabled(aws)
@@ -72,6 +82,8 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("`stage.canary()`", 2, with_canary("canary")),
     ("`canary.observe(policy)`, first", 4, lambda aws: partial(enabled(aws).observe, POLICY)),
     ("the same, later", 2, lambda aws: partial(observed(aws).observe, POLICY)),
+    ("the same with alarms, up to 100 of them", 3, alarmed),
+    ("the same, where one has changed and does not fire", 4, partial(alarmed, changed=True)),
     ("the same of access logs, first", 5, lambda aws: partial(logging(aws).observe, POLICY)),
     ("the same, later", 4, lambda aws: partial(logged(aws).observe, POLICY)),
     ("`canary.failures()`", 5, lambda aws: enabled(aws).failures),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from apigw_canary import (
     StageState,
 )
 from apigw_canary.aws.insights import MOST_ROWS, field, text
+from apigw_canary.aws.logformat import _UNSAID, parsed
 from apigw_canary.errors import (
     AccessDeniedError,
     InvalidInputError,
@@ -40,6 +42,7 @@ from apigw_canary.errors import (
     ThrottledError,
 )
 from apigw_canary.testing import Backend, Fault, Rehearsal, RehearsalError, rehearsal
+from apigw_canary.testing.logs import ACCESS_LOG_FORMAT
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -810,6 +813,13 @@ class TestRollout:
             seen = canary.observe(RolloutPolicy.canary(25, 10 * MINUTE))
             assert not any(call.service == "logs" for call in aws.calls)
         assert seen.minutes["errors_5xx"] == (Minute(at(0), 7, 0, 0, 0),)
+
+
+def test_the_manual_shows_the_format() -> None:
+    """The recommended format has all that is used, and the rehearsal's stage logs it."""
+    page = Path(__file__).parent.parent / "docs" / "logs.md"
+    assert ACCESS_LOG_FORMAT in page.read_text(encoding="utf-8")
+    assert set(_UNSAID) < set(parsed(ACCESS_LOG_FORMAT))
 
 
 class TestRehearsal:

@@ -4,11 +4,12 @@ import typing
 
 if typing.TYPE_CHECKING:
     from apigw_canary.aws.cloudwatch import CloudWatchMetrics
+    from apigw_canary.aws.iam import permissions
     from apigw_canary.aws.logs import AccessLogs
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
-    from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
+    from apigw_canary.rollout.alarms import Alarm
     from apigw_canary.rollout.decision import (
         Decision,
         Hold,
@@ -18,6 +19,7 @@ if typing.TYPE_CHECKING:
         decision_from_dict,
     )
     from apigw_canary.rollout.failure import Failure
+    from apigw_canary.rollout.findings import Analysis, Finding, Interval, Verdict
     from apigw_canary.rollout.observation import (
         Basis,
         Measured,
@@ -33,6 +35,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "AccessLogs",
+    "Alarm",
     "Analysis",
     "Basis",
     "Canary",
@@ -43,6 +46,7 @@ __all__ = [
     "Failure",
     "Finding",
     "Hold",
+    "Interval",
     "Measured",
     "MetricSource",
     "Minute",
@@ -61,11 +65,13 @@ __all__ = [
     "Step",
     "Verdict",
     "decision_from_dict",
+    "permissions",
 ]
 
 _HOMES = {
     "AccessLogs": "aws.logs",
-    "Analysis": "rollout.analysis",
+    "Alarm": "rollout.alarms",
+    "Analysis": "rollout.findings",
     "Basis": "rollout.observation",
     "Canary": "canary",
     "CanaryError": "errors",
@@ -73,8 +79,9 @@ _HOMES = {
     "CloudWatchMetrics": "aws.cloudwatch",
     "Decision": "rollout.decision",
     "Failure": "rollout.failure",
-    "Finding": "rollout.analysis",
+    "Finding": "rollout.findings",
     "Hold": "rollout.decision",
+    "Interval": "rollout.findings",
     "Measured": "rollout.observation",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
@@ -91,8 +98,9 @@ _HOMES = {
     "Stage": "stage",
     "StageState": "rollout.state",
     "Step": "rollout.policy",
-    "Verdict": "rollout.analysis",
+    "Verdict": "rollout.findings",
     "decision_from_dict": "rollout.decision",
+    "permissions": "aws.iam",
 }
 
 if not typing.TYPE_CHECKING:

@@ -4,13 +4,13 @@ Only operations that were recorded against AWS, or that its documentation states
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from apigw_canary.aws.calls import Answer, Calls
 from apigw_canary.aws.failures import CONFLICT
-from apigw_canary.errors import NotFoundError, ThrottledError, UnansweredError
+from apigw_canary.errors import AccessDeniedError, NotFoundError, ThrottledError, UnansweredError
 from apigw_canary.rollout.state import CanaryState, StageState
 
 Patch = list[dict[str, str]]
@@ -120,7 +120,7 @@ class ApiGateway:
 
     @property
     def calls(self) -> Calls:
-        """What carries its calls."""
+        """For what is asked of other services, in the same session and with the same patience."""
         return self._calls
 
     @property
@@ -187,7 +187,9 @@ class ApiGateway:
         except ThrottledError as error:
             if error.code == CONFLICT:
                 # An API that does not exist can answer with conflicts for ever: then this raises.
-                self.api_name()
+                # Who may not look is told of the conflict.
+                with suppress(AccessDeniedError):
+                    self.api_name()
             raise
         except NotFoundError as error:
             raise error.within(
