@@ -4,7 +4,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from apigw_canary.aws.apigateway import ApiGateway
@@ -12,7 +12,6 @@ from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.insights import (
     GROUP_NAME,
     MOST_ROWS,
-    Found,
     Insights,
     Row,
     count,
@@ -20,9 +19,18 @@ from apigw_canary.aws.insights import (
     text,
 )
 from apigw_canary.aws.insights import field as quoted_field
+from apigw_canary.aws.logcounts import (
+    ARM,
+    ARMS,
+    BY_MINUTE,
+    Counted,
+    arm_of,
+    by_minute,
+    minute_of,
+    query_of,
+)
 from apigw_canary.aws.logformat import (
     ERROR_TYPE,
-    IS_CANARY,
     LATENCY,
     MESSAGES,
     METHOD,
@@ -46,28 +54,10 @@ they do is not promised."""
 _HISTORY = timedelta(hours=1)
 _SPAN = (MOST_ROWS // 4) * MINUTE
 """What one query covers: a minute has up to three rows, "true", "false" and "-"."""
-_UNREADABLE = 0.001
-"""The lines without a status that a minute may have, as a part of the canary's requests. Were all
-of them failures of the canary's, they would raise its rate by 0.1 %, within the default margin."""
-
-_MINUTE = "bin(1m)"
-_ARM = "apigwCanaryArm"
-_ARMS = {"true": "canary", "1": "canary", "false": "baseline", "0": "baseline", "-": "baseline"}
-"""While no canary is enabled there is no `isCanaryRequest`. 1 and 0 stand for a JSON boolean."""
-
 _KIND = ((STATUS,), (METHOD,), (PATH,), (ERROR_TYPE,), MESSAGES)
 """What failures are grouped by: variables, of which the first that the format has is taken."""
 
 _STATUSES = {ERRORS_5XX: (500, 600), ERRORS_4XX: (400, 500)}
-
-
-class _Counted(NamedTuple):
-    """How a signal is counted: bad are the lines for which `bad` is true."""
-
-    signal: str
-    bad: str
-    field: str | None
-    """What a line must have to count as a request; None where any line does."""
 
 
 class _Kept(NamedTuple):
@@ -164,7 +154,7 @@ class AccessLogs:
         minutes: dict[str, list[Minute]] = {each.signal: [] for each in counted}
         unreadable = 0
         for at, arms in sorted(rows.items()):
-            found = [_minute(at, arms, index, each) for index, each in enumerate(counted)]
+            found = [minute_of(at, arms, index, each) for index, each in enumerate(counted)]
             unreadable += None in found
             for each, minute in zip(counted, found, strict=True):
                 if minute is not None:
@@ -188,13 +178,13 @@ class AccessLogs:
         """The canary's kinds of failing requests in [start, end), new ones first: one query."""
         with self._lock:
             log = self._log(stage)
-            names = [f"{_ARM}{i}" for i in range(len(_KIND))]
+            names = [f"{ARM}{i}" for i in range(len(_KIND))]
             columns = [
                 f"{log.column(*variables)} as {name}"
                 for variables, name in zip(_KIND, names, strict=True)
             ]
-            query = _query(
-                log, columns, f"stats count(*) as requests by {', '.join([_ARM, *names])}"
+            query = query_of(
+                log, columns, f"stats count(*) as requests by {', '.join([ARM, *names])}"
             )
             found = self._insights().find(log.group, query, start, end)
         kinds: dict[str, Counter[Kind]] = {"canary": Counter(), "baseline": Counter()}
@@ -203,7 +193,7 @@ class AccessLogs:
             if re.fullmatch("[1-5][0-9]{2}", status):
                 method, path, error_type, message = (None if x == "-" else x for x in said)
                 kind = Kind(method, path, int(status), error_type, message)
-                kinds[_arm(row)][kind] += count(row, "requests")
+                kinds[arm_of(row)][kind] += count(row, "requests")
         return ranked(kinds["canary"], kinds["baseline"], limit)
 
     def _own_calls(self) -> Calls:
@@ -225,9 +215,9 @@ class AccessLogs:
 
     def _counted(
         self, signal: Signal, log: AccessLog, start: datetime, notes: list[str]
-    ) -> _Counted:
+    ) -> Counted:
         if signal.name in self._bad:
-            return _Counted(signal.name, self._bad[signal.name], None)
+            return Counted(signal.name, self._bad[signal.name], None)
         slow = signal.over
         if slow is None and signal.quantile is not None:
             slow = self._limit(log, signal.quantile, start)
@@ -237,24 +227,24 @@ class AccessLogs:
             )
         if slow is not None:
             latency = log.field(LATENCY)
-            return _Counted(signal.name, f"{latency} > {slow:.12g}", latency)
+            return Counted(signal.name, f"{latency} > {slow:.12g}", latency)
         if signal.name not in _STATUSES:
             known = ", ".join([*_STATUSES, *self._bad])
             inputs.refuse("signals", f"of {known}, or slow ones; name others in bad", signal.name)
         low, high = _STATUSES[signal.name]
         status = log.field(STATUS)
-        return _Counted(signal.name, f"{status} >= {low} and {status} < {high}", status)
+        return Counted(signal.name, f"{status} >= {low} and {status} < {high}", status)
 
     def _limit(self, log: AccessLog, quantile: float, start: datetime) -> float:
         """The baseline's quantile of latency in the hour before the canary, fixed once found."""
         key = log.group, quantile, start
         if key not in self._limits:
-            canary = ", ".join(text(value) for value, arm in _ARMS.items() if arm == "canary")
+            canary = ", ".join(text(value) for value, arm in ARMS.items() if arm == "canary")
             latency, percentile = log.field(LATENCY), f"{100 * quantile:.10g}"
-            query = _query(
+            query = query_of(
                 log,
                 [],
-                f"filter {_ARM} not in [{canary}]",
+                f"filter {ARM} not in [{canary}]",
                 f"stats count({latency}) as requests, pct({latency}, {percentile}) as high",
             )
             rows = self._insights().find(log.group, query, start, start + _HISTORY).rows
@@ -268,7 +258,7 @@ class AccessLogs:
         return self._limits[key]
 
     def _rows(
-        self, log: AccessLog, counted: Sequence[_Counted], start: datetime, end: datetime
+        self, log: AccessLog, counted: Sequence[Counted], start: datetime, end: datetime
     ) -> tuple[dict[datetime, dict[str, Row]], float]:
         """The rows by minute and value of `isCanaryRequest`, and the bytes scanned for them."""
         status = log.field(STATUS)
@@ -277,7 +267,7 @@ class AccessLogs:
             for i, each in enumerate(counted)
         ]
         stats = ", ".join(["count(*) as requests", *sums])
-        query = _query(log, [], f"stats {stats} by {_MINUTE}, {_ARM}")
+        query = query_of(log, [], f"stats {stats} by {BY_MINUTE}, {ARM}")
         kept = self._kept
         if kept is None or kept.key != (log.group, query) or not kept.start <= start <= kept.until:
             kept = _Kept((log.group, query), start, start, {})
@@ -287,7 +277,7 @@ class AccessLogs:
             until = min(since + _SPAN, end)
             found = self._insights().find(log.group, query, since, until)
             scanned += found.scanned
-            new = _by_minute(found, since, until)
+            new = by_minute(found, since, until)
             rows.update(
                 (at, arms) for at, arms in new.items() if at + MINUTE <= found.at - self._lag
             )
@@ -305,52 +295,3 @@ class AccessLogs:
             f"Logs Insights scanned {scanned / 1e6:,.3g} MB of {log.group} for this look, about "
             f"{scanned / 1e9 * self._usd_per_gb:.2g} USD."
         )
-
-
-def _query(log: AccessLog, columns: Sequence[str], *commands: str) -> str:
-    fields = ", ".join([f"{log.column(IS_CANARY)} as {_ARM}", *columns])
-    scope = [f"filter {condition}" for condition in log.scope]
-    return " | ".join([f"fields {fields}", *scope, *commands])
-
-
-def _arm(row: Row) -> str:
-    said = row.get(_ARM, "")
-    if said not in _ARMS:
-        raise MetricsError(f"{IS_CANARY} is {said!r} in the access logs, neither true nor false.")
-    return _ARMS[said]
-
-
-def _by_minute(found: Found, start: datetime, end: datetime) -> dict[datetime, dict[str, Row]]:
-    minutes: dict[datetime, dict[str, Row]] = {}
-    for row in found.rows:
-        try:
-            at = datetime.fromisoformat(row[_MINUTE]).replace(tzinfo=UTC)
-        except (KeyError, ValueError):
-            at = datetime.min.replace(tzinfo=UTC)
-        _arm(row)
-        if not start <= at < end or row[_ARM] in minutes.setdefault(at, {}):
-            raise MetricsError(
-                f"Logs Insights gave a row for {row.get(_MINUTE)!r} that was not asked for, or "
-                "gave it twice."
-            )
-        minutes[at][row[_ARM]] = row
-    return minutes
-
-
-def _minute(at: datetime, arms: Mapping[str, Row], index: int, counted: _Counted) -> Minute | None:
-    """A minute of one signal; None where lines that cannot be read might hide the canary's."""
-    requests = {"baseline": 0, "canary": 0}
-    bad = {"baseline": 0, "canary": 0}
-    unreadable = 0
-    for row in arms.values():
-        lines, known = count(row, "requests"), count(row, f"known_{index}")
-        unreadable += lines - known
-        requests[_arm(row)] += known if counted.field else lines
-        # The sum over lines none of which has the field is not known to be there.
-        if f"bad_{index}" in row or (counted.field and known):
-            bad[_arm(row)] += count(row, f"bad_{index}")
-    if unreadable > _UNREADABLE * (requests["canary"] or requests["baseline"]):
-        return None
-    if any(bad[arm] > requests[arm] for arm in bad) or unreadable < 0:
-        raise MetricsError(f"Logs Insights counts more bad requests than requests at {at}.")
-    return Minute(at, requests["baseline"], bad["baseline"], requests["canary"], bad["canary"])
