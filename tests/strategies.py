@@ -18,6 +18,7 @@ from apigw_canary import (
     Basis,
     CanaryState,
     Decision,
+    Failure,
     FalseRollback,
     Finding,
     Forecast,
@@ -275,6 +276,19 @@ findings = st.builds(
     fits=st.booleans(),
 )
 
+failures = st.builds(
+    Failure,
+    method=st.none() | lines,
+    path=st.none() | lines,
+    status=st.integers(400, 599),
+    error_type=st.none() | lines,
+    message=st.none() | lines,
+    canary_failed=st.integers(0, 10**6),
+    canary_requests=st.integers(0, 10**6),
+    baseline_failed=st.integers(0, 10**6),
+    baseline_requests=st.integers(0, 10**6),
+)
+
 analyses = st.builds(
     Analysis,
     verdict=st.sampled_from(Verdict),
@@ -393,6 +407,7 @@ PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
     Basis: bases,
     CanaryState: canary_states,
     FalseRollback: false_rollbacks,
+    Failure: failures,
     Finding: findings,
     Interval: intervals,
     Forecast: forecasts,

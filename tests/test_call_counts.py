@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from acting import V2, fresh, sent, serving
-from apigw_canary import Canary, RolloutPolicy, Stage
+from apigw_canary import AccessLogs, Canary, RolloutPolicy, Stage
 from apigw_canary.testing import Rehearsal, rehearsal
 
 PAGE = Path(__file__).parent.parent / "docs" / "calls.md"
@@ -34,6 +34,17 @@ def promoted(aws: Rehearsal) -> Stage:
 
 def observed(aws: Rehearsal) -> Canary:
     canary = enabled(aws)
+    canary.observe(POLICY)
+    return canary
+
+
+def logging(aws: Rehearsal) -> Canary:
+    stage = fresh(aws, metrics=AccessLogs())
+    return stage.enable_canary(5, release="r1", variables=V2)
+
+
+def logged(aws: Rehearsal) -> Canary:
+    canary = logging(aws)
     canary.observe(POLICY)
     return canary
 
@@ -73,6 +84,9 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("the same, later", 2, lambda aws: partial(observed(aws).observe, POLICY)),
     ("the same with alarms, up to 100 of them", 3, alarmed),
     ("the same, where one has changed and does not fire", 4, partial(alarmed, changed=True)),
+    ("the same of access logs, first", 5, lambda aws: partial(logging(aws).observe, POLICY)),
+    ("the same, later", 4, lambda aws: partial(logged(aws).observe, POLICY)),
+    ("`canary.failures()`", 5, lambda aws: enabled(aws).failures),
     ("`canary.shift(percent)`", 2, lambda aws: partial(enabled(aws).shift, 25)),
     ("`canary.promote()`", 5, lambda aws: enabled(aws).promote),
     ("the same, of variables only", 5, lambda aws: of_variables(aws).promote),

@@ -15,6 +15,7 @@ import pytest
 
 from acting import COPIES, PERCENT, V2, client, fresh, patch, replace, sent, serving
 from apigw_canary import (
+    AccessLogs,
     Canary,
     CanaryError,
     Observation,
@@ -29,6 +30,7 @@ from apigw_canary import (
 from apigw_canary.aws.iam import Operation, Source
 from apigw_canary.errors import (
     AccessDeniedError,
+    CredentialsError,
     InvalidInputError,
     NotFoundError,
     RecordError,
@@ -187,6 +189,24 @@ def finding(aws: Rehearsal) -> Act:
     return lambda: Stage.find("rehearsal", "prod", session=aws.session)
 
 
+def observing_access_logs(aws: Rehearsal) -> Act:
+    stage = fresh(aws, metrics=AccessLogs())
+    canary = stage.enable_canary(5, variables=V2)
+    return lambda: canary.observe(POLICY)
+
+
+def abandoning(aws: Rehearsal) -> Act:
+    """A query whose answer is not awaited is stopped."""
+    act = enabled(aws).failures
+
+    def abandon() -> None:
+        aws.fail("GetQueryResults", Fault.EXPIRED_CREDENTIALS)
+        with pytest.raises(CredentialsError):
+            act()
+
+    return abandon
+
+
 SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "analyze": [promoted_by_hand("analyze", POLICY), of_a_canary("analyze", POLICY)],
     "apply": [applying(Promote), applying(Shift, 25), applying(Rollback)],
@@ -194,6 +214,7 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "describe": [of_a_stage("describe")],
     "disable": [half_promoted("disable"), of_a_canary("disable")],
     "enable_canary": [enabling, enabling_variables, enabling_again],
+    "failures": [touched("failures"), abandoning],
     "find": [finding],
     "observe": [
         promoted_by_hand("observe", POLICY),
@@ -206,12 +227,15 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "shift": [of_a_canary("shift", 25), touched("shift", 25)],
 }
 TO_COME = {"LambdaAlias", "allow_invocation", "check"}  # not merged yet, and so not proven
-READS_TO_COME = {"AccessLogs", "alarms"}
+READS_TO_COME = {"alarms"}
+LOGS: dict[str, Any] = {"log_groups": ["rehearsal-access-logs"], "account": ACCOUNT}
 
 # What is done without a permission rather than refused; the tests below say how.
 DEGRADED = {
     ("analyze", "apigateway:GET", "Api"),
     ("analyze", "cloudwatch:GetMetricData", "Everything"),
+    ("failures", "apigateway:GET", "EachDeployment"),
+    ("failures", "logs:StopQuery", "Everything"),
     ("shift", "apigateway:GET", "EachDeployment"),
 }
 
@@ -231,7 +255,7 @@ def without(operation: Any, action: str, sid: str) -> Callable[[Stage], dict[str
     """The operation's document without an action of a statement."""
 
     def lacking(stage: Stage) -> dict[str, Any]:
-        policy = permissions(stage, operation)
+        policy = permissions(stage, operation, **LOGS)
         for statement in policy["Statement"]:
             if statement["Sid"] == sid:
                 statement["Action"].remove(action)
@@ -259,7 +283,7 @@ def test_every_method_has_a_row() -> None:
     }
     assert methods == set(SCENARIOS)
     assert set(get_args(Operation)) == methods | TO_COME
-    assert set(get_args(Source)) == {"CloudWatchMetrics"} | READS_TO_COME
+    assert set(get_args(Source)) == {"AccessLogs", "CloudWatchMetrics"} | READS_TO_COME
 
 
 @pytest.mark.parametrize(
@@ -270,7 +294,7 @@ def test_its_document_is_enough(
     operation: Any, prepare: Callable[[Rehearsal], Act], caplog: pytest.LogCaptureFixture
 ) -> None:
     """An operation does all it can do with its own document; nothing is refused to it."""
-    result = outcome(prepare, lambda stage: permissions(stage, operation))
+    result = outcome(prepare, lambda stage: permissions(stage, operation, **LOGS))
 
     assert not isinstance(result, AccessDeniedError)
     assert "not authorized" not in f"{result} {caplog.text}"
@@ -281,7 +305,7 @@ def test_its_document_is_enough(
 def each_pair() -> Iterator[Any]:
     """Each operation with each of its permissions, named by statement."""
     for operation in SCENARIOS:
-        for statement in document(operation)["Statement"]:
+        for statement in document(operation, **LOGS)["Statement"]:
             for action in statement["Action"]:
                 yield operation, action, statement["Sid"]
 
@@ -378,14 +402,28 @@ def test_a_whole_rollout(bad: bool) -> None:
 
 
 def test_without_names_it_is_all_that_a_rollout_calls() -> None:
-    """Naming nothing is naming every method but `find` and what prepares a release."""
-    assert document() == document(*(set(SCENARIOS) - {"find"}))
+    """Naming nothing is naming every method but `find`, `failures` and what prepares a release."""
+    assert document() == document(*(set(SCENARIOS) - {"find", "failures"}))
 
 
 def test_a_source_of_ones_own() -> None:
     """Where the metrics come from elsewhere, none are allowed to be read."""
     actions = {action for action, _ in pairs(document("observe", reads=()))}
     assert actions == {"apigateway:GET"}
+
+
+def test_access_logs_as_the_source() -> None:
+    """With the document for access logs they can be read, and without any part of it not."""
+    whole = permissions(Place(), "observe", reads=["AccessLogs"], **LOGS)
+    for action in (None, "logs:StartQuery", "logs:GetQueryResults"):
+
+        def allow(stage: Stage, without: str | None = action) -> dict[str, Any]:
+            policy = permissions(stage, "observe", reads=["AccessLogs"], **LOGS)
+            return allowing([pair for pair in pairs(policy) if pair[0] != without])
+
+        result = outcome(observing_access_logs, allow)
+        assert (result.failure is None) if action is None else is_denied(result, action)
+    assert not any(action.startswith("cloudwatch") for action, _ in pairs(whole))
 
 
 def test_a_conflict_is_told_without_looking_for_the_api() -> None:
@@ -652,7 +690,8 @@ def table() -> Iterator[str]:
         needs = [
             f"{', '.join(action.partition(':')[2] for action in statement['Action'])} on "
             f"`{statement['Resource'][0].replace(prefix, '…')}`"
-            for statement in document(operation, reads=())["Statement"]
+            for statement in document(operation, reads=(), **LOGS)["Statement"]
+            if statement["Action"][0].startswith("apigateway:")
         ]
         yield f"| `{operation}` | {'; '.join(needs)} |"
 

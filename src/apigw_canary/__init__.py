@@ -5,6 +5,7 @@ import typing
 if typing.TYPE_CHECKING:
     from apigw_canary.aws.cloudwatch import CloudWatchMetrics
     from apigw_canary.aws.iam import permissions
+    from apigw_canary.aws.logs import AccessLogs
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
@@ -18,6 +19,7 @@ if typing.TYPE_CHECKING:
         Shift,
         decision_from_dict,
     )
+    from apigw_canary.rollout.failure import Failure
     from apigw_canary.rollout.findings import Analysis, Finding, Interval, Verdict
     from apigw_canary.rollout.forecast import Forecast, Outlook
     from apigw_canary.rollout.observation import (
@@ -34,6 +36,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.stage import Stage
 
 __all__ = [
+    "AccessLogs",
     "Alarm",
     "Analysis",
     "Backtest",
@@ -43,6 +46,7 @@ __all__ = [
     "CanaryState",
     "CloudWatchMetrics",
     "Decision",
+    "Failure",
     "FalseRollback",
     "Finding",
     "Forecast",
@@ -71,6 +75,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AccessLogs": "aws.logs",
     "Alarm": "rollout.alarms",
     "Analysis": "rollout.findings",
     "Backtest": "rollout.backtest",
@@ -80,12 +85,13 @@ _HOMES = {
     "CanaryState": "rollout.state",
     "CloudWatchMetrics": "aws.cloudwatch",
     "Decision": "rollout.decision",
-    "Finding": "rollout.findings",
+    "Failure": "rollout.failure",
     "FalseRollback": "rollout.backtest",
+    "Finding": "rollout.findings",
     "Forecast": "rollout.forecast",
     "Hold": "rollout.decision",
-    "Measured": "rollout.observation",
     "Interval": "rollout.findings",
+    "Measured": "rollout.observation",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",

@@ -8,6 +8,7 @@ import attrs
 
 from apigw_canary.aws.alarms import read_alarms
 from apigw_canary.aws.apigateway import Seen
+from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.changes.control import Bond, Condition, Control, listed, unconditionally
 from apigw_canary.changes.promote import promote
 from apigw_canary.changes.rollback import roll_back
@@ -20,8 +21,10 @@ from apigw_canary.errors import (
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
+from apigw_canary.rollout.failure import Failure
 from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.observation import (
+    MINUTE,
     Basis,
     Measured,
     MetricSource,
@@ -164,6 +167,25 @@ class Canary:
             case _:
                 assert_never(decision)
         return None
+
+    def failures(self, limit: int = 20) -> tuple[Failure, ...]:
+        """What the canary's failing requests look like: kinds that the baseline has none of first.
+
+        From the stage's access logs, or those of the `AccessLogs` the stage was given, since the
+        canary was enabled; after its end, until the stage was last changed. Counts and rates stand
+        beside the baseline's of the same time. Of both, the latest minute or two may be missing.
+        One look at the stage, one more for the logs' format, and one query of Logs Insights.
+        """
+        inputs.number(limit, "limit", low=1)
+        seen = self._control.look()
+        if seen.stage.canary is not None:
+            self._control.mine(self._bond, seen.stage)
+        logs = self._metrics
+        if not isinstance(logs, AccessLogs):
+            logs = AccessLogs().using(self._control.gateway.calls)
+        start = self._bond.started_at.replace(second=0, microsecond=0)
+        end = seen.at if seen.stage.canary else seen.stage.updated_at
+        return logs.failures(seen.stage, start, max(end, start + MINUTE), limit=int(limit))
 
     def promote(self, *, unrecorded: bool = False) -> Promotion:
         """Make the canary's deployment and variables the stage's own, and end the canary.

@@ -101,6 +101,15 @@ class Seen(NamedTuple):
     at: datetime
 
 
+class StageSettings(NamedTuple):
+    """How a stage is set up beside what it serves."""
+
+    access_log_group: str | None
+    """The log group of its access logs; None where they go nowhere, or not to CloudWatch Logs."""
+    access_log_format: str | None
+    """Their format, with `$context` variables; None where there are none."""
+
+
 class ApiGateway:
     """One stage of one REST API, as AWS's operations see it."""
 
@@ -122,6 +131,10 @@ class ApiGateway:
     def stage(self) -> Seen:
         """One GetStage."""
         return self._seen(self._call("GetStage", stageName=self.stage_name))
+
+    def settings(self) -> StageSettings:
+        """One GetStage."""
+        return parsed_settings(self._call("GetStage", stageName=self.stage_name))
 
     def update_stage(self, patch: Patch) -> Seen:
         """One UpdateStage; AWS's answer is the stage after it."""
@@ -235,6 +248,17 @@ def _parsed_canary(settings: Mapping[str, Any]) -> CanaryState:
         percent=float(settings["percentTraffic"]),
         variables=settings.get("stageVariableOverrides", {}),
         use_stage_cache=settings.get("useStageCache", False),
+    )
+
+
+def parsed_settings(answer: Answer) -> StageSettings:
+    """Settings from the answer of GetStage."""
+    logs = answer.get("accessLogSettings", {})
+    # arn:aws:logs:eu-central-1:123456789012:log-group:name, and :* where somebody copied it so
+    arn = logs.get("destinationArn", "").split(":")
+    in_logs = len(arn) > 6 and arn[2] == "logs" and arn[5] == "log-group"
+    return StageSettings(
+        access_log_group=arn[6] if in_logs else None, access_log_format=logs.get("format")
     )
 
 

@@ -85,6 +85,10 @@ class Calls:
         """The same clock and patience in another session."""
         return Calls(session, clock=self._clock, sleep=self._sleep, retry_for=self._retry_for)
 
+    def pause(self, seconds: float) -> None:
+        """Wait between two questions about the same thing."""
+        self._sleep(seconds)
+
     @property
     def region(self) -> str:
         """The region that calls go to."""

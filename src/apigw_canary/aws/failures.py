@@ -28,6 +28,8 @@ _THROTTLED = {
     "ThrottlingException",
     "RequestLimitExceeded",
 }
+_TOO_MANY_AT_ONCE = ("StartQuery", "LimitExceededException")
+"""Of queries that run now, and so gone in seconds; elsewhere the code is a quota's."""
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 _BAD_CREDENTIALS = {
     "ExpiredToken",
@@ -53,6 +55,7 @@ def worth_repeating(operation: str, error: BaseException) -> bool:
 
     if isinstance(error, ClientError):
         busy = _code(error) == CONFLICT or _BUSY_TEXT in _text(error) or _code(error) in _THROTTLED
+        busy = busy or (operation, _code(error)) == _TOO_MANY_AT_ONCE
         return busy or (operation.startswith(_READS) and _status(error) >= _SERVER_ERROR)
     return _never_sent(error) or (operation.startswith(_READS) and _perhaps_done(error))
 

@@ -22,6 +22,7 @@ Operation = Literal[
     "describe",
     "disable",
     "enable_canary",
+    "failures",
     "find",
     "observe",
     "promote",
@@ -97,6 +98,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "describe": _LOOKS,
     "disable": _CHANGES,
     "enable_canary": (*_CHANGES, "GetDeployments", "CreateDeployment", "UpdateDeployment"),
+    "failures": (*_LOOKS, "StartQuery", "GetQueryResults", "StopQuery"),
     "find": ("GetRestApis",),
     "observe": _LOOKS,
     "promote": (*_CHANGES, "UpdateDeployment"),
@@ -145,9 +147,9 @@ def permissions(
     `operations` are names of methods of `Stage` and `Canary`, such as "promote"; none: what a
     whole rollout and its undoing need. `reads` is what is observed beside the stage, for "observe"
     and "analyze"; () where the metrics come from a source of your own. `log_groups` are what
-    "AccessLogs" read, `functions` the Lambda functions behind the stage: names, then of `account`,
-    a number of twelve digits, or ARNs. Nothing is called on AWS. The document is ready for
-    `json.dumps`.
+    "AccessLogs" and "failures" read, `functions` the Lambda functions behind the stage: names, then
+    of `account`, a number of twelve digits, or ARNs. Nothing is called on AWS. The document is
+    ready for `json.dumps`.
     """
     for operation in operations:
         inputs.choice(operation, "operations", get_args(Operation))

@@ -81,6 +81,13 @@ class Gateway:
         """A stage that is known to exist, to be read only."""
         return self._apis[rest_api_id].stages[name]
 
+    def log_access(self, rest_api_id: str, name: str, destination_arn: str, line: str) -> None:
+        """Let a stage write access logs in that format."""
+        self._apis[rest_api_id].stages[name]["accessLogSettings"] = {
+            "destinationArn": destination_arn,
+            "format": line,
+        }
+
     def create_rest_api(self, *, name: str) -> Json:
         """Make an API, with nothing in it."""
         described: Json = {"id": self._new_id(10), "name": name, "createdDate": self._timestamp()}

@@ -17,6 +17,7 @@ from apigw_canary.testing.alarms import Alarms
 from apigw_canary.testing.answers import Json
 from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
+from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, Logs
 from apigw_canary.testing.metrics import LAG, Metrics
 from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.traffic import Backend, Served, Traffic
@@ -73,6 +74,8 @@ class Rehearsal:
         *,
         traffic: Traffic,
         metrics: Metrics,
+        access_logs: str | None,
+        log_lag: timedelta,
         api_name: str,
         stage: str,
         variables: Mapping[str, str],
@@ -98,6 +101,10 @@ class Rehearsal:
             rest_api_id=self.rest_api_id, stage_name=stage, variables=variables
         )
         traffic.deploy(first["id"])
+        self._logs = None
+        if access_logs is not None:
+            gateway.log_access(self.rest_api_id, stage, DESTINATION, access_logs)
+            self._logs = Logs(traffic, self.rest_api_id, stage, access_logs, log_lag)
 
     @functools.cached_property
     def stage(self) -> Stage:
@@ -217,6 +224,8 @@ class Rehearsal:
                 if answered is not None:
                     return answered
                 return self._metrics.answer(operation, parameters, self._now)
+            case "logs" if self._logs is not None:
+                return self._logs.answer(operation, parameters, self._now)
             case _:
                 return None
 
@@ -236,6 +245,8 @@ def rehearsal(
     overlap: Literal["excluded", "included"] = "excluded",
     lag: Mapping[str, timedelta] = LAG,
     latency_ranks: bool = True,
+    access_logs: str | None = ACCESS_LOG_FORMAT,
+    log_lag: timedelta = LOG_LAG,
     history: timedelta = _HOUR,
     start: datetime = _START,
     seed: int = 0,
@@ -244,9 +255,9 @@ def rehearsal(
     """Rehearse a canary release: real boto3 clients, true canaries, no network, no waiting.
 
     What is known of AWS is simulated, refusals included; what nobody has recorded raises
-    `RehearsalError` instead of being guessed. Services other than API Gateway and its metrics are
-    moto's, which is active for as long as the context lasts. The same arguments and the same calls
-    give the same traffic, however often somebody looks.
+    `RehearsalError` instead of being guessed. Services other than API Gateway, its metrics and
+    its access logs are moto's, which is active for as long as the context lasts. The same arguments
+    and the same calls give the same traffic, however often somebody looks.
 
         with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.05)}) as aws:
             canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
@@ -271,6 +282,10 @@ def rehearsal(
             than counts.
         latency_ranks: Whether CloudWatch answers the statistics `PR` and `TC`, which nobody has
             recorded for API Gateway; if not, they come back empty.
+        access_logs: The format of the stage's access logs, JSON with `$context` variables; None for
+            a stage without. They are read by Logs Insights, which answers the library's queries.
+        log_lag: How long after the end of a minute the lines of its failures appear; the others
+            take half of that.
         history: How long traffic has been flowing at the start, all of it to the baseline.
         start: The virtual time at the start, aware.
         seed: Another seed, other traffic.
@@ -300,6 +315,8 @@ def rehearsal(
         rehearsed = Rehearsal(
             traffic=traffic,
             metrics=metrics,
+            access_logs=access_logs,
+            log_lag=log_lag,
             api_name=api_name,
             stage=stage,
             variables=variables,

@@ -81,6 +81,7 @@ class Segment:
     served: Served
     backend: Backend
     seed: str
+    canary_enabled: bool
 
     def latencies(self) -> list[float]:
         """Milliseconds, one per request, in no order.
@@ -187,7 +188,12 @@ class Traffic:
                     errors_5xx=errors_5xx,
                     errors_4xx=errors_4xx,
                 )
-                yield Segment(served=served, backend=backend, seed=f"{seed}/{arm}")
+                yield Segment(
+                    served=served,
+                    backend=backend,
+                    seed=f"{seed}/{arm}",
+                    canary_enabled="canarySettings" in stage,
+                )
 
     def _backend(self, deployment_id: str, variables: Mapping[str, str]) -> Backend:
         seen = (

@@ -1,0 +1,135 @@
+"""Logs Insights: a query from StartQuery to its rows, and how text gets into one."""
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import NamedTuple, NoReturn
+
+from apigw_canary.aws.calls import Answer, Calls
+from apigw_canary.errors import CanaryError, MetricsError
+from apigw_canary.rollout import inputs
+
+MOST_ROWS = 10_000
+"""What one GetQueryResults gives at most, and what StartQuery is asked for."""
+
+GROUP_NAME = r"[.\-_/#A-Za-z0-9]{1,512}"
+"""What a log group may be called (StartQuery's logGroupName)."""
+
+_UNDER_WAY = ("Scheduled", "Running")
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 4.0
+"""Seconds between two questions whether a query is done; each pause is twice the one before."""
+
+Row = Mapping[str, str]
+
+
+def field(name: str) -> str:
+    """A field's name in a query.
+
+    In backticks a name may have any characters ("Fields that contain special characters" in Logs
+    Insights' documentation) but a backtick: how to write one is not documented.
+    """
+    return f"`{_quotable(name, 'a name of a log field', '`')}`"
+
+
+def text(value: str) -> str:
+    """A string in a query; how quotes in it are written is not documented."""
+    return f'"{_quotable(value, "a text in a query", chr(34))}"'
+
+
+def _quotable(value: str, what: str, quote: str) -> str:
+    inputs.text(value, what)
+    if quote in value or "\\" in value:
+        inputs.refuse(what, f"without {quote} and \\", value)
+    return value
+
+
+class Found(NamedTuple):
+    """What a query found."""
+
+    rows: list[Row]
+    """Column to value; a value that is missing has no key."""
+    scanned: float
+    """Bytes, which is what AWS bills."""
+    at: datetime
+    """AWS's time when it was asked."""
+
+
+class Insights:
+    """Queries of log groups, one at a time, each given up after `timeout`."""
+
+    def __init__(self, calls: Calls, timeout: timedelta) -> None:
+        self._calls = calls
+        self._timeout = timeout
+
+    def find(self, group: str, query: str, start: datetime, end: datetime) -> Found:
+        """The rows of a query over [start, end): StartQuery, and GetQueryResults until it is done.
+
+        Raises `MetricsError` where the answer is not whole. A query whose answer is not awaited
+        any more, for whatever reason, is stopped.
+        """
+        started = self._calls.call(
+            "logs",
+            "StartQuery",
+            logGroupName=group,
+            startTime=int(start.timestamp()),
+            endTime=int(end.timestamp()) - 1,  # both ends are inclusive
+            queryString=query,
+            limit=MOST_ROWS,
+        )
+        query_id = started["queryId"]
+        try:
+            answer = self._awaited(query_id)
+        except BaseException:
+            with suppress(CanaryError):
+                self._calls.call("logs", "StopQuery", queryId=query_id)
+            raise
+        if answer["status"] != "Complete":
+            _fail(f"A query of {group} ended as {answer['status']}")
+        if len(answer["results"]) >= MOST_ROWS or "nextToken" in answer:
+            _fail(
+                f"A query of {group} found more than {MOST_ROWS:,} rows, and the rest is not known"
+            )
+        return Found(
+            rows=[
+                {
+                    cell["field"]: cell["value"]
+                    for cell in row
+                    if "field" in cell and "value" in cell
+                }
+                for row in answer["results"]
+            ],
+            scanned=float(answer.get("statistics", {}).get("bytesScanned", 0)),
+            at=self._calls.now(started),
+        )
+
+    def _awaited(self, query_id: str) -> Answer:
+        waited, pause = 0.0, _FIRST_PAUSE
+        while True:
+            answer = self._calls.call("logs", "GetQueryResults", queryId=query_id)
+            if answer["status"] not in _UNDER_WAY:
+                return answer
+            if waited >= self._timeout.total_seconds():
+                _fail(f"A query was still {answer['status']} after {waited:g} s, and was stopped")
+            self._calls.pause(pause)
+            waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE)
+
+
+def number(row: Row, column: str) -> float:
+    """A number in a row, 0 or more."""
+    try:
+        found = float(row.get(column, "missing"))
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        _fail(f"A row of Logs Insights has {row.get(column)!r} for {column}")
+    return found
+
+
+def count(row: Row, column: str) -> int:
+    """A number of requests in a row."""
+    return int(number(row, column))
+
+
+def _fail(happened: str) -> NoReturn:
+    raise MetricsError(f"{happened}.", remedy="Look again in a minute.")

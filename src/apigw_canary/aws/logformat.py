@@ -1,0 +1,118 @@
+"""The format of a stage's access logs: which field of a line holds which `$context` variable."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, NoReturn
+
+from apigw_canary.aws.apigateway import StageSettings
+from apigw_canary.aws.insights import field, text
+from apigw_canary.errors import InvalidInputError
+from apigw_canary.rollout.state import StageState
+
+IS_CANARY = "isCanaryRequest"
+STATUS = "status"
+LATENCY = "responseLatency"
+METHOD = "httpMethod"
+PATH = "resourcePath"
+ERROR_TYPE = "error.responseType"
+MESSAGES = ("error.message", "error.messageString")
+_UNSAID = (IS_CANARY, STATUS, LATENCY, METHOD, PATH, ERROR_TYPE, MESSAGES[0])
+"""The variables that are taken to be in fields of their own names where nothing is known."""
+
+_DOCS = "See the access-log format in docs/logs.md."
+_VARIABLE = r"\$context\.([\w.]+)"
+
+
+class AccessLog(NamedTuple):
+    """Where a stage's access logs are, and how they are read."""
+
+    group: str
+    """The log group; `<group>/Canary` has the canary's lines a second time, and is not read."""
+    fields: Mapping[str, str]
+    """`$context` variable to the field that holds it."""
+    scope: tuple[str, ...]
+    """Conditions of a query that leave other stages' lines out."""
+
+    def field(self, variable: str) -> str:
+        """The field of a variable, as a query names it."""
+        if variable not in self.fields:
+            _refuse(
+                f"one with $context.{variable}",
+                f"one with {', '.join(self.fields) or 'no variable in a field of its own'}",
+                f'Add this to it: "{variable}": "$context.{variable}".',
+            )
+        return field(self.fields[variable])
+
+    def column(self, *variables: str) -> str:
+        """The value of the first of them that is there, and "-" where none is.
+
+        API Gateway too writes "-" for nothing. No line is lost to a group for want of a value.
+        """
+        names = [field(self.fields[name]) for name in variables if name in self.fields]
+        return f'coalesce({", ".join(names)}, "-")' if names else '"-"'
+
+
+def access_log(
+    stage: StageState,
+    settings: StageSettings | None,
+    group: str | None,
+    fields: Mapping[str, str] | None,
+) -> AccessLog:
+    """What the caller says of the logs, and for the rest what the stage's settings say.
+
+    Settings that are about another group than the caller's say nothing of its format.
+    """
+    if settings and group not in (None, settings.access_log_group):
+        settings = None
+    group = group or (settings.access_log_group if settings else None)
+    if group is None:
+        raise InvalidInputError(
+            "log_group", f"given, or set for stage {stage.name}", "neither"
+        ).within("", f"Let the stage write access logs to CloudWatch Logs. {_DOCS}")
+    if fields is None:
+        said = settings.access_log_format if settings else None
+        fields = {name: name for name in _UNSAID} if said is None else parsed(said)
+    scope = {"apiId": [stage.rest_api_id], "stage": [stage.name, f"{stage.name}/Canary"]}
+    log = AccessLog(
+        group=group,
+        fields=fields,
+        scope=tuple(
+            # A line without the field is kept: it may be one of ours that is no JSON.
+            f"(not ispresent({field(fields[name])}) or "
+            f"{field(fields[name])} in [{', '.join(text(value) for value in values)}])"
+            for name, values in scope.items()
+            if name in fields
+        ),
+    )
+    for needed in (IS_CANARY, STATUS):
+        log.field(needed)
+    return log
+
+
+def parsed(written: str) -> dict[str, str]:
+    """The fields of a JSON format; Logs Insights finds fields only in JSON."""
+    quoted = re.sub(rf'(?<!["\w.]){_VARIABLE}(?![\w."])', r'"$context.\1"', written)
+    try:
+        found = json.loads(quoted)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        _refuse("one line of JSON", "another", "Logs Insights finds the fields of JSON only.")
+    return _variables(found, "")
+
+
+def _variables(found: Mapping[str, object], above: str) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for name, value in found.items():
+        if isinstance(value, dict):
+            variables.update(_variables(value, f"{above}{name}."))
+        elif variable := re.fullmatch(_VARIABLE, str(value)):
+            variables[variable[1]] = above + name
+    return variables
+
+
+def _refuse(expected: str, got: str, remedy: str) -> NoReturn:
+    raise InvalidInputError("the access logs' format", expected, got).within(
+        "", f"{remedy} {_DOCS}"
+    )

@@ -1,0 +1,297 @@
+"""Access logs: exact counts of both arms by `$context.isCanaryRequest`, by Logs Insights."""
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from apigw_canary.aws.apigateway import ApiGateway
+from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws.insights import (
+    GROUP_NAME,
+    MOST_ROWS,
+    Insights,
+    Row,
+    count,
+    number,
+    text,
+)
+from apigw_canary.aws.insights import field as quoted_field
+from apigw_canary.aws.logcounts import (
+    ARM,
+    ARMS,
+    BY_MINUTE,
+    Counted,
+    arm_of,
+    by_minute,
+    minute_of,
+    query_of,
+)
+from apigw_canary.aws.logformat import (
+    ERROR_TYPE,
+    LATENCY,
+    MESSAGES,
+    METHOD,
+    PATH,
+    STATUS,
+    AccessLog,
+    access_log,
+)
+from apigw_canary.errors import MetricsError
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.failure import Failure, Kind, ranked
+from apigw_canary.rollout.observation import MINUTE, Measured, Minute, ceil_minute
+from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX, Signal
+from apigw_canary.rollout.state import StageState
+from apigw_canary.rollout.words import moment
+
+SETTLED = timedelta(minutes=15)
+"""How old a minute is that is not read again. Lines usually arrive within a minute or two; that
+they do is not promised."""
+
+_HISTORY = timedelta(hours=1)
+_SPAN = (MOST_ROWS // 4) * MINUTE
+"""What one query covers: a minute has up to three rows, "true", "false" and "-"."""
+_KIND = ((STATUS,), (METHOD,), (PATH,), (ERROR_TYPE,), MESSAGES)
+"""What failures are grouped by: variables, of which the first that the format has is taken."""
+
+_STATUSES = {ERRORS_5XX: (500, 600), ERRORS_4XX: (400, 500)}
+
+
+class _Kept(NamedTuple):
+    """Rows of minutes that do not change any more."""
+
+    key: tuple[str, str]
+    start: datetime
+    until: datetime
+    rows: dict[datetime, dict[str, Row]]
+
+
+class AccessLogs:
+    """Requests and bad ones of both arms, from the stage's access logs in CloudWatch Logs.
+
+    `log_group`: the group; None takes it from the stage's settings. Canary requests are written to
+    it and to `<group>/Canary` as well; only the former is read, so none is counted twice.
+    `format`: `$context` variable to the field of a line that holds it, as in
+    `{"isCanaryRequest": "canary", "status": "status", "responseLatency": "latency"}`; None finds it
+    out from the stage's settings, or, for a group that they do not name, takes each variable's own
+    name. Lines must be JSON; where the format has `apiId` and `stage`, other stages' lines in the
+    group are left out.
+
+    `bad`: signal name to an expression of Logs Insights that is true for a bad request, as in
+    `{"refused": "errorType = 'WAF_FILTERED'"}`. A field that no line has makes it true for none.
+    5xx and 4xx answers and slow ones (a `Signal` with `over` or `quantile`) need none.
+
+    `lag`: minutes younger than this are left out: their lines may still be on the way. `timeout`:
+    how long one query may take. `usd_per_gb`: what scanning costs; 0.005 is AWS's list price for US
+    East, 2026, and that of most regions. `session`: a boto3 session; None takes the stage's.
+
+    Minutes older than a quarter of an hour are kept, and not scanned again by the same object.
+    """
+
+    def __init__(
+        self,
+        log_group: str | None = None,
+        *,
+        format: Mapping[str, str] | None = None,  # noqa: A002 - API Gateway's name for it
+        bad: Mapping[str, str] | None = None,
+        lag: timedelta = timedelta(minutes=2),
+        timeout: timedelta = timedelta(minutes=1),
+        usd_per_gb: float = 0.005,
+        session: Session | None = None,
+    ) -> None:
+        if log_group is not None and not re.fullmatch(GROUP_NAME, str(log_group)):
+            inputs.refuse("log_group", "the name of a log group, which is no ARN", log_group)
+        self._group = log_group
+        self._fields = None if format is None else dict(format)
+        for name in (self._fields or {}).values():
+            quoted_field(name)
+        self._bad = {
+            name: inputs.text(each, "bad", limit=2000) for name, each in (bad or {}).items()
+        }
+        self._lag = inputs.duration(lag, "lag", high=SETTLED)
+        self._timeout = inputs.duration(timeout, "timeout", high=timedelta(hours=1))
+        self._usd_per_gb = inputs.number(usd_per_gb, "usd_per_gb", low=0)
+        self._session = session
+        self._calls: Calls | None = None
+        self._logs: dict[tuple[str, str], AccessLog] = {}
+        self._limits: dict[tuple[str, float, datetime], float] = {}
+        self._kept: _Kept | None = None
+        self._lock = threading.Lock()
+
+    def using(self, calls: Calls) -> "AccessLogs":
+        """The same, calling AWS as its stage does; in its own session if it was given one."""
+        bound = AccessLogs(
+            self._group,
+            format=self._fields,
+            bad=self._bad,
+            lag=self._lag,
+            timeout=self._timeout,
+            usd_per_gb=self._usd_per_gb,
+            session=self._session,
+        )
+        bound._calls = calls.within(self._session) if self._session is not None else calls
+        return bound
+
+    def minutes(
+        self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
+    ) -> Measured:
+        """The minutes of each signal in [start, end): one query, and GetStage once.
+
+        A query is a StartQuery and two or more GetQueryResults; a signal with a `quantile` needs
+        one more, once. Raises `MetricsError` where Logs Insights gives half an answer,
+        `InvalidInputError` for logs that cannot tell the arms or the signals.
+        """
+        start = ceil_minute(inputs.aware(start, "start"))
+        end = ceil_minute(inputs.aware(end, "end"))
+        with self._lock:
+            log = self._log(stage)
+            notes: list[str] = []
+            counted = [self._counted(signal, log, start, notes) for signal in signals]
+            rows, scanned = self._rows(log, counted, start, end)
+        minutes: dict[str, list[Minute]] = {each.signal: [] for each in counted}
+        unreadable = 0
+        for at, arms in sorted(rows.items()):
+            found = [minute_of(at, arms, index, each) for index, each in enumerate(counted)]
+            unreadable += None in found
+            for each, minute in zip(counted, found, strict=True):
+                if minute is not None:
+                    minutes[each.signal].append(minute)
+        if unreadable:
+            notes.append(
+                f"{unreadable} minutes of {log.group} were left out, because of lines that are no "
+                "JSON or lack a field. A quote in a value that is logged breaks its line."
+            )
+        if not log.scope:
+            notes.append(
+                f"The format has neither apiId nor stage: all lines of {log.group} are taken for "
+                "this stage's."
+            )
+        notes.append(self._cost(log, scanned))
+        return Measured({name: tuple(rows) for name, rows in minutes.items()}, notes=notes)
+
+    def failures(
+        self, stage: StageState, start: datetime, end: datetime, *, limit: int = 20
+    ) -> tuple[Failure, ...]:
+        """The canary's kinds of failing requests in [start, end), new ones first: one query."""
+        with self._lock:
+            log = self._log(stage)
+            names = [f"{ARM}{i}" for i in range(len(_KIND))]
+            columns = [
+                f"{log.column(*variables)} as {name}"
+                for variables, name in zip(_KIND, names, strict=True)
+            ]
+            query = query_of(
+                log, columns, f"stats count(*) as requests by {', '.join([ARM, *names])}"
+            )
+            found = self._insights().find(log.group, query, start, end)
+        kinds: dict[str, Counter[Kind]] = {"canary": Counter(), "baseline": Counter()}
+        for row in found.rows:
+            status, *said = (row.get(alias, "-") for alias in names)
+            if re.fullmatch("[1-5][0-9]{2}", status):
+                method, path, error_type, message = (None if x == "-" else x for x in said)
+                kind = Kind(method, path, int(status), error_type, message)
+                kinds[arm_of(row)][kind] += count(row, "requests")
+        return ranked(kinds["canary"], kinds["baseline"], limit)
+
+    def _own_calls(self) -> Calls:
+        if self._calls is None:
+            self._calls = Calls(self._session)
+        return self._calls
+
+    def _insights(self) -> Insights:
+        return Insights(self._own_calls(), self._timeout)
+
+    def _log(self, stage: StageState) -> AccessLog:
+        key = stage.rest_api_id, stage.name
+        if key not in self._logs:
+            settings = None
+            if self._group is None or self._fields is None:
+                settings = ApiGateway(self._own_calls(), *key).settings()
+            self._logs[key] = access_log(stage, settings, self._group, self._fields)
+        return self._logs[key]
+
+    def _counted(
+        self, signal: Signal, log: AccessLog, start: datetime, notes: list[str]
+    ) -> Counted:
+        if signal.name in self._bad:
+            return Counted(signal.name, self._bad[signal.name], None)
+        slow = signal.over
+        if slow is None and signal.quantile is not None:
+            slow = self._limit(log, signal.quantile, start)
+            notes.append(
+                f"{signal.name}: bad is a request of more than {slow:g} ms, the "
+                f"{signal.quantile:g} quantile of the baseline in the hour from {moment(start)}."
+            )
+        if slow is not None:
+            latency = log.field(LATENCY)
+            return Counted(signal.name, f"{latency} > {slow:.12g}", latency)
+        if signal.name not in _STATUSES:
+            known = ", ".join([*_STATUSES, *self._bad])
+            inputs.refuse("signals", f"of {known}, or slow ones; name others in bad", signal.name)
+        low, high = _STATUSES[signal.name]
+        status = log.field(STATUS)
+        return Counted(signal.name, f"{status} >= {low} and {status} < {high}", status)
+
+    def _limit(self, log: AccessLog, quantile: float, start: datetime) -> float:
+        """The baseline's quantile of latency in the hour before the canary, fixed once found."""
+        key = log.group, quantile, start
+        if key not in self._limits:
+            canary = ", ".join(text(value) for value, arm in ARMS.items() if arm == "canary")
+            latency, percentile = log.field(LATENCY), f"{100 * quantile:.10g}"
+            query = query_of(
+                log,
+                [],
+                f"filter {ARM} not in [{canary}]",
+                f"stats count({latency}) as requests, pct({latency}, {percentile}) as high",
+            )
+            rows = self._insights().find(log.group, query, start, start + _HISTORY).rows
+            if not rows or count(rows[0], "requests") == 0:
+                raise MetricsError(
+                    f"{log.group} has no requests of the baseline in the hour from "
+                    f"{moment(start)}, so what is slow cannot be found out.",
+                    remedy="Give a limit in milliseconds instead of a quantile.",
+                )
+            self._limits[key] = number(rows[0], "high")
+        return self._limits[key]
+
+    def _rows(
+        self, log: AccessLog, counted: Sequence[Counted], start: datetime, end: datetime
+    ) -> tuple[dict[datetime, dict[str, Row]], float]:
+        """The rows by minute and value of `isCanaryRequest`, and the bytes scanned for them."""
+        status = log.field(STATUS)
+        sums = [
+            f"count({each.field or status}) as known_{i}, sum({each.bad}) as bad_{i}"
+            for i, each in enumerate(counted)
+        ]
+        stats = ", ".join(["count(*) as requests", *sums])
+        query = query_of(log, [], f"stats {stats} by {BY_MINUTE}, {ARM}")
+        kept = self._kept
+        if kept is None or kept.key != (log.group, query) or not kept.start <= start <= kept.until:
+            kept = _Kept((log.group, query), start, start, {})
+        rows = {at: arms for at, arms in kept.rows.items() if start <= at}
+        since, scanned = kept.until, 0.0
+        while since < end:
+            until = min(since + _SPAN, end)
+            found = self._insights().find(log.group, query, since, until)
+            scanned += found.scanned
+            new = by_minute(found, since, until)
+            rows.update(
+                (at, arms) for at, arms in new.items() if at + MINUTE <= found.at - self._lag
+            )
+            settled = (found.at - SETTLED).replace(second=0, microsecond=0)
+            if kept.until == since:
+                kept = kept._replace(until=max(since, min(until, settled)))
+            since = until
+        self._kept = kept._replace(
+            start=start, rows={at: arms for at, arms in rows.items() if at < kept.until}
+        )
+        return {at: arms for at, arms in rows.items() if at < end}, scanned
+
+    def _cost(self, log: AccessLog, scanned: float) -> str:
+        return (
+            f"Logs Insights scanned {scanned / 1e6:,.3g} MB of {log.group} for this look, about "
+            f"{scanned / 1e9 * self._usd_per_gb:.2g} USD."
+        )

@@ -1,0 +1,930 @@
+"""Minutes from access logs: what is asked, what is made of the answers, what is not believed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acting import V2, fresh, sent
+from apigw_canary import (
+    AccessLogs,
+    CanaryState,
+    CloudWatchMetrics,
+    Measured,
+    MetricSource,
+    Minute,
+    Promote,
+    Rollback,
+    RolloutPolicy,
+    Signal,
+    Stage,
+    StageState,
+)
+from apigw_canary.aws.insights import MOST_ROWS, field, text
+from apigw_canary.aws.logformat import _UNSAID, parsed
+from apigw_canary.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    MetricsError,
+    ThrottledError,
+)
+from apigw_canary.testing import Backend, Fault, Rehearsal, RehearsalError, rehearsal
+from apigw_canary.testing.logs import ACCESS_LOG_FORMAT
+
+MINUTE = timedelta(minutes=1)
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+END = START + 10 * MINUTE
+ERRORS = (Signal.errors_5xx(), Signal.errors_4xx())
+FORMAT = {"isCanaryRequest": "canary", "status": "status", "responseLatency": "ms"}
+STAGE = StageState(
+    region="eu-central-1",
+    rest_api_id="a1b2c3d4e5",
+    name="prod",
+    deployment_id="old111",
+    canary=CanaryState(deployment_id="new222", percent=10.0),
+    updated_at=START,
+)
+COLUMNS = ("requests", "known_0", "bad_0", "known_1", "bad_1")
+
+Cells = dict[str, str]
+
+
+def at(minute: int) -> datetime:
+    return START + minute * MINUTE
+
+
+def row(minute: int, arm: str, *numbers: object, **cells: str) -> Cells:
+    """A row as Logs Insights gives it: requests, then known and bad for each signal."""
+    said = {"bin(1m)": f"{at(minute):%Y-%m-%d %H:%M:%S}.000", "apigwCanaryArm": arm}
+    return said | dict(zip(COLUMNS, map(str, numbers), strict=False)) | cells
+
+
+class Aws:
+    """AWS as far as it is asked here, a plain object: rows, a stage, and statuses in turn."""
+
+    def __init__(
+        self,
+        rows: Sequence[Cells] = (),
+        *,
+        statuses: Sequence[str] = ("Complete",),
+        trouble: Mapping[str, BaseException] | None = None,
+        settings: Mapping[str, str] | None = None,
+        now: datetime = END + timedelta(hours=1),
+        **answer: Any,
+    ) -> None:
+        self.rows = list(rows)
+        self.statuses = list(statuses)
+        self.trouble = dict(trouble or {})
+        self.settings = settings
+        self.now = now
+        self.answer = answer
+        self.asked: list[dict[str, Any]] = []
+        self.stopped: list[str] = []
+        self.stages = 0
+        self.meta = SimpleNamespace(region_name="eu-central-1")
+
+    def client(self, service_name: Any, *, config: Any = None) -> Aws:
+        assert service_name in {"apigateway", "logs"}
+        return self
+
+    def _check(self, operation: str) -> dict[str, Any]:
+        if operation in self.trouble:
+            raise self.trouble.pop(operation)
+        date = f"{self.now:%a, %d %b %Y %H:%M:%S GMT}"
+        return {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
+
+    def get_stage(self, **_: Any) -> dict[str, Any]:
+        self.stages += 1
+        stage = {"stageName": "prod", "deploymentId": "old111", "lastUpdatedDate": START}
+        return stage | ({"accessLogSettings": self.settings} if self.settings is not None else {})
+
+    def start_query(self, **request: Any) -> dict[str, Any]:
+        answer = self._check("StartQuery")
+        self.asked.append(request)
+        return answer | {"queryId": f"q{len(self.asked)}"}
+
+    def get_query_results(self, queryId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        answer = self._check("GetQueryResults")
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        asked = self.asked[-1]
+        found = [
+            each
+            for each in self.rows
+            if "bin(1m)" not in each
+            or not each["bin(1m)"].startswith("2026")
+            or asked["startTime"]
+            <= datetime.fromisoformat(each["bin(1m)"]).replace(tzinfo=UTC).timestamp()
+            <= asked["endTime"]
+        ]
+        results = [[{"field": k, "value": v} for k, v in each.items()] for each in found]
+        answer |= {"status": status, "results": results, "statistics": {"bytesScanned": 2e9}}
+        return answer | self.answer
+
+    def stop_query(self, queryId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        self.stopped.append(queryId)
+        return self._check("StopQuery") | {"success": True}
+
+
+def source(aws: Aws, **options: Any) -> AccessLogs:
+    chosen: dict[str, Any] = {"log_group": "access", "format": FORMAT, **options}
+    return AccessLogs(session=aws, **chosen)
+
+
+def read(
+    aws: Aws,
+    signals: Sequence[Signal] = ERRORS,
+    start: datetime = START,
+    end: datetime = END,
+    **options: Any,
+) -> Measured:
+    return source(aws, **options).minutes(STAGE, signals, start, end)
+
+
+class TestMinutes:
+    def test_both_arms_of_each_signal(self) -> None:
+        """Each signal gets the requests of both arms and its own bad ones, in order of time."""
+        aws = Aws(
+            [
+                row(1, "false", 80, 80, 1, 80, 4),
+                row(0, "true", 10, 10, 1, 10, 2),
+                row(0, "false", 90, 90, 3, 90, 9),
+            ]
+        )
+        found = read(aws)
+        assert dict(found) == {
+            "errors_5xx": (Minute(at(0), 90, 3, 10, 1), Minute(at(1), 80, 1, 0, 0)),
+            "errors_4xx": (Minute(at(0), 90, 9, 10, 2), Minute(at(1), 80, 4, 0, 0)),
+        }
+        assert found.overlap == "excluded"
+
+    @pytest.mark.parametrize("true, false", [("true", "false"), ("1", "0")])
+    def test_before_and_after_the_canary_was_enabled(self, true: str, false: str) -> None:
+        """A line that does not say is the baseline's; a JSON boolean is as good as a text."""
+        aws = Aws([row(0, "-", 50, 50, 1), row(0, false, 30, 30, 0), row(0, true, 9, 9, 0)])
+        assert read(aws, ERRORS[:1])["errors_5xx"] == (Minute(at(0), 80, 1, 9, 0),)
+
+    def test_minutes_without_lines_are_unknown(self) -> None:
+        """Nothing logged is nothing known: no minute says that there were no requests."""
+        assert dict(read(Aws())) == {"errors_5xx": (), "errors_4xx": ()}
+
+    def test_lines_without_a_status_make_a_minute_unknown(self) -> None:
+        """Lines that cannot be read might be the canary's failures: the minute is left out, and
+        that is said; so few that they could not matter are let pass.
+        """
+        aws = Aws(
+            [
+                row(0, "-", 2, 0),
+                row(0, "false", 90, 90, 0),
+                row(0, "true", 10, 10, 0),
+                row(1, "-", 1, 0),
+                row(1, "false", 9000, 9000, 0),
+                row(1, "true", 1000, 1000, 0),
+                row(2, "-", 1, 0),
+            ]
+        )
+        found = read(aws, ERRORS[:1])
+        assert found["errors_5xx"] == (Minute(at(1), 9000, 0, 1000, 0),)
+        assert "2 minutes of access were left out" in " ".join(found.notes)
+
+    def test_says_what_it_cost(self) -> None:
+        """The bytes scanned, and what they cost, are in the notes."""
+        (note, other) = read(Aws(), usd_per_gb=0.01).notes
+        assert "neither apiId nor stage" in note
+        assert "2e+03 MB of access" in other
+        assert "about 0.02 USD" in other
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            [row(0, "true", 5, 5, 6)],  # more bad than requests
+            [row(0, "true", 5, 6, 0)],  # more known than requests
+            [row(0, "true", 5, 5)],  # no number of bad ones
+            [row(0, "true", "many", 5, 0)],
+            [row(0, "true", "nan", 5, 0)],
+            [row(0, "true", -1, -1, 0)],
+            [row(0, "true")],
+            [row(0, "true", 5, 5, 0), row(0, "true", 5, 5, 0)],  # twice
+            [row(0, "maybe", 5, 5, 0)],
+            [{"bin(1m)": "2026-01-05 09:00:00.000", "requests": "5", "known_0": "5", "bad_0": "0"}],
+            [row(0, "true", 5, 5, 0) | {"bin(1m)": "yesterday"}],
+            [row(0, "true", 5, 5, 0) | {"bin(1m)": "1999-01-05 09:00:00.000"}],
+            [{"requests": "5", "apigwCanaryArm": "true"}],
+        ],
+    )
+    def test_contradictions_are_refused(self, rows: list[Cells]) -> None:
+        """What Logs Insights cannot have counted is an error, and never a healthy minute."""
+        with pytest.raises(MetricsError):
+            read(Aws(rows), ERRORS[:1])
+
+    def test_unknown_columns_and_empty_cells_do_no_harm(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A column that was not asked for is passed over, a cell without a value is none."""
+        aws = Aws([row(0, "true", 5, 5, 1, **{"@ptr": "x"})])
+        cells = aws.get_query_results
+
+        def with_empty(**asked: Any) -> dict[str, Any]:
+            answer = cells(**asked)
+            answer["results"] = [[*found, {"field": "x"}, {}] for found in answer["results"]]
+            return answer
+
+        monkeypatch.setattr(aws, "get_query_results", with_empty)
+        assert read(aws, ERRORS[:1])["errors_5xx"] == (Minute(at(0), 0, 0, 5, 1),)
+
+    def test_young_minutes_are_left_out(self) -> None:
+        """A minute whose lines may still be on the way is not known yet."""
+        aws = Aws([row(n, "false", 5, 5, 0) for n in range(10)], now=END)
+        assert [each.at for each in read(aws, ERRORS[:1])["errors_5xx"]] == [
+            at(n) for n in range(8)
+        ]
+
+
+class TestQuery:
+    def test_is_what_aws_takes(self) -> None:
+        """One group, whole minutes with both ends inclusive, and a limit; all signals at once."""
+        aws = Aws()
+        slow = Signal(name="slow", over=250)
+        refused = Signal.custom("refused")
+        read(
+            aws,
+            [*ERRORS, slow, refused],
+            START + timedelta(seconds=20),
+            bad={"refused": "errorType = 'X'"},
+        )
+        (asked,) = aws.asked
+        query = asked.pop("queryString")
+        assert asked == {
+            "logGroupName": "access",
+            "startTime": int(at(1).timestamp()),
+            "endTime": int(END.timestamp()) - 1,
+            "limit": 10_000,
+        }
+        assert query == (
+            'fields coalesce(`canary`, "-") as apigwCanaryArm | stats count(*) as requests, '
+            "count(`status`) as known_0, sum(`status` >= 500 and `status` < 600) as bad_0, "
+            "count(`status`) as known_1, sum(`status` >= 400 and `status` < 500) as bad_1, "
+            "count(`ms`) as known_2, sum(`ms` > 250) as bad_2, "
+            "count(`status`) as known_3, sum(errorType = 'X') as bad_3 "
+            "by bin(1m), apigwCanaryArm"
+        )
+
+    def test_matches_the_service_description(self) -> None:
+        """Requests and answers have the shapes of botocore's description of the service."""
+        logs = boto3.client(
+            "logs", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x"
+        )
+        date = {"HTTPHeaders": {"date": f"{END:%a, %d %b %Y %H:%M:%S GMT}"}}
+        results = [[{"field": k, "value": v} for k, v in row(0, "true", 5, 5, 1).items()]]
+        with Stubber(logs) as stub:
+            stub.add_response("start_query", {"queryId": "q", "ResponseMetadata": date})
+            stub.add_response("get_query_results", {"status": "Running"}, {"queryId": "q"})
+            stub.add_response(
+                "get_query_results",
+                {
+                    "status": "Complete",
+                    "results": results,
+                    "statistics": {"bytesScanned": 5.0},
+                },
+                {"queryId": "q"},
+            )
+            session = SimpleNamespace(client=lambda *_, **__: logs)
+            stage = Stage("a1b2c3d4e5", "prod", session=session, sleep=lambda _: None)
+            bound = AccessLogs("access", format=FORMAT).using(stage._calls)
+            minutes = bound.minutes(STAGE, ERRORS[:1], START, END)
+            stub.assert_no_pending_responses()
+        assert minutes["errors_5xx"] == (Minute(at(0), 0, 0, 5, 1),)
+
+    def test_lines_of_other_stages_are_left_out(self) -> None:
+        """Where the format says whose a line is, other stages' lines in the group do not count;
+        a line that does not say is not passed over, as it may be one of ours that is broken.
+        """
+        aws = Aws()
+        found = read(aws, format={**FORMAT, "apiId": "api", "stage": "at"})
+        query = aws.asked[0]["queryString"]
+        assert '| filter (not ispresent(`api`) or `api` in ["a1b2c3d4e5"])' in query
+        assert '| filter (not ispresent(`at`) or `at` in ["prod", "prod/Canary"])' in query
+        assert len(found.notes) == 1
+
+    @given(st.text(max_size=20))
+    def test_any_name_of_a_field(self, name: str) -> None:
+        """A name goes into the query as one name, or is refused before anything is sent."""
+        try:
+            quoted = field(name)
+        except InvalidInputError:
+            return
+        assert re.fullmatch(r"`[^`\\\n]+`", quoted)
+        assert quoted[1:-1] == name
+
+    @given(st.text(max_size=20))
+    def test_any_text(self, value: str) -> None:
+        """A text goes into the query as one text, or is refused before anything is sent."""
+        try:
+            quoted = text(value)
+        except InvalidInputError:
+            return
+        assert re.fullmatch(r'"[^"\\\n]+"', quoted)
+        assert quoted[1:-1] == value
+
+    @pytest.mark.parametrize("name", ["", "a`b", "a\\", "a\nb", " a", "a` | fields @message | #"])
+    def test_hostile_names_are_refused(self, name: str) -> None:
+        """A name that could end its quotes is refused when it is given."""
+        with pytest.raises(InvalidInputError):
+            AccessLogs("access", format={**FORMAT, "status": name})
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"log_group": "arn:aws:logs:eu-central-1:1:log-group:x"},
+            {"log_group": ""},
+            {"lag": timedelta(hours=1)},
+            {"timeout": timedelta(hours=2)},
+            {"usd_per_gb": -1},
+            {"bad": {"x": "a\nb"}},
+        ],
+    )
+    def test_options_are_checked(self, options: Any) -> None:
+        """What cannot be meant is refused when it is given."""
+        with pytest.raises(InvalidInputError):
+            AccessLogs(**options)
+
+    def test_signals_without_an_expression_are_refused(self) -> None:
+        """A signal that the logs cannot tell is refused by name, before anything is asked."""
+        aws = Aws()
+        with pytest.raises(InvalidInputError, match=r"errors_5xx, errors_4xx, refused.*'refunds'"):
+            read(aws, [Signal.custom("refunds")], bad={"refused": "x = 1"})
+        assert aws.asked == []
+
+    def test_own_expression_wins(self) -> None:
+        """Throttled requests, say, can be taken out of the 4xx by an expression of one's own."""
+        aws = Aws([row(0, "true", 5, 5, 1)])
+        expression = "status >= 400 and status < 500 and status != 429"
+        read(aws, [Signal.errors_4xx()], bad={"errors_4xx": expression})
+        assert f"sum({expression}) as bad_0" in aws.asked[0]["queryString"]
+
+    def test_own_expression_that_no_line_answers_counts_none(self) -> None:
+        """Where no line has the field, the sum may be missing: none of them is bad."""
+        aws = Aws([row(0, "true", 5, 5)])
+        found = read(aws, [Signal.custom("x")], bad={"x": "no = 'X'"})
+        assert found["x"] == (Minute(at(0), 0, 0, 5, 0),)
+
+    @pytest.mark.parametrize("window", [(datetime(2026, 1, 5), END), (START, datetime(2026, 1, 6))])
+    def test_naive_times_are_refused(self, window: tuple[datetime, datetime]) -> None:
+        """A time without a zone would be read as the machine's."""
+        with pytest.raises(InvalidInputError):
+            read(Aws(), ERRORS, *window)
+
+
+ARN = "arn:aws:logs:eu-central-1:123456789012:log-group:/api/access"
+
+
+class TestFormat:
+    @pytest.mark.parametrize(
+        "line",
+        [
+            '{"c": "$context.isCanaryRequest", "s": "$context.status", "p": "$context.path"}',
+            '{ "c":"$context.isCanaryRequest","s":$context.status,\n"p": $context.path }',
+        ],
+    )
+    @pytest.mark.parametrize("arn", [ARN, f"{ARN}:*"])
+    def test_is_found_out(self, line: str, arn: str) -> None:
+        """Group and fields are what the stage's settings say; they are read once."""
+        aws = Aws(settings={"destinationArn": arn, "format": line})
+        logs = AccessLogs(session=aws)
+        for _ in range(2):
+            logs.minutes(STAGE, ERRORS[:1], START, END)
+        assert aws.stages == 1
+        assert aws.asked[0]["logGroupName"] == "/api/access"
+        assert "coalesce(`c`" in aws.asked[0]["queryString"]
+        assert "count(`s`)" in aws.asked[0]["queryString"]
+
+    def test_fields_may_be_nested_and_mixed(self) -> None:
+        """A field in an object has a dotted name; a field with more than a variable holds none."""
+        line = json.dumps(
+            {
+                "canary": {"is": "$context.isCanaryRequest"},
+                "http": {"status": "$context.status", "n": 1},
+                "what": "$context.httpMethod $context.resourcePath",
+            }
+        )
+        aws = Aws(settings={"destinationArn": ARN, "format": line})
+        AccessLogs(session=aws).minutes(STAGE, ERRORS[:1], START, END)
+        assert "`canary.is`" in aws.asked[0]["queryString"]
+        assert "`http.status`" in aws.asked[0]["queryString"]
+
+    @pytest.mark.parametrize("line", ["$context.requestId $context.status", "[1]", "{", ""])
+    def test_other_than_json_is_refused(self, line: str) -> None:
+        """Logs Insights finds no fields in it, so nothing could be counted."""
+        aws = Aws(settings={"destinationArn": ARN, "format": line})
+        with pytest.raises(InvalidInputError, match="JSON"):
+            AccessLogs(session=aws).minutes(STAGE, ERRORS, START, END)
+        assert aws.asked == []
+
+    @pytest.mark.parametrize("variable", ["isCanaryRequest", "status"])
+    def test_what_is_needed_is_told(self, variable: str) -> None:
+        """A format that cannot tell the arms cannot be judged: the error has the line to add."""
+        lines = {name: f"$context.{name}" for name in ("isCanaryRequest", "status", "apiId")}
+        del lines[variable]
+        aws = Aws(settings={"destinationArn": ARN, "format": json.dumps(lines)})
+        with pytest.raises(InvalidInputError) as raised:
+            AccessLogs(session=aws).minutes(STAGE, ERRORS, START, END)
+        assert f'"{variable}": "$context.{variable}"' in raised.value.remedy
+        assert aws.asked == []
+
+    def test_latency_is_needed_for_slow_ones(self) -> None:
+        """A signal about latency needs a format with latency."""
+        line = {"isCanaryRequest": "c", "status": "s"}
+        with pytest.raises(InvalidInputError, match=r"\$context.responseLatency"):
+            read(Aws(), [Signal(name="slow", over=5)], format=line)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            None,
+            {},
+            {"destinationArn": "arn:aws:firehose:eu-central-1:1:deliverystream/x", "format": "{}"},
+        ],
+    )
+    def test_without_access_logs(self, settings: Any) -> None:
+        """A stage whose access logs are not in CloudWatch Logs: the error says what to do."""
+        with pytest.raises(InvalidInputError, match="Let the stage write access logs") as raised:
+            AccessLogs(session=Aws(settings=settings)).minutes(STAGE, ERRORS, START, END)
+        assert raised.value.field == "log_group"
+
+    def test_another_group_is_taken_to_have_the_variables_names(self) -> None:
+        """Of a group that the stage's settings do not name, nothing is known but what is said."""
+        line = json.dumps({"c": "$context.isCanaryRequest", "s": "$context.status"})
+        aws = Aws(settings={"destinationArn": ARN, "format": line})
+        AccessLogs("copied/by/us", session=aws).minutes(STAGE, ERRORS, START, END)
+        assert aws.asked[0]["logGroupName"] == "copied/by/us"
+        assert "`isCanaryRequest`" in aws.asked[0]["queryString"]
+
+    def test_what_is_told_is_not_asked(self) -> None:
+        """With group and format given, API Gateway is not asked."""
+        aws = Aws()
+        read(aws)
+        assert aws.stages == 0
+
+
+def refusal(operation: str, code: str) -> ClientError:
+    error: Any = {"Error": {"Code": code, "Message": "no"}}
+    return ClientError(error, operation)
+
+
+class TestWaiting:
+    def bound(self, aws: Aws, slept: list[float], **options: Any) -> Callable[[], Measured]:
+        stage = Stage("a1b2c3d4e5", "prod", session=aws, sleep=slept.append)
+        logs = source(aws, **options)
+        logs._session = None
+        logs = logs.using(stage._calls)
+        return lambda: logs.minutes(STAGE, ERRORS[:1], START, END)
+
+    def test_until_it_is_complete(self) -> None:
+        """A query that waits or runs is asked again, after pauses that grow."""
+        aws = Aws(
+            [row(0, "true", 5, 5, 1)], statuses=["Scheduled", "Running", "Running", "Complete"]
+        )
+        slept: list[float] = []
+        assert self.bound(aws, slept)()["errors_5xx"] == (Minute(at(0), 0, 0, 5, 1),)
+        assert slept == [0.5, 1, 2]
+        assert aws.stopped == []
+
+    @pytest.mark.parametrize("status", ["Failed", "Cancelled", "Timeout", "Unknown", "New"])
+    def test_other_ends_are_errors(self, status: str) -> None:
+        """A query that ended otherwise has half an answer: it is an error that names the status."""
+        aws = Aws([row(0, "true", 5, 5, 0)], statuses=["Running", status])
+        with pytest.raises(MetricsError, match=status):
+            self.bound(aws, [])()
+        assert aws.stopped == []
+
+    def test_a_query_that_takes_too_long_is_stopped(self) -> None:
+        """After `timeout` the query is given up, and stopped, as AWS bills what it scans."""
+        aws, slept = Aws(statuses=["Running"]), list[float]()
+        with pytest.raises(MetricsError, match="still Running after"):
+            self.bound(aws, slept, timeout=timedelta(seconds=20))()
+        assert 20 <= sum(slept) < 25
+        assert aws.stopped == ["q1"]
+
+    @pytest.mark.parametrize(
+        "trouble, raised",
+        [
+            (refusal("GetQueryResults", "AccessDeniedException"), AccessDeniedError),
+            (KeyboardInterrupt(), KeyboardInterrupt),
+        ],
+    )
+    @pytest.mark.parametrize("stop", [None, refusal("StopQuery", "InvalidParameterException")])
+    def test_an_abandoned_query_is_stopped(
+        self, trouble: BaseException, raised: type[BaseException], stop: BaseException | None
+    ) -> None:
+        """Whatever ends the waiting, the query is stopped; that this fails hides nothing."""
+        troubles = {"GetQueryResults": trouble} | ({"StopQuery": stop} if stop else {})
+        aws = Aws(trouble=troubles)
+        with pytest.raises(raised):
+            self.bound(aws, [])()
+        assert aws.stopped == ["q1"]
+
+    def test_too_many_queries_at_once(self) -> None:
+        """A hundred queries run in the account: that passes, so it is tried again."""
+        aws = Aws(trouble={"StartQuery": refusal("StartQuery", "LimitExceededException")})
+        slept: list[float] = []
+        self.bound(aws, slept)()
+        assert len(slept) == 1
+
+    def test_too_many_queries_for_long(self) -> None:
+        """Where it does not pass, the error says that AWS kept refusing."""
+
+        class Busy(Aws):
+            def start_query(self, **_: Any) -> Any:
+                raise refusal("StartQuery", "LimitExceededException")
+
+        with pytest.raises(ThrottledError):
+            self.bound(Busy(), [])()
+
+    @pytest.mark.parametrize("answer", [{"nextToken": "more"}, {"results": [[]] * MOST_ROWS}])
+    def test_more_rows_than_fit_are_an_error(self, answer: Any) -> None:
+        """An answer that was cut off is half an answer."""
+        with pytest.raises(MetricsError, match="more than 10,000 rows"):
+            read(Aws(**answer))
+
+
+class TestKept:
+    def test_old_minutes_are_not_scanned_again(self) -> None:
+        """What is older than a quarter of an hour is kept; younger minutes are read anew."""
+        rows = [row(n, "false", 9, 9, 0) for n in range(60)]
+        aws = Aws(rows, now=at(60))
+        logs = source(aws)
+        first = logs.minutes(STAGE, ERRORS[:1], START, at(60))
+        aws.rows[50] = row(50, "false", 10, 10, 1)
+        aws.rows[10] = row(10, "false", 10, 10, 1)  # cannot be, and is not looked at
+        aws.now = at(61)
+        second = logs.minutes(STAGE, ERRORS[:1], START, at(61))
+        assert [each["startTime"] for each in aws.asked] == [
+            int(START.timestamp()),
+            int(at(45).timestamp()),
+        ]
+        assert len(first["errors_5xx"]) == 58
+        assert len(second["errors_5xx"]) == 59
+        assert [each.at for each in second["errors_5xx"] if each.baseline_bad] == [at(50)]
+
+    @pytest.mark.parametrize("start, end", [(-1, 60), (70, 80)])
+    def test_another_window_is_read_anew(self, start: int, end: int) -> None:
+        """Minutes that were not read are not taken for minutes without requests."""
+        aws = Aws([row(n, "false", 9, 9, 0) for n in range(100)], now=at(120))
+        logs = source(aws)
+        logs.minutes(STAGE, ERRORS[:1], START, at(60))
+        found = logs.minutes(STAGE, ERRORS[:1], at(start), at(end))["errors_5xx"]
+        assert len(found) == end - max(start, 0)
+        assert aws.asked[-1]["startTime"] == int(at(start).timestamp())
+
+    def test_a_part_of_what_is_kept(self) -> None:
+        """A shorter window needs no query, and what lies outside stays known."""
+        aws = Aws([row(n, "false", 9, 9, 0) for n in range(60)], now=at(120))
+        logs = source(aws)
+        logs.minutes(STAGE, ERRORS[:1], START, at(60))
+        assert len(logs.minutes(STAGE, ERRORS[:1], at(10), at(20))["errors_5xx"]) == 10
+        assert len(logs.minutes(STAGE, ERRORS[:1], at(10), at(60))["errors_5xx"]) == 50
+        assert len(aws.asked) == 1
+
+    def test_other_signals_are_another_query(self) -> None:
+        """What was counted for one signal says nothing of another."""
+        aws = Aws([row(0, "true", 5, 5, 1)], now=at(120))
+        logs = source(aws)
+        logs.minutes(STAGE, ERRORS[:1], START, END)
+        logs.minutes(STAGE, ERRORS[1:], START, END)
+        assert len(aws.asked) == 2
+
+    def test_more_minutes_than_fit_into_an_answer(self) -> None:
+        """Two weeks are several queries, end to end, each with less rows than AWS gives."""
+        end = START + timedelta(days=14)
+        every = range(0, 14 * 24 * 60, 7)
+        aws = Aws([row(n, arm, 9, 9, 0) for n in every for arm in ("false", "true")], now=end)
+        logs = source(aws)
+        found = logs.minutes(STAGE, ERRORS[:1], START, end)
+        assert len(found["errors_5xx"]) == len(every)
+        spans = [(each["startTime"], each["endTime"] + 1) for each in aws.asked]
+        assert spans[0][0] == START.timestamp()
+        assert spans[-1][1] == end.timestamp()
+        assert all(one[1] == other[0] for one, other in pairwise(spans))
+        assert all(3 * (end - start) / 60 < MOST_ROWS for start, end in spans)
+        logs.minutes(STAGE, ERRORS[:1], START, end)
+        assert len(aws.asked) == len(spans) + 1  # the last quarter of an hour
+
+    def test_what_is_still_to_come_is_not_kept(self) -> None:
+        """Minutes ahead of now are no minutes without requests, however many are asked for."""
+        aws = Aws([row(n, "false", 9, 9, 0) for n in range(60)], now=at(60))
+        logs = source(aws)
+        logs.minutes(STAGE, ERRORS[:1], START, START + timedelta(days=3))
+        logs.minutes(STAGE, ERRORS[:1], START, at(61))
+        assert aws.asked[-1]["startTime"] == int(at(45).timestamp())
+
+
+class TestQuantile:
+    SLOW = Signal(name="slow", quantile=0.99)
+
+    def test_the_limit_is_found_once(self) -> None:
+        """One query of the baseline's first hour; later looks ask with the same limit."""
+        aws = Aws([{"requests": "100", "high": "312.5"}])
+        logs = source(aws)
+        with pytest.raises(MetricsError, match=r"not asked for|neither"):  # a row without a minute
+            logs.minutes(STAGE, [self.SLOW], START, at(120))
+        aws.rows = []
+        found = logs.minutes(STAGE, [self.SLOW], START, at(121))
+        limits, *rest = (each["queryString"] for each in aws.asked)
+        assert 'filter apigwCanaryArm not in ["true", "1"]' in limits
+        assert limits.endswith("stats count(`ms`) as requests, pct(`ms`, 99) as high")
+        assert aws.asked[0]["endTime"] == int(at(60).timestamp()) - 1
+        assert all("sum(`ms` > 312.5)" in query for query in rest)
+        assert "more than 312.5 ms" in found.notes[0]
+
+    @pytest.mark.parametrize(
+        "rows", [[], [{"requests": "0"}], [{"requests": "9"}], [{"requests": "9", "high": "-"}]]
+    )
+    def test_without_a_baseline_there_is_no_limit(self, rows: list[Cells]) -> None:
+        """Where the first hour has no latency, what is slow is not known: an error, each time."""
+        aws = Aws(rows)
+        logs = source(aws)
+        for n in (1, 2):
+            with pytest.raises(MetricsError):
+                logs.minutes(STAGE, [self.SLOW], START, END)
+            assert len(aws.asked) == n
+
+
+SICK = Backend(errors_5xx=0.1, errors_4xx=0.2, latency_ms=200)
+SLOW = Signal(name="slow", over=300)
+REFUSED = Signal.custom("refused")
+BAD = {"refused": "errorType = 'BAD_REQUEST_BODY' or (errorType in ['X'] and not status = 1)"}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_minutes_are_the_truth(seed: int) -> None:
+    """Settled minutes have what was really served, by arm, whatever the group holds twice."""
+    with rehearsal(requests_per_minute=60, backends={"alias=v2": SICK}, seed=seed) as aws:
+        aws.sleep(40)
+        aws.stage.enable_canary(30, variables=V2)
+        aws.sleep(900)
+        aws.stage.rollback()
+        aws.sleep(305)
+        start, end = aws.now() - timedelta(hours=1), aws.now()
+        logs = AccessLogs(session=aws.session, bad=BAD)
+        logs = logs.using(aws.stage._calls)
+        found = logs.minutes(aws.stage.describe(), [*ERRORS, SLOW, REFUSED], start, end)
+        settled, served = aws.now() - 3 * MINUTE, aws.served
+        slow = [
+            sum(
+                ms > 300 for each in aws._traffic.segments(row.at, [arm]) for ms in each.latencies()
+            )
+            for row in found["slow"]
+            for arm in ("baseline", "canary")
+        ]
+
+    true: dict[str, dict[datetime, list[int]]] = {"errors_5xx": {}, "errors_4xx": {}}
+    for row in served:
+        if start <= row.at <= settled:
+            for name, rows in true.items():
+                sums = rows.setdefault(row.at, [0, 0, 0, 0])
+                sums[0 if row.arm == "baseline" else 2] += row.requests
+                sums[1 if row.arm == "baseline" else 3] += getattr(row, name)
+    for name, rows in true.items():
+        assert sum(sums[3] for sums in rows.values()) > 10
+        assert list(found[name]) == [Minute(each, *sums) for each, sums in sorted(rows.items())]
+    assert found["refused"] == found["errors_4xx"]
+    bad = [n for row in found["slow"] for n in (row.baseline_bad, row.canary_bad)]
+    assert bad == pytest.approx(slow, abs=1)  # logs have whole milliseconds
+    assert sum(slow) > 50
+
+
+@pytest.mark.parametrize("lag", [timedelta(0), timedelta(seconds=60), timedelta(seconds=120)])
+def test_no_minute_is_half_there(lag: timedelta) -> None:
+    """As long as lines come within `lag`, each look's minutes are final, failures included."""
+    with rehearsal(
+        requests_per_minute=60, backends={"alias=v2": SICK}, log_lag=lag, history=10 * MINUTE
+    ) as aws:
+        stage = fresh(aws, metrics=AccessLogs())
+        canary = stage.enable_canary(30, variables=V2)
+        policy = RolloutPolicy.canary(30, 10 * MINUTE)
+        seen: dict[datetime, Minute] = {}
+        for _ in range(12):
+            for each in canary.observe(policy).minutes["errors_5xx"]:
+                assert seen.setdefault(each.at, each) == each
+            aws.sleep(45)
+    assert len(seen) > 12
+
+
+Source = Literal["included", "excluded", "logs"]
+
+
+@pytest.mark.parametrize("backend", [Backend(), Backend(errors_5xx=0.02), Backend(errors_4xx=0.1)])
+def test_same_verdict_from_every_source(backend: Backend) -> None:
+    """The same requests give the same evidence, read from CloudWatch either way or from logs."""
+    policy = RolloutPolicy.canary(25, 10 * MINUTE)
+    verdicts: dict[tuple[Source, str], list[object]] = {}
+    for overlap in ("included", "excluded"):
+        with rehearsal(backends={"alias=v2": backend}, overlap=overlap) as aws:
+            aws.stage.enable_canary(25, variables=V2)
+            sources: dict[Source, MetricSource] = {
+                overlap: CloudWatchMetrics(overlap=overlap),
+                "logs": AccessLogs(),
+            }
+            canaries = {
+                name: fresh(aws, metrics=metrics).canary() for name, metrics in sources.items()
+            }
+            for minute in range(1, 25):
+                aws.sleep(60 * minute - (aws.now() - START).total_seconds())
+                for name, canary in canaries.items():
+                    assert canary is not None
+                    found = canary.analyze(policy)
+                    seen = verdicts.setdefault((name, overlap), [])
+                    seen += [
+                        found.verdict,
+                        *((each.signal, each.verdict) for each in found.findings),
+                    ]
+    assert verdicts["included", "included"] == verdicts["excluded", "excluded"]
+    assert verdicts["logs", "included"] == verdicts["excluded", "excluded"]
+    assert verdicts["logs", "excluded"] == verdicts["excluded", "excluded"]
+
+
+class TestRollout:
+    @pytest.mark.parametrize(
+        "backend, last", [(Backend(), Promote), (Backend(errors_5xx=0.05), Rollback)]
+    )
+    def test_with_access_logs_only(self, backend: Backend, last: type) -> None:
+        """A whole rollout on access logs: a good release is promoted, a bad one rolled back."""
+        policy = RolloutPolicy.canary(
+            50,
+            10 * MINUTE,
+            signals=[
+                Signal.errors_5xx(),
+                Signal(name="slow", quantile=0.99, critical=False),
+                REFUSED,
+            ],
+        )
+        with rehearsal(requests_per_minute=200, backends={"alias=v2": backend}) as aws:
+            stage = fresh(aws, metrics=AccessLogs(bad=BAD))
+            canary = stage.enable_canary(50, release="r1", variables=V2)
+            while True:
+                observation = canary.observe(policy)
+                assert observation.failure is None
+                decision = policy.decide(observation)
+                canary.apply(decision)
+                if decision.final:
+                    break
+                aws.sleep(decision.wait.total_seconds())
+            assert isinstance(decision, last)
+            assert not any(call.service == "cloudwatch" for call in aws.calls)
+            groups = {
+                call.parameters["logGroupName"]
+                for call in aws.calls
+                if call.operation == "StartQuery"
+            }
+            assert groups == {"rehearsal-access-logs"}  # the canary's own would count it twice
+
+    def test_a_failing_query_is_in_the_observation(self) -> None:
+        """A look at logs that cannot be read does not raise, and the next one reads them."""
+        policy = RolloutPolicy.canary(25, 10 * MINUTE)
+        with rehearsal(requests_per_minute=10) as aws:
+            canary = fresh(aws, metrics=AccessLogs()).enable_canary(25, variables=V2)
+            aws.fail("GetQueryResults", Fault.ACCESS_DENIED, skip=1)
+            failed = canary.observe(policy)
+            assert failed.failure is not None
+            assert "logs:GetQueryResults" in failed.failure
+            assert sent(aws)[-1] == "StopQuery"
+            aws.fail("StartQuery", Fault.THROTTLED)
+            assert canary.observe(policy).failure is None
+
+    def test_a_session_of_its_own_is_used(self) -> None:
+        """Logs in another account are read with the session that was given for them."""
+        other = Aws([row(0, "false", 7, 7, 0, 7, 0)], now=at(20))
+        with rehearsal(requests_per_minute=10) as aws:
+            stage = fresh(aws, metrics=AccessLogs("access", format=FORMAT, session=other))
+            canary = stage.enable_canary(25, variables=V2)
+            aws.sleep(600)
+            seen = canary.observe(RolloutPolicy.canary(25, 10 * MINUTE))
+            assert not any(call.service == "logs" for call in aws.calls)
+        assert seen.minutes["errors_5xx"] == (Minute(at(0), 7, 0, 0, 0),)
+
+
+def test_the_manual_shows_the_format() -> None:
+    """The recommended format has all that is used, and the rehearsal's stage logs it."""
+    page = Path(__file__).parent.parent / "docs" / "logs.md"
+    assert ACCESS_LOG_FORMAT in page.read_text(encoding="utf-8")
+    assert set(_UNSAID) < set(parsed(ACCESS_LOG_FORMAT))
+
+
+class TestRehearsal:
+    """The rehearsal's Logs Insights, asked by somebody else."""
+
+    QUERY = "stats count(*) as n"
+
+    def ask(self, aws: Rehearsal, query: str, group: str = "rehearsal-access-logs") -> Any:
+        logs = aws.session.client("logs")
+        query_id = logs.start_query(
+            logGroupName=group,
+            startTime=int((aws.now() - timedelta(hours=2)).timestamp()),
+            endTime=int(aws.now().timestamp()),
+            queryString=query,
+        )["queryId"]
+        assert logs.get_query_results(queryId=query_id)["status"] == "Running"
+        answer = logs.get_query_results(queryId=query_id)
+        assert answer["status"] == "Complete"
+        return [{cell["field"]: cell["value"] for cell in found} for found in answer["results"]]
+
+    def test_canary_requests_are_in_both_groups(self) -> None:
+        """As on AWS: whoever queries both groups counts the canary twice."""
+        with rehearsal(requests_per_minute=50, history=MINUTE) as aws:
+            aws.stage.enable_canary(50, variables=V2)
+            aws.sleep(600)
+            (both,) = self.ask(aws, self.QUERY)
+            (alone,) = self.ask(aws, self.QUERY, "rehearsal-access-logs/Canary")
+            rows = self.ask(aws, "stats count(*) as n by isCanaryRequest")
+            by_arm = {row["isCanaryRequest"]: float(row["n"]) for row in rows}
+        assert float(alone["n"]) == by_arm["true"] > 0
+        assert float(both["n"]) == by_arm["true"] + by_arm["false"] + by_arm["-"]
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "",
+            "fields @message | limit 5",
+            "parse @message '*' as x",
+            "stats max(status) as n",
+            "stats count(*) as n by bin(5m)",
+            "stats count(*) as n | stats count(*) as m",
+            "filter status like /5../ | stats count(*) as n",
+            "stats sum(status) | #",
+            "stats sum(status > 'a') as n",
+            "stats sum(errorType > 5) as n",
+            "stats sum(requestId = 'x') as n",
+            "filter ) | stats count(*) as n",
+        ],
+    )
+    def test_other_queries_are_refused(self, query: str) -> None:
+        """What the rehearsal does not know of the language it does not guess."""
+        with (
+            rehearsal(requests_per_minute=10, history=10 * MINUTE) as aws,
+            pytest.raises(RehearsalError),
+        ):
+            self.ask(aws, query or "stats")
+
+    def test_more_rows_than_the_limit_are_refused(self) -> None:
+        """Which rows AWS would give then is not known."""
+        with (
+            rehearsal(requests_per_minute=10) as aws,
+            pytest.raises(RehearsalError, match="limit"),
+        ):
+            aws.session.client("logs").start_query(
+                logGroupName="rehearsal-access-logs",
+                startTime=int((aws.now() - timedelta(hours=1)).timestamp()),
+                endTime=int(aws.now().timestamp()),
+                queryString="stats count(*) as n by bin(1m)",
+                limit=5,
+            )
+
+    def test_nothing_found_has_no_sums(self) -> None:
+        """A sum or percentile of nothing has no cell; a count has 0."""
+        stats = "stats count(no) as n, sum(no > 1) as s, pct(no, 50) as p"
+        for rate in (0, 10):
+            with rehearsal(requests_per_minute=rate) as aws:
+                assert self.ask(aws, stats) == [{"n": "0"}]
+                assert self.ask(aws, f"filter ispresent(no) | {stats}") == [{"n": "0"}]
+
+    def test_queries_can_be_stopped_while_they_run(self) -> None:
+        """A query that is done is not stopped any more; one that is not known is moto's."""
+        with rehearsal(requests_per_minute=10) as aws:
+            logs = aws.session.client("logs")
+            asked: dict[str, Any] = {
+                "logGroupName": "rehearsal-access-logs",
+                "startTime": int(aws.now().timestamp()) - 60,
+                "endTime": int(aws.now().timestamp()),
+                "queryString": self.QUERY,
+            }
+            query_id = logs.start_query(**asked)["queryId"]
+            assert logs.stop_query(queryId=query_id)["success"]
+            query_id = logs.start_query(**asked)["queryId"]
+            for _ in range(2):
+                logs.get_query_results(queryId=query_id)
+            with pytest.raises(ClientError, match="not running"):
+                logs.stop_query(queryId=query_id)
+            with pytest.raises(ClientError, match="before start"):
+                logs.start_query(**{**asked, "endTime": 1})
+            with pytest.raises(ClientError, match="ResourceNotFound"):
+                logs.start_query(**{**asked, "logGroupName": "others"})
+
+    def test_a_stage_without_access_logs(self) -> None:
+        """Access logs can be left out, and then CloudWatch Logs is moto's."""
+        with rehearsal(requests_per_minute=10, access_logs=None) as aws:
+            canary = fresh(aws, metrics=AccessLogs()).enable_canary(5, variables=V2)
+            with pytest.raises(InvalidInputError, match="log_group"):
+                canary.observe(RolloutPolicy.canary(5, MINUTE))
+            assert aws.session.client("logs").describe_log_groups()["logGroups"] == []
