@@ -143,19 +143,24 @@ class Stage:
         variables: Mapping[str, str] | None = None,
         use_stage_cache: bool = False,
         description: str | None = None,
+        accept_changes: bool = False,
     ) -> Canary:
         """Give `percent` of the requests, 0 to 100, to a canary.
 
         The canary serves a new deployment of the API **as it is being edited now**, a colleague's
         unfinished changes included; or `deployment_id`, an earlier one, or the stage's own for a
         canary that differs in variables only. `variables` override the stage's for the canary's
-        requests. `description` is kept with a new deployment. At most four calls.
+        requests. `description` is kept with a new deployment. At most six calls.
 
         Safe to run again. The running canary of the same `release` (without one: of the same
         variables and deployment) is returned as it is, whatever its share. A release that has had
         its rollout is `RolloutEndedError`, so a script that is run again does not start a bad
         release again; without a release nothing is remembered. Another canary is
         `CanaryAlreadyEnabledError`.
+
+        A deployment without methods that production has, or with less authorization on them, is
+        `WeakenedApiError`, unless `accept_changes`. Integrations are not compared: AWS does not
+        show those of a deployment.
         """
         bond = enable(
             self._control,
@@ -166,6 +171,7 @@ class Stage:
                 variables=variables,
                 use_stage_cache=use_stage_cache,
                 description=description,
+                accept_changes=accept_changes,
             ),
         )
         return Canary(self._control, bond, self._metrics)

@@ -10,14 +10,20 @@ from typing import Any, NamedTuple
 
 from apigw_canary.aws.calls import Answer, Calls
 from apigw_canary.aws.failures import CONFLICT
-from apigw_canary.errors import NotFoundError, ThrottledError, UnansweredError
+from apigw_canary.errors import (
+    CannotTellError,
+    NotFoundError,
+    ThrottledError,
+    UnansweredError,
+)
+from apigw_canary.rollout.contract import Contract, Guard, Route
 from apigw_canary.rollout.state import CanaryState, StageState
 
 Patch = list[dict[str, str]]
 
 _CANARY = "/canarySettings"
 _OVERRIDES = f"{_CANARY}/stageVariableOverrides"
-_PAGE = 500  # the most that GetDeployments and GetRestApis give at once
+_PAGE = 500  # the most that API Gateway's lists give at once
 
 
 def fixed_point(percent: float) -> str:
@@ -101,6 +107,32 @@ class Seen(NamedTuple):
     at: datetime
 
 
+class StageSettings(NamedTuple):
+    """How a stage logs, measures and caches."""
+
+    logging_level: str
+    """Of the execution logs of all methods: `OFF`, `ERROR` or `INFO`."""
+    metrics_enabled: bool
+    """Whether metrics are published for each method."""
+    cache_enabled: bool
+    """Whether the stage has a cache."""
+    access_log_group: str | None
+    """The log group that access logs go to; None where they go elsewhere, or are off."""
+    access_log_format: str | None
+    """Their format; None where they are off."""
+
+
+class Method(NamedTuple):
+    """A method of the API as it is being edited, and where it leads."""
+
+    route: Route
+    guard: Guard
+    uri: str | None
+    """The integration's; None where it has none, as a mock."""
+    has_credentials: bool
+    """Whether API Gateway calls the integration in a role, or as the caller."""
+
+
 class ApiGateway:
     """One stage of one REST API, as AWS's operations see it."""
 
@@ -118,6 +150,15 @@ class ApiGateway:
         """One GetStage."""
         return self._seen(self._call("GetStage", stageName=self.stage_name))
 
+    def described(self) -> tuple[Seen, StageSettings]:
+        """The stage with its settings: one GetStage."""
+        answer = self._call("GetStage", stageName=self.stage_name)
+        return self._seen(answer), parsed_settings(answer)
+
+    def settings(self) -> StageSettings:
+        """How the stage logs, measures and caches: one GetStage."""
+        return self.described()[1]
+
     def update_stage(self, patch: Patch) -> Seen:
         """One UpdateStage; AWS's answer is the stage after it."""
         return self._seen(
@@ -127,6 +168,31 @@ class ApiGateway:
     def deployment(self, deployment_id: str) -> Deployment:
         """One GetDeployment."""
         return _deployment(self._call("GetDeployment", deploymentId=deployment_id))
+
+    def contract(self, deployment_id: str) -> Contract:
+        """What a deployment offers: one GetDeployment with its summary."""
+        answer = self._call("GetDeployment", deploymentId=deployment_id, embed=["apisummary"])
+        if not answer.get("apiSummary"):
+            # AWS deploys no API without methods; to take none for an answer would hide changes.
+            raise CannotTellError(
+                f"AWS gave no summary of the methods of deployment {deployment_id}."
+            )
+        with _understanding("a deployment"):
+            return {
+                Route(method, path): _guard(summary)
+                for path, methods in answer["apiSummary"].items()
+                for method, summary in methods.items()
+            }
+
+    def methods(self) -> list[Method]:
+        """The methods of the API as it is being edited: one GetResources for 500 resources."""
+        found = self._pages("GetResources", restApiId=self.rest_api_id, embed=["methods"])
+        with _understanding("a resource"):
+            return [
+                _method(Route(name, resource["path"]), method)
+                for resource in found
+                for name, method in resource.get("resourceMethods", {}).items()
+            ]
 
     def deployments(self) -> list[Deployment]:
         """All deployments: one GetDeployments for each 500 of them."""
@@ -208,6 +274,34 @@ def parsed_stage(answer: Answer, *, region: str, rest_api_id: str) -> StageState
         variables=answer.get("variables", {}),
         canary=_parsed_canary(answer["canarySettings"]) if "canarySettings" in answer else None,
         updated_at=answer["lastUpdatedDate"],
+    )
+
+
+def parsed_settings(answer: Answer) -> StageSettings:
+    """How the stage of an answer logs, measures and caches."""
+    methods = answer.get("methodSettings", {}).get("*/*", {})
+    access_logs = answer.get("accessLogSettings", {})
+    _, is_group, group = access_logs.get("destinationArn", "").partition(":log-group:")
+    return StageSettings(
+        logging_level=methods.get("loggingLevel", "OFF"),
+        metrics_enabled=methods.get("metricsEnabled", False),
+        cache_enabled=answer.get("cacheClusterEnabled", False),
+        access_log_group=group.removesuffix(":*") if is_group else None,
+        access_log_format=access_logs.get("format"),
+    )
+
+
+def _guard(method: Mapping[str, Any]) -> Guard:
+    return Guard(method["authorizationType"], method.get("apiKeyRequired", False))
+
+
+def _method(route: Route, method: Mapping[str, Any]) -> Method:
+    integration = method.get("methodIntegration", {})
+    return Method(
+        route=route,
+        guard=_guard(method),
+        uri=integration.get("uri"),
+        has_credentials=bool(integration.get("credentials")),
     )
 
 

@@ -17,6 +17,7 @@ from apigw_canary.testing.answers import Json
 from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
 from apigw_canary.testing.metrics import LAG, Metrics
+from apigw_canary.testing.resources import METHODS, Method
 from apigw_canary.testing.traffic import Backend, Served, Traffic
 from apigw_canary.testing.wire import simulated_session
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _HEALTHY = Backend()
 _NO_BACKENDS: Mapping[str, Backend] = MappingProxyType({})
 _VARIABLES: Mapping[str, str] = MappingProxyType({"alias": "v1"})
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NO_METHODS: Mapping[str, Method | None] = MappingProxyType({})
 _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 
@@ -73,6 +76,8 @@ class Rehearsal:
         api_name: str,
         stage: str,
         variables: Mapping[str, str],
+        methods: Mapping[str, Method],
+        settings: Mapping[str, object],
         now: datetime,
         seed: int,
     ) -> None:
@@ -84,12 +89,13 @@ class Rehearsal:
         self._stage_name = stage
         self._traffic = traffic
         self._metrics = metrics
-        self._gateway = gateway = Gateway(self.now, rng)
+        self._gateway = gateway = Gateway(self.now, rng, methods)
         self.session = simulated_session(self._dispatch, self.now, rng)
         self.rest_api_id = gateway.create_rest_api(name=api_name)["id"]
         first = gateway.create_deployment(
             rest_api_id=self.rest_api_id, stage_name=stage, variables=variables
         )
+        gateway.configure(self.rest_api_id, stage, dict(settings))
         traffic.deploy(first["id"])
 
     @functools.cached_property
@@ -112,10 +118,20 @@ class Rehearsal:
             # Whole minutes: how often somebody sleeps must not change what the traffic is.
             self._serve(until=self._now.replace(second=0, microsecond=0))
 
-    def edit(self, backend: Backend) -> None:
-        """Change the API as it is being edited: deployments made from now on capture it."""
+    def edit(
+        self,
+        backend: Backend | None = None,
+        *,
+        methods: Mapping[str, Method | None] = _NO_METHODS,
+    ) -> None:
+        """Change the API as it is being edited: deployments made from now on capture it.
+
+        How requests fare at it, and `methods` that are added or replaced; None takes one away.
+        """
         with self._lock:
-            self._traffic.api = backend
+            if backend is not None:
+                self._traffic.api = backend
+            self._gateway.edit(self.rest_api_id, methods)
 
     def fail(self, operation: str, fault: Fault, *, skip: int = 0, after: bool = False) -> None:
         """Let the next call of an AWS operation, such as "UpdateStage", meet a fault.
@@ -189,6 +205,8 @@ def rehearsal(
     api: Backend = _HEALTHY,
     backends: Mapping[str, Backend] = _NO_BACKENDS,
     variables: Mapping[str, str] = _VARIABLES,
+    methods: Mapping[str, Method] = METHODS,
+    settings: Mapping[str, object] = _NOTHING,
     stage: str = "prod",
     api_name: str = "rehearsal",
     overlap: Literal["excluded", "included"] = "excluded",
@@ -217,6 +235,9 @@ def rehearsal(
         backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
             Wins over what the deployment captured; if several match, the first one does.
         variables: The stage's variables at the start.
+        methods: The methods of the API at the start, keyed as in "GET /orders".
+        settings: What GetStage answers as `methodSettings`, `accessLogSettings` and
+            `cacheClusterEnabled`; left out, they are as AWS makes them: all off.
         stage: The name of the stage that takes the traffic.
         api_name: The name of the API, by which CloudWatch knows it.
         overlap: Whether the stage's own metrics count the canary's requests. AWS does not say, so
@@ -247,6 +268,8 @@ def rehearsal(
             api_name=api_name,
             stage=stage,
             variables=variables,
+            methods=methods,
+            settings=settings,
             now=begins,
             seed=seed,
         )
