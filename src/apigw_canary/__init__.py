@@ -7,6 +7,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
+    from apigw_canary.preflight.problem import InvocationPermission, Problem
     from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
     from apigw_canary.rollout.decision import (
         Decision,
@@ -39,11 +40,13 @@ __all__ = [
     "Decision",
     "Finding",
     "Hold",
+    "InvocationPermission",
     "Measured",
     "MetricSource",
     "Minute",
     "Observation",
     "Outcome",
+    "Problem",
     "Promote",
     "Promotion",
     "Rollback",
@@ -69,11 +72,13 @@ _HOMES = {
     "Decision": "rollout.decision",
     "Finding": "rollout.analysis",
     "Hold": "rollout.decision",
+    "InvocationPermission": "preflight.problem",
     "Measured": "rollout.observation",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",
     "Outcome": "rollout.state",
+    "Problem": "preflight.problem",
     "Promote": "rollout.decision",
     "Promotion": "rollout.promotion",
     "Rollback": "rollout.decision",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from apigw_canary.aws.calls import Answer, Calls
 from apigw_canary.aws.failures import CONFLICT
 from apigw_canary.errors import (
+    AccessDeniedError,
     CannotTellError,
     NotFoundError,
     ThrottledError,
@@ -223,6 +224,17 @@ class ApiGateway:
         answer = self._calls.call("apigateway", "GetRestApi", restApiId=self.rest_api_id)
         with _understanding("an API"):
             return str(answer["name"])
+
+    def protocol(self) -> str | None:
+        """`HTTP` or `WEBSOCKET` if that is what the id is of; None where it is not known.
+
+        One GetApi, of API Gateway's other service.
+        """
+        try:
+            answer = self._calls.call("apigatewayv2", "GetApi", ApiId=self.rest_api_id)
+        except (AccessDeniedError, NotFoundError):
+            return None
+        return str(answer["ProtocolType"])
 
     def _pages(self, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:
         return pages(self._calls, operation, **parameters)
