@@ -103,7 +103,7 @@ def gather(
         overrides=overrides,
         policy=policy,
         traffic=_traffic(reader, measure, seen) if policy is not None else None,
-        compared=f"deployment {deployment_id}" if deployment_id else "the API as it is edited now",
+        compared=f"Deployment {deployment_id}" if deployment_id else "The API as it is edited now",
         changes=_changes(reader, gateway, stage.deployment_id, deployment_id, methods),
         targets=led,
         functions=_policies(reader, functions, stage.region, led),
@@ -160,10 +160,12 @@ def _policies(
 ) -> dict[Function, Policy]:
     """Each function once: two calls."""
     found = {}
+    asked: set[Function] = set()
     for target in led:
         function = target.function
-        if function is None or function in found or function.region != region:
+        if function is None or function in asked or function.region != region:
             continue
+        asked.add(function)
 
         def look(function: Function = function) -> Policy:
             if not functions.has(function):

@@ -1,7 +1,7 @@
 """Lets API Gateway call the functions that canary requests will lead to."""
 
 from apigw_canary.aws.apigateway import ApiGateway
-from apigw_canary.aws.invocation import Function, Functions, statement_id
+from apigw_canary.aws.invocation import Function, Functions, arn_covers, statement_id
 from apigw_canary.errors import (
     AwsError,
     CanaryError,
@@ -78,7 +78,21 @@ def _missing(functions: Functions, led: list[Target]) -> list[tuple[Function, Ta
             policies[function] = Policy(exists=True, statements=tuple(functions.policy(function)))
         if not policies[function].allows(target):
             missing.append((function, target))
-    return missing
+    return [each for i, each in enumerate(missing) if not _covered(*each, missing[:i], missing)]
+
+
+def _covered(
+    function: Function,
+    target: Target,
+    earlier: list[tuple[Function, Target]],
+    missing: list[tuple[Function, Target]],
+) -> bool:
+    """Whether another permission that is to be added will do for this one too."""
+    return any(
+        other == function and arn_covers(wider.source, target.source)
+        for other, wider in missing
+        if wider.source != target.source or (other, wider) in earlier
+    )
 
 
 def _add(functions: Functions, function: Function, target: Target) -> None:
