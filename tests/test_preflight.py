@@ -244,13 +244,14 @@ class TestInputs:
     def test_of_the_caller(self) -> None:
         """The caller's own mistakes raise, before anything is sent."""
         with rehearsal() as aws:
-            for wrong in (
+            wrongs: tuple[dict[str, Any], ...] = (
                 {"policy": "PLAN"},
                 {"variables": {"a-b": "c"}},
                 {"deployment_id": "a/b"},
-            ):
+            )
+            for wrong in wrongs:
                 with pytest.raises(InvalidInputError):
-                    aws.stage.check(**wrong)  # type: ignore[arg-type]
+                    aws.stage.check(**wrong)
             assert aws.calls == []
 
     def test_no_such_deployment(self) -> None:

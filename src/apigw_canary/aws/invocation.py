@@ -4,6 +4,7 @@ Facts of AWS: a stage variable stands for a function of the API's own account ("
 variables reference"); the conditions are IAM's ("IAM JSON policy elements: Condition operators").
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -82,15 +83,20 @@ def covers(pattern: str, text: str) -> bool:
 
     A `*` in `text` stands for anything, so only a `*` of the pattern matches it.
     """
+    return _compiled(pattern).fullmatch(text) is not None
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
     first, *others = [
         "".join("[^*]" if char == "?" else re.escape(char) for char in piece)
         for piece in re.split(r"\*+", pattern)
     ]
     if not others:
-        return re.fullmatch(first, text, re.DOTALL) is not None
+        return re.compile(first, re.DOTALL)
     # Atomic groups: the earliest place for a piece is as good as any, so none is tried twice.
     middle = "".join(f"(?>.*?{piece})" for piece in others[:-1])
-    return re.fullmatch(f"{first}{middle}.*{others[-1]}", text, re.DOTALL) is not None
+    return re.compile(f"{first}{middle}.*{others[-1]}", re.DOTALL)
 
 
 def arn_covers(pattern: str, arn: str) -> bool:

@@ -78,21 +78,21 @@ def _missing(functions: Functions, led: list[Target]) -> list[tuple[Function, Ta
             policies[function] = Policy(exists=True, statements=tuple(functions.policy(function)))
         if not policies[function].allows(target):
             missing.append((function, target))
-    return [each for i, each in enumerate(missing) if not _covered(*each, missing[:i], missing)]
+    return _without_covered(missing)
 
 
-def _covered(
-    function: Function,
-    target: Target,
-    earlier: list[tuple[Function, Target]],
-    missing: list[tuple[Function, Target]],
-) -> bool:
-    """Whether another permission that is to be added will do for this one too."""
-    return any(
-        other == function and arn_covers(wider.source, target.source)
-        for other, wider in missing
-        if wider.source != target.source or (other, wider) in earlier
-    )
+def _without_covered(missing: list[tuple[Function, Target]]) -> list[tuple[Function, Target]]:
+    """Without those for which another permission that is to be added will do."""
+    wide = {(function, target.source) for function, target in missing if "*" in target.source}
+    kept: dict[tuple[Function, str], tuple[Function, Target]] = {}
+    for function, target in missing:
+        covered = any(
+            other == function and source != target.source and arn_covers(source, target.source)
+            for other, source in wide
+        )
+        if not covered:
+            kept.setdefault((function, target.source), (function, target))
+    return list(kept.values())
 
 
 def _add(functions: Functions, function: Function, target: Target) -> None:
