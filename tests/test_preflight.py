@@ -43,8 +43,6 @@ from apigw_canary.errors import (
     UnansweredError,
     UnconfirmedChangeError,
 )
-from apigw_canary.preflight.checks import check
-from apigw_canary.preflight.facts import Facts
 from apigw_canary.preflight.traffic import outlook
 from apigw_canary.rollout.contract import Route
 from apigw_canary.testing import Backend, Fault, Method, Rehearsal, RehearsalError, rehearsal
@@ -207,6 +205,7 @@ class TestPermissions:
             ("GetDeployment", "apigateway:GET"),
             ("GetRestApi", "apigateway:GET"),
             ("GetMetricData", "cloudwatch:GetMetricData"),
+            ("DescribeAlarms", "cloudwatch:DescribeAlarms"),
             ("GetFunctionConfiguration", "lambda:GetFunctionConfiguration"),
             ("GetPolicy", "lambda:GetPolicy"),
         ],
@@ -217,7 +216,9 @@ class TestPermissions:
             create_function(aws, "orders", "v1", "v2")
             aws.stage.allow_invocation(V2)
             aws.fail(operation, Fault.ACCESS_DENIED)
-            (problem,) = fresh(aws).check(PLAN, variables=V2)
+            aws.alarm("high-latency")
+            policy = attrs.evolve(PLAN, alarms=["high-latency"])
+            (problem,) = fresh(aws).check(policy, variables=V2)
             assert f"{operation} was denied" in problem.what
             assert f"Allow {action}" in problem.remedy
 
@@ -343,17 +344,21 @@ class TestPolicy:
             assert aws.stage.check(limited) == ()
 
     def test_unknown_alarms(self) -> None:
-        """Alarms that CloudWatch does not know are an error."""
+        """Alarms that CloudWatch does not know are an error; one that is there is none, and lets a
+        policy bake at 100 %."""
+        policy = RolloutPolicy.canary(
+            50,
+            60 * MINUTES,
+            final_bake=60 * MINUTES,
+            alarms=["high-latency", "hihg-errors"],
+        )
         with rehearsal(settings=ALL_ON) as aws:
-            seen, settings = aws.stage._control.gateway.described()
-            facts = Facts(
-                at=seen.at,
-                stage=seen.stage,
-                settings=settings,
-                overrides=seen.stage.variables,  # type: ignore[arg-type]
-                unknown_alarms=("hihg-latency",),
-            )
-            assert found(check(facts), "no alarm hihg-latency").severity == "error"
+            aws.alarm("high-latency")
+            (problem,) = aws.stage.check(policy)
+            assert problem.severity == "error"
+            assert "no alarm hihg-errors." in problem.what
+            aws.alarm("hihg-errors", composite=True)
+            assert aws.stage.check(policy) == ()
 
 
 class TestContract:
@@ -507,6 +512,14 @@ class TestVariables:
             assert problem.severity == "error"
             assert "stage variable function" in problem.what
             with pytest.raises(NotFoundError, match="function"):
+                aws.stage.allow_invocation(V2)
+
+    def test_no_integration(self) -> None:
+        """An integration that AWS does not show is told: it might be one that uses a variable."""
+        with rehearsal(settings=ALL_ON, methods={"GET /": Method(uri=None)}) as aws:
+            (problem,) = aws.stage.check(variables=V2)
+            assert "no integration of GET /" in problem.what
+            with pytest.raises(InvalidInputError, match="used by an integration"):
                 aws.stage.allow_invocation(V2)
 
     def test_as_edited(self) -> None:

@@ -8,7 +8,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
     from apigw_canary.preflight.problem import InvocationPermission, Problem
-    from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
+    from apigw_canary.rollout.alarms import Alarm
     from apigw_canary.rollout.decision import (
         Decision,
         Hold,
@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
         Shift,
         decision_from_dict,
     )
+    from apigw_canary.rollout.findings import Analysis, Finding, Interval, Verdict
     from apigw_canary.rollout.observation import (
         Basis,
         Measured,
@@ -31,6 +32,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.stage import Stage
 
 __all__ = [
+    "Alarm",
     "Analysis",
     "Basis",
     "Canary",
@@ -40,6 +42,7 @@ __all__ = [
     "Decision",
     "Finding",
     "Hold",
+    "Interval",
     "InvocationPermission",
     "Measured",
     "MetricSource",
@@ -63,15 +66,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Analysis": "rollout.analysis",
+    "Alarm": "rollout.alarms",
+    "Analysis": "rollout.findings",
     "Basis": "rollout.observation",
     "Canary": "canary",
     "CanaryError": "errors",
     "CanaryState": "rollout.state",
     "CloudWatchMetrics": "aws.cloudwatch",
     "Decision": "rollout.decision",
-    "Finding": "rollout.analysis",
+    "Finding": "rollout.findings",
     "Hold": "rollout.decision",
+    "Interval": "rollout.findings",
     "InvocationPermission": "preflight.problem",
     "Measured": "rollout.observation",
     "MetricSource": "rollout.observation",
@@ -90,7 +95,7 @@ _HOMES = {
     "Stage": "stage",
     "StageState": "rollout.state",
     "Step": "rollout.policy",
-    "Verdict": "rollout.analysis",
+    "Verdict": "rollout.findings",
     "decision_from_dict": "rollout.decision",
 }
 

@@ -1,10 +1,12 @@
 """A canary that is running, or was."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Literal, assert_never
+from typing import Literal, TypeVar, assert_never
 
 import attrs
 
+from apigw_canary.aws.alarms import read_alarms
 from apigw_canary.aws.apigateway import Seen
 from apigw_canary.changes.control import Bond, Condition, Control, listed, unconditionally
 from apigw_canary.changes.promote import promote
@@ -16,8 +18,9 @@ from apigw_canary.errors import (
     StageChangedError,
 )
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.analysis import Analysis
+from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
+from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.observation import (
     Basis,
     Measured,
@@ -32,6 +35,8 @@ from apigw_canary.rollout.words import span
 
 HISTORY = timedelta(hours=1)
 """How much of the baseline's past is read: it teaches the judge the baseline's usual rate."""
+
+_Read = TypeVar("_Read")
 
 
 class Canary:
@@ -80,10 +85,15 @@ class Canary:
     def observe(self, policy: RolloutPolicy, *, watched_at: datetime | None = None) -> Observation:
         """Look at the rollout: one GetStage and, while the canary runs, one GetMetricData.
 
-        A source that fails does not raise; its failure is in the observation, and the decision is
-        Hold until the policy's `blind` is over. How long it has failed is remembered by this
-        object; a process that starts afresh for each look gives the time of the last look that saw
-        data as `watched_at`. Without it a failing source is Hold until the deadline.
+        Alarms that the policy names take one DescribeAlarms, and one DescribeAlarmHistory for each
+        that has changed its state since the start and does not fire; a name that CloudWatch does
+        not know is `NotFoundError`.
+
+        A source that fails, of metrics or alarms, does not raise; its failure is in the
+        observation, and the decision is Hold until the policy's `blind` is over. How long it has
+        failed is remembered by this object; a process that starts afresh for each look gives the
+        time of the last look that saw everything as `watched_at`. Without it a failing source is
+        Hold until the deadline.
         """
         if not isinstance(policy, RolloutPolicy):
             inputs.refuse("policy", "a RolloutPolicy", policy)
@@ -92,19 +102,22 @@ class Canary:
         state = seen.stage
         phase = self._phase(state)
         found = Measured({})
-        failure = None
+        alarms: tuple[Alarm, ...] = ()
+        failures: list[str] = []
         if watched_at is not None:
             self._watched_at = inputs.aware(watched_at, "watched_at")
         elif self._watched_at is None:
             self._watched_at = seen.at  # what was before this object's first look it cannot know
         if phase in ("running", "promoting"):
             try:
-                found = measured(self._metrics, state, policy, self._bond.started_at, seen.at)
-                self._watched_at = seen.at
-            except CallerError:
+                found = _tried(failures, found, lambda: self._measured(policy, seen))
+                if phase == "running" and policy.alarms:  # a promotion goes on whatever they say
+                    alarms = _tried(failures, alarms, lambda: self._alarms(policy))
+            except CallerError as error:
+                error.within(f"Nothing was changed by this call. {state}")
                 raise
-            except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
-                failure = f"{type(error).__name__}: {error}"
+            if not failures:
+                self._watched_at = seen.at
         percent = state.canary.percent if state.canary and phase == "running" else 0.0
         return Observation(
             at=seen.at,
@@ -114,10 +127,12 @@ class Canary:
             minutes=found.minutes,
             overlap=found.overlap,
             notes=found.notes,
+            routes=found.routes,
             basis=self._basis(percent),
             phase=phase,
             changed=self._changed(before, state),
-            failure=failure,
+            alarms=alarms,
+            failure="; ".join(failures) or None,
             watched_at=self._watched_at,
         )
 
@@ -201,6 +216,12 @@ class Canary:
             return "promoting"
         return "promoted_elsewhere" if looks_promoted else "running"
 
+    def _measured(self, policy: RolloutPolicy, seen: Seen) -> Measured:
+        return measured(self._metrics, seen.stage, policy, self._bond.started_at, seen.at)
+
+    def _alarms(self, policy: RolloutPolicy) -> tuple[Alarm, ...]:
+        return read_alarms(self._control.gateway.calls, policy.alarms, self._bond.started_at)
+
     def _changed(self, before: Seen | None, state: StageState) -> dict[str, str]:
         """What somebody else changed since this process saw or changed the stage last."""
         if before is None or before.stage.canary is None or state.canary is None:
@@ -241,6 +262,17 @@ class Canary:
                 state="Nothing was sent.",
                 remedy="Observe and decide again.",
             )
+
+
+def _tried(failures: list[str], otherwise: _Read, read: Callable[[], _Read]) -> _Read:
+    """What is read; or `otherwise`, and a failure more. What the caller must mend is raised."""
+    try:
+        return read()
+    except CallerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
+        failures.append(f"{type(error).__name__}: {error}")
+        return otherwise
 
 
 def measured(

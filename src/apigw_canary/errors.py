@@ -22,7 +22,7 @@ CanaryError
     ├── UnconfirmedChangeError                          the stage is not as it was asked to be
     ├── UnansweredError              (TimeoutError)     a call was sent and not answered
     ├── RecordError                                     the record cannot be read or written
-    └── MetricsError                                    the metrics cannot be read
+    └── MetricsError                                    metrics or alarms cannot be read
 ```
 
 Each message says what happened, which state the stage is in now, and what to do; the same three
@@ -270,4 +270,4 @@ class RecordError(CannotTellError):
 
 
 class MetricsError(CannotTellError):
-    """The metrics cannot be read: a source answered with an error, or with half an answer."""
+    """The metrics or alarms cannot be read: an error for an answer, or half an answer."""

@@ -155,7 +155,8 @@ class Stage:
         the API as it is being edited now.
 
         What could not be read is a problem too, which names the missing permission. Three calls;
-        two more with a policy and two for each function that the variables lead to.
+        two more with a policy, one with alarms, and two for each function that the variables lead
+        to.
         """
         if policy is not None and not isinstance(policy, RolloutPolicy):
             inputs.refuse("policy", "a RolloutPolicy or None", policy)
@@ -168,7 +169,7 @@ class Stage:
 
         facts = gather(
             self._control.gateway,
-            Functions(self._calls),
+            self._calls,
             measure,
             policy=policy,
             overrides=Variables(inputs.variables({} if variables is None else variables)),
@@ -246,7 +247,8 @@ class Stage:
 
         One GetStage and the metrics of [start, end) and of the hour before. Whichever canaries ran
         in it are taken for one, and `percent` is the share of the requests they got. Has no basis:
-        a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days.
+        a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days. Alarms are
+        not looked at.
         """
         inputs.aware(start, "start")
         if inputs.aware(end, "end") <= start:
@@ -266,6 +268,7 @@ class Stage:
             minutes=found.minutes,
             overlap=found.overlap,
             notes=found.notes,
+            routes=found.routes,
         )
 
     def rollback(self) -> None:

@@ -128,6 +128,8 @@ class Method(NamedTuple):
 
     route: Route
     guard: Guard
+    has_integration: bool
+    """Whether AWS shows one: what is not shown must not look like a mock."""
     uri: str | None
     """The integration's; None where it has none, as a mock."""
     has_credentials: bool
@@ -141,6 +143,11 @@ class ApiGateway:
         self._calls = calls
         self.rest_api_id = rest_api_id
         self.stage_name = stage_name
+
+    @property
+    def calls(self) -> Calls:
+        """For what is asked of other services, in the same session and with the same patience."""
+        return self._calls
 
     @property
     def region(self) -> str:
@@ -312,6 +319,7 @@ def _method(route: Route, method: Mapping[str, Any]) -> Method:
     return Method(
         route=route,
         guard=_guard(method),
+        has_integration="methodIntegration" in method,
         uri=integration.get("uri"),
         has_credentials=bool(integration.get("credentials")),
     )

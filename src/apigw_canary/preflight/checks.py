@@ -135,7 +135,7 @@ def _quiet(facts: Facts) -> Iterator[Problem]:
 
 def _blind_at_100(facts: Facts) -> Iterator[Problem]:
     policy = facts.policy
-    if policy is None or policy.steps[-1].percent < 100 or getattr(policy, "alarms", None):
+    if policy is None or policy.steps[-1].percent < 100 or policy.alarms:
         return
     if all(signal.limit is None for signal in policy.signals):
         yield Problem(
@@ -151,7 +151,8 @@ def _unknown_alarms(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "error",
             f"CloudWatch has no alarm {_listed(facts.unknown_alarms)}.",
-            "Check the spelling, and that account and region are the stage's.",
+            "Correct the policy's alarms, or create them in the stage's account and region; composite "
+            "ones show only to who may DescribeAlarms on *.",
         )
 
 
@@ -178,6 +179,16 @@ def _contract(facts: Facts) -> Iterator[Problem]:
             "warning",
             f"{facts.compared} has what {before} has not: {', '.join(added)}. {_UNSEEN}",
             "Check that it is meant to be released.",
+        )
+
+
+def _no_integration(facts: Facts) -> Iterator[Problem]:
+    if facts.unintegrated:
+        yield Problem(
+            "warning",
+            f"AWS shows no integration of {_listed(facts.unintegrated)}: where requests lead was not "
+            "checked, and if there is none the API cannot be deployed.",
+            "Give each method an integration, a mock one at least.",
         )
 
 
@@ -286,6 +297,7 @@ CHECKS: tuple[Check, ...] = (
     _no_function,
     _not_allowed,
     _unchecked,
+    _no_integration,
     _as_edited,
     _contract,
     _quiet,

@@ -6,7 +6,9 @@ from typing import TypeVar
 
 import attrs
 
+from apigw_canary.aws.alarms import unknown_alarms
 from apigw_canary.aws.apigateway import ApiGateway, Method, Seen, StageSettings
+from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.invocation import Function, Functions
 from apigw_canary.errors import (
     AccessDeniedError,
@@ -16,7 +18,7 @@ from apigw_canary.errors import (
 )
 from apigw_canary.preflight.problem import Problem, Severity
 from apigw_canary.preflight.targets import Policy, Target, targets
-from apigw_canary.rollout.contract import Changes, Contract, changes
+from apigw_canary.rollout.contract import Changes, Contract, Route, changes
 from apigw_canary.rollout.observation import Measured
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.state import StageState, Variables
@@ -41,6 +43,8 @@ class Facts:
     """What production's methods were compared with."""
     changes: Changes | None = None
     targets: tuple[Target, ...] = ()
+    unintegrated: tuple[Route, ...] = ()
+    """Methods of the API as it is edited that AWS shows no integration of."""
     functions: Mapping[Function, Policy] = attrs.field(factory=dict[Function, Policy])
     deployment_id: str | None = None
     """The deployment of the canary, where there is one already."""
@@ -74,7 +78,7 @@ class _Reader:
 
 def gather(
     gateway: ApiGateway,
-    functions: Functions,
+    calls: Calls,
     measure: Measure,
     *,
     policy: RolloutPolicy | None,
@@ -106,8 +110,10 @@ def gather(
         compared=f"Deployment {deployment_id}" if deployment_id else "The API as it is edited now",
         changes=_changes(reader, gateway, stage.deployment_id, deployment_id, methods),
         targets=led,
-        functions=_policies(reader, functions, stage.region, led),
+        unintegrated=tuple(m.route for m in methods or () if not m.has_integration),
+        functions=_policies(reader, Functions(calls), stage.region, led),
         deployment_id=deployment_id,
+        unknown_alarms=_unknown_alarms(reader, calls, policy),
         unread=tuple(dict.fromkeys(reader.unread)),
     )
 
@@ -176,6 +182,13 @@ def _policies(
         if policy is not None:
             found[function] = policy
     return found
+
+
+def _unknown_alarms(reader: _Reader, calls: Calls, policy: RolloutPolicy | None) -> tuple[str, ...]:
+    if policy is None or not policy.alarms:
+        return ()
+    names = policy.alarms
+    return reader.read("The alarms", lambda: unknown_alarms(calls, names), "error") or ()
 
 
 def _traffic(reader: _Reader, measure: Measure, seen: Seen) -> Measured | None:

@@ -15,8 +15,9 @@ from apigw_canary.testing.answers import Json
 class Method:
     """A method of the API: who may call it, and where it leads."""
 
-    uri: str = "https://orders.example/${stageVariables.alias}"
-    """The integration's URI. Where requests really go in a rehearsal, `backends` says."""
+    uri: str | None = "https://orders.example/${stageVariables.alias}"
+    """The integration's URI; None for no integration. Where requests really go in a rehearsal,
+    `backends` says."""
 
     authorization: str = "NONE"
     """`NONE`, `AWS_IAM`, `CUSTOM` or `COGNITO_USER_POOLS`."""
@@ -88,15 +89,16 @@ class Resources:
 
 
 def _described(verb: str, method: Method) -> Json:
-    integration: Json = {
-        "type": "AWS_PROXY" if _LAMBDA.match(method.uri) else "HTTP_PROXY",
-        "uri": method.uri,
-    }
-    if method.credentials is not None:
-        integration["credentials"] = method.credentials
-    return {
+    described: Json = {
         "httpMethod": verb,
         "authorizationType": method.authorization,
         "apiKeyRequired": method.api_key,
-        "methodIntegration": integration,
     }
+    if method.uri is not None:
+        described["methodIntegration"] = {
+            "type": "AWS_PROXY" if _LAMBDA.match(method.uri) else "HTTP_PROXY",
+            "uri": method.uri,
+        }
+        if method.credentials is not None:
+            described["methodIntegration"]["credentials"] = method.credentials
+    return described

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
+from apigw_canary.testing.alarms import Alarms
 from apigw_canary.testing.answers import Json
 from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
@@ -24,6 +25,7 @@ from apigw_canary.testing.wire import simulated_session
 if TYPE_CHECKING:
     import boto3
 
+    from apigw_canary.rollout.alarms import AlarmState
     from apigw_canary.stage import Stage
 
 _HEALTHY = Backend()
@@ -89,6 +91,7 @@ class Rehearsal:
         self._stage_name = stage
         self._traffic = traffic
         self._metrics = metrics
+        self._alarms = Alarms()
         self._gateway = gateway = Gateway(self.now, rng, methods)
         self.session = simulated_session(self._dispatch, self.now, rng)
         self.rest_api_id = gateway.create_rest_api(name=api_name)["id"]
@@ -132,6 +135,16 @@ class Rehearsal:
             if backend is not None:
                 self._traffic.api = backend
             self._gateway.edit(self.rest_api_id, methods)
+
+    def alarm(self, name: str, state: AlarmState = "OK", *, composite: bool = False) -> None:
+        """Let a CloudWatch alarm be in a state from now on, and create it where it is not there.
+
+        `composite`: what it is created as; one that is there stays what it is. Its state changes
+        by this method only, whatever the traffic does.
+        One that is to fire from before a canary has to be set before it: `sleep` between.
+        """
+        with self._lock:
+            self._alarms.set(name, state, self._now, composite=composite)
 
     def fail(self, operation: str, fault: Fault, *, skip: int = 0, after: bool = False) -> None:
         """Let the next call of an AWS operation, such as "UpdateStage", meet a fault.
@@ -190,6 +203,9 @@ class Rehearsal:
                     self._traffic.deploy(answer["id"])
                 return answer
             case "cloudwatch":
+                answered = self._alarms.answer(operation, parameters)
+                if answered is not None:
+                    return answered
                 return self._metrics.answer(operation, parameters, self._now)
             case _:
                 return None
