@@ -151,8 +151,8 @@ def _unknown_alarms(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "error",
             f"CloudWatch has no alarm {_listed(facts.unknown_alarms)}.",
-            "Correct the policy's alarms, or create them in the stage's account and region; composite "
-            "ones show only to who may DescribeAlarms on *.",
+            "Correct the policy's alarms, or create them in the stage's account and region; "
+            "composite ones show only to who may DescribeAlarms on *.",
         )
 
 
@@ -186,8 +186,8 @@ def _no_integration(facts: Facts) -> Iterator[Problem]:
     if facts.unintegrated:
         yield Problem(
             "warning",
-            f"AWS shows no integration of {_listed(facts.unintegrated)}: where requests lead was not "
-            "checked, and if there is none the API cannot be deployed.",
+            f"AWS shows no integration of {_listed(facts.unintegrated)}: where requests lead was "
+            "not checked, and if there is none the API cannot be deployed.",
             "Give each method an integration, a mock one at least.",
         )
 
