@@ -38,6 +38,7 @@ FACTS: dict[str, Any] = {
     "outcome": "rolled_back",
     "operation": "UpdateStage",
     "code": "BadRequestException",
+    "action": "apigateway:PATCH",
     "differences": {"deployment_id": "a instead of b"},
 }
 

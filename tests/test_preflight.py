@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import io
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acting import V2, fresh, new_deployment, sent, serving
+from acting import ORDERS, V2, create_function, fresh, new_deployment, sent, serving, uri
 from apigw_canary import (
     Measured,
     Minute,
@@ -65,14 +63,6 @@ def found(problems: Sequence[Problem], words: str) -> Problem:
     return matching[0]
 
 
-def uri(function: str) -> str:
-    return (
-        "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/"
-        f"arn:aws:lambda:eu-central-1:123456789012:function:{function}/invocations"
-    )
-
-
-ORDERS = uri("orders:${stageVariables.alias}")
 METHODS = {
     "GET /": Method(uri=ORDERS),
     "GET /orders/{id}": Method(uri=ORDERS),
@@ -80,28 +70,6 @@ METHODS = {
     "POST /orders": Method(uri=ORDERS),
     "GET /health": Method(uri=uri("health")),
 }
-
-
-def create_function(aws: Rehearsal, name: str, *aliases: str) -> Any:
-    """A Lambda function with a version for each alias; a client of Lambda."""
-    role = aws.session.client("iam").create_role(
-        RoleName=f"role-of-{name}", AssumeRolePolicyDocument="{}"
-    )["Role"]["Arn"]
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("index.py", "")
-    client: Any = aws.session.client("lambda")
-    client.create_function(
-        FunctionName=name,
-        Runtime="python3.12",
-        Role=role,
-        Handler="index.handler",
-        Code={"ZipFile": packed.getvalue()},
-    )
-    for alias in aliases:
-        version = client.publish_version(FunctionName=name)["Version"]
-        client.create_alias(FunctionName=name, Name=alias, FunctionVersion=version)
-    return client
 
 
 class TestStage:

@@ -4,6 +4,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from apigw_canary.aws.cloudwatch import CloudWatchMetrics
+    from apigw_canary.aws.iam import permissions
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
@@ -63,6 +64,7 @@ __all__ = [
     "Step",
     "Verdict",
     "decision_from_dict",
+    "permissions",
 ]
 
 _HOMES = {
@@ -97,6 +99,7 @@ _HOMES = {
     "Step": "rollout.policy",
     "Verdict": "rollout.findings",
     "decision_from_dict": "rollout.decision",
+    "permissions": "aws.iam",
 }
 
 if not typing.TYPE_CHECKING:

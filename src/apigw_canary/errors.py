@@ -209,7 +209,23 @@ class AwsError(CanaryError):
 
 
 class AccessDeniedError(AwsError, PermissionError):
-    """A permission is missing; the message names the action where AWS does."""
+    """A permission is missing; `apigw_canary.permissions` gives all that are needed."""
+
+    action: str
+    """The IAM action that is missing, such as `apigateway:PATCH`; empty where AWS names none."""
+
+    def __init__(
+        self,
+        happened: str,
+        *,
+        operation: str,
+        code: str,
+        action: str = "",
+        state: str = "",
+        remedy: str = "",
+    ) -> None:
+        super().__init__(happened, operation=operation, code=code, state=state, remedy=remedy)
+        self.action = action
 
 
 class CredentialsError(AwsError, PermissionError):

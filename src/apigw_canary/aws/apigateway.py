@@ -4,7 +4,7 @@ Only operations that were recorded against AWS, or that its documentation states
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -254,7 +254,9 @@ class ApiGateway:
         except ThrottledError as error:
             if error.code == CONFLICT:
                 # An API that does not exist can answer with conflicts for ever: then this raises.
-                self.api_name()
+                # Who may not look is told of the conflict.
+                with suppress(AccessDeniedError):
+                    self.api_name()
             raise
         except NotFoundError as error:
             raise error.within(

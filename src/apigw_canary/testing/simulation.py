@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -18,6 +18,7 @@ from apigw_canary.testing.answers import Json
 from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
 from apigw_canary.testing.metrics import LAG, Metrics
+from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.resources import METHODS, Method
 from apigw_canary.testing.traffic import Backend, Served, Traffic
 from apigw_canary.testing.wire import simulated_session
@@ -82,11 +83,14 @@ class Rehearsal:
         settings: Mapping[str, object],
         now: datetime,
         seed: int,
+        allow: Mapping[str, Any] | None,
     ) -> None:
         rng = random.Random(seed)
         self.calls = []
         self._lock = threading.RLock()
         self._interruptions = Interruptions()
+        self._allowance = Allowance(allow)
+        self._others_act = False
         self._now = now
         self._stage_name = stage
         self._traffic = traffic
@@ -168,6 +172,19 @@ class Rehearsal:
         self._interruptions.add(Interruption(operation, skip, after, lambda *_: act()))
 
     @property
+    def allow(self) -> Mapping[str, Any] | None:
+        """The IAM policy document of whoever calls; None: everything is allowed.
+
+        May be set between calls: what prepares a test needs more than what is tested. What
+        `meanwhile` lets somebody else do is not subject to it.
+        """
+        return self._allowance.document
+
+    @allow.setter
+    def allow(self, document: Mapping[str, Any] | None) -> None:
+        self._allowance = Allowance(document)
+
+    @property
     def served(self) -> Sequence[Served]:
         """The truth: a row per minute, arm and deployment, of the minutes that are over.
 
@@ -184,14 +201,23 @@ class Rehearsal:
                 Call(service=service, operation=operation, parameters=parameters, at=self._now)
             )
             due = self._interruptions.due(operation)
-            for interruption in due:
-                if not interruption.after:
-                    interruption.act(service, operation)
+            self._interrupt(due, service, operation, after=False)
+            if not self._others_act:
+                self._allowance.check(service, operation, parameters)
             answer = self._answer(service, operation, parameters)
-            for interruption in due:
-                if interruption.after:
-                    interruption.act(service, operation)
+            self._interrupt(due, service, operation, after=True)
             return answer
+
+    def _interrupt(
+        self, due: Sequence[Interruption], service: str, operation: str, *, after: bool
+    ) -> None:
+        before, self._others_act = self._others_act, True
+        try:
+            for interruption in due:
+                if interruption.after is after:
+                    interruption.act(service, operation)
+        finally:
+            self._others_act = before
 
     def _answer(self, service: str, operation: str, parameters: Json) -> Json | None:
         match service:
@@ -230,6 +256,7 @@ def rehearsal(
     history: timedelta = _HOUR,
     start: datetime = _START,
     seed: int = 0,
+    allow: Mapping[str, Any] | None = None,
 ) -> Iterator[Rehearsal]:
     """Rehearse a canary release: real boto3 clients, true canaries, no network, no waiting.
 
@@ -264,6 +291,8 @@ def rehearsal(
         history: How long traffic has been flowing at the start, all of it to the baseline.
         start: The virtual time at the start, aware.
         seed: Another seed, other traffic.
+        allow: The IAM policy document of whoever calls, as `permissions` gives it: a call that no
+            statement of it allows is refused as AWS does. None allows everything.
 
     Raises:
         ValueError: `start` is naive, or a key of `backends` or `lag` means nothing.
@@ -288,6 +317,7 @@ def rehearsal(
             settings=settings,
             now=begins,
             seed=seed,
+            allow=allow,
         )
         rehearsed.sleep(history.total_seconds())
         yield rehearsed
