@@ -470,6 +470,7 @@ class TestVariables:
             (problem,) = aws.stage.check(variables=V2)
             assert problem.severity == "warning"
             assert "GET /http, GET /west" in problem.what
+            assert aws.stage.allow_invocation(V2) == ()
             assert "GetPolicy" not in sent(aws)
 
     def test_unresolved(self) -> None:

@@ -238,10 +238,7 @@ def _unresolved(facts: Facts) -> Iterator[Problem]:
 
 def _unchecked(facts: Facts) -> Iterator[Problem]:
     methods = [
-        target.route
-        for target in facts.targets
-        if not target.unknown
-        and (target.function is None or target.function.region != facts.stage.region)
+        target.route for target in facts.targets if target.function is None and not target.unknown
     ]
     if methods:
         yield Problem(

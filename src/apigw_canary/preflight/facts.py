@@ -22,6 +22,7 @@ from apigw_canary.rollout.contract import Changes, Contract, Route, changes
 from apigw_canary.rollout.observation import Measured
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.state import StageState, Variables
+from apigw_canary.rollout.words import sentence
 
 Measure = Callable[[StageState, datetime], Measured]
 """The minutes of the hour before a time."""
@@ -69,11 +70,11 @@ class _Reader:
             # Without AWS's own text: it holds names that come from stage variables.
             self.miss(severity, what, f"{error.operation} was denied", error.remedy)
         except CannotTellError as error:
-            self.miss(severity, what, error.happened.removesuffix("."), error.remedy)
+            self.miss(severity, what, error.happened, error.remedy)
         return None
 
     def miss(self, severity: Severity, what: str, why: str, remedy: str) -> None:
-        self.unread.append(Problem(severity, f"{what} could not be read: {why}.", remedy))
+        self.unread.append(Problem(severity, f"{what} could not be read: {sentence(why)}", remedy))
 
 
 def gather(
@@ -111,9 +112,10 @@ def gather(
         changes=_changes(reader, gateway, stage.deployment_id, deployment_id, methods),
         targets=led,
         unintegrated=tuple(m.route for m in methods or () if not m.has_integration),
-        functions=_policies(reader, Functions(calls), stage.region, led),
+        functions=_policies(reader, Functions(calls), led),
         deployment_id=deployment_id,
         unknown_alarms=_unknown_alarms(reader, calls, policy),
+        # The last, when all the rest has been read.
         unread=tuple(dict.fromkeys(reader.unread)),
     )
 
@@ -162,14 +164,14 @@ def _changes(
 
 
 def _policies(
-    reader: _Reader, functions: Functions, region: str, led: tuple[Target, ...]
+    reader: _Reader, functions: Functions, led: tuple[Target, ...]
 ) -> dict[Function, Policy]:
     """Each function once: two calls."""
     found = {}
     asked: set[Function] = set()
     for target in led:
         function = target.function
-        if function is None or function in asked or function.region != region:
+        if function is None or function in asked:
             continue
         asked.add(function)
 

@@ -66,7 +66,7 @@ def _missing(functions: Functions, led: list[Target]) -> list[tuple[Function, Ta
             )
         function = target.function
         if function is None:
-            continue  # it leads to no Lambda function, so there is nobody to ask
+            continue  # it leads to no Lambda function here, so there is nobody to ask
         if function not in policies:
             if not functions.has(function):
                 raise NotFoundError(

@@ -25,7 +25,8 @@ class Target(NamedTuple):
     unknown: tuple[str, ...]
     """Variables in it that canary requests would not have."""
     function: Function | None
-    """The Lambda function that canary requests call; None where it is none, or unknown."""
+    """The Lambda function that canary requests call; None where it is unknown, or none of the
+    stage's region: one elsewhere cannot be asked in the stage's session."""
     source: str
     """What API Gateway calls it as; empty where there is none."""
     needs_permission: bool
@@ -62,6 +63,8 @@ def _target(method: Method, uri: str, stage: StageState, overrides: Variables) -
     seen = {**stage.variables, **overrides}
     unknown = tuple(sorted(variables_in(uri) - seen.keys()))
     function = None if unknown else called(uri, seen)
+    if function is not None and function.region != stage.region:
+        function = None
     has_before = variables_in(uri) <= stage.variables.keys()
     return Target(
         route=method.route,
