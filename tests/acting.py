@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from functools import lru_cache
 from typing import Any
 
@@ -84,3 +86,36 @@ def serving(aws: Rehearsal) -> tuple[str, dict[str, str], Any]:
         dict(state.get("variables", {})),
         state.get("canarySettings"),
     )
+
+
+def uri(function: str) -> str:
+    """An integration that calls the function."""
+    return (
+        "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/"
+        f"arn:aws:lambda:eu-central-1:123456789012:function:{function}/invocations"
+    )
+
+
+ORDERS = uri("orders:${stageVariables.alias}")
+
+
+def create_function(aws: Rehearsal, name: str, *aliases: str) -> Any:
+    """A Lambda function with a version for each alias; a client of Lambda."""
+    role = aws.session.client("iam").create_role(
+        RoleName=f"role-of-{name}", AssumeRolePolicyDocument="{}"
+    )["Role"]["Arn"]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("index.py", "")
+    client: Any = aws.session.client("lambda")
+    client.create_function(
+        FunctionName=name,
+        Runtime="python3.12",
+        Role=role,
+        Handler="index.handler",
+        Code={"ZipFile": packed.getvalue()},
+    )
+    for alias in aliases:
+        version = client.publish_version(FunctionName=name)["Version"]
+        client.create_alias(FunctionName=name, Name=alias, FunctionVersion=version)
+    return client

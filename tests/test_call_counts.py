@@ -76,9 +76,11 @@ def with_canary(verb: str) -> Callable[[Rehearsal], Callable[[], object]]:
 # What it is called in the manual, the most calls it may make, and what prepares it.
 ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("`stage.describe()`", 2, lambda aws: fresh(aws).describe),
-    ("`stage.enable_canary(…)`", 4, lambda aws: partial(enabled, aws)),
+    ("`stage.enable_canary(…)`", 6, lambda aws: partial(enabled, aws)),
     ("the same, of variables only", 4, lambda aws: partial(of_variables, aws)),
     ("the same line again", 2, again),
+    ("`stage.check()`", 3, lambda aws: fresh(aws).check),
+    ("`stage.check(policy)`", 5, lambda aws: partial(fresh(aws).check, POLICY)),
     ("`stage.canary()`", 2, with_canary("canary")),
     ("`canary.observe(policy)`, first", 4, lambda aws: partial(enabled(aws).observe, POLICY)),
     ("the same, later", 2, lambda aws: partial(observed(aws).observe, POLICY)),

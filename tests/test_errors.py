@@ -33,6 +33,8 @@ FACTS: dict[str, Any] = {
     "percent": 12.5,
     "age": timedelta(minutes=3),
     "release": "2026-11-23.1",
+    "removed": ("GET /orders",),
+    "weakened": ("POST /orders: had an API key, now none",),
     "outcome": "rolled_back",
     "operation": "UpdateStage",
     "code": "BadRequestException",

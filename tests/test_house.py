@@ -35,9 +35,10 @@ ARROWS: dict[str, set[str]] = {
     "report": {"rollout", "errors"},
     "aws": {"rollout", "errors"},
     "changes": {"aws", "rollout", "errors"},
-    **{verb: {*VERBS, "changes", "aws", "rollout", "errors"} for verb in VERBS},
-    "": {*VERBS, "changes", "aws", "rollout", "report", "errors"},
-    "testing": {"", *VERBS, "changes", "aws", "rollout", "report", "errors"},
+    "preflight": {"aws", "rollout", "errors"},
+    **{verb: {*VERBS, "changes", "preflight", "aws", "rollout", "errors"} for verb in VERBS},
+    "": {*VERBS, "changes", "preflight", "aws", "rollout", "report", "errors"},
+    "testing": {"", *VERBS, "changes", "preflight", "aws", "rollout", "report", "errors"},
 }
 # Installed packages, and the rooms that may import them; attrs is for everybody.
 GUESTS = {

@@ -13,7 +13,19 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 
-from acting import COPIES, PERCENT, V2, client, fresh, patch, replace, sent, serving
+from acting import (
+    COPIES,
+    ORDERS,
+    PERCENT,
+    V2,
+    client,
+    create_function,
+    fresh,
+    patch,
+    replace,
+    sent,
+    serving,
+)
 from apigw_canary import (
     AccessLogs,
     Canary,
@@ -36,7 +48,7 @@ from apigw_canary.errors import (
     RecordError,
     ThrottledError,
 )
-from apigw_canary.testing import Backend, Fault, Rehearsal, RehearsalError, rehearsal
+from apigw_canary.testing import Backend, Fault, Method, Rehearsal, RehearsalError, rehearsal
 
 POLICY = RolloutPolicy.canary(5, timedelta(minutes=10))
 PAGE = Path(__file__).parent.parent / "docs" / "permissions.md"
@@ -55,6 +67,15 @@ class Place(NamedTuple):
 
 def document(*operations: Any, **options: Any) -> dict[str, Any]:
     return permissions(Place(), *operations, **options)
+
+
+FUNCTIONS: dict[str, Any] = {"functions": ["orders"], "account": ACCOUNT}
+OPTIONS: dict[str, dict[str, Any]] = {"allow_invocation": FUNCTIONS, "check": FUNCTIONS}
+"""What an operation's document needs beside the stage."""
+
+
+def document_of(stage: Any, operation: Any) -> dict[str, Any]:
+    return permissions(stage, operation, **OPTIONS.get(operation, {}))
 
 
 def pairs(policy: dict[str, Any]) -> list[Pair]:
@@ -185,6 +206,22 @@ def observing_the_past(aws: Rehearsal) -> Act:
     return lambda: stage.observe(POLICY, start=now - timedelta(minutes=10), end=now)
 
 
+def leading_to_a_function(aws: Rehearsal) -> Stage:
+    aws.edit(methods={"GET /orders": Method(uri=ORDERS), "POST /orders": Method(uri=ORDERS)})
+    create_function(aws, "orders", "v2")
+    return fresh(aws)
+
+
+def checking(aws: Rehearsal) -> Act:
+    stage = leading_to_a_function(aws)
+    return lambda: stage.check(POLICY, variables=V2)
+
+
+def allowing_invocation(aws: Rehearsal) -> Act:
+    stage = leading_to_a_function(aws)
+    return lambda: stage.allow_invocation(V2)
+
+
 def finding(aws: Rehearsal) -> Act:
     return lambda: Stage.find("rehearsal", "prod", session=aws.session)
 
@@ -208,9 +245,11 @@ def abandoning(aws: Rehearsal) -> Act:
 
 
 SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
+    "allow_invocation": [allowing_invocation],
     "analyze": [promoted_by_hand("analyze", POLICY), of_a_canary("analyze", POLICY)],
     "apply": [applying(Promote), applying(Shift, 25), applying(Rollback)],
     "canary": [of_a_stage("canary")],
+    "check": [checking],
     "describe": [of_a_stage("describe")],
     "disable": [half_promoted("disable"), of_a_canary("disable")],
     "enable_canary": [enabling, enabling_variables, enabling_again],
@@ -226,9 +265,9 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "rollback": [half_promoted("rollback"), of_a_canary("rollback"), of_a_stage("rollback")],
     "shift": [of_a_canary("shift", 25), touched("shift", 25)],
 }
-TO_COME = {"LambdaAlias", "allow_invocation", "check"}  # not merged yet, and so not proven
-READS_TO_COME = {"alarms"}
 LOGS: dict[str, Any] = {"log_groups": ["rehearsal-access-logs"], "account": ACCOUNT}
+TO_COME = {"LambdaAlias"}  # not merged yet, and so not proven
+READS_TO_COME = {"alarms"}
 
 # What is done without a permission rather than refused; the tests below say how.
 DEGRADED = {
@@ -255,7 +294,7 @@ def without(operation: Any, action: str, sid: str) -> Callable[[Stage], dict[str
     """The operation's document without an action of a statement."""
 
     def lacking(stage: Stage) -> dict[str, Any]:
-        policy = permissions(stage, operation, **LOGS)
+        policy = document_of(stage, operation)
         for statement in policy["Statement"]:
             if statement["Sid"] == sid:
                 statement["Action"].remove(action)
@@ -265,9 +304,11 @@ def without(operation: Any, action: str, sid: str) -> Callable[[Stage], dict[str
 
 
 def is_denied(result: Any, action: str) -> bool:
-    """Whether it says that this action is missing: raised, or in the observation."""
+    """Whether it says that this action is missing: raised, in the observation, or as a problem."""
     if isinstance(result, Observation):
         return f"Allow {action} to" in (result.failure or "")
+    if isinstance(result, tuple):
+        return any(f"Allow {action} to" in problem.remedy for problem in result)
     while result is not None and not isinstance(result, AccessDeniedError):
         result = getattr(result, "__cause__", None)
     return result is not None and result.action == action
@@ -294,9 +335,11 @@ def test_its_document_is_enough(
     operation: Any, prepare: Callable[[Rehearsal], Act], caplog: pytest.LogCaptureFixture
 ) -> None:
     """An operation does all it can do with its own document; nothing is refused to it."""
-    result = outcome(prepare, lambda stage: permissions(stage, operation, **LOGS))
+    result = outcome(prepare, lambda stage: document_of(stage, operation))
 
     assert not isinstance(result, AccessDeniedError)
+    if operation == "check":
+        assert not any("was denied" in problem.what for problem in result)
     assert "not authorized" not in f"{result} {caplog.text}"
     if isinstance(result, Observation):
         assert result.failure is None
@@ -305,7 +348,7 @@ def test_its_document_is_enough(
 def each_pair() -> Iterator[Any]:
     """Each operation with each of its permissions, named by statement."""
     for operation in SCENARIOS:
-        for statement in document(operation, **LOGS)["Statement"]:
+        for statement in document_of(Place(), operation)["Statement"]:
             for action in statement["Action"]:
                 yield operation, action, statement["Sid"]
 
@@ -333,7 +376,7 @@ def test_its_document_is_enough_to_make_sure(
     with rehearsal() as aws:
         act = prepare(aws)
         aws.fail(write, Fault.TIMEOUT, after=True)
-        aws.allow = permissions(aws.stage, operation)
+        aws.allow = document_of(aws.stage, operation)
         act()
 
 
@@ -351,7 +394,7 @@ def test_nothing_of_it_can_be_left_out(operation: Any, action: str, sid: str) ->
         outcome(prepare, without(operation, action, sid)) for prepare in SCENARIOS[operation]
     )
     denied = next((result for result in results if is_denied(result, action)), None)
-    assert isinstance(denied, AccessDeniedError | Observation | RecordError)
+    assert isinstance(denied, AccessDeniedError | Observation | RecordError | tuple)
     assert action in (denied.failure or "" if isinstance(denied, Observation) else str(denied))
 
 
@@ -404,6 +447,8 @@ def test_a_whole_rollout(bad: bool) -> None:
 def test_without_names_it_is_all_that_a_rollout_calls() -> None:
     """Naming nothing is naming every method but `find`, `failures` and what prepares a release."""
     assert document() == document(*(set(SCENARIOS) - {"find", "failures"}))
+    """Naming nothing is naming every method but `find` and what prepares a release."""
+    assert document() == document(*(set(SCENARIOS) - {"allow_invocation", "check", "find"}))
 
 
 def test_a_source_of_ones_own() -> None:
@@ -691,6 +736,7 @@ def table() -> Iterator[str]:
             f"{', '.join(action.partition(':')[2] for action in statement['Action'])} on "
             f"`{statement['Resource'][0].replace(prefix, '…')}`"
             for statement in document(operation, reads=(), **LOGS)["Statement"]
+            for statement in document(operation, reads=(), **FUNCTIONS)["Statement"]
             if statement["Action"][0].startswith("apigateway:")
         ]
         yield f"| `{operation}` | {'; '.join(needs)} |"

@@ -744,6 +744,7 @@ class TestUnknown:
             ("create_deployment", {"description": ""}),
             ("create_deployment", {"description": "x" * (64 * 1024 + 1)}),
             ("get_deployments", {"limit": 501}),
+            ("get_models", {}),
             ("get_resources", {}),
         ],
     )
@@ -752,6 +753,13 @@ class TestUnknown:
         canary(aws, 5, alias="v2")
         with pytest.raises(RehearsalError):
             getattr(gateway(aws), operation)(restApiId=aws.rest_api_id, **parameters)
+
+    def test_embed(self, aws: Rehearsal) -> None:
+        """Nothing but the summary of a deployment's methods can be embedded in it."""
+        with pytest.raises(RehearsalError, match="embed"):
+            gateway(aws).get_deployment(
+                restApiId=aws.rest_api_id, deploymentId=canary(aws, 5), embed=["all"]
+            )
 
     def test_update_deployment(self, aws: Rehearsal) -> None:
         """Nothing but one replacement of the description."""

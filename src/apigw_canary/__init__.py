@@ -9,6 +9,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
+    from apigw_canary.preflight.problem import InvocationPermission, Problem
     from apigw_canary.rollout.alarms import Alarm
     from apigw_canary.rollout.backtest import Backtest, FalseRollback
     from apigw_canary.rollout.decision import (
@@ -52,12 +53,14 @@ __all__ = [
     "Forecast",
     "Hold",
     "Interval",
+    "InvocationPermission",
     "Measured",
     "MetricSource",
     "Minute",
     "Observation",
     "Outcome",
     "Outlook",
+    "Problem",
     "Promote",
     "Promotion",
     "Rollback",
@@ -91,12 +94,14 @@ _HOMES = {
     "Forecast": "rollout.forecast",
     "Hold": "rollout.decision",
     "Interval": "rollout.findings",
+    "InvocationPermission": "preflight.problem",
     "Measured": "rollout.observation",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",
     "Outcome": "rollout.state",
     "Outlook": "rollout.forecast",
+    "Problem": "preflight.problem",
     "Promote": "rollout.decision",
     "Promotion": "rollout.promotion",
     "Rollback": "rollout.decision",

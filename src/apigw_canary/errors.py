@@ -10,6 +10,7 @@ CanaryError
 │   ├── NothingToRevertError         (LookupError)      no promotion is known
 │   ├── CanaryAlreadyEnabledError                       another canary is running
 │   ├── RolloutEndedError                               this release has had its rollout
+│   ├── WeakenedApiError                                methods would go, or lose authorization
 │   └── DecisionExpiredError         (TimeoutError)     decided too long ago
 ├── AwsError                         AWS said no
 │   ├── AccessDeniedError            (PermissionError)  a permission is missing
@@ -152,6 +153,32 @@ class RolloutEndedError(CallerError):
         super().__init__(happened, state=state, remedy=remedy)
         self.release = release
         self.outcome = outcome
+
+
+class WeakenedApiError(CallerError):
+    """The canary's deployment lacks methods that production has, or lets in more callers."""
+
+    deployment_id: str
+    """The canary's deployment; it is on no stage."""
+    removed: tuple[str, ...]
+    """The methods that are gone, such as `GET /orders`."""
+    weakened: tuple[str, ...]
+    """The methods that ask less of their callers, each with what they asked."""
+
+    def __init__(
+        self,
+        happened: str,
+        *,
+        deployment_id: str,
+        removed: tuple[str, ...],
+        weakened: tuple[str, ...],
+        state: str,
+        remedy: str,
+    ) -> None:
+        super().__init__(happened, state=state, remedy=remedy)
+        self.deployment_id = deployment_id
+        self.removed = removed
+        self.weakened = weakened
 
 
 class DecisionExpiredError(CallerError, TimeoutError):

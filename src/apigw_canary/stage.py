@@ -10,6 +10,7 @@ import attrs
 from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
+from apigw_canary.aws.invocation import Functions
 from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.canary import Canary, measured
 from apigw_canary.changes.control import Control
@@ -18,11 +19,15 @@ from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, Sto
 from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
+from apigw_canary.preflight.checks import check
+from apigw_canary.preflight.facts import gather
+from apigw_canary.preflight.invocation import allow
+from apigw_canary.preflight.problem import InvocationPermission, Problem
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.observation import MetricSource, Observation
+from apigw_canary.rollout.observation import Measured, MetricSource, Observation
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.state import StageState
+from apigw_canary.rollout.state import StageState, Variables
 
 RETRY_FOR = timedelta(seconds=30)
 """How long pauses between retries may add up to. AWS's conflicts last seconds."""
@@ -135,6 +140,60 @@ class Stage:
         state = self._control.look().stage
         return attrs.evolve(state, rollout=self._control.rollout(state))
 
+    def check(
+        self,
+        policy: RolloutPolicy | None = None,
+        *,
+        variables: Mapping[str, str] | None = None,
+        deployment_id: str | None = None,
+    ) -> tuple[Problem, ...]:
+        """What stands in the way of a canary, errors first; nothing is changed.
+
+        With a `policy`: whether the past hour's traffic is enough for it. With the `variables`
+        that the canary is to override: whether each integration that uses one leads to a Lambda
+        function that is there and lets API Gateway in. Methods and their authorization are
+        compared between production and `deployment_id`, else the running canary's deployment, else
+        the API as it is being edited now.
+
+        What could not be read is a problem too, which names the missing permission. Three calls;
+        two more with a policy, one with alarms, and two for each function that the variables lead
+        to.
+        """
+        if policy is not None and not isinstance(policy, RolloutPolicy):
+            inputs.refuse("policy", "a RolloutPolicy or None", policy)
+        if deployment_id is not None:
+            inputs.identifier(deployment_id, "deployment_id")
+
+        def measure(state: StageState, at: datetime) -> Measured:
+            assert policy is not None
+            return measured(self._metrics, state, policy, at, at)
+
+        facts = gather(
+            self._control.gateway,
+            self._calls,
+            measure,
+            policy=policy,
+            overrides=Variables(inputs.variables({} if variables is None else variables)),
+            deployment_id=deployment_id,
+        )
+        return (facts,) if isinstance(facts, Problem) else check(facts)
+
+    def allow_invocation(self, variables: Mapping[str, str]) -> tuple[InvocationPermission, ...]:
+        """Let API Gateway call the Lambda functions that these stage variables lead to.
+
+        For each integration that uses one of the variables, and each method, the permission that
+        the function (its alias, its version) lacks is added to its policy: lambda:AddPermission,
+        for this stage and method only. What is there is left alone, so the same line can be run
+        again. Returns what was added.
+
+        A function or alias that does not exist is `NotFoundError`, before anything is added.
+        """
+        return allow(
+            self._control.gateway,
+            Functions(self._calls),
+            Variables(inputs.variables(variables)),
+        )
+
     def enable_canary(
         self,
         percent: float,
@@ -144,19 +203,24 @@ class Stage:
         variables: Mapping[str, str] | None = None,
         use_stage_cache: bool = False,
         description: str | None = None,
+        accept_changes: bool = False,
     ) -> Canary:
         """Give `percent` of the requests, 0 to 100, to a canary.
 
         The canary serves a new deployment of the API **as it is being edited now**, a colleague's
         unfinished changes included; or `deployment_id`, an earlier one, or the stage's own for a
         canary that differs in variables only. `variables` override the stage's for the canary's
-        requests. `description` is kept with a new deployment. At most four calls.
+        requests. `description` is kept with a new deployment. At most six calls.
 
         Safe to run again. The running canary of the same `release` (without one: of the same
         variables and deployment) is returned as it is, whatever its share. A release that has had
         its rollout is `RolloutEndedError`, so a script that is run again does not start a bad
         release again; without a release nothing is remembered. Another canary is
         `CanaryAlreadyEnabledError`.
+
+        A deployment without methods that production has, or with less authorization on them, is
+        `WeakenedApiError`, unless `accept_changes`. Integrations are not compared: AWS does not
+        show those of a deployment.
         """
         bond = enable(
             self._control,
@@ -167,6 +231,7 @@ class Stage:
                 variables=variables,
                 use_stage_cache=use_stage_cache,
                 description=description,
+                accept_changes=accept_changes,
             ),
         )
         return Canary(self._control, bond, self._metrics)

@@ -10,14 +10,21 @@ from typing import Any, NamedTuple
 
 from apigw_canary.aws.calls import Answer, Calls
 from apigw_canary.aws.failures import CONFLICT
-from apigw_canary.errors import AccessDeniedError, NotFoundError, ThrottledError, UnansweredError
+from apigw_canary.errors import (
+    AccessDeniedError,
+    CannotTellError,
+    NotFoundError,
+    ThrottledError,
+    UnansweredError,
+)
+from apigw_canary.rollout.contract import Contract, Guard, Route
 from apigw_canary.rollout.state import CanaryState, StageState
 
 Patch = list[dict[str, str]]
 
 _CANARY = "/canarySettings"
 _OVERRIDES = f"{_CANARY}/stageVariableOverrides"
-_PAGE = 500  # the most that GetDeployments and GetRestApis give at once
+_PAGE = 500  # the most that API Gateway's lists give at once
 
 
 def fixed_point(percent: float) -> str:
@@ -102,12 +109,31 @@ class Seen(NamedTuple):
 
 
 class StageSettings(NamedTuple):
-    """How a stage is set up beside what it serves."""
+    """How a stage logs, measures and caches."""
 
+    logging_level: str
+    """Of the execution logs of all methods: `OFF`, `ERROR` or `INFO`."""
+    metrics_enabled: bool
+    """Whether metrics are published for each method."""
+    cache_enabled: bool
+    """Whether the stage has a cache."""
     access_log_group: str | None
-    """The log group of its access logs; None where they go nowhere, or not to CloudWatch Logs."""
+    """The log group that access logs go to; None where they go elsewhere, or are off."""
     access_log_format: str | None
-    """Their format, with `$context` variables; None where there are none."""
+    """Their format; None where they are off."""
+
+
+class Method(NamedTuple):
+    """A method of the API as it is being edited, and where it leads."""
+
+    route: Route
+    guard: Guard
+    has_integration: bool
+    """Whether AWS shows one: what is not shown must not look like a mock."""
+    uri: str | None
+    """The integration's; None where it has none, as a mock."""
+    has_credentials: bool
+    """Whether API Gateway calls the integration in a role, or as the caller."""
 
 
 class ApiGateway:
@@ -132,9 +158,14 @@ class ApiGateway:
         """One GetStage."""
         return self._seen(self._call("GetStage", stageName=self.stage_name))
 
+    def described(self) -> tuple[Seen, StageSettings]:
+        """The stage with its settings: one GetStage."""
+        answer = self._call("GetStage", stageName=self.stage_name)
+        return self._seen(answer), parsed_settings(answer)
+
     def settings(self) -> StageSettings:
-        """One GetStage."""
-        return parsed_settings(self._call("GetStage", stageName=self.stage_name))
+        """How the stage logs, measures and caches: one GetStage."""
+        return self.described()[1]
 
     def update_stage(self, patch: Patch) -> Seen:
         """One UpdateStage; AWS's answer is the stage after it."""
@@ -145,6 +176,31 @@ class ApiGateway:
     def deployment(self, deployment_id: str) -> Deployment:
         """One GetDeployment."""
         return _deployment(self._call("GetDeployment", deploymentId=deployment_id))
+
+    def contract(self, deployment_id: str) -> Contract:
+        """What a deployment offers: one GetDeployment with its summary."""
+        answer = self._call("GetDeployment", deploymentId=deployment_id, embed=["apisummary"])
+        if not answer.get("apiSummary"):
+            # AWS deploys no API without methods; to take none for an answer would hide changes.
+            raise CannotTellError(
+                f"AWS gave no summary of the methods of deployment {deployment_id}."
+            )
+        with _understanding("a deployment"):
+            return {
+                Route(method, path): _guard(summary)
+                for path, methods in answer["apiSummary"].items()
+                for method, summary in methods.items()
+            }
+
+    def methods(self) -> list[Method]:
+        """The methods of the API as it is being edited: one GetResources for 500 resources."""
+        found = self._pages("GetResources", restApiId=self.rest_api_id, embed=["methods"])
+        with _understanding("a resource"):
+            return [
+                _method(Route(name, resource["path"]), method)
+                for resource in found
+                for name, method in resource.get("resourceMethods", {}).items()
+            ]
 
     def deployments(self) -> list[Deployment]:
         """All deployments: one GetDeployments for each 500 of them."""
@@ -175,6 +231,17 @@ class ApiGateway:
         answer = self._calls.call("apigateway", "GetRestApi", restApiId=self.rest_api_id)
         with _understanding("an API"):
             return str(answer["name"])
+
+    def protocol(self) -> str | None:
+        """`HTTP` or `WEBSOCKET` if that is what the id is of; None where it is not known.
+
+        One GetApi, of API Gateway's other service.
+        """
+        try:
+            answer = self._calls.call("apigatewayv2", "GetApi", ApiId=self.rest_api_id)
+        except (AccessDeniedError, NotFoundError):
+            return None
+        return str(answer["ProtocolType"])
 
     def _pages(self, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:
         return pages(self._calls, operation, **parameters)
@@ -242,23 +309,42 @@ def parsed_stage(answer: Answer, *, region: str, rest_api_id: str) -> StageState
     )
 
 
+def parsed_settings(answer: Answer) -> StageSettings:
+    """How the stage of an answer logs, measures and caches."""
+    methods = answer.get("methodSettings", {}).get("*/*", {})
+    access_logs = answer.get("accessLogSettings", {})
+    # arn:aws:logs:eu-central-1:123456789012:log-group:name, and :* where somebody copied it so
+    _, is_group, group = access_logs.get("destinationArn", "").partition(":log-group:")
+    return StageSettings(
+        logging_level=methods.get("loggingLevel", "OFF"),
+        metrics_enabled=methods.get("metricsEnabled", False),
+        cache_enabled=answer.get("cacheClusterEnabled", False),
+        access_log_group=group.removesuffix(":*") if is_group else None,
+        access_log_format=access_logs.get("format"),
+    )
+
+
+def _guard(method: Mapping[str, Any]) -> Guard:
+    return Guard(method["authorizationType"], method.get("apiKeyRequired", False))
+
+
+def _method(route: Route, method: Mapping[str, Any]) -> Method:
+    integration = method.get("methodIntegration", {})
+    return Method(
+        route=route,
+        guard=_guard(method),
+        has_integration="methodIntegration" in method,
+        uri=integration.get("uri"),
+        has_credentials=bool(integration.get("credentials")),
+    )
+
+
 def _parsed_canary(settings: Mapping[str, Any]) -> CanaryState:
     return CanaryState(
         deployment_id=settings["deploymentId"],
         percent=float(settings["percentTraffic"]),
         variables=settings.get("stageVariableOverrides", {}),
         use_stage_cache=settings.get("useStageCache", False),
-    )
-
-
-def parsed_settings(answer: Answer) -> StageSettings:
-    """Settings from the answer of GetStage."""
-    logs = answer.get("accessLogSettings", {})
-    # arn:aws:logs:eu-central-1:123456789012:log-group:name, and :* where somebody copied it so
-    arn = logs.get("destinationArn", "").split(":")
-    in_logs = len(arn) > 6 and arn[2] == "logs" and arn[5] == "log-group"
-    return StageSettings(
-        access_log_group=arn[6] if in_logs else None, access_log_format=logs.get("format")
     )
 
 

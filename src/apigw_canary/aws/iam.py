@@ -89,7 +89,13 @@ _CHANGES = (*_LOOKS, "UpdateStage")
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "LambdaAlias": ("GetAlias", "GetFunctionConfiguration", "UpdateAlias"),
-    "allow_invocation": ("GetResources", "GetPolicy", "AddPermission"),
+    "allow_invocation": (
+        "GetStage",
+        "GetResources",
+        "GetFunctionConfiguration",
+        "GetPolicy",
+        "AddPermission",
+    ),
     "analyze": _LOOKS,
     "apply": (*_CHANGES, "UpdateDeployment"),
     "canary": _LOOKS,
@@ -112,7 +118,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
 """What is called, or read, and the AWS calls it may make."""
 
 _ROLLOUT = ("apply", "canary", "describe", "disable", "enable_canary", "observe", "revert")
-_OBSERVING = {"analyze", "observe"}
+_OBSERVING = {"analyze", "check", "observe"}
 
 
 class Place(Protocol):
@@ -145,10 +151,10 @@ def permissions(
     """The IAM policy document that allows these operations on the stage, and nothing else.
 
     `operations` are names of methods of `Stage` and `Canary`, such as "promote"; none: what a
-    whole rollout and its undoing need. `reads` is what is observed beside the stage, for "observe"
-    and "analyze"; () where the metrics come from a source of your own. `log_groups` are what
-    "AccessLogs" and "failures" read, `functions` the Lambda functions behind the stage: names, then
-    of `account`, a number of twelve digits, or ARNs. Nothing is called on AWS. The document is
+    whole rollout and its undoing need. `reads` is what is observed beside the stage, for "observe",
+    "analyze" and "check"; () where the metrics come from a source of your own. `log_groups` are
+    what "AccessLogs" and "failures" read, `functions` the Lambda functions behind the stage: names,
+    then of `account`, a number of twelve digits, or ARNs. Nothing is called on AWS. The document is
     ready for `json.dumps`.
     """
     for operation in operations:

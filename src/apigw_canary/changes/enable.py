@@ -18,8 +18,10 @@ from apigw_canary.errors import (
     RolloutEndedError,
     StageChangedError,
     UnansweredError,
+    WeakenedApiError,
 )
 from apigw_canary.rollout import inputs
+from apigw_canary.rollout.contract import changes
 from apigw_canary.rollout.record import NO_RECORD, Begun, Record, check_text, written
 from apigw_canary.rollout.state import CanaryState, Outcome, StageState, Variables
 from apigw_canary.rollout.words import span
@@ -55,6 +57,7 @@ class Wish:
     variables: Variables = attrs.field(converter=_checked_variables)
     use_stage_cache: bool
     description: str | None
+    accept_changes: bool
 
     def __attrs_post_init__(self) -> None:
         if self.release is not None:
@@ -62,6 +65,7 @@ class Wish:
         if self.deployment_id is not None:
             inputs.identifier(self.deployment_id, "deployment_id")
         inputs.flag(self.use_stage_cache, "use_stage_cache")
+        inputs.flag(self.accept_changes, "accept_changes")
         if self.description is not None:
             if self.deployment_id is not None:
                 inputs.refuse("description", "left out with deployment_id, which has one", "both")
@@ -91,6 +95,8 @@ def enable(control: Control, wish: Wish) -> Bond:
         state = seen.stage
         if state.canary is not None:
             return _running(control, wish, seen, state.canary)
+    if not wish.accept_changes:
+        _check_contract(control, deployment.id, state)
     canary = CanaryState(
         deployment_id=deployment.id,
         percent=wish.percent,
@@ -107,6 +113,35 @@ def enable(control: Control, wish: Wish) -> Bond:
     bond = Bond(deployment, wish.variables, record, begun.started_at)
     control.verified(bond, enabled.stage)
     return bond
+
+
+def _check_contract(control: Control, deployment_id: str, state: StageState) -> None:
+    """Refuse a deployment that lacks methods of production's, or guards them less.
+
+    Two GetDeployment; none for a canary of the stage's own deployment.
+    """
+    if deployment_id == state.deployment_id:
+        return
+    unused = f"Nothing was changed on the stage; deployment {deployment_id} is there, unused."
+    accept = "accept_changes=True enables the canary all the same"
+    try:
+        before = control.gateway.contract(state.deployment_id)
+        after = control.gateway.contract(deployment_id)
+    except CanaryError as error:
+        raise error.within(f"{unused} {state}", f"{accept}, unseen.") from error.__cause__
+    _, removed, weakened = changes(before, after)
+    lost = [f"{method} is gone" for method in removed] + list(weakened)
+    if lost:
+        raise WeakenedApiError(
+            f"Deployment {deployment_id} takes away what production's, {state.deployment_id}, has: "
+            f"{'; '.join(lost)}.",
+            deployment_id=deployment_id,
+            removed=removed,
+            weakened=weakened,
+            state=f"{unused} {state}",
+            remedy=f"If that is meant, {accept}. Otherwise mend the API and enable a canary of "
+            "another release: this deployment stays as it is.",
+        )
 
 
 def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> Bond:
@@ -161,6 +196,14 @@ def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Rec
         inputs.refuse(
             "variables",
             "other than the stage's own for a canary of the stage's own deployment",
+            list(wish.variables),
+        )
+    if wish.variables and state.carries(wish.variables):
+        inputs.refuse(
+            "variables",
+            "with a value other than the stage's own: production is served by what the stage names "
+            "already, and an alias that is re-used for a release changes production with it (leave "
+            "variables out for a canary that differs in its deployment only)",
             list(wish.variables),
         )
     try:

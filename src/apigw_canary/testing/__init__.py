@@ -5,6 +5,7 @@ Needs moto (`pip install "moto>=5.2"`), which is imported when a rehearsal begin
 
 from apigw_canary.testing.answers import RehearsalError
 from apigw_canary.testing.faults import Fault, ProcessDeath
+from apigw_canary.testing.resources import Method
 from apigw_canary.testing.simulation import Call, Rehearsal, rehearsal
 from apigw_canary.testing.traffic import Backend, Served
 
@@ -12,6 +13,7 @@ __all__ = [
     "Backend",
     "Call",
     "Fault",
+    "Method",
     "ProcessDeath",
     "Rehearsal",
     "RehearsalError",

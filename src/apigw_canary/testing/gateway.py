@@ -31,17 +31,21 @@ from apigw_canary.testing.patches import (
     patched,
     require_deployment,
 )
+from apigw_canary.testing.resources import METHODS, Method, Resources
 
 ACCOUNT_ID = "123456789012"
 _LONGEST_DESCRIPTION = 64 * 1024
 _DEFAULT_PAGE = 25
 _LARGEST_PAGE = 500
+_SETTINGS = {"accessLogSettings", "cacheClusterEnabled", "methodSettings"}
 
 
 @attrs.define
 class _Api:
     described: Json
+    resources: Resources
     deployments: dict[str, Json] = attrs.field(factory=dict[str, Json])
+    summaries: dict[str, Json] = attrs.field(factory=dict[str, Json])
     stages: dict[str, Json] = attrs.field(factory=dict[str, Json])
 
     def stage(self, name: str) -> Json:
@@ -62,9 +66,15 @@ class Gateway:
     names is not simulated. A call is applied wholly or, when it is refused, not at all.
     """
 
-    def __init__(self, now: Callable[[], datetime], rng: random.Random) -> None:
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        rng: random.Random,
+        methods: Mapping[str, Method] = METHODS,
+    ) -> None:
         self._now = now
         self._rng = rng
+        self._methods = methods
         self._apis: dict[str, _Api] = {}
 
     def answer(self, operation: str, parameters: Json) -> Json:
@@ -81,17 +91,19 @@ class Gateway:
         """A stage that is known to exist, to be read only."""
         return self._apis[rest_api_id].stages[name]
 
-    def log_access(self, rest_api_id: str, name: str, destination_arn: str, line: str) -> None:
-        """Let a stage write access logs in that format."""
-        self._apis[rest_api_id].stages[name]["accessLogSettings"] = {
-            "destinationArn": destination_arn,
-            "format": line,
-        }
+    def configure(self, rest_api_id: str, name: str, settings: Json) -> None:
+        """Give a stage settings that no operation simulated here sets."""
+        check_simulated("a stage", settings, _SETTINGS)
+        self._apis[rest_api_id].stage(name).update(settings)
+
+    def edit(self, rest_api_id: str, methods: Mapping[str, Method | None]) -> None:
+        """Change methods of an API as it is being edited."""
+        self._apis[rest_api_id].resources.edit(methods)
 
     def create_rest_api(self, *, name: str) -> Json:
         """Make an API, with nothing in it."""
         described: Json = {"id": self._new_id(10), "name": name, "createdDate": self._timestamp()}
-        self._apis[described["id"]] = _Api(described)
+        self._apis[described["id"]] = _Api(described, Resources(self._methods))
         return described
 
     def get_rest_api(self, *, rest_api_id: str) -> Json:
@@ -135,11 +147,33 @@ class Gateway:
         if stage is not None:
             api.stages[stage["stageName"]] = stage
         api.deployments[deployment["id"]] = deployment
+        api.summaries[deployment["id"]] = api.resources.summary()
         return deployment
 
-    def get_deployment(self, *, rest_api_id: str, deployment_id: str) -> Json:
-        """Describe a deployment."""
-        return self._api(rest_api_id).deployment(deployment_id)
+    def get_deployment(
+        self, *, rest_api_id: str, deployment_id: str, embed: Sequence[str] = ()
+    ) -> Json:
+        """Describe a deployment, with the summary of its methods if asked for."""
+        api = self._api(rest_api_id)
+        deployment = api.deployment(deployment_id)
+        if not embed:
+            return deployment
+        if list(embed) != ["apisummary"]:
+            unknown(f"GetDeployment with embed={embed}")
+        return deployment | {"apiSummary": api.summaries[deployment_id]}
+
+    def get_resources(
+        self,
+        *,
+        rest_api_id: str,
+        position: str = "",
+        limit: int = _DEFAULT_PAGE,
+        embed: Sequence[str] = (),
+    ) -> Json:
+        """List the resources of the API as it is being edited, with their methods."""
+        if list(embed) != ["methods"]:
+            unknown("GetResources without its methods embedded")
+        return _page(self._api(rest_api_id).resources.listed(), position, limit)
 
     def get_deployments(
         self, *, rest_api_id: str, position: str = "", limit: int = _DEFAULT_PAGE

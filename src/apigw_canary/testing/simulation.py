@@ -20,6 +20,7 @@ from apigw_canary.testing.gateway import Gateway
 from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, Logs
 from apigw_canary.testing.metrics import LAG, Metrics
 from apigw_canary.testing.permissions import Allowance
+from apigw_canary.testing.resources import METHODS, Method
 from apigw_canary.testing.traffic import Backend, Served, Traffic
 from apigw_canary.testing.wire import simulated_session
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _HEALTHY = Backend()
 _NO_BACKENDS: Mapping[str, Backend] = MappingProxyType({})
 _VARIABLES: Mapping[str, str] = MappingProxyType({"alias": "v1"})
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NO_METHODS: Mapping[str, Method | None] = MappingProxyType({})
 _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 
@@ -79,6 +82,8 @@ class Rehearsal:
         api_name: str,
         stage: str,
         variables: Mapping[str, str],
+        methods: Mapping[str, Method],
+        settings: Mapping[str, object],
         now: datetime,
         seed: int,
         allow: Mapping[str, Any] | None,
@@ -94,12 +99,13 @@ class Rehearsal:
         self._traffic = traffic
         self._metrics = metrics
         self._alarms = Alarms()
-        self._gateway = gateway = Gateway(self.now, rng)
+        self._gateway = gateway = Gateway(self.now, rng, methods)
         self.session = simulated_session(self._dispatch, self.now, rng)
         self.rest_api_id = gateway.create_rest_api(name=api_name)["id"]
         first = gateway.create_deployment(
             rest_api_id=self.rest_api_id, stage_name=stage, variables=variables
         )
+        gateway.configure(self.rest_api_id, stage, dict(settings))
         traffic.deploy(first["id"])
         self._logs = None
         if access_logs is not None:
@@ -126,10 +132,20 @@ class Rehearsal:
             # Whole minutes: how often somebody sleeps must not change what the traffic is.
             self._serve(until=self._now.replace(second=0, microsecond=0))
 
-    def edit(self, backend: Backend) -> None:
-        """Change the API as it is being edited: deployments made from now on capture it."""
+    def edit(
+        self,
+        backend: Backend | None = None,
+        *,
+        methods: Mapping[str, Method | None] = _NO_METHODS,
+    ) -> None:
+        """Change the API as it is being edited: deployments made from now on capture it.
+
+        How requests fare at it, and `methods` that are added or replaced; None takes one away.
+        """
         with self._lock:
-            self._traffic.api = backend
+            if backend is not None:
+                self._traffic.api = backend
+            self._gateway.edit(self.rest_api_id, methods)
 
     def alarm(self, name: str, state: AlarmState = "OK", *, composite: bool = False) -> None:
         """Let a CloudWatch alarm be in a state from now on, and create it where it is not there.
@@ -240,6 +256,8 @@ def rehearsal(
     api: Backend = _HEALTHY,
     backends: Mapping[str, Backend] = _NO_BACKENDS,
     variables: Mapping[str, str] = _VARIABLES,
+    methods: Mapping[str, Method] = METHODS,
+    settings: Mapping[str, object] = _NOTHING,
     stage: str = "prod",
     api_name: str = "rehearsal",
     overlap: Literal["excluded", "included"] = "excluded",
@@ -275,6 +293,9 @@ def rehearsal(
         stage: The name of the stage that takes the traffic; others can be made, and have none.
         api_name: The name of the API, by which CloudWatch knows it. Characters that are not ASCII
             are left out there, as AWS does; one of nothing else is not simulated.
+        methods: The methods of the API at the start, keyed as in "GET /orders".
+        settings: What GetStage answers as `methodSettings`, `accessLogSettings` and
+            `cacheClusterEnabled`; left out, they are as AWS makes them: all off.
         overlap: Whether the stage's own metrics count the canary's requests. AWS does not say, so
             try both.
         lag: By metric, how long after the end of a minute its datapoint appears. Metrics left out
@@ -320,6 +341,8 @@ def rehearsal(
             api_name=api_name,
             stage=stage,
             variables=variables,
+            methods=methods,
+            settings=settings,
             now=begins,
             seed=seed,
             allow=allow,

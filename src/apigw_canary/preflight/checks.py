@@ -1,0 +1,308 @@
+"""The checks: each a function from the facts to what is wrong, and their order."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from apigw_canary.preflight.facts import Facts
+from apigw_canary.preflight.problem import Problem
+from apigw_canary.preflight.targets import Policy, Target
+from apigw_canary.preflight.traffic import outlook, requests_per_minute
+from apigw_canary.rollout.contract import Route
+from apigw_canary.rollout.words import span
+
+Check = Callable[[Facts], Iterator[Problem]]
+
+_UNSEEN = (
+    "Integrations, authorizers, scopes and models are not in AWS's summary and were not compared."
+)
+_EVEN = 50
+"""The share, in percent, at which the arms tell each other apart soonest."""
+_EACH = "Each canary request there would be answered with a 500."
+
+
+def check(facts: Facts) -> tuple[Problem, ...]:
+    """What every check finds, errors first."""
+    found = [*facts.unread, *(problem for each in CHECKS for problem in each(facts))]
+    return tuple(sorted(found, key=lambda problem: problem.severity == "warning"))
+
+
+def _canary_there(facts: Facts) -> Iterator[Problem]:
+    if facts.stage.canary is not None:
+        age = span(facts.at - facts.stage.updated_at)
+        yield Problem(
+            "error",
+            f"The stage has {facts.stage.canary}, last changed {age} ago; another one is refused.",
+            "Wait for it to end, or end it with stage.rollback().",
+        )
+
+
+def _logging_off(facts: Facts) -> Iterator[Problem]:
+    if facts.settings.logging_level == "OFF":
+        yield Problem(
+            "warning",
+            "Execution logs are off: why a canary's requests fail will not be seen.",
+            "Set the stage's log level to ERROR.",
+        )
+
+
+def _metrics_off(facts: Facts) -> Iterator[Problem]:
+    if not facts.settings.metrics_enabled:
+        yield Problem(
+            "warning",
+            "Detailed metrics are off: errors are counted for the whole stage, not for each "
+            "method.",
+            "Enable detailed CloudWatch metrics on the stage; they are billed as custom metrics.",
+        )
+
+
+def _access_logs(facts: Facts) -> Iterator[Problem]:
+    written = facts.settings.access_log_format
+    if written is None:
+        yield Problem(
+            "warning",
+            "Access logs are off: the arms' requests cannot be counted one by one.",
+            "Enable them in JSON, with isCanaryRequest.",
+        )
+    elif "$context.isCanaryRequest" not in written:
+        yield Problem(
+            "warning",
+            "The format of the access logs has no isCanaryRequest: the arms cannot be told apart.",
+            'Add "isCanaryRequest":"$context.isCanaryRequest" to it.',
+        )
+
+
+def _cache(facts: Facts) -> Iterator[Problem]:
+    if not facts.settings.cache_enabled:
+        return
+    if facts.stage.canary is not None and facts.stage.canary.use_stage_cache:
+        yield Problem(
+            "warning",
+            "The canary shares the stage's cache: either arm's answers are served to the other's "
+            "callers, and hide its errors.",
+            "Enable the canary with use_stage_cache=False.",
+        )
+    yield Problem(
+        "warning",
+        "The stage has a cache: what a promotion makes production's begins with a cold one.",
+        "Expect more load on the backends right after it.",
+    )
+
+
+def _unknown_variables(facts: Facts) -> Iterator[Problem]:
+    names = facts.overrides.keys() - facts.stage.variables.keys()
+    if names:
+        yield Problem(
+            "warning",
+            f"The stage has no variable {_listed(names)} to override; it has "
+            f"{_listed(facts.stage.variables) or 'none'}.",
+            "Check the spelling. If it is new, a promotion will add it.",
+        )
+
+
+def _quiet(facts: Facts) -> Iterator[Problem]:
+    if facts.policy is None or facts.traffic is None:
+        return
+    per_minute = requests_per_minute(facts.traffic)
+    if not per_minute:
+        yield Problem(
+            "error",
+            "The stage had no requests in the past hour, as far as the metrics tell: without any "
+            "no canary is promoted.",
+            "Check that metrics arrive, or release when there is traffic.",
+        )
+        return
+    policy = facts.policy
+    last = [step.percent for step in policy.steps if step.percent < 100][-1]
+    larger = f"a larger share than {last:g} %, " if last < _EVEN else ""
+    pace = f"At {per_minute:,.3g} requests a minute, as in the past hour, "
+    for each in outlook(policy, facts.traffic):
+        if not each.in_time:
+            yield Problem(
+                "error",
+                f"{pace}{each.signal} will not be confirmed before the deadline of "
+                f"{span(policy.allowed)}: about {each.needed:,.0f} canary requests until then are "
+                "too few.",
+                f"Give {larger}a wider margin, or a later deadline.",
+            )
+        elif each.takes > each.bakes:
+            yield Problem(
+                "warning",
+                f"{pace}{each.signal} needs about {each.needed:,.0f} canary requests for a "
+                f"promotion; the steps below 100 % give {each.planned:,.0f}. The rollout will "
+                f"take about {span(each.takes)} instead of {span(each.bakes)}.",
+                f"Let it, or give {larger}longer bakes, or a wider margin.",
+            )
+
+
+def _blind_at_100(facts: Facts) -> Iterator[Problem]:
+    policy = facts.policy
+    if policy is None or policy.steps[-1].percent < 100 or policy.alarms:
+        return
+    if all(signal.limit is None for signal in policy.signals):
+        yield Problem(
+            "warning",
+            "The policy bakes at 100 %, where there is no baseline, without a limit or an alarm: "
+            "nothing can speak against the canary there.",
+            "Give a signal a limit, or the policy alarms, or promote from below 100 %.",
+        )
+
+
+def _unknown_alarms(facts: Facts) -> Iterator[Problem]:
+    if facts.unknown_alarms:
+        yield Problem(
+            "error",
+            f"CloudWatch has no alarm {_listed(facts.unknown_alarms)}.",
+            "Correct the policy's alarms, or create them in the stage's account and region; "
+            "composite ones show only to who may DescribeAlarms on *.",
+        )
+
+
+def _contract(facts: Facts) -> Iterator[Problem]:
+    if facts.changes is None:
+        return
+    added, removed, weakened = facts.changes
+    before = f"production's deployment {facts.stage.deployment_id}"
+    if removed:
+        yield Problem(
+            "error",
+            f"{facts.compared} lacks what {before} has: {', '.join(removed)}. {_UNSEEN}",
+            "Put it back, or enable the canary with accept_changes=True.",
+        )
+    if weakened:
+        yield Problem(
+            "error",
+            f"{facts.compared} asks less of callers than {before}: {'; '.join(weakened)}. "
+            f"{_UNSEEN}",
+            "Mend it, or enable the canary with accept_changes=True.",
+        )
+    if added:
+        yield Problem(
+            "warning",
+            f"{facts.compared} has what {before} has not: {', '.join(added)}. {_UNSEEN}",
+            "Check that it is meant to be released.",
+        )
+
+
+def _no_integration(facts: Facts) -> Iterator[Problem]:
+    if facts.unintegrated:
+        yield Problem(
+            "warning",
+            f"AWS shows no integration of {_listed(facts.unintegrated)}: where requests lead was "
+            "not checked, and if there is none the API cannot be deployed.",
+            "Give each method an integration, a mock one at least.",
+        )
+
+
+def _as_edited(facts: Facts) -> Iterator[Problem]:
+    if facts.overrides and facts.deployment_id is not None:
+        yield Problem(
+            "warning",
+            "Integrations were read from the API as it is edited now; AWS does not show those of "
+            f"deployment {facts.deployment_id}.",
+            "If the API was changed since, check them yourself.",
+        )
+
+
+def _same_values(facts: Facts) -> Iterator[Problem]:
+    same = [
+        name for name, value in facts.overrides.items() if facts.stage.variables.get(name) == value
+    ]
+    if same:
+        yield Problem(
+            "error" if len(same) == len(facts.overrides) else "warning",
+            f"Production has the very value of {_listed(same)} already: an alias that is re-used "
+            "for a release changes production with it.",
+            "Publish a version, and give each release an alias of its own.",
+        )
+
+
+def _same_function(facts: Facts) -> Iterator[Problem]:
+    names = {t.written for t in facts.targets if t.is_productions}
+    if names and not facts.stage.carries(facts.overrides):
+        yield Problem(
+            "warning",
+            f"Canary requests call the same function and alias as production's: {_listed(names)}.",
+            "Give each release an alias of its own; changing this one changes production with it.",
+        )
+
+
+def _unresolved(facts: Facts) -> Iterator[Problem]:
+    for target in facts.targets:
+        if target.unknown:
+            yield Problem(
+                "error",
+                f"The integration of {target.route} uses the stage variable "
+                f"{_listed(target.unknown)}, which canary requests would not have. {_EACH}",
+                "Set it on the stage, or among the canary's variables.",
+            )
+
+
+def _unchecked(facts: Facts) -> Iterator[Problem]:
+    methods = [
+        target.route for target in facts.targets if target.function is None and not target.unknown
+    ]
+    if methods:
+        yield Problem(
+            "warning",
+            f"Not checked, because it calls no Lambda function of this region: {_listed(methods)}.",
+            "Make sure that what these integrations lead to is there.",
+        )
+
+
+def _no_function(facts: Facts) -> Iterator[Problem]:
+    for written, methods in _by_function(facts, lambda policy, _: not policy.exists):
+        yield Problem(
+            "error",
+            f"There is no function {written}, or no such alias or version of it, for canary "
+            f"requests to {methods}. {_EACH}",
+            "Create it before the canary, or correct the variable.",
+        )
+
+
+def _not_allowed(facts: Facts) -> Iterator[Problem]:
+    for written, methods in _by_function(
+        facts, lambda policy, target: policy.exists and not policy.allows(target)
+    ):
+        yield Problem(
+            "error",
+            f"API Gateway may not call function {written} for {methods}. {_EACH}",
+            "stage.allow_invocation(variables) adds what is missing.",
+        )
+
+
+def _by_function(
+    facts: Facts, is_wrong: Callable[[Policy, Target], bool]
+) -> Iterator[tuple[str, str]]:
+    """The functions that are wrong for some methods, as integrations name them, with those."""
+    wrong: dict[str, list[Route]] = {}
+    for target in facts.targets:
+        policy = facts.functions.get(target.function) if target.function else None
+        if policy is not None and is_wrong(policy, target):
+            wrong.setdefault(target.written, []).append(target.route)
+    yield from ((written, _listed(routes)) for written, routes in wrong.items())
+
+
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(sorted(map(str, names)))
+
+
+CHECKS: tuple[Check, ...] = (
+    _canary_there,
+    _same_values,
+    _same_function,
+    _unknown_variables,
+    _unresolved,
+    _no_function,
+    _not_allowed,
+    _unchecked,
+    _no_integration,
+    _as_edited,
+    _contract,
+    _quiet,
+    _unknown_alarms,
+    _blind_at_100,
+    _cache,
+    _metrics_off,
+    _access_logs,
+    _logging_off,
+)
+"""What is looked at, the gravest first."""

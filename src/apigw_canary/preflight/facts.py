@@ -1,0 +1,204 @@
+"""Gathers what the checks judge: the one part of a preflight that calls AWS."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TypeVar
+
+import attrs
+
+from apigw_canary.aws.alarms import unknown_alarms
+from apigw_canary.aws.apigateway import ApiGateway, Method, Seen, StageSettings
+from apigw_canary.aws.calls import Calls
+from apigw_canary.aws.invocation import Function, Functions
+from apigw_canary.errors import (
+    AccessDeniedError,
+    CallerError,
+    CannotTellError,
+    NotFoundError,
+)
+from apigw_canary.preflight.problem import Problem, Severity
+from apigw_canary.preflight.targets import Policy, Target, targets
+from apigw_canary.rollout.contract import Changes, Contract, Route, changes
+from apigw_canary.rollout.observation import Measured
+from apigw_canary.rollout.policy import RolloutPolicy
+from apigw_canary.rollout.state import StageState, Variables
+from apigw_canary.rollout.words import sentence
+
+Measure = Callable[[StageState, datetime], Measured]
+"""The minutes of the hour before a time."""
+
+_Found = TypeVar("_Found")
+
+
+@attrs.frozen(kw_only=True)
+class Facts:
+    """A stage, what a canary on it is to be like, and what could not be found out."""
+
+    at: datetime
+    stage: StageState
+    settings: StageSettings
+    overrides: Variables
+    policy: RolloutPolicy | None = None
+    traffic: Measured | None = None
+    compared: str = ""
+    """What production's methods were compared with."""
+    changes: Changes | None = None
+    targets: tuple[Target, ...] = ()
+    unintegrated: tuple[Route, ...] = ()
+    """Methods of the API as it is edited that AWS shows no integration of."""
+    functions: Mapping[Function, Policy] = attrs.field(factory=dict[Function, Policy])
+    deployment_id: str | None = None
+    """The deployment of the canary, where there is one already."""
+    unknown_alarms: tuple[str, ...] = ()
+    """Alarms of the policy that CloudWatch does not have."""
+    unread: tuple[Problem, ...] = ()
+    """What could not be found out, and why."""
+
+
+class _Reader:
+    """Reads, and keeps what could not be read for the report."""
+
+    def __init__(self) -> None:
+        self.unread: list[Problem] = []
+
+    def read(
+        self, what: str, look: Callable[[], _Found], severity: Severity = "warning"
+    ) -> _Found | None:
+        try:
+            return look()
+        except AccessDeniedError as error:
+            # Without AWS's own text: it holds names that come from stage variables.
+            self.miss(severity, what, f"{error.operation} was denied", error.remedy)
+        except CannotTellError as error:
+            self.miss(severity, what, error.happened, error.remedy)
+        return None
+
+    def miss(self, severity: Severity, what: str, why: str, remedy: str) -> None:
+        self.unread.append(Problem(severity, f"{what} could not be read: {sentence(why)}", remedy))
+
+
+def gather(
+    gateway: ApiGateway,
+    calls: Calls,
+    measure: Measure,
+    *,
+    policy: RolloutPolicy | None,
+    overrides: Variables,
+    deployment_id: str | None,
+) -> Facts | Problem:
+    """The facts, or the one problem that there is no such stage to be read."""
+    try:
+        seen, settings = gateway.described()
+    except AccessDeniedError as error:
+        return Problem("error", "The stage could not be read: GetStage was denied.", error.remedy)
+    except NotFoundError:
+        return _absent(gateway)
+    reader = _Reader()
+    stage = seen.stage
+    if deployment_id is None and stage.canary is not None:
+        deployment_id = stage.canary.deployment_id
+    methods = None
+    if overrides or deployment_id is None:
+        methods = reader.read("The methods of the API", gateway.methods)
+    led = tuple(targets(methods or (), stage, overrides))
+    return Facts(
+        at=seen.at,
+        stage=stage,
+        settings=settings,
+        overrides=overrides,
+        policy=policy,
+        traffic=_traffic(reader, measure, seen) if policy is not None else None,
+        compared=f"Deployment {deployment_id}" if deployment_id else "The API as it is edited now",
+        changes=_changes(reader, gateway, stage.deployment_id, deployment_id, methods),
+        targets=led,
+        unintegrated=tuple(m.route for m in methods or () if not m.has_integration),
+        functions=_policies(reader, Functions(calls), led),
+        deployment_id=deployment_id,
+        unknown_alarms=_unknown_alarms(reader, calls, policy),
+        # The last, when all the rest has been read.
+        unread=tuple(dict.fromkeys(reader.unread)),
+    )
+
+
+def _absent(gateway: ApiGateway) -> Problem:
+    missing = f"Stage {gateway.stage_name} of API {gateway.rest_api_id} was not found"
+    try:
+        gateway.api_name()
+    except AccessDeniedError:
+        return Problem("error", f"{missing}.", _HINT)
+    except NotFoundError:
+        kind = gateway.protocol()
+        if kind is not None:
+            return Problem(
+                "error", f"{missing}: it is of type {kind}.", "Only REST APIs have canaries."
+            )
+        return Problem("error", f"{missing}: {gateway.region} has no such REST API.", _HINT)
+    return Problem("error", f"{missing}: the API has no such stage.", "Check the stage's name.")
+
+
+_HINT = (
+    "Check id, name, region and account; HTTP and WebSocket APIs, whose ids look the same, have no "
+    "canaries."
+)
+
+
+def _changes(
+    reader: _Reader,
+    gateway: ApiGateway,
+    before: str,
+    after: str | None,
+    methods: list[Method] | None,
+) -> Changes | None:
+    if before == after or (after is None and methods is None):
+        return None
+
+    def compare() -> Changes:
+        now: Contract = (
+            gateway.contract(after)
+            if after is not None
+            else {method.route: method.guard for method in methods or ()}
+        )
+        return changes(gateway.contract(before), now)
+
+    return reader.read("What would change", compare, "error")
+
+
+def _policies(
+    reader: _Reader, functions: Functions, led: tuple[Target, ...]
+) -> dict[Function, Policy]:
+    """Each function once: two calls."""
+    found = {}
+    asked: set[Function] = set()
+    for target in led:
+        function = target.function
+        if function is None or function in asked:
+            continue
+        asked.add(function)
+
+        def look(function: Function = function) -> Policy:
+            if not functions.has(function):
+                return Policy(exists=False, statements=())
+            return Policy(exists=True, statements=tuple(functions.policy(function)))
+
+        policy = reader.read(f"Function {target.written}", look)
+        if policy is not None:
+            found[function] = policy
+    return found
+
+
+def _unknown_alarms(reader: _Reader, calls: Calls, policy: RolloutPolicy | None) -> tuple[str, ...]:
+    if policy is None or not policy.alarms:
+        return ()
+    names = policy.alarms
+    return reader.read("The alarms", lambda: unknown_alarms(calls, names), "error") or ()
+
+
+def _traffic(reader: _Reader, measure: Measure, seen: Seen) -> Measured | None:
+    try:
+        return reader.read("The metrics", lambda: measure(seen.stage, seen.at), "error")
+    except CallerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
+        why = f"{type(error).__name__}: {error}"
+        reader.miss("error", "The metrics", why, "Without them a canary is rolled back unwatched.")
+    return None

@@ -1,0 +1,117 @@
+"""Lets API Gateway call the functions that canary requests will lead to."""
+
+from apigw_canary.aws.apigateway import ApiGateway
+from apigw_canary.aws.invocation import Function, Functions, arn_covers, statement_id
+from apigw_canary.errors import (
+    AwsError,
+    CanaryError,
+    NotFoundError,
+    UnansweredError,
+    UnconfirmedChangeError,
+)
+from apigw_canary.preflight.problem import InvocationPermission
+from apigw_canary.preflight.targets import Policy, Target, targets
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.state import Variables
+
+_THERE_ALREADY = "ResourceConflictException"
+_TOO_LONG = "PolicyLengthExceededException"
+
+
+def allow(
+    gateway: ApiGateway, functions: Functions, overrides: Variables
+) -> tuple[InvocationPermission, ...]:
+    """Adds the permissions that are missing, one a method and function; nothing else."""
+    seen = gateway.stage()
+    led = targets(gateway.methods(), seen.stage, overrides)
+    if not led:
+        inputs.refuse("variables", "used by an integration of the API", sorted(overrides))
+    missing = _missing(functions, led)
+    added: list[InvocationPermission] = []
+    for function, target in missing:
+        try:
+            _add(functions, function, target)
+        except CanaryError as error:
+            remedy = "Run the same line again: what was added stays."
+            if isinstance(error, AwsError) and error.code == _TOO_LONG:
+                remedy = (
+                    "A function's policy holds 20 KB: replace its statements for single methods by "
+                    "one whose source ARN ends in /*/*."
+                )
+            raise error.within(
+                f"{len(added)} of {len(missing)} permissions were added.", remedy
+            ) from error.__cause__
+        added.append(
+            InvocationPermission(
+                function_arn=function.arn,
+                method=str(target.route),
+                source_arn=target.source,
+                statement_id=statement_id(function, target.source),
+            )
+        )
+    return tuple(added)
+
+
+def _missing(functions: Functions, led: list[Target]) -> list[tuple[Function, Target]]:
+    """What is to be added; raises where a function or alias is not there to add it to."""
+    policies: dict[Function, Policy] = {}
+    missing = []
+    for target in led:
+        if target.unknown:
+            raise NotFoundError(
+                f"The integration of {target.route} uses the stage variables "
+                f"{', '.join(target.unknown)}, which canary requests would not have.",
+                state="Nothing was added.",
+                remedy="Set them on the stage, or give them here.",
+            )
+        function = target.function
+        if function is None:
+            continue  # it leads to no Lambda function here, so there is nobody to ask
+        if function not in policies:
+            if not functions.has(function):
+                raise NotFoundError(
+                    f"There is no function {target.written}, or no such alias or version of it, "
+                    f"for {target.route}.",
+                    state="Nothing was added.",
+                    remedy="Create it first, or correct the variable.",
+                )
+            policies[function] = Policy(exists=True, statements=tuple(functions.policy(function)))
+        if not policies[function].allows(target):
+            missing.append((function, target))
+    return _without_covered(missing)
+
+
+def _without_covered(missing: list[tuple[Function, Target]]) -> list[tuple[Function, Target]]:
+    """Without those for which another permission that is to be added will do."""
+    wide = {(function, target.source) for function, target in missing if "*" in target.source}
+    kept: dict[tuple[Function, str], tuple[Function, Target]] = {}
+    for function, target in missing:
+        covered = any(
+            other == function and source != target.source and arn_covers(source, target.source)
+            for other, source in wide
+        )
+        if not covered:
+            kept.setdefault((function, target.source), (function, target))
+    return list(kept.values())
+
+
+def _add(functions: Functions, function: Function, target: Target) -> None:
+    """One AddPermission; where it may be there already, what is there decides."""
+    try:
+        functions.allow(function, target.source)
+    except (UnansweredError, AwsError) as error:
+        if isinstance(error, AwsError) and error.code != _THERE_ALREADY:
+            raise
+        policy = Policy(exists=True, statements=tuple(functions.policy(function)))
+        if policy.allows(target):
+            return
+        if isinstance(error, UnansweredError):
+            raise
+        sid = statement_id(function, target.source)
+        raise UnconfirmedChangeError(
+            f"The policy of function {target.written} has a statement {sid}, and it does not allow "
+            f"{target.route}.",
+            differences={sid: "changed by somebody else"},
+            state="",
+            remedy="Remove that statement with lambda:RemovePermission.",
+        ) from error

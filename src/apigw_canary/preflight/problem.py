@@ -1,0 +1,44 @@
+"""What a preflight finds, and what it adds."""
+
+from typing import Literal, get_args
+
+import attrs
+
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.plain import Plain
+
+Severity = Literal["error", "warning"]
+
+
+@attrs.frozen
+class Problem(Plain):
+    """Something about a stage that stands in the way of a canary release."""
+
+    severity: Severity
+    """"error": a canary would be refused, fail, or never be promoted. "warning": it would work,
+    with less to go by, or perhaps not as meant."""
+    what: str
+    """What is so, with the evidence. No variable values."""
+    remedy: str
+    """What to do about it."""
+
+    def __attrs_post_init__(self) -> None:
+        inputs.choice(self.severity, "severity", get_args(Severity))
+
+    def __str__(self) -> str:
+        """What is so, and what to do."""
+        return f"{self.severity}: {self.what} {self.remedy}"
+
+
+@attrs.frozen(kw_only=True)
+class InvocationPermission(Plain):
+    """A permission that `Stage.allow_invocation` added to a Lambda function."""
+
+    function_arn: str
+    """The function with its alias or version. Parts of it may be a stage variable's value."""
+    method: str
+    """The method whose requests lead there, such as `GET /orders/{id}`."""
+    source_arn: str
+    """What API Gateway calls it as; `*` stands for the value of a path parameter."""
+    statement_id: str
+    """The statement's id in the function's policy, for lambda:RemovePermission."""

@@ -1,0 +1,81 @@
+"""Where requests lead that see other stage variables."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from apigw_canary.aws.apigateway import Method
+from apigw_canary.aws.invocation import (
+    Function,
+    called,
+    function_in,
+    permits,
+    source_arn,
+    variables_in,
+)
+from apigw_canary.rollout.contract import Route
+from apigw_canary.rollout.state import StageState, Variables
+
+
+class Target(NamedTuple):
+    """A method whose integration uses a variable that the canary overrides."""
+
+    route: Route
+    written: str
+    """The function as the integration names it, or its URI; variables by name."""
+    unknown: tuple[str, ...]
+    """Variables in it that canary requests would not have."""
+    function: Function | None
+    """The Lambda function that canary requests call; None where it is unknown, or none of the
+    stage's region: one elsewhere cannot be asked in the stage's session."""
+    source: str
+    """What API Gateway calls it as; empty where there is none."""
+    needs_permission: bool
+    """Whether the function must let API Gateway in: not where it is called in a role."""
+    is_productions: bool
+    """Whether production calls the very same function and alias."""
+
+
+class Policy(NamedTuple):
+    """What is known of a function that canary requests call."""
+
+    exists: bool
+    statements: tuple[Mapping[str, Any], ...]
+
+    def allows(self, target: Target) -> bool:
+        """Whether API Gateway may call it for that method."""
+        function = target.function
+        assert function is not None
+        return not target.needs_permission or any(
+            permits(statement, function, target.source) for statement in self.statements
+        )
+
+
+def targets(methods: Iterable[Method], stage: StageState, overrides: Variables) -> list[Target]:
+    """Where the methods lead whose integrations use one of the overridden variables."""
+    return [
+        _target(method, method.uri, stage, overrides)
+        for method in sorted(methods, key=lambda method: method.route)
+        if method.uri is not None and variables_in(method.uri) & overrides.keys()
+    ]
+
+
+def _target(method: Method, uri: str, stage: StageState, overrides: Variables) -> Target:
+    seen = {**stage.variables, **overrides}
+    unknown = tuple(sorted(variables_in(uri) - seen.keys()))
+    function = None if unknown else called(uri, seen)
+    if function is not None and function.region != stage.region:
+        function = None
+    has_before = variables_in(uri) <= stage.variables.keys()
+    return Target(
+        route=method.route,
+        written=function_in(uri),
+        unknown=unknown,
+        function=function,
+        source=source_arn(function, stage.region, stage.rest_api_id, stage.name, method.route)
+        if function
+        else "",
+        needs_permission=not method.has_credentials,
+        is_productions=function is not None
+        and has_before
+        and called(uri, stage.variables) == function,
+    )

@@ -1,0 +1,104 @@
+"""The methods of the rehearsed API: as they are being edited, and as deployments captured them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import attrs
+
+from apigw_canary.testing.answers import Json
+
+
+@attrs.frozen(kw_only=True)
+class Method:
+    """A method of the API: who may call it, and where it leads."""
+
+    uri: str | None = "https://orders.example/${stageVariables.alias}"
+    """The integration's URI; None for no integration. Where requests really go in a rehearsal,
+    `backends` says."""
+
+    authorization: str = "NONE"
+    """`NONE`, `AWS_IAM`, `CUSTOM` or `COGNITO_USER_POOLS`."""
+
+    api_key: bool = False
+    """Whether an API key is required."""
+
+    credentials: str | None = None
+    """The role in which API Gateway calls the integration."""
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {"GET /orders": Method(), "POST /orders": Method(), "GET /orders/{id}": Method()}
+)
+"""A small API of orders."""
+
+_LAMBDA = re.compile(r"arn:[\w-]+:apigateway:[\w-]+:lambda:path/")
+
+
+class Resources:
+    """The methods of one API, keyed as in `GET /orders`."""
+
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        self._methods: dict[str, Method] = {}
+        self.edit(methods)
+
+    def edit(self, methods: Mapping[str, Method | None]) -> None:
+        """Add and replace methods; None takes one away."""
+        for name, method in methods.items():
+            if not re.fullmatch(r"[A-Z]+ /\S*", name):
+                raise ValueError(f'methods are keyed as in "GET /orders", not {name!r}')
+            if method is None:
+                self._methods.pop(name)
+            else:
+                self._methods[name] = method
+
+    def summary(self) -> Json:
+        """What GetDeployment embeds as apiSummary."""
+        return {
+            path: {
+                verb: {
+                    "authorizationType": method.authorization,
+                    "apiKeyRequired": method.api_key,
+                }
+                for verb, method in methods.items()
+            }
+            for path, methods in self._by_path().items()
+        }
+
+    def listed(self) -> dict[str, Json]:
+        """What GetResources lists with its methods embedded, by the resources' ids."""
+        return {
+            f"r{number:05}": {
+                "id": f"r{number:05}",
+                "path": path,
+                "resourceMethods": {
+                    verb: _described(verb, method) for verb, method in methods.items()
+                },
+            }
+            for number, (path, methods) in enumerate(sorted(self._by_path().items()))
+        }
+
+    def _by_path(self) -> dict[str, dict[str, Method]]:
+        paths: dict[str, dict[str, Method]] = {}
+        for name, method in self._methods.items():
+            verb, _, path = name.partition(" ")
+            paths.setdefault(path, {})[verb] = method
+        return paths
+
+
+def _described(verb: str, method: Method) -> Json:
+    described: Json = {
+        "httpMethod": verb,
+        "authorizationType": method.authorization,
+        "apiKeyRequired": method.api_key,
+    }
+    if method.uri is not None:
+        described["methodIntegration"] = {
+            "type": "AWS_PROXY" if _LAMBDA.match(method.uri) else "HTTP_PROXY",
+            "uri": method.uri,
+        }
+        if method.credentials is not None:
+            described["methodIntegration"]["credentials"] = method.credentials
+    return described

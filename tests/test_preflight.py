@@ -1,0 +1,811 @@
+"""Preflight: each check fires where it should, is silent elsewhere, and nothing is changed."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acting import ORDERS, V2, create_function, fresh, new_deployment, sent, serving, uri
+from apigw_canary import (
+    Measured,
+    Minute,
+    Problem,
+    Promote,
+    RolloutPolicy,
+    Signal,
+    Stage,
+    Step,
+)
+from apigw_canary.aws.invocation import (
+    Function,
+    arn_covers,
+    called,
+    covers,
+    function_in,
+    permits,
+    source_arn,
+)
+from apigw_canary.errors import (
+    AccessDeniedError,
+    AwsError,
+    InvalidInputError,
+    NotFoundError,
+    UnansweredError,
+    UnconfirmedChangeError,
+)
+from apigw_canary.preflight.traffic import outlook
+from apigw_canary.rollout.contract import Route
+from apigw_canary.testing import Backend, Fault, Method, Rehearsal, RehearsalError, rehearsal
+
+MINUTES = timedelta(minutes=1)
+ALL_ON = {
+    "methodSettings": {"*/*": {"loggingLevel": "ERROR", "metricsEnabled": True}},
+    "accessLogSettings": {
+        "format": '{"isCanaryRequest":"$context.isCanaryRequest"}',
+        "destinationArn": "arn:aws:logs:eu-central-1:123456789012:log-group:access:*",
+    },
+}
+PLAN = RolloutPolicy([Step(25, 20 * MINUTES), Step(50, 20 * MINUTES)])
+
+
+def found(problems: Sequence[Problem], words: str) -> Problem:
+    """The one problem whose text has these words."""
+    matching = [problem for problem in problems if words in problem.what]
+    assert len(matching) == 1, problems
+    return matching[0]
+
+
+METHODS = {
+    "GET /": Method(uri=ORDERS),
+    "GET /orders/{id}": Method(uri=ORDERS),
+    "ANY /items/{proxy+}": Method(uri=ORDERS),
+    "POST /orders": Method(uri=ORDERS),
+    "GET /health": Method(uri=uri("health")),
+}
+
+
+class TestStage:
+    def test_nothing_wrong(self) -> None:
+        """A stage with all it needs has no problems, and looking at it changes nothing."""
+        with rehearsal(settings=ALL_ON) as aws:
+            before = serving(aws)
+            assert aws.stage.check() == ()
+            assert aws.stage.check(PLAN) == ()
+            assert serving(aws) == before
+            assert all(operation.startswith("Get") for operation in sent(aws))
+
+    def test_canary_there(self) -> None:
+        """A canary that is there already is told with percent, deployment, age and its end."""
+        with rehearsal(settings=ALL_ON) as aws:
+            canary = aws.stage.enable_canary(5, variables=V2)
+            aws.sleep(180)
+            (problem,) = fresh(aws).check()
+            assert problem.severity == "error"
+            assert f"deployment {canary.deployment_id} at 5 %" in problem.what
+            assert "3 min" in problem.what
+            assert "stage.rollback()" in problem.remedy
+
+    @pytest.mark.parametrize(
+        "change, words",
+        [
+            ({"methodSettings": {}}, "Execution logs are off"),
+            ({"methodSettings": {}}, "Detailed metrics are off"),
+            ({"methodSettings": {"*/*": {"metricsEnabled": True}}}, "Execution logs are off"),
+            ({"methodSettings": {"*/*": {"loggingLevel": "INFO"}}}, "Detailed metrics are off"),
+            ({"accessLogSettings": {}}, "Access logs are off"),
+            ({"accessLogSettings": {"format": "$context.status"}}, "has no isCanaryRequest"),
+            ({"cacheClusterEnabled": True}, "begins with a cold one"),
+        ],
+    )
+    def test_settings(self, change: Mapping[str, object], words: str) -> None:
+        """What a stage does not log, measure or keep apart is a warning."""
+        with rehearsal(settings={**ALL_ON, **change}) as aws:
+            assert found(aws.stage.check(), words).severity == "warning"
+
+    @pytest.mark.parametrize(
+        "destination, group",
+        [
+            ("arn:aws:logs:eu-central-1:123456789012:log-group:access:*", "access"),
+            ("arn:aws:logs:eu-central-1:123456789012:log-group:/a/b", "/a/b"),
+            ("arn:aws:firehose:eu-central-1:123456789012:deliverystream/amazon-apigateway-a", None),
+        ],
+    )
+    def test_access_log_group(self, destination: str, group: str | None) -> None:
+        """Access logs go to a log group, or to Firehose."""
+        settings = {"accessLogSettings": {"destinationArn": destination, "format": "$context.x"}}
+        with rehearsal(settings=settings) as aws:
+            found = aws.stage._control.gateway.settings()
+            assert (found.access_log_group, found.access_log_format) == (group, "$context.x")
+
+    def test_shared_cache(self) -> None:
+        """A canary that shares the stage's cache is told, where there is one."""
+        for cached in (True, False):
+            with rehearsal(settings={**ALL_ON, "cacheClusterEnabled": cached}) as aws:
+                aws.stage.enable_canary(5, variables=V2, use_stage_cache=True)
+                texts = "".join(problem.what for problem in aws.stage.check())
+                assert ("shares the stage's cache" in texts) == cached
+
+    def test_no_such_stage(self) -> None:
+        """A stage that the API does not have is one problem."""
+        with rehearsal() as aws:
+            stage = Stage(aws.rest_api_id, "test", session=aws.session)
+            (problem,) = stage.check()
+            assert problem.severity == "error"
+            assert "the API has no such stage" in problem.what
+
+    def test_no_such_api(self) -> None:
+        """An API that does not exist is one problem, with the commonest reasons."""
+        with rehearsal() as aws:
+            (problem,) = Stage("nowhere", "prod", session=aws.session).check()
+            assert "eu-central-1 has no such REST API" in problem.what
+            assert "HTTP and WebSocket APIs" in problem.remedy
+
+    @pytest.mark.parametrize("protocol", ["HTTP", "WEBSOCKET"])
+    def test_other_kinds_of_api(self, protocol: str) -> None:
+        """An id of an HTTP or WebSocket API is told as that."""
+        with rehearsal() as aws:
+            client = aws.session.client("apigatewayv2")
+            options = {"RouteSelectionExpression": "$request.body.action"}
+            api_id = client.create_api(
+                Name="other",
+                ProtocolType=protocol,
+                **(options if protocol == "WEBSOCKET" else {}),
+            )["ApiId"]
+            (problem,) = Stage(api_id, "prod", session=aws.session).check()
+            assert f"it is of type {protocol}" in problem.what
+            assert "Only REST APIs" in problem.remedy
+
+
+class TestPermissions:
+    @pytest.mark.parametrize(
+        "operation, action",
+        [
+            ("GetStage", "apigateway:GET"),
+            ("GetResources", "apigateway:GET"),
+            ("GetDeployment", "apigateway:GET"),
+            ("GetRestApi", "apigateway:GET"),
+            ("GetMetricData", "cloudwatch:GetMetricData"),
+            ("DescribeAlarms", "cloudwatch:DescribeAlarms"),
+            ("GetFunctionConfiguration", "lambda:GetFunctionConfiguration"),
+            ("GetPolicy", "lambda:GetPolicy"),
+        ],
+    )
+    def test_missing(self, operation: str, action: str) -> None:
+        """A missing permission is a problem that names the operation and the action."""
+        with rehearsal(settings=ALL_ON, methods=METHODS) as aws:
+            create_function(aws, "orders", "v1", "v2")
+            aws.stage.allow_invocation(V2)
+            aws.fail(operation, Fault.ACCESS_DENIED)
+            aws.alarm("high-latency")
+            policy = attrs.evolve(PLAN, alarms=["high-latency"])
+            (problem,) = fresh(aws).check(policy, variables=V2)
+            assert f"{operation} was denied" in problem.what
+            assert f"Allow {action}" in problem.remedy
+
+    @pytest.mark.parametrize("operation", ["GetRestApi", "GetApi"])
+    def test_missing_for_an_absent_stage(self, operation: str) -> None:
+        """Where it cannot be found out what the id is of, the hint is given."""
+        with rehearsal() as aws:
+            aws.fail(operation, Fault.ACCESS_DENIED)
+            (problem,) = Stage("nowhere", "prod", session=aws.session).check()
+            assert "was not found" in problem.what
+            assert "HTTP and WebSocket APIs" in problem.remedy
+
+    def test_no_text_of_aws(self) -> None:
+        """AWS's refusals hold ARNs, and so values of stage variables: they are not repeated."""
+        with rehearsal(settings=ALL_ON, methods=METHODS) as aws:
+            create_function(aws, "orders", "v1", "v2")
+            aws.fail("GetPolicy", Fault.ACCESS_DENIED)
+            (problem,) = aws.stage.check(variables=V2)
+            assert "arn:" not in str(problem)
+            assert "orders:${stageVariables.alias}" in problem.what
+
+
+class TestInputs:
+    def test_of_the_caller(self) -> None:
+        """The caller's own mistakes raise, before anything is sent."""
+        with rehearsal() as aws:
+            wrongs: tuple[dict[str, Any], ...] = (
+                {"policy": "PLAN"},
+                {"variables": {"a-b": "c"}},
+                {"deployment_id": "a/b"},
+            )
+            for wrong in wrongs:
+                with pytest.raises(InvalidInputError):
+                    aws.stage.check(**wrong)
+            assert aws.calls == []
+
+    def test_no_such_deployment(self) -> None:
+        """So does a deployment that the API does not have."""
+        with rehearsal() as aws, pytest.raises(NotFoundError):
+            aws.stage.check(deployment_id="nothere")
+
+    def test_severity(self) -> None:
+        """There are two severities."""
+        with pytest.raises(InvalidInputError):
+            Problem("fatal", "x", "y")  # type: ignore[arg-type]
+
+
+class TestTraffic:
+    def test_enough(self) -> None:
+        """Traffic that is enough for the plan is no problem."""
+        with rehearsal(settings=ALL_ON, requests_per_minute=200) as aws:
+            assert aws.stage.check(PLAN) == ()
+
+    def test_too_little(self) -> None:
+        """Traffic too low for the plan is told with what is needed and what there is."""
+        with rehearsal(settings=ALL_ON, requests_per_minute=15) as aws:
+            (problem,) = aws.stage.check(PLAN)
+            assert problem.severity == "warning"
+            needed, given = re.findall(r"([\d,]+) canary|give ([\d,]+)", problem.what)
+            assert int(needed[0].replace(",", "")) > int(given[1].replace(",", ""))
+            assert "instead of 40 min" in problem.what
+
+    def test_hopeless(self) -> None:
+        """Traffic that will not do before the deadline is an error."""
+        with rehearsal(settings=ALL_ON, requests_per_minute=0.2) as aws:
+            (problem,) = aws.stage.check(RolloutPolicy.canary(10, 20 * MINUTES))
+            assert problem.severity == "error"
+            assert "deadline of 1 d" in problem.what
+            assert "a larger share than 10 %" in problem.remedy
+
+    def test_none(self) -> None:
+        """No traffic at all is an error: metrics may be missing, or nobody calls."""
+        with rehearsal(settings=ALL_ON, requests_per_minute=0) as aws:
+            (problem,) = aws.stage.check(PLAN)
+            assert problem.severity == "error"
+            assert "no requests in the past hour" in problem.what
+
+    def test_own_source(self) -> None:
+        """A source of the caller's own may raise anything; a wrong signal is the caller's."""
+
+        class Broken:
+            def minutes(self, *_: object) -> Mapping[str, Sequence[Minute]]:
+                raise RuntimeError("no route to the warehouse")
+
+        with rehearsal(settings=ALL_ON) as aws:
+            (problem,) = fresh(aws, metrics=Broken()).check(PLAN)
+            assert "no route to the warehouse" in problem.what
+            other = RolloutPolicy([Step(5, MINUTES)], signals=[Signal.custom("x", critical=True)])
+            with pytest.raises(InvalidInputError, match="signals"):
+                aws.stage.check(other)
+
+    def test_estimate(self) -> None:
+        """The estimate is what rehearsed rollouts of a healthy canary take, give or take a
+        third."""
+        policy = RolloutPolicy.canary(25, 10 * MINUTES)
+        with rehearsal(requests_per_minute=60, api=Backend(errors_5xx=0)) as aws:
+            start = aws.now()
+            rows = [Minute(start - (i + 1) * MINUTES, 60, 0, 0, 0) for i in range(60)]
+            (expected,) = outlook(policy, Measured({"errors_5xx": rows}))
+            canary = aws.stage.enable_canary(25, variables=V2)
+            while not isinstance(decision := policy.decide(canary.observe(policy)), Promote):
+                aws.sleep(decision.wait.total_seconds())
+            assert expected.bakes < expected.takes
+            took = aws.now() - start - policy.confirm_settle
+            assert 2 / 3 < took / expected.takes < 4 / 3
+
+    def test_overlap(self) -> None:
+        """Requests are not counted twice where the stage's counts include the canary's."""
+        rows = {"errors_5xx": [Minute(datetime.fromisoformat("2026-01-05T09:00Z"), 90, 0, 30, 0)]}
+        (apart,) = outlook(PLAN, Measured(rows))
+        (included,) = outlook(PLAN, Measured(rows, overlap="included"))
+        assert apart.planned == pytest.approx(included.planned * 120 / 90)
+
+
+class TestPolicy:
+    def test_blind_at_100(self) -> None:
+        """A step at 100 % is a problem unless a limit can speak there."""
+        with rehearsal(settings=ALL_ON) as aws:
+            bakes = RolloutPolicy.canary(50, 60 * MINUTES, final_bake=60 * MINUTES)
+            (problem,) = aws.stage.check(bakes)
+            assert "100 %" in problem.what
+            limited = attrs.evolve(bakes, signals=[Signal.errors_5xx(limit=0.05)])
+            assert aws.stage.check(limited) == ()
+
+    def test_unknown_alarms(self) -> None:
+        """Alarms that CloudWatch does not know are an error; one that is there is none, and lets a
+        policy bake at 100 %."""
+        policy = RolloutPolicy.canary(
+            50,
+            60 * MINUTES,
+            final_bake=60 * MINUTES,
+            alarms=["high-latency", "hihg-errors"],
+        )
+        with rehearsal(settings=ALL_ON) as aws:
+            aws.alarm("high-latency")
+            (problem,) = aws.stage.check(policy)
+            assert problem.severity == "error"
+            assert "no alarm hihg-errors." in problem.what
+            aws.alarm("hihg-errors", composite=True)
+            assert aws.stage.check(policy) == ()
+
+
+class TestContract:
+    @pytest.mark.parametrize("how", ["edited", "deployed", "running"])
+    def test_changes(self, how: str) -> None:
+        """What would change is told of the API as it is edited, of a deployment, or of the running
+        canary's."""
+        guarded = {"GET /orders": Method(authorization="AWS_IAM"), "POST /orders": Method()}
+        with rehearsal(settings=ALL_ON, methods=guarded) as aws:
+            assert aws.stage.check() == ()
+            aws.edit(
+                methods={
+                    "GET /orders": Method(authorization="CUSTOM"),
+                    "POST /orders": None,
+                    "PUT /orders": Method(),
+                }
+            )
+            deployment_id, where = None, "The API as it is edited now"
+            if how != "edited":
+                deployment_id = new_deployment(aws)
+                where = f"Deployment {deployment_id}"
+                aws.edit(methods=guarded)
+            if how == "running":
+                aws.stage.enable_canary(5, deployment_id=deployment_id, accept_changes=True)
+                deployment_id = None
+
+            problems = aws.stage.check(deployment_id=deployment_id)
+
+            for words, severity in (
+                (f"{where} lacks", "error"),
+                ("asks less", "error"),
+                ("has not: PUT /orders", "warning"),
+            ):
+                problem = found(problems, words)
+                assert problem.severity == severity
+                assert "Integrations" in problem.what
+            assert "POST /orders" in found(problems, "lacks").what
+            assert "GET /orders: had authorization AWS_IAM" in found(problems, "asks less").what
+
+    def test_the_stages_own(self) -> None:
+        """The stage's own deployment is not compared with itself."""
+        with rehearsal(settings=ALL_ON) as aws:
+            aws.edit(methods={"GET /orders": None})
+            assert aws.stage.check(deployment_id=serving(aws)[0]) == ()
+
+    def test_no_summary(self) -> None:
+        """A deployment whose methods AWS does not tell is a problem, not one without methods."""
+        with rehearsal(settings=ALL_ON, methods={"GET /": Method()}) as aws:
+            aws.edit(methods={"GET /": None})
+            empty = new_deployment(aws)
+            (problem,) = aws.stage.check(deployment_id=empty)
+            assert "no summary" in problem.what
+
+
+class TestVariables:
+    def test_unknown_name(self) -> None:
+        """A name that the stage does not have is told, with those it has."""
+        with rehearsal(settings=ALL_ON) as aws:
+            (problem,) = aws.stage.check(variables={"alais": "v2"})
+            assert problem.severity == "warning"
+            assert "no variable alais" in problem.what
+            assert "it has alias" in problem.what
+
+    def test_values_stay_secret(self) -> None:
+        """No problem shows a variable's value."""
+        with rehearsal(methods=METHODS, variables={"alias": "s3cret-1"}) as aws:
+            create_function(aws, "orders", "s3cret-1", "s3cret-2")
+            for value in ("s3cret-1", "s3cret-2", "s3cret-3"):
+                problems = aws.stage.check(variables={"alias": value, "also": "s3cret-4"})
+                assert "s3cret" not in "".join(map(str, problems))
+
+    def test_no_alias(self) -> None:
+        """An alias that does not exist is an error that names function and methods; the
+        integrations that do not use the variable are not looked at."""
+        with rehearsal(settings=ALL_ON, methods=METHODS) as aws:
+            create_function(aws, "orders", "v1")
+            (problem,) = aws.stage.check(variables=V2)
+            assert problem.severity == "error"
+            assert "orders:${stageVariables.alias}" in problem.what
+            for method in set(METHODS) - {"GET /health"}:
+                assert method in problem.what
+            assert "500" in problem.what
+
+    def test_one_method_of_many(self) -> None:
+        """A permission that is missing for one of many methods is found and named."""
+        with rehearsal(settings=ALL_ON, methods=METHODS) as aws:
+            client = create_function(aws, "orders", "v1", "v2")
+            added = aws.stage.allow_invocation(V2)
+            assert aws.stage.check(variables=V2) == ()
+            (gone,) = [each for each in added if each.method == "GET /orders/{id}"]
+            forget(client, "v2", gone.statement_id)
+
+            (problem,) = aws.stage.check(variables=V2)
+
+            assert problem.severity == "error"
+            assert "may not call" in problem.what
+            assert "GET /orders/{id}" in problem.what
+            assert "POST" not in problem.what
+
+    def test_many_resources(self) -> None:
+        """All pages of resources are read, one call for 500 of them, and two a function."""
+        many = {f"GET /r{i}": Method(uri=ORDERS) for i in range(600)}
+        with rehearsal(settings=ALL_ON, methods=many) as aws:
+            create_function(aws, "orders", "v2")
+            before = len(aws.calls)
+            (problem,) = aws.stage.check(variables=V2)
+            assert all(f"GET /r{i}" in problem.what for i in range(600))
+            assert sorted(sent(aws)[before:]) == [
+                "GetDeployment",
+                "GetFunctionConfiguration",
+                "GetPolicy",
+                "GetResources",
+                "GetResources",
+                "GetStage",
+            ]
+
+    def test_role(self) -> None:
+        """A function that is called in a role needs no permission of its own, but must be there."""
+        method = Method(uri=ORDERS, credentials="arn:aws:iam::123456789012:role/caller")
+        with rehearsal(settings=ALL_ON, methods={"GET /": method}) as aws:
+            create_function(aws, "orders", "v2")
+            assert aws.stage.check(variables=V2) == ()
+            assert aws.stage.allow_invocation(V2) == ()
+            assert "no such alias" in aws.stage.check(variables={"alias": "v3"})[0].what
+
+    def test_whole_function_name(self) -> None:
+        """A variable may be the whole name of the function."""
+        method = Method(uri=uri("${stageVariables.alias}"))
+        with rehearsal(settings=ALL_ON, methods={"GET /": method}) as aws:
+            create_function(aws, "v2")
+            (problem,) = aws.stage.check(variables=V2)
+            assert "may not call function ${stageVariables.alias}" in problem.what
+            assert [each.method for each in aws.stage.allow_invocation(V2)] == ["GET /"]
+            assert aws.stage.check(variables=V2) == ()
+
+    def test_other_backends(self) -> None:
+        """What is no function of the region is told as not checked."""
+        elsewhere = ORDERS.replace("lambda:eu-central-1", "lambda:eu-west-1")
+        methods = {"GET /http": Method(), "GET /west": Method(uri=elsewhere)}
+        with rehearsal(settings=ALL_ON, methods=methods) as aws:
+            (problem,) = aws.stage.check(variables=V2)
+            assert problem.severity == "warning"
+            assert "GET /http, GET /west" in problem.what
+            assert aws.stage.allow_invocation(V2) == ()
+            assert "GetPolicy" not in sent(aws)
+
+    def test_unresolved(self) -> None:
+        """An integration with a variable that canary requests lack is an error."""
+        method = Method(uri=uri("${stageVariables.function}:${stageVariables.alias}"))
+        with rehearsal(settings=ALL_ON, methods={"GET /": method}) as aws:
+            (problem,) = aws.stage.check(variables=V2)
+            assert problem.severity == "error"
+            assert "stage variable function" in problem.what
+            with pytest.raises(NotFoundError, match="function"):
+                aws.stage.allow_invocation(V2)
+
+    def test_no_integration(self) -> None:
+        """An integration that AWS does not show is told: it might be one that uses a variable."""
+        with rehearsal(settings=ALL_ON, methods={"GET /": Method(uri=None)}) as aws:
+            (problem,) = aws.stage.check(variables=V2)
+            assert "no integration of GET /" in problem.what
+            with pytest.raises(InvalidInputError, match="used by an integration"):
+                aws.stage.allow_invocation(V2)
+
+    def test_as_edited(self) -> None:
+        """Of a deployment that is there already, integrations cannot be seen: that is said."""
+        with rehearsal(settings=ALL_ON) as aws:
+            deployment_id = new_deployment(aws)
+            problems = aws.stage.check(variables=V2, deployment_id=deployment_id)
+            assert found(problems, "as it is edited now").severity == "warning"
+
+    def test_reused_value(self) -> None:
+        """An override that is production's own value is an error with the reason; one among
+        others a warning."""
+        with rehearsal(settings=ALL_ON, variables={"alias": "v1", "table": "t1"}) as aws:
+            problems = aws.stage.check(variables={"alias": "v1"})
+            assert found(problems, "changes production with it").severity == "error"
+            problems = aws.stage.check(variables={"alias": "v2", "table": "t1"})
+            problem = found(problems, "changes production with it")
+            assert problem.severity == "warning"
+            assert "value of table" in problem.what
+
+    def test_reused_alias(self) -> None:
+        """So is an alias that both arms call, whatever the variables that lead to it."""
+        method = Method(uri=uri("${stageVariables.function}${stageVariables.rest}"))
+        variables = {"function": "orders:", "rest": "live"}
+        with rehearsal(settings=ALL_ON, methods={"GET /": method}, variables=variables) as aws:
+            create_function(aws, "orders", "live")
+            problems = aws.stage.check(variables={"function": "orders:li", "rest": "ve"})
+            assert found(problems, "same function and alias").severity == "warning"
+
+
+def forget(client: Any, alias: str, *statement_ids: str) -> None:
+    """Somebody removes permissions. moto keeps them with the version and knows no aliases there."""
+    version = client.get_alias(FunctionName="orders", Name=alias)["FunctionVersion"]
+    from moto.awslambda.models import lambda_backends
+
+    function = lambda_backends["123456789012"]["eu-central-1"].get_function("orders", version)
+    for statement_id in statement_ids:
+        function.policy.del_statement(statement_id)
+
+
+class TestAllowInvocation:
+    @pytest.fixture
+    def aws(self) -> Any:
+        with rehearsal(settings=ALL_ON, methods=METHODS) as aws:
+            create_function(aws, "orders", "v1", "v2")
+            yield aws
+
+    def test_adds_what_is_missing(self, aws: Rehearsal) -> None:
+        """Exactly what is missing is added, for each method, and reported."""
+        added = aws.stage.allow_invocation(V2)
+        assert {each.method for each in added} == METHODS.keys() - {"GET /health"}
+        assert {each.function_arn.rpartition(":")[2] for each in added} == {"v2"}
+        ends = {each.method: each.source_arn.partition(f"{aws.rest_api_id}/")[2] for each in added}
+        assert ends == {
+            "GET /": "prod/GET/",
+            "GET /orders/{id}": "prod/GET/orders/*",
+            "ANY /items/{proxy+}": "prod/*/items/*",
+            "POST /orders": "prod/POST/orders",
+        }
+
+    def test_twice(self, aws: Rehearsal) -> None:
+        """The second time adds nothing; another process neither."""
+        aws.stage.allow_invocation(V2)
+        before = sent(aws).count("AddPermission")
+        assert aws.stage.allow_invocation(V2) == ()
+        assert fresh(aws).allow_invocation(V2) == ()
+        assert sent(aws).count("AddPermission") == before
+
+    def test_wider_permission_is_enough(self, aws: Rehearsal) -> None:
+        """Where one permission covers all methods, none is added."""
+        allow(aws, "arn:aws:execute-api:eu-central-1:123456789012:*/*/*")
+        assert aws.stage.allow_invocation(V2) == ()
+
+    def test_one_covers_another(self) -> None:
+        """What a permission that is added covers needs none of its own."""
+        methods = {
+            "GET /orders/{id}": Method(uri=ORDERS),
+            "GET /orders/{number}": Method(uri=ORDERS),
+            "ANY /{proxy+}": Method(uri=ORDERS),
+            "GET /other": Method(uri=uri("other:${stageVariables.alias}")),
+        }
+        with rehearsal(settings=ALL_ON, methods=methods) as aws:
+            create_function(aws, "orders", "v2")
+            create_function(aws, "other", "v2")
+            added = aws.stage.allow_invocation(V2)
+            assert [each.method for each in added] == ["ANY /{proxy+}", "GET /other"]
+            assert aws.stage.check(variables=V2) == ()
+        del methods["ANY /{proxy+}"], methods["GET /other"]
+        with rehearsal(settings=ALL_ON, methods=methods) as aws:
+            create_function(aws, "orders", "v2")
+            assert len(aws.stage.allow_invocation(V2)) == 1
+            assert aws.stage.check(variables=V2) == ()
+
+    def test_no_alias(self, aws: Rehearsal) -> None:
+        """Without the alias nothing is added anywhere."""
+        with pytest.raises(NotFoundError, match="no such alias"):
+            aws.stage.allow_invocation({"alias": "v3"})
+        assert "AddPermission" not in sent(aws)
+
+    def test_unused_variable(self, aws: Rehearsal) -> None:
+        """Variables that no integration uses are a mistake."""
+        with pytest.raises(InvalidInputError, match="used by an integration"):
+            aws.stage.allow_invocation({"alais": "v2"})
+
+    def test_http(self) -> None:
+        """An HTTP backend needs no permission."""
+        with rehearsal() as aws:
+            assert aws.stage.allow_invocation(V2) == ()
+
+    def test_denied_halfway(self, aws: Rehearsal) -> None:
+        """A refusal says how many were added; the same line adds the rest."""
+        aws.fail("AddPermission", Fault.ACCESS_DENIED, skip=1)
+        with pytest.raises(AccessDeniedError, match="lambda:AddPermission") as raised:
+            aws.stage.allow_invocation(V2)
+        assert raised.value.state == "1 of 4 permissions were added."
+        assert len(aws.stage.allow_invocation(V2)) == 3
+
+    def test_answer_lost(self, aws: Rehearsal) -> None:
+        """A permission whose answer was lost is looked for before anybody is alarmed."""
+        twin = fresh(aws)  # what it adds stands for what was added and not answered
+        aws.meanwhile("AddPermission", lambda: twin.allow_invocation(V2))
+        aws.fail("AddPermission", Fault.TIMEOUT)
+        assert len(aws.stage.allow_invocation(V2)) == 4
+
+    def test_never_arrived(self, aws: Rehearsal) -> None:
+        """One that did not arrive is an error, and the same line adds it."""
+        aws.fail("AddPermission", Fault.TIMEOUT)
+        with pytest.raises(UnansweredError, match="0 of 4"):
+            aws.stage.allow_invocation(V2)
+        assert len(aws.stage.allow_invocation(V2)) == 4
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_conflict(self, aws: Rehearsal, there: bool) -> None:
+        """A statement that is there already is success if it allows the call, and told if not."""
+        if there:
+            quick = fresh(aws)
+            aws.meanwhile("AddPermission", lambda: quick.allow_invocation(V2))
+            refuse_next(aws, "ResourceConflictException")
+            assert len(aws.stage.allow_invocation(V2)) == 4
+        else:
+            refuse_next(aws, "ResourceConflictException")
+            with pytest.raises(UnconfirmedChangeError, match="does not allow") as raised:
+                aws.stage.allow_invocation(V2)
+            assert "RemovePermission" in raised.value.remedy
+
+    def test_policy_full(self, aws: Rehearsal) -> None:
+        """A policy that is full is told with the way out."""
+        refuse_next(aws, "PolicyLengthExceededException")
+        with pytest.raises(AwsError, match="ends in /"):
+            aws.stage.allow_invocation(V2)
+
+
+def allow(aws: Rehearsal, source: str, alias: str = "v2") -> None:
+    """Somebody else's permission."""
+    aws.session.client("lambda").add_permission(
+        FunctionName="orders",
+        Qualifier=alias,
+        StatementId="theirs",
+        Action="lambda:InvokeFunction",
+        Principal="apigateway.amazonaws.com",
+        SourceArn=source,
+    )
+
+
+def refuse_next(aws: Rehearsal, code: str) -> None:
+    """Let Lambda refuse the next AddPermission; moto never does."""
+    from apigw_canary.testing.answers import Refusal
+
+    def refuse() -> None:
+        raise Refusal(code, "no", 409)
+
+    aws.meanwhile("AddPermission", refuse)
+
+
+FUNCTION = Function("aws", "eu-central-1", "123456789012", "orders", "v2")
+patterns = st.text("ab/*?", max_size=8)
+texts = st.text("ab/*", max_size=8)
+
+
+class TestPatterns:
+    @given(pattern=patterns, text=st.text("ab/", max_size=8))
+    def test_as_shells_do(self, pattern: str, text: str) -> None:
+        """A text without wildcards is matched as shells match, `/` included."""
+        assert covers(pattern, text) == fnmatch.fnmatchcase(text, pattern)
+
+    @given(pattern=patterns, text=texts, fillings=st.lists(st.text("ab/", max_size=4), max_size=8))
+    def test_covers_all_it_stands_for(self, pattern: str, text: str, fillings: list[str]) -> None:
+        """What covers a text covers it with anything in the place of its wildcards."""
+        if covers(pattern, text):
+            filled = iter(fillings)
+            concrete = "".join(next(filled, "") if char == "*" else char for char in text)
+            assert covers(pattern, concrete)
+
+    @given(text=texts)
+    def test_itself(self, text: str) -> None:
+        """Everything covers itself, and `*` everything."""
+        assert covers(text, text)
+        assert covers("*", text)
+
+    def test_many_wildcards(self) -> None:
+        """A hostile pattern costs no more than its length times the text's."""
+        assert not covers("*a" * 200 + "b", "a" * 5000)
+
+    @pytest.mark.parametrize(
+        "pattern, is_covered",
+        [
+            ("arn:aws:execute-api:eu-central-1:123456789012:api/*/GET/orders/*", True),
+            ("arn:aws:execute-api:eu-central-1:123456789012:api/prod/GET/orders/*", True),
+            ("arn:aws:execute-api:eu-central-1:123456789012:api/*/*/*", True),
+            ("arn:aws:execute-api:eu-central-1:123456789012:api/*", True),
+            ("arn:aws:execute-api:*:*:*", True),
+            ("arn:aws:execute-api:eu-central-1:123456789012:api/test/GET/orders/*", False),
+            ("arn:aws:execute-api:eu-central-1:123456789012:api/*/POST/orders/*", False),
+            ("arn:aws:execute-api:eu-central-1:123456789012:api/*/GET/orders/7", False),
+            ("arn:aws:execute-api:eu-central-1:123456789012:api/*/GET/orders/?", False),
+            ("arn:aws:execute-api:eu-west-1:123456789012:api/*", False),
+            ("arn:aws:execute-api:*", False),
+        ],
+    )
+    def test_source_arns(self, pattern: str, *, is_covered: bool) -> None:
+        """A source ARN covers a method by its parts; a parameter needs a wildcard."""
+        needed = source_arn(FUNCTION, "eu-central-1", "api", "prod", Route("GET", "/orders/{id}"))
+        assert arn_covers(pattern, needed) == is_covered
+
+    @pytest.mark.parametrize(
+        "change, does",
+        [
+            ({}, True),
+            ({"Effect": "Deny"}, False),
+            ({"Principal": {"AWS": "123456789012"}}, False),
+            ({"Principal": {"Service": ["sns.amazonaws.com", "apigateway.amazonaws.com"]}}, True),
+            ({"Principal": "*"}, True),
+            ({"Action": ["lambda:GetFunction", "lambda:*"]}, True),
+            ({"Action": "lambda:GetFunction"}, False),
+            ({"Resource": FUNCTION.unqualified}, False),
+            ({"Resource": None}, False),
+            ({"Condition": {}}, True),
+            ({"Condition": {"ArnEquals": {"aws:SourceArn": ["a", "arn:aws:x:r:a:api/*"]}}}, True),
+            ({"Condition": {"StringLike": {"AWS:SourceArn": "arn:aws:x:r:a:*"}}}, True),
+            ({"Condition": {"StringEquals": {"AWS:SourceArn": "arn:aws:x:r:a:api/GET/*"}}}, False),
+            ({"Condition": {"StringEquals": {"AWS:SourceAccount": "123456789012"}}}, True),
+            ({"Condition": {"StringEquals": {"AWS:SourceAccount": "999999999999"}}}, False),
+            ({"Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}}, False),
+            ({"Condition": {"Bool": {"aws:SourceArn": "true"}}}, False),
+            (
+                {
+                    "Condition": {
+                        "ArnLike": {"AWS:SourceArn": "arn:aws:x:r:a:api/*"},
+                        "StringEquals": {"AWS:SourceAccount": "999999999999"},
+                    }
+                },
+                False,
+            ),
+        ],
+    )
+    def test_statements(self, change: Mapping[str, Any], *, does: bool) -> None:
+        """A statement permits if effect, principal, action, resource and all conditions do; what
+        is not understood does not."""
+        statement: dict[str, Any] = {
+            "Effect": "Allow",
+            "Principal": {"Service": "apigateway.amazonaws.com"},
+            "Action": "lambda:InvokeFunction",
+            "Resource": FUNCTION.arn,
+            "Condition": {"ArnLike": {"AWS:SourceArn": "arn:aws:x:r:a:api/*"}},
+        }
+        assert permits({**statement, **change}, FUNCTION, "arn:aws:x:r:a:api/GET/*") == does
+
+
+class TestUris:
+    def test_forms(self) -> None:
+        """A variable may be any part of a function's ARN, or all of it."""
+        start = "arn:aws-cn:apigateway:cn-north-1:lambda:path/2015-03-31/functions/"
+        arn = "arn:aws-cn:lambda:cn-north-1:123456789012:function:orders:v2"
+        for written in (
+            f"{start}{arn}/invocations",
+            f"{start}${{stageVariables.x}}/invocations",
+            f"{start}${{stageVariables.x}}/response-streaming-invocations",
+        ):
+            function = called(written, {"x": arn})
+            assert function is not None
+            assert function.arn == arn
+            assert arn not in repr(function)
+
+    def test_unqualified(self) -> None:
+        """Without alias or version the function itself is called."""
+        function = called(uri("orders"), {})
+        assert function is not None
+        assert function.qualifier is None
+        assert function.arn == function.unqualified
+
+    @pytest.mark.parametrize(
+        "other", ["https://a.example/b", uri("a/b"), uri(""), "arn:aws:s3:::x"]
+    )
+    def test_others(self, other: str) -> None:
+        """What is no Lambda function is none."""
+        assert called(other, {}) is None
+
+    def test_written(self) -> None:
+        """A function is named as the integration names it."""
+        assert function_in(ORDERS) == "orders:${stageVariables.alias}"
+        assert function_in("https://a.example") == "https://a.example"
+
+
+def test_methods_of_a_rehearsal() -> None:
+    """Methods are keyed by HTTP method and path; anything else is refused."""
+    for wrong in ("orders", "get /orders", "GET orders"):
+        with pytest.raises(ValueError, match="keyed as in"), rehearsal(methods={wrong: Method()}):
+            pass  # pragma: no cover - it does not begin
+
+
+def test_settings_of_a_rehearsal() -> None:
+    """Settings that the rehearsal does not know are refused."""
+    with pytest.raises(RehearsalError), rehearsal(settings={"tracingEnabled": True}):
+        pass  # pragma: no cover - it does not begin
+
+
+def test_problem_is_a_sentence() -> None:
+    """A problem reads as one."""
+    text = str(Problem("warning", "It is so.", "Do this."))
+    assert text == "warning: It is so. Do this."
