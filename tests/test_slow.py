@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -116,34 +117,52 @@ ladders = st.lists(st.floats(1, 1e5), min_size=len(LADDER), max_size=len(LADDER)
 )
 
 
-@given(ladders, st.floats(0, 2e5), st.floats(0, 2e5))
-def test_share_above(rungs: dict[str, float], one: float, other: float) -> None:
-    """Between 0 and 1, falling as the limit rises, and between the rungs beside it."""
+@given(ladders, st.floats(0, 2e5), st.floats(0, 2e5), st.integers(1, 5000))
+def test_share_above(rungs: dict[str, float], one: float, other: float, requests: int) -> None:
+    """Between 0 and 1, falling as the limit rises, and about between the rungs beside it."""
     low, high = sorted((one, other))
-    above_low, above_high = share_above(low, rungs), share_above(high, rungs)
+    above_low, above_high = (share_above(limit, rungs, requests) for limit in (low, high))
     assert above_low is not None
     assert above_high is not None
-    assert 1 >= above_low >= above_high - 1e-12 >= -1e-12
+    assert 1 >= above_low >= above_high - 1e-9 >= -1e-9
     for (name, reached), (above_name, more) in pairwise(LADDER.items()):
         if rungs[name] < low < rungs[above_name]:
             assert 1 - more - 1e-9 <= above_low <= 1 - reached + 1e-9
 
 
+@given(st.lists(st.floats(1, 1000), min_size=1, max_size=8), st.floats(0, 1100))
+def test_share_above_of_a_handful(latencies: list[float], limit: float) -> None:
+    """Of few requests each is a rung, or beside one: the share is hardly ever off by a request."""
+    ordered = sorted(latencies)
+    n = len(ordered)
+    rungs = {
+        name: ordered[max(math.ceil(below * n - 1e-9), 1) - 1] for name, below in LADDER.items()
+    }
+    true = sum(latency > limit for latency in latencies)
+    found = share_above(limit, rungs, n)
+    assert found is not None
+    if limit >= rungs["p75"]:
+        assert found * n == pytest.approx(true, abs=1)
+    if n <= 5 and limit >= rungs["p50"]:
+        assert found * n == pytest.approx(true)
+
+
 def test_share_above_is_exact_at_a_rung() -> None:
     """A limit that is a percentile has the share above that this percentile says."""
     rungs = {name: 100.0 * n for n, name in enumerate(LADDER, start=1)}
-    for name, reached in LADDER.items():
-        assert share_above(rungs[name], rungs) == pytest.approx(1 - reached)
-    assert share_above(rungs["p90"] + 50, rungs) == pytest.approx(0.075)
-    assert share_above(1, rungs) == 1
+    for name, reached in list(LADDER.items())[1:]:
+        assert share_above(rungs[name], rungs, 1000) == pytest.approx(1 - reached)
+    assert share_above(rungs["p90"] + 50, rungs, 10**6) == pytest.approx(0.075, abs=1e-5)
+    assert share_above(1, rungs, 1000) == 1
 
 
 def test_share_above_of_what_cannot_be() -> None:
-    """A rung that is missing, or percentiles that fall: nothing is known."""
+    """A rung that is missing, percentiles that fall, or no requests: nothing is known."""
     rungs = {name: 100.0 * n for n, name in enumerate(LADDER, start=1)}
-    assert share_above(150, {**rungs, "p99": 10.0}) is None
+    assert share_above(150, {**rungs, "p99": 10.0}, 100) is None
+    assert share_above(150, rungs, 0) is None
     del rungs["p99"]
-    assert share_above(150, rungs) is None
+    assert share_above(150, rungs, 100) is None
 
 
 def series(**points: Any) -> dict[tuple[str, str], dict[datetime, float]]:

@@ -112,18 +112,9 @@ class SlowRequests:
                 )
                 for i, name in enumerate(limits)
             }, []
-        minutes = [_rungs(arm, series) for arm in self._arms]
+        rungs = {arm: _rungs(arm, series) for arm in self._arms}
         shares = {
-            name: Arms(
-                *(
-                    {
-                        at: share
-                        for at, rungs in arm.items()
-                        if (share := share_above(limit, rungs)) is not None
-                    }
-                    for arm in minutes
-                )
-            )
+            name: Arms(*(_above(limit, rungs[arm], series[f"{arm}_requests"]) for arm in rungs))
             for name, limit in limits.items()
         }
         if not any(arms.baseline for arms in shares.values()):
@@ -164,6 +155,13 @@ def _rungs(arm: str, series: Mapping[str, Series]) -> dict[datetime, dict[str, f
         for at, value in series[f"{arm}_latency_{i}"].items():
             minutes.setdefault(at, {})[statistic] = value
     return minutes
+
+
+def _above(
+    limit: float, rungs: Mapping[datetime, Mapping[str, float]], requests: Series
+) -> dict[datetime, float]:
+    shares = {at: share_above(limit, each, requests.get(at, 0.0)) for at, each in rungs.items()}
+    return {at: share for at, share in shares.items() if share is not None}
 
 
 def _no_limit(why: str) -> MetricsError:
