@@ -70,7 +70,12 @@ def document(*operations: Any, **options: Any) -> dict[str, Any]:
 
 
 FUNCTIONS: dict[str, Any] = {"functions": ["orders"], "account": ACCOUNT}
-OPTIONS: dict[str, dict[str, Any]] = {"allow_invocation": FUNCTIONS, "check": FUNCTIONS}
+LOGS: dict[str, Any] = {"log_groups": ["rehearsal-access-logs"], "account": ACCOUNT}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "allow_invocation": FUNCTIONS,
+    "check": FUNCTIONS,
+    "failures": LOGS,
+}
 """What an operation's document needs beside the stage."""
 
 
@@ -265,7 +270,6 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "rollback": [half_promoted("rollback"), of_a_canary("rollback"), of_a_stage("rollback")],
     "shift": [of_a_canary("shift", 25), touched("shift", 25)],
 }
-LOGS: dict[str, Any] = {"log_groups": ["rehearsal-access-logs"], "account": ACCOUNT}
 TO_COME = {"LambdaAlias"}  # not merged yet, and so not proven
 READS_TO_COME = {"alarms"}
 

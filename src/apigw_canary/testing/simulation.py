@@ -105,12 +105,13 @@ class Rehearsal:
         first = gateway.create_deployment(
             rest_api_id=self.rest_api_id, stage_name=stage, variables=variables
         )
-        gateway.configure(self.rest_api_id, stage, dict(settings))
         traffic.deploy(first["id"])
         self._logs = None
         if access_logs is not None:
-            gateway.log_access(self.rest_api_id, stage, DESTINATION, access_logs)
+            access = {"destinationArn": DESTINATION, "format": access_logs}
+            gateway.configure(self.rest_api_id, stage, {"accessLogSettings": access})
             self._logs = Logs(traffic, self.rest_api_id, stage, access_logs, log_lag)
+        gateway.configure(self.rest_api_id, stage, dict(settings))
 
     @functools.cached_property
     def stage(self) -> Stage:
