@@ -1,7 +1,8 @@
 # make demo    a rehearsed rollout, offline         make docs        build the manual into site/
 # make test    everything that must hold            make signatures  accept a changed public surface
 # make lint    only style and types                 make faults      every fault at every AWS call
-# make bench   the judge against its peers (QUICK=1) make clean       remove what make has made
+# make bench   the judge against its peers (QUICK=1) make overlap     how soon the overlap is known
+# make clean   remove what make has made
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -13,7 +14,7 @@ PYRIGHT := PATH="$(CURDIR)/.venv/bin:$$PATH" python -m pyright
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
-.PHONY: demo test lint style mypy pyright pytest bench docs faults signatures clean
+.PHONY: demo test lint style mypy pyright pytest bench docs faults overlap signatures clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -51,6 +52,9 @@ bench: .venv/.bench
 
 faults: .venv/.dev
 	@$(PY) tests/fault_matrix.py
+
+overlap: .venv/.testing
+	@$(PY) benchmarks/overlap.py
 
 signatures: .venv/.dev
 	@$(PY) tests/test_house.py

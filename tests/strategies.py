@@ -108,6 +108,7 @@ def signals(
 ) -> Signal:
     is_critical = draw(critical)
     slack = draw(st.floats(0, 0.98))
+    over = draw(st.none() | st.floats(1, 900_000))
     return Signal(
         name=draw(names),
         ratio=draw(st.floats(1, 100)),
@@ -118,6 +119,8 @@ def signals(
         weight=draw(st.floats(1e-3, 1e3)),
         critical=is_critical,
         report_only=not is_critical and draw(st.booleans()),
+        over=over,
+        quantile=draw(st.none() | st.floats(0.5, 0.9999)) if over is None else None,
     )
 
 
@@ -201,6 +204,7 @@ observations = st.builds(
     alarms=st.lists(alarms, max_size=2, unique_by=lambda alarm: alarm.name),
     routes=st.none()
     | st.dictionaries(lines, st.dictionaries(signal_names, minute_rows, max_size=2), max_size=2),
+    doubt=st.none() | lines,
 )
 
 outcomes = st.sampled_from(Outcome)

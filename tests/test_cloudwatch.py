@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Literal
 
+import attrs
 import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given
@@ -15,110 +14,18 @@ from hypothesis import strategies as st
 from apigw_canary import (
     CanaryState,
     CloudWatchMetrics,
+    Hold,
     Minute,
     Observation,
+    Promote,
     RolloutPolicy,
     Signal,
     Stage,
-    StageState,
 )
+from apigw_canary.aws.metricdata import Query, plan
 from apigw_canary.errors import AccessDeniedError, InvalidInputError, MetricsError
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
-
-MINUTE = timedelta(minutes=1)
-START = datetime(2026, 1, 5, 9, tzinfo=UTC)
-END = START + 10 * MINUTE
-SIGNALS = (Signal.errors_5xx(), Signal.errors_4xx())
-STAGE = StageState(
-    region="eu-central-1",
-    rest_api_id="a1b2c3d4e5",
-    name="prod",
-    deployment_id="old111",
-    canary=CanaryState(deployment_id="new222", percent=10.0),
-    updated_at=START,
-)
-
-Points = Mapping[datetime, float]
-
-
-class Aws:
-    """AWS as far as it is asked here, a plain object: series by metric and stage, in pages."""
-
-    def __init__(
-        self,
-        series: Mapping[tuple[str, str], Points] | None = None,
-        *,
-        page: int = 10**6,
-        trouble: Mapping[str, Any] | None = None,
-        region: str = "eu-central-1",
-    ) -> None:
-        self.series = series or {}
-        self.page = page
-        self.trouble = trouble or {}
-        self.meta = SimpleNamespace(region_name=region)
-        self.asked: list[dict[str, Any]] = []
-        self.named: list[str] = []
-
-    def client(self, service_name: Any, *, config: Any = None) -> Aws:
-        assert service_name in {"apigateway", "cloudwatch"}
-        return self
-
-    def get_rest_api(self, *, restApiId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
-        self.named.append(restApiId)
-        return {"id": restApiId, "name": "orders"}
-
-    def get_metric_data(self, **request: Any) -> dict[str, Any]:
-        self.asked.append({**request, "MetricDataQueries": list(request["MetricDataQueries"])})
-        entries: list[tuple[str, tuple[datetime, float] | None]] = []
-        for query in request["MetricDataQueries"]:
-            metric = query["MetricStat"]["Metric"]
-            dimensions = {d["Name"]: d["Value"] for d in metric["Dimensions"]}
-            points = self.series.get((metric["MetricName"], dimensions["Stage"]), {})
-            found = sorted(
-                p for p in points.items() if request["StartTime"] <= p[0] < request["EndTime"]
-            )
-            entries += [(query["Id"], point) for point in found] or [(query["Id"], None)]
-        first = int(request.get("NextToken", 0))
-        results: dict[str, Any] = {}
-        for name, point in entries[first : first + self.page]:
-            result = results.setdefault(
-                name,
-                {
-                    "Id": name,
-                    "Timestamps": [],
-                    "Values": [],
-                    "StatusCode": "Complete",
-                    "Messages": [],
-                }
-                | self.trouble.get(name, {}),
-            )
-            if point:
-                result["Timestamps"].append(point[0])
-                result["Values"].append(point[1])
-        answer: dict[str, Any] = {"MetricDataResults": list(results.values()), "Messages": []}
-        rest = entries[first + self.page :]
-        if rest:
-            if rest[0][0] in results:
-                results[rest[0][0]]["StatusCode"] = "PartialData"
-            answer["NextToken"] = str(first + self.page)
-        return answer
-
-
-def read(
-    aws: Aws,
-    signals: Sequence[Signal] = SIGNALS,
-    *,
-    stage: StageState = STAGE,
-    start: datetime = START,
-    end: datetime = END,
-    **options: Any,
-) -> dict[str, list[Minute]]:
-    found = CloudWatchMetrics(session=aws, **options).minutes(stage, signals, start, end)
-    return {name: list(rows) for name, rows in found.items()}
-
-
-def at(minute: int) -> datetime:
-    return START + minute * MINUTE
+from cloud import END, MINUTE, SIGNALS, STAGE, START, Aws, at, read
 
 
 class TestMinutes:
@@ -236,7 +143,7 @@ class TestMinutes:
 
 class TestRequest:
     def test_is_what_aws_takes(self) -> None:
-        """Sums of errors and sample counts by the minute, of the API's name and both stages."""
+        """Sums of errors and sample counts by the minute, of both stages; and the API's total."""
         aws = Aws()
         read(aws, SIGNALS[:1])
         (request,) = aws.asked
@@ -251,6 +158,7 @@ class TestRequest:
             for query in request["MetricDataQueries"]
         }
         assert asked == {
+            ("AWS/ApiGateway", "Count", "orders", "SampleCount", 60),
             ("AWS/ApiGateway", "Count", "orders", "prod", "SampleCount", 60),
             ("AWS/ApiGateway", "5XXError", "orders", "prod", "Sum", 60),
             ("AWS/ApiGateway", "Count", "orders", "prod/Canary", "SampleCount", 60),
@@ -263,7 +171,7 @@ class TestRequest:
         aws = Aws()
         read(aws, [Signal.errors_4xx()])
         metrics = [q["MetricStat"]["Metric"]["MetricName"] for q in aws.asked[0][QUERIES]]
-        assert sorted(metrics) == ["4XXError", "4XXError", "Count", "Count"]
+        assert sorted(metrics) == ["4XXError", "4XXError", "Count", "Count", "Count"]
 
     def test_reads_all_pages(self) -> None:
         """A long answer comes in pages, and the pages are one answer."""
@@ -274,19 +182,19 @@ class TestRequest:
         assert [request.get("NextToken") for request in aws.asked] == [None, "7", "14", "21"]
 
     def test_name_is_asked_once(self) -> None:
-        """GetRestApi is called once, however often one looks."""
+        """API Gateway is asked for names once, however often one looks."""
         aws = Aws()
         metrics = CloudWatchMetrics(session=aws)
         for _ in range(3):
             metrics.minutes(STAGE, SIGNALS, START, END)
-        assert aws.named == ["a1b2c3d4e5"]
+        assert aws.named == ["GetRestApis", "GetStages a1b2c3d4e5"]
         assert len(aws.asked) == 3
 
     def test_given_name_saves_the_call(self) -> None:
-        """With `api_name` API Gateway is not asked, and the metrics are those of that name."""
+        """With `api_name` API Gateway is not asked for it; the metrics are those of that name."""
         aws = Aws()
         read(aws, api_name="invoices")
-        assert aws.named == []
+        assert aws.named == ["GetStages a1b2c3d4e5"]
         names = {
             query["MetricStat"]["Metric"]["Dimensions"][0]["Value"]
             for query in aws.asked[0][QUERIES]
@@ -393,6 +301,262 @@ class TestHalfAnswers:
 
         with pytest.raises(AccessDeniedError, match="Allow cloudwatch:GetMetricData"):
             read(Denied())
+
+
+class TestHostileAnswers:
+    """What AWS would not answer is an error, and no minute; see also `TestHalfAnswers`."""
+
+    @pytest.mark.parametrize(
+        "points",
+        [
+            {"Timestamps": [at(0)], "Values": [float("nan")]},
+            {"Timestamps": [at(0)], "Values": [float("inf")]},
+            {"Timestamps": [at(0)], "Values": [-1.0]},
+            {"Timestamps": [at(0)], "Values": []},
+            {"Timestamps": [at(0) + timedelta(seconds=7)], "Values": [1.0]},
+            {"Timestamps": [at(0), at(0)], "Values": [1.0, 2.0]},
+        ],
+    )
+    def test_numbers_that_cannot_be(self, points: dict[str, Any]) -> None:
+        """Not a number, less than none, not at a minute, or twice and different."""
+        with pytest.raises(MetricsError, match="answer for canary_errors_5xx cannot be"):
+            read(Aws(trouble={"canary_errors_5xx": points}))
+
+    def test_a_series_without_an_answer(self) -> None:
+        """Errors that were asked for and are not answered for are not none."""
+
+        class Forgetful(Aws):
+            def get_metric_data(self, **request: Any) -> dict[str, Any]:
+                answer = super().get_metric_data(**request)
+                answer["MetricDataResults"].pop(1)
+                return answer
+
+        with pytest.raises(MetricsError, match="did not answer for baseline_errors_5xx"):
+            read(Forgetful())
+
+    def test_twice_the_same_in_any_order(self) -> None:
+        """Repeated and unsorted datapoints are the same datapoints."""
+        times = [at(2), at(0), at(1), at(0)]
+        points = {"Timestamps": times, "Values": [3.0, 1.0, 2.0, 1.0]}
+        rows = read(Aws(trouble={"baseline_requests": points}), SIGNALS[:1])["errors_5xx"]
+        assert [(row.at, row.baseline_requests) for row in rows] == [
+            (at(n), n + 1) for n in range(3)
+        ]
+
+
+class TestPlan:
+    @given(st.integers(0, 2500), st.integers(1, 20_000))
+    def test_calls_are_within_the_limits(self, count: int, minutes: int) -> None:
+        """All queries, each once, in calls of at most 500 queries and 100,800 datapoints; and
+        hardly more calls than those limits need.
+        """
+        queries = [Query(f"q{n}", "Count", "Sum", ()) for n in range(count)]
+        calls = plan(queries, START, START + minutes * MINUTE)
+        assert [query for call in calls for query in call] == queries
+        assert all(0 < len(call) <= 500 and len(call) * minutes <= 100_800 for call in calls)
+        least = max(-(-count // 500), -(-count * minutes // 100_800))
+        assert len(calls) <= 1.25 * least + 1
+
+    def test_a_long_window_is_read_in_several_calls(self) -> None:
+        """Seven series of 13 days are more than one call gives, and come together all the same."""
+        days = {START + n * timedelta(days=1): 9.0 for n in range(13)}
+        aws = Aws({("Count", "prod"): days, ("5XXError", "prod"): days})
+        rows = read(aws, end=START + timedelta(days=13))["errors_5xx"]
+        assert [(row.at, row.baseline_bad) for row in rows] == list(days.items())
+        assert [len(request[QUERIES]) for request in aws.asked] == [5, 2]
+
+
+class TestHorizon:
+    def test_what_is_no_longer_kept_is_said(self) -> None:
+        """CloudWatch keeps minutes for 15 days: older ones are not asked for, with a note."""
+        aws = Aws({("Count", "prod"): {at(0): 9.0}})
+        metrics = CloudWatchMetrics(session=aws)
+        found = metrics.minutes(STAGE, SIGNALS, END - timedelta(days=16), END)
+        assert {request["StartTime"] for request in aws.asked} == {END - timedelta(days=15)}
+        assert "minutes from before 2025-12-21 09:10 UTC are no longer kept: left out" in (
+            found.notes
+        )
+        assert len(found["errors_5xx"]) == 1
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        "name, published",
+        [
+            ("orders", "orders"),
+            ("café ☕ eu", "caf  eu"),
+            ("注文", "a1b2c3d4e5"),
+            (" ☕", "a1b2c3d4e5"),
+        ],
+    )
+    def test_what_is_not_ascii(self, name: str, published: str) -> None:
+        """AWS leaves it out of the dimension, and takes the id where nothing is left."""
+        for aws, api_name in ((Aws(apis={STAGE.rest_api_id: name}), None), (Aws(), name)):
+            read(aws, api_name=api_name)
+            names = {
+                query["MetricStat"]["Metric"]["Dimensions"][0]["Value"]
+                for query in aws.asked[0][QUERIES]
+            }
+            assert names == {published}
+
+    @pytest.mark.parametrize("other", ["orders", "orders☕"])
+    def test_that_are_shared(self, other: str) -> None:
+        """Another API whose stage of the same name is counted with ours: a doubt, and a remedy.
+
+        Renamed, it is none.
+        """
+        aws = Aws(apis={STAGE.rest_api_id: "orders", "twin": other, "third": "invoices"})
+        metrics = CloudWatchMetrics(session=aws)
+        found = metrics.minutes(STAGE, SIGNALS, START, END)
+        assert found.doubt is not None
+        assert "shares the name 'orders' with twin" in found.doubt
+        assert "CloudWatchMetrics(api_name='orders')" in found.doubt
+        assert read(aws, api_name="orders")
+        aws.apis = {**aws.apis, "twin": "orders-old"}
+        assert metrics.minutes(STAGE, SIGNALS, START, END).doubt is None
+
+    def test_that_are_stated_are_not_doubted(self) -> None:
+        """Who says which name is right is believed."""
+        aws = Aws(apis={STAGE.rest_api_id: "orders", "twin": "orders"})
+        metrics = CloudWatchMetrics(session=aws, api_name="orders")
+        assert metrics.minutes(STAGE, SIGNALS, START, END).doubt is None
+
+    def test_shared_with_an_api_of_other_stages(self) -> None:
+        """Its stages are counted apart; only the API's total is not ours alone, and not used."""
+
+        class Other(Aws):
+            def get_stages(self, *, restApiId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
+                return {"item": [{"stageName": "beta"}]}
+
+        aws = Other(apis={STAGE.rest_api_id: "orders", "other": "orders"})
+        found = CloudWatchMetrics(session=aws).minutes(STAGE, SIGNALS, START, END)
+        assert found.doubt is None
+        assert "with other, which have no stage prod" in found.notes[0]
+        assert not any(query["Id"] == "api_requests" for query in aws.asked[0][QUERIES])
+
+    @pytest.mark.parametrize(
+        "code, doubted", [("AccessDenied", True), ("NotFoundException", False)]
+    )
+    def test_shared_with_an_api_that_cannot_be_seen(self, code: str, *, doubted: bool) -> None:
+        """What may not be looked at is not known to be harmless; what is gone is."""
+
+        class Hidden(Aws):
+            def get_stages(self, *, restApiId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
+                raise refused(code, "GetStages")
+
+        aws = Hidden(apis={STAGE.rest_api_id: "orders", "other": "orders"})
+        found = CloudWatchMetrics(session=aws).minutes(STAGE, SIGNALS, START, END)
+        assert (found.doubt is not None) == doubted
+
+    def test_of_metrics_in_another_account(self) -> None:
+        """Where API Gateway does not know the API, a stated name is enough to read its metrics."""
+
+        class Elsewhere(Aws):
+            def get_stages(self, *, restApiId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
+                raise refused("NotFoundException", "GetStages")
+
+        aws = Elsewhere({("Count", "prod"): {at(0): 9.0}})
+        metrics = CloudWatchMetrics(session=aws, api_name="orders")
+        found = metrics.minutes(STAGE, SIGNALS, START, END)
+        assert len(found["errors_5xx"]) == 1
+        assert "cannot be compared with its stages" in found.notes[0]
+
+    def test_that_cannot_be_compared(self) -> None:
+        """Without permission to list the APIs the metrics are read, and a note says what is not
+        known.
+        """
+
+        class Denied(Aws):
+            def get_rest_apis(self, *, limit: int) -> dict[str, Any]:
+                raise refused("AccessDeniedException", "GetRestApis")
+
+        aws = Denied({("Count", "prod"): {at(0): 9.0}})
+        found = CloudWatchMetrics(session=aws).minutes(STAGE, SIGNALS, START, END)
+        assert len(found["errors_5xx"]) == 1
+        assert found.doubt is None
+        assert "that no other API has the same name could not be checked" in found.notes[0]
+
+    def test_doubts_hold(self) -> None:
+        """A rollout of an API that shares its name is never promoted, until it is renamed."""
+        policy = RolloutPolicy.canary(10, 10 * MINUTE)
+        with rehearsal(api_name="orders") as aws:
+            client = aws.session.client("apigateway")
+            twin = client.create_rest_api(name="orders")["id"]
+            client.create_deployment(restApiId=twin, stageName="prod")
+            canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
+            aws.sleep(3600)
+            decision = policy.decide(canary.observe(policy))
+            assert isinstance(decision, Hold)
+            assert f"the counts are not believed: the API shares the name 'orders' with {twin}" in (
+                decision.reason
+            )
+            stated = CloudWatchMetrics(api_name="orders")
+            stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=stated)
+            believed = stage.canary()
+            assert believed is not None
+            assert isinstance(policy.decide(believed.observe(policy)), Promote)
+
+
+def refused(code: str, operation: str) -> ClientError:
+    error: Any = {"Error": {"Code": code, "Message": "no"}}
+    return ClientError(error, operation)
+
+
+class TestMissingSeries:
+    """A canary with a share and without requests: in the wrong place, or without traffic."""
+
+    BUSY: ClassVar = {("Count", "prod"): {at(n): 900.0 for n in range(10)}}
+
+    @pytest.mark.parametrize(
+        "listed, said",
+        [
+            (["prod", "prod/Canary2"], "is missing: of 'orders' CloudWatch knows prod, prod/Can"),
+            ([], "is missing: of 'orders' CloudWatch knows none"),
+            (["prod", "prod/Canary"], "the series prod/Canary is there, without requests"),
+        ],
+    )
+    def test_is_told_from_no_traffic(self, listed: list[str], said: str) -> None:
+        """ListMetrics says which stages there are."""
+        aws = Aws(self.BUSY, listed=listed)
+        found = CloudWatchMetrics(session=aws).minutes(STAGE, SIGNALS, START, END)
+        assert any(said in note for note in found.notes)
+
+    def test_is_looked_for_every_five_minutes(self) -> None:
+        """By the rollout's time, however often one looks."""
+        aws = Aws(self.BUSY)
+        metrics = CloudWatchMetrics(session=aws)
+        for minute in (10, 10, 11, 14, 15, 16):
+            metrics.minutes(STAGE, SIGNALS, START, at(minute))
+        assert aws.named.count("ListMetrics") == 2
+
+    def test_without_permission(self) -> None:
+        """Then a note says that it is not known."""
+
+        class Denied(Aws):
+            def list_metrics(self, **request: Any) -> dict[str, Any]:
+                raise refused("AccessDenied", "ListMetrics")
+
+        found = CloudWatchMetrics(session=Denied(self.BUSY)).minutes(STAGE, SIGNALS, START, END)
+        assert any("whether CloudWatch has a series prod/Canary" in note for note in found.notes)
+
+    @pytest.mark.parametrize("percent", [0.0, 0.01, None])
+    def test_is_not_looked_for_without_need(self, percent: float | None) -> None:
+        """A canary that may well have had no requests, or none at all, has nothing to miss."""
+        canary = None if percent is None else CanaryState(deployment_id="new222", percent=percent)
+        aws = Aws(self.BUSY)
+        stage = attrs.evolve(STAGE, canary=canary)
+        CloudWatchMetrics(session=aws).minutes(stage, SIGNALS, START, END)
+        assert "ListMetrics" not in aws.named
+
+    def test_in_a_rehearsal(self) -> None:
+        """A wrong dimension is told, with those that there are."""
+        wrong = CloudWatchMetrics(canary_stage="{stage}-canary")
+        with rehearsal() as aws:
+            stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=wrong)
+            canary = stage.enable_canary(10, variables={"alias": "v2"})
+            aws.sleep(1800)
+            notes = canary.observe(RolloutPolicy.canary(10, 10 * MINUTE)).notes
+        assert any("CloudWatch knows prod, prod/Canary (" in note for note in notes)
 
 
 class TestWithAStage:

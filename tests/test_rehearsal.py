@@ -257,6 +257,23 @@ class TestMetrics:
             assert own[at] == canaries
             assert stage[at] == (baseline if overlap == "excluded" else requests)
 
+    def test_names_are_published_in_ascii(self) -> None:
+        """As on AWS; a name of which nothing is left is not simulated."""
+        with rehearsal(api_name="caf\u00e9") as aws:
+            client = aws.session.client("cloudwatch")
+            listed = client.list_metrics(Namespace="AWS/ApiGateway", MetricName="Count")["Metrics"]
+        assert {m["Dimensions"][0]["Value"] for m in listed} == {"caf"}
+        with pytest.raises(RehearsalError, match="under an API's id"), rehearsal(api_name="\u6ce8"):
+            pass
+
+    @pytest.mark.parametrize("ranks", [True, False])
+    def test_ranks_of_latency_may_come_back_empty(self, *, ranks: bool) -> None:
+        """Nobody has recorded what CloudWatch answers; percentiles are there in any case."""
+        with rehearsal(latency_ranks=ranks) as aws:
+            for statistic in ("PR(:80)", "TC(:80)"):
+                assert bool(points(aws, "Latency", statistic)) == ranks
+            assert points(aws, "Latency", "p99")
+
     def test_errors_come_later_than_counts(self, aws: Rehearsal) -> None:
         """A young minute has its Count and not yet its errors."""
         assert max(points(aws, "Count", "Sum")) == START - 2 * MINUTE

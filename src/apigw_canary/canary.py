@@ -128,6 +128,7 @@ class Canary:
             overlap=found.overlap,
             notes=found.notes,
             routes=found.routes,
+            doubt=found.doubt,
             basis=self._basis(percent),
             phase=phase,
             changed=self._changed(before, state),

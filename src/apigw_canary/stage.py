@@ -155,7 +155,7 @@ class Stage:
         the API as it is being edited now.
 
         What could not be read is a problem too, which names the missing permission. Three calls;
-        two more with a policy, one with alarms, and two for each function that the variables lead
+        three more with a policy, one with alarms, and two for each function that the variables lead
         to.
         """
         if policy is not None and not isinstance(policy, RolloutPolicy):
@@ -269,6 +269,7 @@ class Stage:
             overlap=found.overlap,
             notes=found.notes,
             routes=found.routes,
+            doubt=found.doubt,
         )
 
     def rollback(self) -> None:

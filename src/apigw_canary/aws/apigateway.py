@@ -269,9 +269,20 @@ class ApiGateway:
         return Seen(stage=stage, at=self._calls.now(answer))
 
 
+def api_names(calls: Calls) -> dict[str, str]:
+    """The name of each REST API of the account and region, by its id; pages of 500."""
+    return {api["id"]: str(api.get("name", "")) for api in pages(calls, "GetRestApis")}
+
+
+def stage_names(calls: Calls, rest_api_id: str) -> tuple[str, ...]:
+    """The names of an API's stages: one GetStages."""
+    answer = calls.call("apigateway", "GetStages", restApiId=rest_api_id)
+    return tuple(str(stage["stageName"]) for stage in answer.get("item", []))
+
+
 def apis_named(calls: Calls, name: str) -> list[str]:
     """The ids of the REST APIs of a name: one GetRestApis for each 500 APIs of the account."""
-    return [api["id"] for api in pages(calls, "GetRestApis") if api.get("name") == name]
+    return [api for api, called in api_names(calls).items() if called == name]
 
 
 def pages(calls: Calls, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:

@@ -1,52 +1,33 @@
 """CloudWatch: minutes of both arms from the metrics that API Gateway publishes."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, NamedTuple, get_args
+from collections.abc import Sequence
+from datetime import datetime
+from typing import get_args
 
-from apigw_canary.aws.apigateway import ApiGateway
 from apigw_canary.aws.calls import Calls, Session
-from apigw_canary.errors import MetricsError
+from apigw_canary.aws.published import published
+from apigw_canary.aws.reader import ERRORS, Reader
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.observation import Measured, Minute, Overlap
-from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX, Signal
+from apigw_canary.rollout.observation import Measured, Overlap
+from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.state import StageState
-
-NAMESPACE = "AWS/ApiGateway"
-PERIOD = 60
-"""Seconds; API Gateway publishes by the minute."""
-
-_ERRORS = {ERRORS_5XX: "5XXError", ERRORS_4XX: "4XXError"}
-_COUNT = "Count"
-
-_DENSE = 0.9
-"""The part of the minutes with requests that have a number of errors where all are to have one."""
-
-_Series = Mapping[datetime, float]
-
-
-class _Query(NamedTuple):
-    """One series of one arm."""
-
-    id: str
-    metric: str
-    statistic: str
-    stage: str
 
 
 class CloudWatchMetrics:
-    """Requests and errors of both arms, from `AWS/ApiGateway`.
+    """Requests, errors and slow requests of both arms, from `AWS/ApiGateway`.
 
     `canary_stage`: the value of the dimension `Stage` under which the canary's requests are
     published, with `{stage}` for the stage's name. AWS does not document it.
 
     `overlap`: whether the series of the stage count the canary's requests too: "included",
-    "excluded", or "unknown", which AWS's documentation leaves it at. Then both readings are
-    judged, and a verdict is what both give: valid, and slower at large shares.
+    "excluded", or "unknown", which AWS's documentation leaves it at. Then it is found out from the
+    data, and until it is, both readings are judged. What is stated and contradicted by the data is
+    not believed.
 
     `api_name`: the name of the API, under which the metrics are published; None asks API Gateway
-    once. `session`: a boto3 session; None takes the stage's.
+    once, and whether another API has the same name. `session`: a boto3 session; None takes the
+    stage's.
     """
 
     def __init__(
@@ -65,6 +46,7 @@ class CloudWatchMetrics:
         self._api_name = api_name
         self._session = session
         self._calls: Calls | None = None
+        self._readers: dict[tuple[str, str], Reader] = {}
 
     def using(self, calls: Calls) -> "CloudWatchMetrics":
         """The same, calling AWS as its stage does; in its own session if it was given one."""
@@ -80,7 +62,12 @@ class CloudWatchMetrics:
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
     ) -> Measured:
-        """The minutes of each signal in [start, end): one GetMetricData, and GetRestApi once.
+        """The minutes of each signal in [start, end).
+
+        One GetMetricData for each 500 series and 100,800 datapoints; the first time also
+        GetRestApis, GetStages, and another GetMetricData where the baseline sets a limit of slow
+        requests: it does so in the first hour of the time asked for. Minutes older than 15 days
+        before the end are not kept by CloudWatch, and left out with a note.
 
         Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
         signal that it cannot read.
@@ -90,131 +77,16 @@ class CloudWatchMetrics:
         if self._calls is None:
             self._calls = Calls(self._session)
         for signal in signals:
-            if signal.name not in _ERRORS:
-                inputs.refuse(
-                    "signals", f"of {', '.join(_ERRORS)} to be read from CloudWatch", signal.name
-                )
-        arms = {
-            "baseline": stage.name,
-            "canary": self._canary_stage.format(stage=stage.name),
-        }
-        queries = [
-            _Query(id=f"{arm}_{name}", metric=metric, statistic=statistic, stage=value)
-            for arm, value in arms.items()
-            for name, metric, statistic in (
-                ("requests", _COUNT, "SampleCount"),
-                *((signal.name, _ERRORS[signal.name], "Sum") for signal in signals),
+            if signal.name not in ERRORS and signal.over is None and signal.quantile is None:
+                expected = f"of {', '.join(ERRORS)} and slow ones, to be read from CloudWatch"
+                inputs.refuse("signals", expected, signal.name)
+        key = (stage.rest_api_id, stage.name)
+        reader = self._readers.get(key)
+        if reader is None or reader.is_doubted:  # what is doubted may have been mended
+            self._readers[key] = reader = Reader(
+                self._calls,
+                published(self._calls, stage, self._api_name),
+                self._canary_stage,
+                stage.name,
             )
-        ]
-        series = self._series(self._calls, self._name(self._calls, stage), queries, start, end)
-        minutes = {
-            signal.name: tuple(
-                joined(
-                    series["baseline_requests"],
-                    series[f"baseline_{signal.name}"],
-                    series["canary_requests"],
-                    series[f"canary_{signal.name}"],
-                )
-            )
-            for signal in signals
-        }
-        return Measured(minutes, overlap=self._overlap)
-
-    def _name(self, calls: Calls, stage: StageState) -> str:
-        if self._api_name is None:
-            self._api_name = ApiGateway(calls, stage.rest_api_id, stage.name).api_name()
-        return self._api_name
-
-    def _series(
-        self,
-        calls: Calls,
-        api_name: str,
-        queries: Sequence[_Query],
-        start: datetime,
-        end: datetime,
-    ) -> Mapping[str, _Series]:
-        request = {
-            "MetricDataQueries": [_as_sent(query, api_name) for query in queries],
-            "StartTime": start,
-            "EndTime": end,
-            "ScanBy": "TimestampAscending",
-        }
-        series: dict[str, dict[datetime, float]] = {query.id: {} for query in queries}
-        while True:
-            answer = calls.call("cloudwatch", "GetMetricData", **request)
-            for result in answer["MetricDataResults"]:
-                _check(result, last="NextToken" not in answer)
-                series[result["Id"]].update(
-                    zip(result["Timestamps"], result["Values"], strict=True)
-                )
-            if "NextToken" not in answer:
-                return series
-            request["NextToken"] = answer["NextToken"]
-
-
-def _as_sent(query: _Query, api_name: str) -> dict[str, Any]:
-    return {
-        "Id": query.id,
-        "MetricStat": {
-            "Metric": {
-                "Namespace": NAMESPACE,
-                "MetricName": query.metric,
-                "Dimensions": [
-                    {"Name": "ApiName", "Value": api_name},
-                    {"Name": "Stage", "Value": query.stage},
-                ],
-            },
-            "Period": PERIOD,
-            "Stat": query.statistic,
-        },
-    }
-
-
-def _check(result: Mapping[str, Any], *, last: bool) -> None:
-    """Refuse half an answer: what is missing in it would look like minutes without errors."""
-    status = result.get("StatusCode", "Complete")
-    if status != "Complete" and (last or status != "PartialData"):
-        texts = "; ".join(message["Value"] for message in result.get("Messages", []))
-        raise MetricsError(
-            f"CloudWatch answered {status} for {result['Id']}{': ' if texts else ''}{texts}.",
-            remedy="Look again in a minute.",
-        )
-
-
-def joined(
-    baseline: _Series, baseline_bad: _Series, canary: _Series, canary_bad: _Series
-) -> Iterator[Minute]:
-    """Minutes from series.
-
-    A missing count is no requests, and a missing number of errors none where the count is there.
-    A minute with errors, be it none, and without a count, or with more errors than requests, is
-    still being published, and left out; so are minutes that the errors have not come to yet.
-    """
-    until = _published_until(baseline, baseline_bad, canary_bad)
-    for at in sorted({*baseline, *canary}):
-        if at > until:
-            return
-        if (at in baseline_bad and at not in baseline) or (at in canary_bad and at not in canary):
-            continue
-        minute = (
-            baseline.get(at, 0.0),
-            baseline_bad.get(at, 0.0),
-            canary.get(at, 0.0),
-            canary_bad.get(at, 0.0),
-        )
-        if minute[1] <= minute[0] and minute[3] <= minute[2]:
-            yield Minute(at, *minute)
-
-
-def _published_until(count: _Series, bad: _Series, other_bad: _Series) -> datetime:
-    """The latest minute whose errors are published.
-
-    Where each minute with requests has a number of errors, be it none, one that lacks it is late,
-    not healthy. Where only some have, what lacks it has none.
-    """
-    newest = max([*bad, *other_bad], default=None)
-    if newest is None:
-        return datetime.max.replace(tzinfo=UTC)
-    before = [at for at in count if at <= newest]
-    has_all = sum(at in bad for at in before) >= _DENSE * len(before)
-    return newest if before and has_all else datetime.max.replace(tzinfo=UTC)
+        return reader.read(stage, signals, start, end, self._overlap)

@@ -11,7 +11,8 @@ from apigw_canary.rollout import evidence, intervals, routes
 from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.findings import Analysis, Finding, Verdict
 from apigw_canary.rollout.observation import Minute, Observation
-from apigw_canary.rollout.readings import as_rows, reading, weakest
+from apigw_canary.rollout.overlap import reading
+from apigw_canary.rollout.readings import as_rows, weakest
 from apigw_canary.rollout.routes import Voice, totals
 from apigw_canary.rollout.signals import Signal
 

@@ -1,18 +1,17 @@
 """The four decisions, and the order in which they are found."""
 
-import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 
-from apigw_canary.rollout import alarms, inputs
+from apigw_canary.rollout import alarms, inputs, shares
 from apigw_canary.rollout.analysis import analyze
 from apigw_canary.rollout.findings import Analysis, Finding, Verdict
 from apigw_canary.rollout.observation import MINUTE, Basis, Observation, ceil_minute
+from apigw_canary.rollout.overlap import reading
 from apigw_canary.rollout.plain import Plain
-from apigw_canary.rollout.readings import reading
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.words import moment, span
 from apigw_canary.rollout.words import odds as words_odds
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 LIFETIME = timedelta(minutes=10)
 """How long a Shift or Promote may be applied. A Rollback never expires."""
-
-NOT_BY_CHANCE = 10
-"""A canary without data is called dark once that has a chance of e^-10, one in 22,000, or less."""
 
 RECENT = 10
 """Minutes, the latest confirmed ones, in which a canary must be within the margin as counted."""
@@ -300,7 +296,6 @@ def _failing(view: _View, failure: str) -> Decision:
 
 def _dark_for(view: _View) -> timedelta | None:
     """For how long a canary that should have had requests has shown none; None where it has."""
-    share = min(view.seen.percent / 100, 1 - 1e-4)
     dark: list[timedelta] = []
     for signal in view.policy.signals:
         if signal.report_only:
@@ -310,8 +305,7 @@ def _dark_for(view: _View) -> timedelta | None:
         since = view.seen.step_judged_from()
         since = max(since, lit + MINUTE) if lit is not None else since
         busy = [row for row in rows if row.at >= since and row.baseline_requests > 0]
-        # Each request goes to the canary by itself: that none did has the chance (1 - share)^n.
-        if -math.log1p(-share) * sum(row.baseline_requests for row in busy) >= NOT_BY_CHANCE:
+        if shares.is_dark(sum(row.baseline_requests for row in busy), view.seen.percent / 100):
             dark.append(busy[-1].at + MINUTE - busy[0].at)
     return max(dark, default=None)
 
@@ -333,7 +327,9 @@ def _overdue(view: _View) -> Decision | None:
 
 
 def _misread(view: _View) -> Decision | None:
-    """The counts cannot be those of a canary with this share."""
+    """The counts are of something else, for what the source knows, or cannot fit the share."""
+    if view.seen.doubt is not None:
+        return view.hold(f"the counts are not believed: {view.seen.doubt}")
     wrong = [finding for finding in view.deciding() if not finding.fits]
     if not wrong:
         return None

@@ -50,9 +50,14 @@ class Minute(Plain):
             inputs.number(getattr(self, f"{arm}_bad"), f"{arm}_bad", low=0, high=requests)
 
     def apart(self) -> "Minute | None":
-        """The minute if the baseline's counts include the canary's; None where they cannot."""
+        """The minute if the baseline's counts include the canary's; None where they cannot.
+
+        Interpolated counts differ by a little from what they stand for, and prove nothing.
+        """
         requests = self.baseline_requests - self.canary_requests
         bad = self.baseline_bad - self.canary_bad
+        if self.baseline_bad % 1 or self.canary_bad % 1:
+            bad = max(min(bad, requests), 0.0)
         if not 0 <= bad <= requests:
             return None
         return Minute(self.at, requests, bad, self.canary_requests, self.canary_bad)
@@ -138,6 +143,8 @@ class Observation(Plain):
     )
     """Route, such as "GET /orders/{id}", to its minutes by signal; None where the source does not
     measure routes."""
+    doubt: str | None = None
+    """Why the counts may be of something else; then they never speak for the canary."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))
@@ -194,6 +201,8 @@ class Measured(Mapping[str, tuple[Minute, ...]]):
         default=None, converter=_by_route, kw_only=True
     )
     """Route, such as "GET /orders/{id}", to its minutes by signal; None where not measured."""
+    doubt: str | None = attrs.field(default=None, kw_only=True)
+    """Why the counts may be of something else, and what to do about it; None where they are not."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))

@@ -121,7 +121,9 @@ class RolloutPolicy(Plain):
     signals: tuple[Signal, ...] = attrs.field(
         factory=_default_signals, converter=_as_signals, kw_only=True
     )
-    """What counts as bad; by default 5xx (critical) and 4xx errors."""
+    """What counts as bad; by default 5xx (critical) and 4xx errors. `Signal.slow` is not among
+    them: that CloudWatch answers for it is not tried on a live AWS, and a critical signal without
+    data is never promoted."""
     alarms: tuple[str, ...] = attrs.field(default=(), converter=_as_names, kw_only=True)
     """Names of CloudWatch alarms, metric and composite ones: one that begins firing during the
     rollout rolls back. Outside the two risks below, which are about the signals' evidence."""

@@ -13,7 +13,8 @@ from apigw_canary.rollout import evidence
 from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.findings import Finding, Verdict
 from apigw_canary.rollout.observation import Minute, Observation
-from apigw_canary.rollout.readings import as_rows, reading, weakest
+from apigw_canary.rollout.overlap import reading
+from apigw_canary.rollout.readings import as_rows, weakest
 from apigw_canary.rollout.signals import Signal
 
 if TYPE_CHECKING:

@@ -13,6 +13,17 @@ and restated minutes, and requests that are not split quite evenly, are no contr
 CONTRADICTION = math.log(1e4)
 """The evidence, in logs, from which counts are not believed: wrongly in one of 10,000 rollouts."""
 
+NOT_BY_CHANCE = 10
+"""A canary without data is called dark once that has a chance of e^-10, one in 22,000, or less."""
+
+
+def is_dark(baseline: float, share: float) -> bool:
+    """Whether a canary with that share, 0 to 1, must have had requests beside the baseline's.
+
+    Each request goes to the canary by itself: that none did has the chance (1 - share)^n.
+    """
+    return -math.log1p(-min(share, 1 - 1e-4)) * baseline >= NOT_BY_CHANCE
+
 
 def contradict(canary: float, total: float, share: float) -> bool:
     """Whether `canary` of `total` requests contradict the share, 0 to 1.

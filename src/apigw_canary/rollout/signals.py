@@ -57,6 +57,11 @@ class Signal(Plain):
     """Whether it must be confirmed as not worse before a promotion."""
     report_only: bool = False
     """Whether it is only reported and decides nothing."""
+    over: float | None = None
+    """For slow requests: from how many milliseconds on one is slow, 1 to 900,000; else None."""
+    quantile: float | None = None
+    """For slow requests: which quantile of the baseline's latency, in the hour before the start,
+    is the limit instead, 0.5 to 0.9999; else None."""
 
     def __attrs_post_init__(self) -> None:
         inputs.text(self.name, "name")
@@ -73,6 +78,12 @@ class Signal(Plain):
         inputs.flag(self.report_only, "report_only")
         if self.critical and self.report_only:
             inputs.refuse("report_only", "False for a critical signal", value=True)
+        if self.over is not None:
+            inputs.number(self.over, "over", low=1, high=900_000)
+        if self.quantile is not None:
+            inputs.number(self.quantile, "quantile", low=0.5, high=0.9999)
+            if self.over is not None:
+                inputs.refuse("quantile", "None where over is given", self.quantile)
 
     @classmethod
     def errors_5xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
@@ -99,7 +110,49 @@ class Signal(Plain):
         return cls(name=ERRORS_4XX, **wider)
 
     @classmethod
+    def slow(
+        cls,
+        *,
+        over: float | None = None,
+        quantile: float | None = None,
+        **tolerance: Unpack[Tolerance],
+    ) -> Self:
+        """Requests answered later than a limit: either `over` milliseconds, your objective, or the
+        `quantile` (0.99, say) of the baseline's latency in the hour before the start.
+
+        The limit stays the same during a rollout, so that a baseline that gets slow as well does
+        not move it. Named by its limit (`slow_over_800ms`, `slow_p99`), so that several can stand
+        side by side; two, such as p90 and p99, see most of what can happen to a distribution.
+
+        The rates are about 1 % above a p99 and 10 % above a p90, and counts are interpolated
+        between published values: hence ratio 1.2, slack 0.2 %, and margin 1 %, which a p99 confirms
+        with about 600 canary requests and a p90 with about 1,600. Latency varies by container and
+        cache more than errors do: noise 0.1. Weight 0.3: a slow answer is better than none.
+        """
+        if (over is None) == (quantile is None):
+            inputs.refuse("over", "given, or else quantile, but not both", over)
+        wider: Tolerance = {
+            "ratio": 1.2,
+            "slack": 0.002,
+            "noise": 0.1,
+            "margin": 0.01,
+            "weight": 0.3,
+        }
+        wider.update(tolerance)
+        return cls(name=_slow_name(over, quantile), over=over, quantile=quantile, **wider)
+
+    @classmethod
     def custom(cls, name: str, **tolerance: Unpack[Tolerance]) -> Self:
         """Anything else a `MetricSource` counts: refunds issued, empty answers. Not critical."""
         tolerance.setdefault("critical", False)
         return cls(name=name, **tolerance)
+
+
+def _slow_name(over: float | None, quantile: float | None) -> str:
+    if over is not None:
+        return f"slow_over_{_digits(inputs.number(over, 'over'))}ms"
+    return f"slow_p{_digits(100 * inputs.number(quantile, 'quantile'))}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.10g}".replace(".", "_")

@@ -35,7 +35,7 @@ _Statistic: TypeAlias = Callable[[Sequence[float]], float]
 
 
 class Metrics:
-    """What CloudWatch has to say about the traffic of one stage."""
+    """What CloudWatch has to say about the traffic of one stage, the only one that has any."""
 
     def __init__(
         self,
@@ -45,15 +45,20 @@ class Metrics:
         stage: str,
         overlap: Literal["excluded", "included"],
         lag: Mapping[str, timedelta],
+        latency_ranks: bool,
     ) -> None:
         self._traffic = traffic
+        self._latency_ranks = latency_ranks
         self._lag = {**LAG, **lag}
         if self._lag.keys() != LAG.keys():
             raise ValueError(
                 f"lag is for the metrics {', '.join(LAG)}, not {', '.join(lag.keys() - LAG.keys())}"
             )
         both: tuple[Arm, ...] = ("baseline", "canary")
-        name = ("ApiName", api_name)
+        published = "".join(character for character in api_name if character.isascii())
+        if not published.strip():
+            raise RehearsalError("the rehearsal does not publish metrics under an API's id")
+        name = ("ApiName", published)
         self._series: dict[_Dimensions, tuple[Arm, ...]] = {
             frozenset({name}): both,
             frozenset({name, ("Stage", stage)}): both if overlap == "included" else ("baseline",),
@@ -138,6 +143,8 @@ class Metrics:
             (dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions", ())
         )
         if metric["MetricName"] not in self._lag or dimensions not in self._series:
+            return []
+        if stat["Stat"].startswith(("PR(", "TC(")) and not self._latency_ranks:
             return []
         arms = self._series[dimensions]
         visible = _minute(now - self._lag[metric["MetricName"]])

@@ -253,6 +253,7 @@ def rehearsal(
     api_name: str = "rehearsal",
     overlap: Literal["excluded", "included"] = "excluded",
     lag: Mapping[str, timedelta] = LAG,
+    latency_ranks: bool = True,
     history: timedelta = _HOUR,
     start: datetime = _START,
     seed: int = 0,
@@ -281,13 +282,16 @@ def rehearsal(
         methods: The methods of the API at the start, keyed as in "GET /orders".
         settings: What GetStage answers as `methodSettings`, `accessLogSettings` and
             `cacheClusterEnabled`; left out, they are as AWS makes them: all off.
-        stage: The name of the stage that takes the traffic.
-        api_name: The name of the API, by which CloudWatch knows it.
+        stage: The name of the stage that takes the traffic; others can be made, and have none.
+        api_name: The name of the API, by which CloudWatch knows it. Characters that are not ASCII
+            are left out there, as AWS does; one of nothing else is not simulated.
         overlap: Whether the stage's own metrics count the canary's requests. AWS does not say, so
             try both.
         lag: By metric, how long after the end of a minute its datapoint appears. Metrics left out
             keep the default: 60 s for Count, 120 s for the others, since AWS publishes errors later
             than counts.
+        latency_ranks: Whether CloudWatch answers the statistics `PR` and `TC`, which nobody has
+            recorded for API Gateway; if not, they come back empty.
         history: How long traffic has been flowing at the start, all of it to the baseline.
         start: The virtual time at the start, aware.
         seed: Another seed, other traffic.
@@ -304,7 +308,14 @@ def rehearsal(
     begins = start.astimezone(UTC) - history
     rate = requests_per_minute if callable(requests_per_minute) else _constant(requests_per_minute)
     traffic = Traffic(rate=rate, api=api, backends=backends, seed=seed, begins=begins)
-    metrics = Metrics(traffic, api_name=api_name, stage=stage, overlap=overlap, lag=lag)
+    metrics = Metrics(
+        traffic,
+        api_name=api_name,
+        stage=stage,
+        overlap=overlap,
+        lag=lag,
+        latency_ranks=latency_ranks,
+    )
     # Before the session is made: moto reaches only sessions made after it was imported.
     with mock_aws():
         rehearsed = Rehearsal(

@@ -1,0 +1,185 @@
+"""The metrics of one stage: what is asked at each look, and what is remembered between them."""
+
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from apigw_canary.aws.calls import Calls
+from apigw_canary.aws.listing import Listing
+from apigw_canary.aws.metricdata import Query, Series, fetched
+from apigw_canary.aws.published import Published
+from apigw_canary.aws.series import Arms, joined, joined_shares
+from apigw_canary.aws.slow import SlowRequests
+from apigw_canary.rollout import overlap, shares
+from apigw_canary.rollout.observation import MINUTE, Measured, Minute, Overlap, ceil_minute
+from apigw_canary.rollout.overlap import Totals
+from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX, Signal
+from apigw_canary.rollout.state import StageState
+from apigw_canary.rollout.words import moment
+
+KEPT = timedelta(days=15)
+"""How long CloudWatch keeps data of one-minute periods."""
+
+SETTLED = timedelta(minutes=5)
+"""How old a minute must be to say anything of what its series are; as a policy's
+`confirm_settle`."""
+
+ERRORS = {ERRORS_5XX: "5XXError", ERRORS_4XX: "4XXError"}
+"""Signals that have a metric of their own."""
+
+_NONE = Arms({}, {})
+
+
+class Reader:
+    """Reads the metrics of one stage, and remembers what was found out about them."""
+
+    def __init__(self, calls: Calls, known: Published, canary_stage: str, stage: str) -> None:
+        self._calls = calls
+        self._known = known
+        api = ("ApiName", known.api_name)
+        self._api = (api,)
+        arms = {
+            name: {
+                "baseline": (api, ("Stage", name)),
+                "canary": (api, ("Stage", canary_stage.format(stage=name))),
+            }
+            for name in sorted({stage, *known.stages})
+        }
+        self._own = arms.pop(stage)
+        self._others = list(arms.values())
+        self._slow = SlowRequests(calls, **self._own)
+        self._listing = Listing(calls, known.api_name, canary_stage.format(stage=stage))
+        self._found = overlap.Found()
+        # A look depends on what the one before it found out; looks at other stages do not wait.
+        self._lock = threading.Lock()
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether the name was not the API's alone when it was looked up."""
+        return self._known.doubt is not None
+
+    def read(
+        self,
+        stage: StageState,
+        signals: Sequence[Signal],
+        start: datetime,
+        end: datetime,
+        stated: Overlap,
+    ) -> Measured:
+        """The minutes of each signal in [start, end), and how they are to be read."""
+        with self._lock:
+            return self._read(stage, signals, start, end, stated)
+
+    def _read(
+        self,
+        stage: StageState,
+        signals: Sequence[Signal],
+        start: datetime,
+        end: datetime,
+        stated: Overlap,
+    ) -> Measured:
+        notes = list(self._known.notes)
+        kept_from = ceil_minute(end - KEPT)
+        limits, said = self._slow.limits(
+            [s for s in signals if s.name not in ERRORS], start, kept_from
+        )
+        notes += said
+        if start < kept_from:
+            notes.append(f"minutes from before {moment(kept_from)} are no longer kept: left out")
+            start = kept_from
+        errors = [s.name for s in signals if s.name in ERRORS]
+        queries = [
+            Query(f"{arm}_{name}", metric, statistic, dimensions)
+            for arm, dimensions in self._own.items()
+            for name, metric, statistic in (
+                ("requests", "Count", "SampleCount"),
+                *((name, ERRORS[name], "Sum") for name in errors),
+            )
+        ]
+        queries += [*self._slow.queries(limits), *self._totals_queries()]
+        series = fetched(self._calls, queries, start, end)
+        if self._slow.falls_back(limits, series, end - SETTLED):
+            series |= fetched(self._calls, self._slow.queries(limits), start, end)
+        requests = _arms(series, "requests")
+        minutes = {name: tuple(joined(requests, _arms(series, name))) for name in errors}
+        above, said = self._slow.shares(limits, series)
+        notes += said
+        settled = [row for row in joined(requests, _NONE) if row.at + MINUTE <= end - SETTLED]
+        self._look_for_signs(stage, settled, [minutes[name] for name in errors], series)
+        minutes |= {name: tuple(joined_shares(requests, arms)) for name, arms in above.items()}
+        if _is_dark(stage, settled):
+            notes.append(self._listing.note(end))
+        reading, how = self._found.read(stated)
+        doubt = self._known.doubt
+        if contrary := self._found.contrary(stated):
+            doubt = f"overlap={stated!r} was stated, but {contrary}; correct it or leave it out"
+        return Measured(minutes, overlap=reading, notes=[*notes, how], doubt=doubt)
+
+    def _totals_queries(self) -> list[Query]:
+        """The requests of the whole API and of its other stages, until the overlap is known."""
+        if self._found or not self._known.stages:
+            return []
+        arms = {"api": self._api} | {
+            f"{arm}_{i}": dimensions
+            for i, arms in enumerate(self._others)
+            for arm, dimensions in arms.items()
+        }
+        return [
+            Query(f"{name}_requests", "Count", "SampleCount", dimensions)
+            for name, dimensions in arms.items()
+        ]
+
+    def _look_for_signs(
+        self,
+        stage: StageState,
+        settled: Sequence[Minute],
+        errors: Sequence[Sequence[Minute]],
+        series: Mapping[str, Series],
+    ) -> None:
+        times = {row.at for row in settled}
+        rows = [*settled, *(row for minutes in errors for row in minutes if row.at in times)]
+        percent = stage.canary.percent if stage.canary else 0.0
+        signs = (
+            overlap.by_totals(_totals(series, len(self._others), times)),
+            overlap.by_excess(rows),
+            overlap.by_all(_of_step(stage, settled), percent),
+            overlap.by_share(_of_step(stage, settled), percent),
+        )
+        self._found.add(signs)
+
+
+def _arms(series: Mapping[str, Series], name: str) -> Arms:
+    return Arms(series[f"baseline_{name}"], series[f"canary_{name}"])
+
+
+def _totals(
+    series: Mapping[str, Series], others: int, times: Collection[datetime]
+) -> Iterator[Totals]:
+    """The minutes of which the API's total is known, where it was asked for."""
+    stages, canaries = (
+        [f"{arm}_requests", *(f"{arm}_{i}_requests" for i in range(others))]
+        for arm in ("baseline", "canary")
+    )
+    for at, api in series.get("api_requests", {}).items():
+        if at in times:
+            yield Totals(
+                at,
+                api,
+                sum(series[name].get(at, 0.0) for name in stages),
+                sum(series[name].get(at, 0.0) for name in canaries),
+            )
+
+
+def _of_step(stage: StageState, rows: Sequence[Minute]) -> list[Minute]:
+    """The minutes in which the canary has the share it has now."""
+    first = ceil_minute(stage.updated_at + MINUTE)
+    return [row for row in rows if row.at >= first]
+
+
+def _is_dark(stage: StageState, settled: Sequence[Minute]) -> bool:
+    """Whether a canary with a share has no requests, and not by chance."""
+    rows = _of_step(stage, settled)
+    if stage.canary is None or any(row.canary_requests for row in rows):
+        return False
+    busy = sum(row.baseline_requests for row in rows)
+    return shares.is_dark(busy, stage.canary.percent / 100)

@@ -1,0 +1,79 @@
+"""Minutes of both arms from CloudWatch's series. Pure."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from apigw_canary.aws.metricdata import Series
+from apigw_canary.rollout.observation import Minute
+
+_DENSE = 0.9
+"""The part of the minutes with requests that have a number of errors where all are to have one."""
+
+
+class Arms(NamedTuple):
+    """The same of both arms."""
+
+    baseline: Series
+    canary: Series
+
+
+def joined(requests: Arms, errors: Arms) -> Iterator[Minute]:
+    """Minutes of errors.
+
+    A missing count is no requests, and a missing number of errors none where the count is there.
+    A minute with errors, be it none, and without a count, or with more errors than requests, is
+    still being published, and left out; so are minutes that the errors have not come to yet.
+    """
+    until = _published_until(requests.baseline, errors)
+    for at in _times(requests):
+        if at > until:
+            return
+        if any(at in bad and at not in count for count, bad in zip(requests, errors, strict=True)):
+            continue
+        yield from _minute(at, requests, errors)
+
+
+def joined_shares(requests: Arms, shares: Arms) -> Iterator[Minute]:
+    """Minutes of what is known as a share of the requests, 0 to 1.
+
+    An arm with requests and without its share is not known, and its minute left out; so is one
+    that has a share and no count yet.
+    """
+    counts = Arms(*(_counts(*pair) for pair in zip(requests, shares, strict=True)))
+    for at in _times(requests):
+        pairs = zip(requests, shares, strict=True)
+        if all((at in count) == (at in share) for count, share in pairs):
+            yield from _minute(at, requests, counts)
+
+
+def _counts(requests: Series, shares: Series) -> Series:
+    # Rounded: a whole count came as a share, and is to be whole again.
+    return {at: round(requests.get(at, 0.0) * share, 6) for at, share in shares.items()}
+
+
+def _times(requests: Arms) -> list[datetime]:
+    return sorted({*requests.baseline, *requests.canary})
+
+
+def _minute(at: datetime, requests: Arms, bad: Arms) -> Iterator[Minute]:
+    counts = [
+        series.get(at, 0.0)
+        for series in (requests.baseline, bad.baseline, requests.canary, bad.canary)
+    ]
+    if 0 <= counts[1] <= counts[0] and 0 <= counts[3] <= counts[2]:
+        yield Minute(at, *counts)
+
+
+def _published_until(count: Series, errors: Arms) -> datetime:
+    """The latest minute whose errors are published.
+
+    Where each minute with requests has a number of errors, be it none, one that lacks it is late,
+    not healthy. Where only some have, what lacks it has none.
+    """
+    newest = max([*errors.baseline, *errors.canary], default=None)
+    if newest is None:
+        return datetime.max.replace(tzinfo=UTC)
+    before = [at for at in count if at <= newest]
+    has_all = sum(at in errors.baseline for at in before) >= _DENSE * len(before)
+    return newest if before and has_all else datetime.max.replace(tzinfo=UTC)

@@ -1,0 +1,393 @@
+"""Slow requests: the limit, the counts above it, and rollouts in which only latency gets worse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, Literal
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apigw_canary import (
+    CloudWatchMetrics,
+    Hold,
+    Measured,
+    Minute,
+    Observation,
+    Promote,
+    Rollback,
+    RolloutPolicy,
+    Signal,
+)
+from apigw_canary.errors import InvalidInputError, MetricsError
+from apigw_canary.rollout.latency import LADDER, share_above, weighted_median
+from apigw_canary.testing import Backend, Rehearsal, rehearsal
+from cloud import END, MINUTE, STAGE, START, Aws, at
+
+HOUR = timedelta(hours=1)
+FIVE = Signal.errors_5xx()
+
+Overlap = Literal["excluded", "included"]
+both_overlaps = pytest.mark.parametrize("overlap", ["excluded", "included"])
+
+
+class TestSignal:
+    def test_several_stand_side_by_side(self) -> None:
+        """Each has a name of its own, that says its limit."""
+        signals = [
+            Signal.slow(over=800),
+            Signal.slow(over=812.5),
+            Signal.slow(quantile=0.9),
+            Signal.slow(quantile=0.99),
+            Signal.slow(quantile=0.999),
+        ]
+        assert [signal.name for signal in signals] == [
+            "slow_over_800ms",
+            "slow_over_812_5ms",
+            "slow_p90",
+            "slow_p99",
+            "slow_p99_9",
+        ]
+        assert RolloutPolicy.canary(10, MINUTE, signals=signals).signals == tuple(signals)
+
+    def test_defaults_can_be_changed(self) -> None:
+        """It is critical and weighs less than errors, unless told otherwise."""
+        assert Signal.slow(over=800).critical
+        assert Signal.slow(over=800).weight < FIVE.weight
+        changed = Signal.slow(quantile=0.9, ratio=2, critical=False, report_only=True)
+        assert (changed.ratio, changed.report_only) == (2, True)
+
+    def test_is_not_asked_for_unless_told(self) -> None:
+        """A policy of no signals of its own watches errors."""
+        assert [s.name for s in RolloutPolicy.canary(5, MINUTE).signals] == [
+            "errors_5xx",
+            "errors_4xx",
+        ]
+
+    @pytest.mark.parametrize(
+        "limit, field",
+        [
+            ({}, "over"),
+            ({"over": 800, "quantile": 0.99}, "over"),
+            ({"over": 0}, "over"),
+            ({"over": "800"}, "over"),
+            ({"over": float("nan")}, "over"),
+            ({"over": 10**7}, "over"),
+            ({"quantile": 99}, "quantile"),
+            ({"quantile": 1}, "quantile"),
+            ({"quantile": 0.2}, "quantile"),
+            ({"quantile": "p99"}, "quantile"),
+        ],
+    )
+    def test_needs_one_limit(self, limit: dict[str, Any], field: str) -> None:
+        """Exactly one of the two, within its range; what is wrong is named."""
+        with pytest.raises(InvalidInputError) as raised:
+            Signal.slow(**limit)
+        assert raised.value.field == field
+
+    def test_has_not_two_limits(self) -> None:
+        """However a signal is made, it has one limit at most."""
+        with pytest.raises(InvalidInputError, match="quantile must be None where over"):
+            attrs.evolve(Signal.slow(over=800), quantile=0.99)
+
+
+values = st.lists(st.tuples(st.floats(1, 1e6), st.integers(0, 1000)), max_size=30)
+
+
+@given(values)
+def test_weighted_median(pairs: list[tuple[float, int]]) -> None:
+    """Half of the weight is at or below it, and half at or above; there is none without weight."""
+    median = weighted_median(pairs)
+    total = sum(weight for _, weight in pairs)
+    if median is None:
+        assert total == 0
+        return
+    assert 2 * sum(weight for value, weight in pairs if value <= median) >= total
+    assert 2 * sum(weight for value, weight in pairs if value >= median) >= total
+    assert median in {value for value, weight in pairs if weight}
+
+
+ladders = st.lists(st.floats(1, 1e5), min_size=len(LADDER), max_size=len(LADDER)).map(
+    lambda rungs: dict(zip(LADDER, sorted(rungs), strict=True))
+)
+
+
+@given(ladders, st.floats(0, 2e5), st.floats(0, 2e5))
+def test_share_above(rungs: dict[str, float], one: float, other: float) -> None:
+    """Between 0 and 1, falling as the limit rises, and between the rungs beside it."""
+    low, high = sorted((one, other))
+    above_low, above_high = share_above(low, rungs), share_above(high, rungs)
+    assert above_low is not None
+    assert above_high is not None
+    assert 1 >= above_low >= above_high - 1e-12 >= -1e-12
+    for (name, reached), (above_name, more) in pairwise(LADDER.items()):
+        if rungs[name] < low < rungs[above_name]:
+            assert 1 - more - 1e-9 <= above_low <= 1 - reached + 1e-9
+
+
+def test_share_above_is_exact_at_a_rung() -> None:
+    """A limit that is a percentile has the share above that this percentile says."""
+    rungs = {name: 100.0 * n for n, name in enumerate(LADDER, start=1)}
+    for name, reached in LADDER.items():
+        assert share_above(rungs[name], rungs) == pytest.approx(1 - reached)
+    assert share_above(rungs["p90"] + 50, rungs) == pytest.approx(0.075)
+    assert share_above(1, rungs) == 1
+
+
+def test_share_above_of_what_cannot_be() -> None:
+    """A rung that is missing, or percentiles that fall: nothing is known."""
+    rungs = {name: 100.0 * n for n, name in enumerate(LADDER, start=1)}
+    assert share_above(150, {**rungs, "p99": 10.0}) is None
+    del rungs["p99"]
+    assert share_above(150, rungs) is None
+
+
+def series(**points: Any) -> dict[tuple[str, str], dict[datetime, float]]:
+    """Series of the fake AWS: `prod` and `canary` by statistic, each a number for ten minutes."""
+    found = {}
+    for arm, stage in (("prod", "prod"), ("canary", "prod/Canary")):
+        for name, value in points.get(arm, {}).items():
+            every = value if isinstance(value, dict) else dict.fromkeys(range(10), value)
+            found[name, stage] = {at(n): float(number) for n, number in every.items()}
+    return found
+
+
+def measured(aws: Aws, *signals: Signal, **window: Any) -> Measured:
+    start, end = window.get("start", START), window.get("end", END)
+    return CloudWatchMetrics(session=aws).minutes(STAGE, signals, start, end)
+
+
+SLOW = Signal.slow(over=800)
+RANK = "PR(:800)"
+
+
+class TestCounts:
+    def test_bad_is_what_is_above_the_limit(self) -> None:
+        """Of each arm the requests that are not among the share up to the limit; whole counts are
+        whole.
+        """
+        aws = Aws(series(prod={"Count": 700, RANK: 99}, canary={"Count": 30, RANK: 90}))
+        rows = measured(aws, SLOW)["slow_over_800ms"]
+        assert rows == tuple(Minute(at(n), 700, 7, 30, 3) for n in range(10))
+
+    def test_interpolated_counts_are_fractional(self) -> None:
+        """A share between two requests is kept as it is."""
+        aws = Aws(series(prod={"Count": 700, RANK: 99.05}))
+        assert measured(aws, SLOW)["slow_over_800ms"][0].baseline_bad == pytest.approx(6.65)
+
+    def test_a_share_that_is_missing_is_not_zero(self) -> None:
+        """A minute in which an arm has requests and no share is not known, and left out; so is one
+        that has a share and no requests yet.
+        """
+        aws = Aws(
+            series(
+                prod={
+                    "Count": dict.fromkeys(range(8), 9),
+                    RANK: dict.fromkeys((0, 1, 3, 8, 9), 90),
+                },
+                canary={"Count": {0: 5, 1: 5, 2: 5}, RANK: {0: 80, 2: 80, 3: 80}},
+            )
+        )
+        assert [row.at for row in measured(aws, SLOW)["slow_over_800ms"]] == [at(0)]
+
+    def test_shares_beyond_all_are_left_out(self) -> None:
+        """More than all of the requests is no answer."""
+        aws = Aws(series(prod={"Count": 9, RANK: {0: 100, 1: 101, 2: 0}}))
+        rows = measured(aws, SLOW)["slow_over_800ms"]
+        assert [row.baseline_bad for row in rows] == [0, 9]
+
+    def test_beside_errors(self) -> None:
+        """Errors and several limits are read in one call."""
+        aws = Aws(series(prod={"Count": 10, RANK: 90, "PR(:300)": 50, "5XXError": 2}))
+        found = measured(aws, FIVE, SLOW, Signal.slow(over=300))
+        assert {name: rows[0].baseline_bad for name, rows in found.items()} == {
+            "errors_5xx": 2,
+            "slow_over_800ms": 1,
+            "slow_over_300ms": 5,
+        }
+        assert len(aws.asked) == 1
+
+    def test_may_be_called_anything(self) -> None:
+        """A signal with a limit is read whatever its name."""
+        aws = Aws(series(prod={"Count": 10, RANK: 90}))
+        assert measured(aws, Signal(name="zu langsam!", over=800))["zu langsam!"]
+
+
+P99 = Signal.slow(quantile=0.99)
+
+
+class TestLimitOfTheBaseline:
+    def asked(self, p99: Mapping[int, float], count: Any = 100, **window: Any) -> Measured:
+        aws = Aws(series(prod={"Count": count, "p99": p99, "PR(:800)": 99}))
+        return measured(aws, P99, **window)
+
+    def test_is_the_median_weighted_by_requests(self) -> None:
+        """A burst of slow minutes, or minutes with few requests, do not move it."""
+        p99 = {0: 800, 1: 800, 2: 9000, 3: 9000, 4: 9000, 5: 20}
+        found = self.asked(p99, {0: 900, 1: 900, 2: 300, 3: 300, 4: 300, 5: 100})
+        assert found.notes[0].startswith(
+            "slow_p99: over 800 ms, the median of the baseline's p99 in the minutes from "
+            "2026-01-05 09:00 UTC to 2026-01-05 09:50 UTC"
+        )
+        assert found["slow_p99"][0].baseline_bad == 9
+
+    def test_is_asked_for_once(self) -> None:
+        """One more GetMetricData for a start that is new; several quantiles share it."""
+        aws = Aws(series(prod={"Count": 100, "p99": 800, "p90": 300, "PR(:800)": 99}))
+        metrics = CloudWatchMetrics(session=aws)
+        for _ in range(3):
+            metrics.minutes(STAGE, [P99, Signal.slow(quantile=0.9)], START, END)
+        assert len(aws.asked) == 1 + 3
+        window = aws.asked[0]["StartTime"], aws.asked[0]["EndTime"]
+        assert window == (START, START + 50 * MINUTE)
+        metrics.minutes(STAGE, [P99], START - MINUTE, END)
+        assert len(aws.asked) == 1 + 3 + 2
+
+    def test_does_not_move_with_what_comes_later(self) -> None:
+        """A process that starts when the baseline has become slow finds the same limit."""
+        slow_later = {n: 800.0 if n < 50 else 5000.0 for n in range(300)}
+        aws = Aws(series(prod={"Count": dict.fromkeys(range(300), 100), "p99": slow_later}))
+        notes = {
+            measured(aws, P99, end=START + n * MINUTE).notes[0] for n in (55, 60, 61, 120, 300)
+        }
+        assert len(notes) == 1
+
+    @pytest.mark.parametrize("count", [100, {}])
+    def test_without_a_baseline(self, count: Any) -> None:
+        """No latencies before the start, no limit: an error that says how to go on."""
+        with pytest.raises(MetricsError, match="sets no limit: no latencies of it are known") as e:
+            self.asked({} if count else {0: 5.0}, count)
+        assert "Signal.slow(over=…)" in e.value.remedy
+
+    def test_that_is_no_longer_kept(self) -> None:
+        """The hour before a start of more than 15 days ago cannot be read."""
+        with pytest.raises(MetricsError, match="no longer kept"):
+            self.asked({0: 5.0}, start=END - timedelta(days=16))
+
+
+def ladder(scale: float) -> dict[str, float]:
+    return {name: scale * (n + 1) for n, name in enumerate(LADDER)}
+
+
+class TestPercentilesInstead:
+    def test_where_ranks_come_back_empty(self) -> None:
+        """Shares are taken from percentiles then, and the notes say so; asked for at once, and
+        without a detour from then on.
+        """
+        aws = Aws(
+            series(
+                prod={"Count": dict.fromkeys(range(15), 1000)}
+                | {name: dict.fromkeys(range(15), value) for name, value in ladder(200).items()},
+                canary={"Count": {9: 100}} | {name: {9: v} for name, v in ladder(400).items()},
+            )
+        )
+        metrics = CloudWatchMetrics(session=aws)
+        found = metrics.minutes(STAGE, [SLOW], START, at(15))
+        assert found["slow_over_800ms"][9] == Minute(at(9), 1000, 100, 100, 50)
+        (note,) = [note for note in found.notes if "PR(:800)" in note]
+        assert "counted from Minimum, p50," in note
+        assert len(aws.asked) == 2
+        again = metrics.minutes(STAGE, [SLOW], START, at(15))
+        assert again["slow_over_800ms"] == found["slow_over_800ms"]
+        assert len(aws.asked) == 3
+
+    def test_where_those_are_empty_too(self) -> None:
+        """No minutes, and a note: never "no slow requests"; and ranks are looked for again."""
+        counts = series(prod={"Count": dict.fromkeys(range(15), 1000)})
+        aws = Aws(counts)
+        metrics = CloudWatchMetrics(session=aws)
+        found = metrics.minutes(STAGE, [FIVE, SLOW], START, at(15))
+        assert found["slow_over_800ms"] == ()
+        assert len(found["errors_5xx"]) == 15
+        assert "CloudWatch gives no latencies: slow requests cannot be counted" in found.notes
+        aws.series = {**counts, **series(prod={RANK: 99})}
+        assert metrics.minutes(STAGE, [FIVE, SLOW], START, at(15))["slow_over_800ms"]
+
+    def test_not_before_ranks_are_due(self) -> None:
+        """Ranks that are merely late are waited for."""
+        aws = Aws(series(prod={"Count": 1000}))
+        assert measured(aws, SLOW, end=at(9))["slow_over_800ms"] == ()
+        assert len(aws.asked) == 1
+
+
+POLICY = RolloutPolicy.canary(
+    10, 15 * MINUTE, signals=[FIVE, Signal.slow(over=250), P99, Signal.slow(quantile=0.9)]
+)
+
+
+def rolled_out(aws: Rehearsal) -> tuple[list[Observation], Any]:
+    canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
+    seen = []
+    while True:
+        seen.append(canary.observe(POLICY))
+        decision = POLICY.decide(seen[-1])
+        canary.apply(decision)
+        if decision.final or len(seen) > 120:
+            return seen, decision
+        aws.sleep(60)
+
+
+@both_overlaps
+@pytest.mark.parametrize("ranks", [True, False])
+def test_a_canary_that_is_only_slower(overlap: Overlap, ranks: bool) -> None:
+    """It is rolled back, for its latency, whatever CloudWatch counts and answers."""
+    with rehearsal(
+        overlap=overlap, latency_ranks=ranks, backends={"alias=v2": Backend(latency_ms=110)}
+    ) as aws:
+        seen, decision = rolled_out(aws)
+    assert isinstance(decision, Rollback)
+    assert "the canary is worse: slow_" in decision.reason
+    assert any("PR(:250)" in note for note in seen[-1].notes) == (not ranks)
+
+
+@both_overlaps
+@pytest.mark.parametrize("ranks", [True, False])
+def test_a_canary_as_fast_as_the_baseline(overlap: Overlap, ranks: bool) -> None:
+    """It is promoted; and another process finds the same limit on the way."""
+    with rehearsal(overlap=overlap, latency_ranks=ranks) as aws:
+        seen, decision = rolled_out(aws)
+    assert isinstance(decision, Promote)
+    assert len({note for each in seen for note in each.notes if note.startswith("slow_p99:")}) == 1
+
+
+def test_without_latencies_nothing_goes_up() -> None:
+    """A critical signal without data is never promoted."""
+    with rehearsal(latency_ranks=False, lag={"Latency": timedelta(days=1)}) as aws:
+        policy = RolloutPolicy.canary(10, 10 * MINUTE, signals=[FIVE, Signal.slow(over=250)])
+        canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
+        aws.sleep(3600)
+        observation = canary.observe(policy)
+    decision = policy.decide(observation)
+    assert isinstance(decision, Hold)
+    assert "no canary request was seen, in each critical signal" in decision.reason
+    assert observation.minutes["slow_over_250ms"] == ()
+
+
+def test_counts_are_the_truth() -> None:
+    """What is counted from ranks is what the arms served, to the request."""
+    slower = Backend(latency_ms=100, latency_spread=0.01)
+    with rehearsal(
+        api=Backend(latency_ms=50, latency_spread=0.01), backends={"alias=v2": slower}
+    ) as aws:
+        policy = RolloutPolicy.canary(30, 10 * MINUTE, signals=[Signal.slow(over=75)])
+        canary = aws.stage.enable_canary(30, variables={"alias": "v2"})
+        aws.sleep(600)
+        rows = canary.observe(policy).minutes["slow_over_75ms"]
+    lit = [row for row in rows if row.canary_requests]
+    assert len(lit) > 5
+    assert all(row.baseline_bad == 0 for row in rows)
+    assert all(row.canary_bad == row.canary_requests for row in lit)
+
+
+def test_a_rollout_without_history_holds() -> None:
+    """Where the baseline's hour is not there, the failure says which limit to give."""
+    with rehearsal(history=timedelta(0)) as aws:
+        canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
+        aws.sleep(600)
+        observation = canary.observe(POLICY)
+    assert "Signal.slow(over=…)" in str(observation.failure)
+    assert isinstance(POLICY.decide(observation), Hold)
