@@ -171,7 +171,6 @@ class TestPermissions:
             ("GetStage", "apigateway:GET"),
             ("GetResources", "apigateway:GET"),
             ("GetDeployment", "apigateway:GET"),
-            ("GetRestApi", "apigateway:GET"),
             ("GetMetricData", "cloudwatch:GetMetricData"),
             ("DescribeAlarms", "cloudwatch:DescribeAlarms"),
             ("GetFunctionConfiguration", "lambda:GetFunctionConfiguration"),
@@ -277,6 +276,20 @@ class TestTraffic:
             other = RolloutPolicy([Step(5, MINUTES)], signals=[Signal.custom("x", critical=True)])
             with pytest.raises(InvalidInputError, match="signals"):
                 aws.stage.check(other)
+
+    def test_doubted(self) -> None:
+        """Metrics that may be of something else are an error: nothing would be promoted on them."""
+        with rehearsal(settings=ALL_ON) as aws:
+            row = Minute(aws.now() - MINUTES, 10**6, 0, 0, 0)
+            named = Measured({"errors_5xx": [row]}, doubt="two APIs have this name")
+
+            class Doubted:
+                def minutes(self, *_: object) -> Measured:
+                    return named
+
+            (problem,) = fresh(aws, metrics=Doubted()).check(PLAN)
+            assert problem.severity == "error"
+            assert "two APIs have this name." in problem.what
 
     def test_estimate(self) -> None:
         """The estimate is what rehearsed rollouts of a healthy canary take, give or take a

@@ -156,7 +156,7 @@ class Stage:
         the API as it is being edited now.
 
         What could not be read is a problem too, which names the missing permission. Three calls;
-        two more with a policy, one with alarms, and two for each function that the variables lead
+        three more with a policy, one with alarms, and two for each function that the variables lead
         to.
         """
         if policy is not None and not isinstance(policy, RolloutPolicy):

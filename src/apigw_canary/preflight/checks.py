@@ -7,7 +7,7 @@ from apigw_canary.preflight.problem import Problem
 from apigw_canary.preflight.targets import Policy, Target
 from apigw_canary.preflight.traffic import outlook, requests_per_minute
 from apigw_canary.rollout.contract import Route
-from apigw_canary.rollout.words import span
+from apigw_canary.rollout.words import sentence, span
 
 Check = Callable[[Facts], Iterator[Problem]]
 
@@ -131,6 +131,15 @@ def _quiet(facts: Facts) -> Iterator[Problem]:
                 f"take about {span(each.takes)} instead of {span(each.bakes)}.",
                 f"Let it, or give {larger}longer bakes, or a wider margin.",
             )
+
+
+def _doubted(facts: Facts) -> Iterator[Problem]:
+    if facts.traffic is not None and facts.traffic.doubt is not None:
+        yield Problem(
+            "error",
+            f"The metrics may be of something else: {sentence(facts.traffic.doubt)}",
+            "As long as that is so no canary is promoted.",
+        )
 
 
 def _blind_at_100(facts: Facts) -> Iterator[Problem]:
@@ -297,6 +306,7 @@ CHECKS: tuple[Check, ...] = (
     _no_integration,
     _as_edited,
     _contract,
+    _doubted,
     _quiet,
     _unknown_alarms,
     _blind_at_100,
