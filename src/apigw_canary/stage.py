@@ -10,7 +10,7 @@ import attrs
 from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
-from apigw_canary.canary import Canary, measured
+from apigw_canary.canary import Canary
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
@@ -22,6 +22,7 @@ from apigw_canary.rollout.observation import MetricSource, Observation
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState
+from apigw_canary.rollouts import measured
 
 RETRY_FOR = timedelta(seconds=30)
 """How long pauses between retries may add up to. AWS's conflicts last seconds."""

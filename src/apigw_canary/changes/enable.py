@@ -9,7 +9,8 @@ from typing import Literal
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, Seen, enable_patch
-from apigw_canary.changes.control import Bond, Control, listed, log
+from apigw_canary.changes.control import Bond, Control, log
+from apigw_canary.changes.sending import listed
 from apigw_canary.errors import (
     CanaryAlreadyEnabledError,
     CanaryError,
