@@ -4,9 +4,11 @@ import typing
 
 if typing.TYPE_CHECKING:
     from apigw_canary.aws.cloudwatch import CloudWatchMetrics
+    from apigw_canary.aws.lambda_metrics import LambdaMetrics
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
+    from apigw_canary.lambda_alias import AliasCanary, LambdaAlias
     from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
     from apigw_canary.rollout.decision import (
         Decision,
@@ -30,6 +32,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.stage import Stage
 
 __all__ = [
+    "AliasCanary",
     "Analysis",
     "Basis",
     "Canary",
@@ -39,6 +42,8 @@ __all__ = [
     "Decision",
     "Finding",
     "Hold",
+    "LambdaAlias",
+    "LambdaMetrics",
     "Measured",
     "MetricSource",
     "Minute",
@@ -60,6 +65,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AliasCanary": "lambda_alias",
     "Analysis": "rollout.analysis",
     "Basis": "rollout.observation",
     "Canary": "canary",
@@ -69,6 +75,8 @@ _HOMES = {
     "Decision": "rollout.decision",
     "Finding": "rollout.analysis",
     "Hold": "rollout.decision",
+    "LambdaAlias": "lambda_alias",
+    "LambdaMetrics": "aws.lambda_metrics",
     "Measured": "rollout.observation",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",

@@ -10,6 +10,7 @@ import attrs
 from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
+from apigw_canary.aws.lambda_metrics import LambdaMetrics
 from apigw_canary.canary import Canary
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
@@ -63,7 +64,7 @@ class Stage:
             gateway,
             DescriptionRecords(gateway) if records is None else StoredRecords(records, gateway),
         )
-        if metrics is None or isinstance(metrics, CloudWatchMetrics):
+        if metrics is None or isinstance(metrics, CloudWatchMetrics | LambdaMetrics):
             metrics = (metrics or CloudWatchMetrics()).using(self._calls)
         self._metrics: MetricSource = metrics
 

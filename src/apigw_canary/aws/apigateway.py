@@ -4,13 +4,12 @@ Only operations that were recorded against AWS, or that its documentation states
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from apigw_canary.aws.calls import Answer, Calls
-from apigw_canary.aws.failures import CONFLICT
-from apigw_canary.errors import NotFoundError, ThrottledError, UnansweredError
+from apigw_canary.aws.failures import CONFLICT, understanding
+from apigw_canary.errors import NotFoundError, ThrottledError
 from apigw_canary.rollout.state import CanaryState, StageState
 
 Patch = list[dict[str, str]]
@@ -155,7 +154,7 @@ class ApiGateway:
     def api_name(self) -> str:
         """One GetRestApi. Metrics are published under the name, not the id."""
         answer = self._calls.call("apigateway", "GetRestApi", restApiId=self.rest_api_id)
-        with _understanding("an API"):
+        with understanding("an API"):
             return str(answer["name"])
 
     def _pages(self, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:
@@ -177,7 +176,7 @@ class ApiGateway:
             ) from error.__cause__
 
     def _seen(self, answer: Answer) -> Seen:
-        with _understanding("a stage"):
+        with understanding("a stage"):
             stage = parsed_stage(answer, region=self.region, rest_api_id=self.rest_api_id)
         return Seen(stage=stage, at=self._calls.now(answer))
 
@@ -221,22 +220,9 @@ def _parsed_canary(settings: Mapping[str, Any]) -> CanaryState:
 
 
 def _deployment(answer: Answer) -> Deployment:
-    with _understanding("a deployment"):
+    with understanding("a deployment"):
         return Deployment(
             id=answer["id"],
             description=answer.get("description"),
             created_at=answer["createdDate"],
         )
-
-
-@contextmanager
-def _understanding(what: str) -> Iterator[None]:
-    """An answer in which the essential is missing is as good as none."""
-    try:
-        yield
-    except KeyError as error:
-        raise UnansweredError(
-            f"An answer about {what} has no {error}: it is not AWS's.",
-            operation="",
-            remedy="Look for a proxy or an endpoint that answers in AWS's place.",
-        ) from error

@@ -16,7 +16,7 @@ from apigw_canary.aws.apigateway import (
     shift_patch,
 )
 from apigw_canary.changes.records import Records
-from apigw_canary.changes.sending import Condition, carried_out, listed, unconditionally
+from apigw_canary.changes.sending import Condition, carried_out, listed, looked, unconditionally
 from apigw_canary.errors import (
     CanaryError,
     NoCanaryError,
@@ -74,13 +74,7 @@ class Control:
 
     def look(self) -> Seen:
         """The stage now: one GetStage. An error tells what was seen last, where anything was."""
-        try:
-            self.last = self.gateway.stage()
-        except CanaryError as error:
-            if self.last is not None:
-                last = f"Seen last, at {self.last.at:%H:%M:%S}: {self.last.stage}"
-                error.within(f"Nothing was changed by this call. {last}")
-            raise
+        self.last = looked(self.gateway.stage, self.last)
         return self.last
 
     def readable(self, deployment: Deployment) -> Record:

@@ -46,6 +46,17 @@ def unconditionally(_: Look) -> None:
     """The condition that always holds."""
 
 
+def looked(read: Callable[[], _Look], last: _Look | None) -> _Look:
+    """What is there now; an error tells what was seen last, where anything was."""
+    try:
+        return read()
+    except CanaryError as error:
+        if last is not None:
+            seen = f"Seen last, at {last.at:%H:%M:%S}: {last.stage}"
+            error.within(f"Nothing was changed by this call. {seen}")
+        raise
+
+
 def carried_out(
     send: Callable[[], _Look],
     look: Callable[[], _Look],

@@ -16,6 +16,7 @@ import attrs
 from apigw_canary.testing.answers import Json
 from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
+from apigw_canary.testing.lambdas import FUNCTION, Function, Invocations
 from apigw_canary.testing.metrics import LAG, Metrics
 from apigw_canary.testing.traffic import Backend, Served, Traffic
 from apigw_canary.testing.wire import simulated_session
@@ -23,6 +24,7 @@ from apigw_canary.testing.wire import simulated_session
 if TYPE_CHECKING:
     import boto3
 
+    from apigw_canary.lambda_alias import LambdaAlias
     from apigw_canary.stage import Stage
 
 _HEALTHY = Backend()
@@ -70,6 +72,7 @@ class Rehearsal:
         *,
         traffic: Traffic,
         metrics: Metrics,
+        versions: Sequence[Backend],
         api_name: str,
         stage: str,
         variables: Mapping[str, str],
@@ -91,6 +94,10 @@ class Rehearsal:
             rest_api_id=self.rest_api_id, stage_name=stage, variables=variables
         )
         traffic.deploy(first["id"])
+        self._function = Function(versions, variables, rng) if versions else None
+        if self._function is not None:
+            traffic.function = self._function.targets
+        self._invocations = Invocations(traffic)
 
     @functools.cached_property
     def stage(self) -> Stage:
@@ -98,6 +105,12 @@ class Rehearsal:
         from apigw_canary.stage import Stage
 
         return Stage(self.rest_api_id, self._stage_name, session=self.session, sleep=self.sleep)
+
+    def alias(self, name: str) -> LambdaAlias:
+        """An alias of the function `orders` as this library sees it."""
+        from apigw_canary.lambda_alias import LambdaAlias
+
+        return LambdaAlias(FUNCTION, name, session=self.session, sleep=self.sleep)
 
     def now(self) -> datetime:
         """The virtual time, aware. All dates that AWS states come from it."""
@@ -174,7 +187,13 @@ class Rehearsal:
                     self._traffic.deploy(answer["id"])
                 return answer
             case "cloudwatch":
-                return self._metrics.answer(operation, parameters, self._now)
+                return self._metrics.answer(
+                    operation, parameters, self._now
+                ) or self._invocations.answer(operation, parameters, self._now)
+            case "lambda" if self._function is not None:
+                if not operation.startswith("Get"):
+                    self._serve(until=self._now)
+                return self._function.answer(operation, parameters)
             case _:
                 return None
 
@@ -188,6 +207,7 @@ def rehearsal(
     requests_per_minute: float | Callable[[datetime], float] = 500,
     api: Backend = _HEALTHY,
     backends: Mapping[str, Backend] = _NO_BACKENDS,
+    versions: Sequence[Backend] = (),
     variables: Mapping[str, str] = _VARIABLES,
     stage: str = "prod",
     api_name: str = "rehearsal",
@@ -216,6 +236,10 @@ def rehearsal(
             and so do later ones, unless `Rehearsal.edit` changes it in between.
         backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
             Wins over what the deployment captured; if several match, the first one does.
+        versions: How the invocations of each version of the Lambda function `orders` fare, version
+            1 first. Given, the API calls `orders:${stageVariables.alias}`, and neither `api` nor
+            `backends` matter. The versions are published, and there is an alias of version 1 by the
+            name that the stage variable has; more are made with boto3, in moto's Lambda.
         variables: The stage's variables at the start.
         stage: The name of the stage that takes the traffic.
         api_name: The name of the API, by which CloudWatch knows it.
@@ -244,6 +268,7 @@ def rehearsal(
         rehearsed = Rehearsal(
             traffic=traffic,
             metrics=metrics,
+            versions=versions,
             api_name=api_name,
             stage=stage,
             variables=variables,
