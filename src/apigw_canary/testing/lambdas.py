@@ -186,6 +186,9 @@ class Invocations(Published):
     def __init__(self, traffic: Traffic) -> None:
         super().__init__(traffic, namespace=NAMESPACE, lag=_LAG, series={})
 
+    def _list_metrics(self, p: Json, now: datetime) -> Json:  # noqa: ARG002
+        raise RehearsalError(f"the rehearsal does not simulate ListMetrics of {NAMESPACE}")
+
     def _segments(
         self, dimensions: frozenset[tuple[str, str]], minute: datetime
     ) -> Iterable[Segment]:
