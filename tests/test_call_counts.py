@@ -11,8 +11,8 @@ from typing import cast
 import pytest
 
 from acting import V2, fresh, sent, serving
-from apigw_canary import Canary, RolloutPolicy, Stage
-from apigw_canary.testing import Rehearsal, rehearsal
+from apigw_canary import AliasCanary, Canary, RolloutPolicy, Stage
+from apigw_canary.testing import Backend, Rehearsal, rehearsal
 
 PAGE = Path(__file__).parent.parent / "docs" / "calls.md"
 POLICY = RolloutPolicy.canary(5, timedelta(minutes=10))
@@ -68,11 +68,25 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("the same, of variables only", 3, lambda aws: of_variables(aws).rollback),
     ("`stage.rollback()`", 3, with_canary("rollback")),
     ("`stage.revert()`", 4, lambda aws: promoted(aws).revert),
+    ("`alias.describe()`", 1, lambda aws: aws.alias("v1").describe),
+    ("`alias.enable_canary(…)`", 4, lambda aws: partial(weighted, aws)),
+    ("the same line again", 1, lambda aws: weighted(aws) and partial(weighted, aws)),
+    ("`alias.canary()`", 1, lambda aws: weighted(aws) and aws.alias("v1").canary),
+    ("`canary.observe(policy)` of an alias", 2, lambda aws: partial(weighted(aws).observe, POLICY)),
+    ("`canary.shift(percent)` of an alias", 2, lambda aws: partial(weighted(aws).shift, 25)),
+    ("`canary.promote()` of an alias", 2, lambda aws: weighted(aws).promote),
+    ("`canary.rollback()` of an alias", 2, lambda aws: weighted(aws).rollback),
+    ("`alias.rollback()`", 2, lambda aws: weighted(aws) and aws.alias("v1").rollback),
+    ("`alias.revert()`", 3, lambda aws: weighted(aws).promote() and aws.alias("v1").revert),
 ]
 
 
+def weighted(aws: Rehearsal) -> AliasCanary:
+    return aws.alias("v1").enable_canary(5, release="r1", version="2")
+
+
 def counted(prepare: Callable[[Rehearsal], Callable[[], object]]) -> list[str]:
-    with rehearsal() as aws:
+    with rehearsal(versions=[Backend(), Backend()]) as aws:
         act = prepare(aws)
         before = len(aws.calls)
         act()

@@ -65,13 +65,13 @@ class Shared:
     """The rehearsal's session; making a client takes longer than most calls."""
 
     def __init__(self, aws: Rehearsal) -> None:
-        self._aws = aws
+        self._session: Any = aws.session
         self._made: dict[str, Any] = {}
 
-    def client(self, service: str, **options: Any) -> Any:
-        if service not in self._made:
-            self._made[service] = self._aws.session.client(service, **options)
-        return self._made[service]
+    def client(self, service_name: Any, *, config: Any = None) -> Any:
+        if service_name not in self._made:
+            self._made[service_name] = self._session.client(service_name, config=config)
+        return self._made[service_name]
 
 
 @lru_cache(maxsize=1)
@@ -648,13 +648,14 @@ def stubbed(aws: Rehearsal, operation: str, change: Mapping[str, Any]) -> Any:
     """The session, with something of one operation's answers replaced."""
 
     class Session:
-        def client(self, service: str, **options: Any) -> Any:
-            made = aws.session.client(service, **options)
+        def client(self, service_name: Any, *, config: Any = None) -> Any:
+            session: Any = aws.session
+            made = session.client(service_name, config=config)
 
             def replace(parsed: dict[str, Any], **_: Any) -> None:
                 parsed.update(change)
 
-            made.meta.events.register(f"after-call.{service}.{operation}", replace)
+            made.meta.events.register(f"after-call.{service_name}.{operation}", replace)
             return made
 
     return Session()
@@ -690,13 +691,14 @@ def test_answers_that_are_not_of_aws() -> None:
             LambdaAlias("orders", "live", session=stubbed(aws, "GetAlias", many)).describe()
 
         class Forgetful:
-            def client(self, service: str, **options: Any) -> Any:
-                made = aws.session.client(service, **options)
+            def client(self, service_name: Any, *, config: Any = None) -> Any:
+                session: Any = aws.session
+                made = session.client(service_name, config=config)
 
                 def forget(parsed: dict[str, Any], **_: Any) -> None:
                     parsed.pop("RevisionId", None)
 
-                made.meta.events.register(f"after-call.{service}.GetAlias", forget)
+                made.meta.events.register(f"after-call.{service_name}.GetAlias", forget)
                 return made
 
         with pytest.raises(UnansweredError, match="RevisionId"):
@@ -787,4 +789,5 @@ def test_any_source() -> None:
         canary = same_of(fresh(aws, metrics=Counted()))
         assert canary.observe(POLICY).minutes["errors_4xx"][0].baseline_requests == 5
         canary = same_of(fresh(aws, metrics=LambdaMetrics(session=aws.session)))
-        assert canary.analyze(RolloutPolicy.canary(5, timedelta(0), signals=[Signal.errors_5xx()]))
+        policy = RolloutPolicy.canary(5, timedelta(0), signals=[Signal.errors_5xx()])
+        assert canary.analyze(policy).findings[0].signal == "errors_5xx"

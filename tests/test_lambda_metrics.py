@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import attrs
 import pytest
 from botocore.exceptions import ClientError
 
@@ -62,7 +63,7 @@ class Aws:
         self._status = status
         self.asked: list[dict[str, str]] = []
 
-    def client(self, service: str, **_: Any) -> Any:
+    def client(self, service_name: Any, *, config: Any = None) -> Any:
         return self
 
     def get_metric_data(self, **parameters: Any) -> Any:
@@ -126,13 +127,23 @@ def test_two_aliases_behind_a_stage_variable() -> None:
     assert {each["Resource"] for each in aws.asked[6:]} == {"orders:blue", "orders:green"}
 
 
-@pytest.mark.parametrize("overrides", [{}, {"other": "x"}, {"alias": "hush"}, None])
-def test_one_alias_for_both_arms(overrides: Mapping[str, str] | None) -> None:
+@pytest.mark.parametrize("overrides", [{}, {"other": "x"}, {"alias": "hush"}])
+def test_one_alias_for_both_arms(overrides: Mapping[str, str]) -> None:
     """An alias that production calls is not to be changed for a canary: refused, no value shown."""
     source = LambdaMetrics("orders", variable="alias", session=Aws({}))
     with pytest.raises(InvalidInputError, match="changed for production") as refused:
         source.minutes(stage({"alias": "hush"}, overrides), ERRORS, START, END)
     assert "hush" not in str(refused.value)
+
+
+def test_without_a_canary() -> None:
+    """There is production alone, to be watched after a promotion, say."""
+    aws = Aws({("Invocations", "7"): 9, ("Invocations", "orders:v1"): 8})
+    (minute,) = read(aws, attrs.evolve(ALIAS, canary=None))["errors_5xx"]
+    assert (minute.baseline_requests, minute.canary_requests) == (9, 0)
+    source = LambdaMetrics("orders", variable="alias", session=aws)
+    (minute,) = source.minutes(stage({"alias": "v1"}), ERRORS, START, END)["errors_5xx"]
+    assert (minute.baseline_requests, minute.canary_requests) == (8, 0)
 
 
 def test_a_variable_that_is_not_there() -> None:

@@ -40,6 +40,8 @@ class LambdaMetrics:
     Lambda publishes an invocation when it has ended, in the minute in which it began: with a
     function that may take longer than the policy's `settle`, raise that.
 
+    Without a canary there are the baseline's minutes only.
+
     `session`: a boto3 session; None takes the stage's or the alias's.
     """
 
@@ -118,8 +120,8 @@ class LambdaMetrics:
                 joined(
                     series["baseline_requests"],
                     series[f"baseline_{name}"],
-                    series["canary_requests"],
-                    series[f"canary_{name}"],
+                    series.get("canary_requests", {}),
+                    series.get(f"canary_{name}", {}),
                 )
             )
             for name in seen
@@ -145,8 +147,9 @@ class LambdaMetrics:
         if self._function is None:
             inputs.refuse("metrics", "LambdaMetrics(function, variable=...) for a stage", None)
         baseline = self._alias("baseline", stage.variables)
-        overrides = stage.canary.variables if stage.canary else {}
-        canary = self._alias("canary", {**stage.variables, **overrides})
+        canary = self._aliases["canary"]
+        if stage.canary is not None:
+            canary = self._alias("canary", {**stage.variables, **stage.canary.variables})
         if baseline == canary:
             raise InvalidInputError(
                 f"the alias of {self._function} that the canary calls",
@@ -157,6 +160,7 @@ class LambdaMetrics:
         return {
             arm: {"FunctionName": self._function, "Resource": f"{self._function}:{alias}"}
             for arm, alias in (("baseline", baseline), ("canary", canary))
+            if alias is not None
         }
 
     def _alias(self, arm: str, variables: Mapping[str, str]) -> str:
@@ -171,16 +175,14 @@ class LambdaMetrics:
 
 
 def _versions(alias: StageState) -> Mapping[str, _Dimensions]:
-    """The two versions of a weighted alias; AWS keeps a series for each where it routes to both."""
-    assert alias.canary is not None
+    """The versions of a weighted alias; AWS keeps a series for each that it routes to."""
+    canary = alias.canary.deployment_id if alias.canary else None
     return {
         arm: {
             "FunctionName": alias.rest_api_id,
             "Resource": f"{alias.rest_api_id}:{alias.name}",
             "ExecutedVersion": version,
         }
-        for arm, version in (
-            ("baseline", alias.deployment_id),
-            ("canary", alias.canary.deployment_id),
-        )
+        for arm, version in (("baseline", alias.deployment_id), ("canary", canary))
+        if version is not None
     }
