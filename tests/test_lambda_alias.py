@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from acting import sent
+from acting import finished, sent
 from apigw_canary import (
     AliasCanary,
     CanaryError,
@@ -128,14 +128,7 @@ def test_whole_rollouts(backend: Backend, afresh: bool) -> None:
     """A good version is promoted, a bad one rolled back, whoever looks."""
     with rehearsal(versions=[GOOD, backend], variables=LIVE) as aws:
         canary = enabled(aws)
-        for _ in range(100):
-            decision = POLICY.decide(canary.observe(POLICY))
-            canary.apply(decision)
-            if decision.final:
-                break
-            aws.sleep(decision.wait.total_seconds())
-            if afresh:
-                canary = enabled(aws)
+        decision = finished(aws, POLICY, lambda: enabled(aws) if afresh else canary)
         good = backend is GOOD
         assert isinstance(decision, Promote if good else Rollback)
         assert invoked(aws) == ("2" if good else "1", {})
@@ -382,12 +375,27 @@ PHASES: list[tuple[str, Callable[[Rehearsal, AliasCanary], object]]] = [
     ("removed", lambda aws, canary: route(aws)),
     ("promoted", lambda aws, canary: same(aws).promote()),
     ("promoted_elsewhere", lambda aws, canary: route(aws, "2")),
-    ("removed", lambda aws, canary: (same(aws).promote(), fresh(aws).revert())),
+    ("removed", lambda aws, canary: promoted_and_reverted(aws)),
     ("removed", lambda aws, canary: route(aws, "3")),
     ("replaced", lambda aws, canary: route(aws, _3=0.1)),
-    ("replaced", lambda aws, canary: (route(aws), enabled(aws, release="r2"))),
-    ("replaced", lambda aws, canary: (same(aws).rollback(), route(aws, _2=0.1))),
+    ("replaced", lambda aws, canary: another_release(aws)),
+    ("replaced", lambda aws, canary: again_by_hand(aws)),
 ]
+
+
+def promoted_and_reverted(aws: Rehearsal) -> None:
+    same(aws).promote()
+    fresh(aws).revert()
+
+
+def another_release(aws: Rehearsal) -> None:
+    route(aws)
+    enabled(aws, release="r2")
+
+
+def again_by_hand(aws: Rehearsal) -> None:
+    same(aws).rollback()
+    route(aws, _2=0.1)
 
 
 def same(aws: Rehearsal) -> AliasCanary:
@@ -531,7 +539,8 @@ def test_two_who_do_the_same() -> None:
     """Who loses a race against the same change has what was asked for, and its record."""
     with quiet() as aws:
         canary, other = enabled(aws), same(aws)
-        aws.meanwhile("UpdateAlias", lambda: (aws.sleep(2), other.promote()))
+        aws.meanwhile("UpdateAlias", lambda: aws.sleep(2))
+        aws.meanwhile("UpdateAlias", other.promote)
         assert canary.promote().deployment_before == "1"
         fresh(aws).revert()
         canary = enabled(aws, release="r2")

@@ -10,6 +10,7 @@ import attrs
 import pytest
 from botocore.exceptions import ClientError
 
+from acting import finished
 from apigw_canary import (
     LambdaMetrics,
     Measured,
@@ -209,12 +210,7 @@ def test_whole_rollouts_of_an_api(backend: Backend) -> None:
     with rehearsal(versions=[GOOD, backend]) as aws:
         stage = blue_green(aws)
         canary = stage.enable_canary(10, release="r1", variables={"alias": "v2"})
-        for _ in range(60):
-            decision = POLICY.decide(canary.observe(POLICY))
-            canary.apply(decision)
-            if decision.final:
-                break
-            aws.sleep(decision.wait.total_seconds())
+        decision = finished(aws, POLICY, lambda: canary)
         assert isinstance(decision, Promote if backend is GOOD else Rollback)
         now = stage.describe()
         assert now.variables["alias"] == ("v2" if backend is GOOD else "v1")
@@ -327,18 +323,20 @@ def test_what_the_rehearsal_leaves_to_others() -> None:
             lambda_.get_alias(FunctionName="other", Name="v1")
         with pytest.raises(RehearsalError, match="ListMetrics"):
             cloudwatch.list_metrics(Namespace="AWS/Lambda")
-        metric = {
-            "Namespace": "AWS/Lambda",
-            "MetricName": "Invocations",
-            "Dimensions": [{"Name": "Alias", "Value": "v1"}],
+        metric: Any = {
+            "Metric": {
+                "Namespace": "AWS/Lambda",
+                "MetricName": "Invocations",
+                "Dimensions": [{"Name": "Alias", "Value": "v1"}],
+            },
+            "Period": 60,
+            "Stat": "Sum",
         }
         with pytest.raises(RehearsalError, match="dimensions"):
             cloudwatch.get_metric_data(
                 StartTime=aws.now() - timedelta(minutes=5),
                 EndTime=aws.now(),
-                MetricDataQueries=[
-                    {"Id": "a", "MetricStat": {"Metric": metric, "Period": 60, "Stat": "Sum"}}
-                ],
+                MetricDataQueries=[{"Id": "a", "MetricStat": metric}],
             )
         update(aws, FunctionVersion="$LATEST")
         with pytest.raises(RehearsalError, match=r"how version \$LATEST fares is not said"):

@@ -191,7 +191,7 @@ def written(text: str, record: AliasRecord) -> str:
         past = past[7:]
 
 
-def check_text(value: str, field: str) -> None:
+def check_text(value: object, field: str) -> None:
     """Refuse a user's text that would be taken for a record."""
     if not isinstance(value, str) or _MARK in value:
         inputs.refuse(field, f"a text without {_MARK!r}", value)
