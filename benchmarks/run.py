@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import cost
 import judges
 from apigw_canary.rollout.signals import Signal
 from judges import Judge
@@ -187,6 +188,7 @@ def main() -> None:
             f"{time.monotonic() - began:>6.0f}s",
             flush=True,
         )
+    cost.main()
 
 
 if __name__ == "__main__":

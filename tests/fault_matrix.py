@@ -18,6 +18,7 @@ from apigw_canary.testing import Fault, ProcessDeath, Rehearsal, rehearsal
 QUIET: dict[str, Any] = {"requests_per_minute": 1, "history": timedelta(0)}
 
 POLICY = RolloutPolicy.canary(5, timedelta(minutes=10))
+ALARMED = RolloutPolicy.canary(5, timedelta(minutes=10), alarms=["errors"])
 
 FAULTS = [
     *((fault, False) for fault in Fault),
@@ -46,6 +47,12 @@ def running(aws: Rehearsal) -> None:
     aws.sleep(60)
     aws.stage.enable_canary(5, release="r1", variables=V2)
     aws.sleep(60)
+
+
+def running_with_alarm(aws: Rehearsal) -> None:
+    """An alarm that has changed since the start, so that its history is read."""
+    running(aws)
+    aws.alarm("errors")
 
 
 def running_variables_only(aws: Rehearsal) -> None:
@@ -129,6 +136,7 @@ OPERATIONS = [
     ),
     Operation("enable again", running, enable, same),
     Operation("observe", running, with_canary("observe", POLICY), same),
+    Operation("observe, alarms", running_with_alarm, with_canary("observe", ALARMED), same),
     Operation("shift", running, with_canary("shift", 25), canary_at(25)),
     Operation("pause", running, with_canary("shift", 0), canary_at(0)),
     Operation("promote", running, with_canary("promote"), is_v2, moves_production=True),

@@ -12,12 +12,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from apigw_canary import (
+    Alarm,
     Analysis,
     Basis,
     CanaryState,
     Decision,
     Finding,
     Hold,
+    Interval,
     Minute,
     Observation,
     Outcome,
@@ -32,6 +34,7 @@ from apigw_canary import (
     Step,
     Verdict,
 )
+from apigw_canary.rollout.alarms import AlarmState
 from apigw_canary.rollout.record import Begun, Record
 
 VALUE_CHARACTERS = (
@@ -116,6 +119,9 @@ def signals(
     )
 
 
+alarm_states: st.SearchStrategy[AlarmState] = st.sampled_from(["OK", "ALARM", "INSUFFICIENT_DATA"])
+alarms = st.builds(Alarm, lines, alarm_states, since=times, fired_at=st.none() | times)
+
 bakes = st.timedeltas(timedelta(0), 14 * DAY)
 short_bakes = st.timedeltas(timedelta(0), 2 * DAY)
 """So short that a plan of them may have a deadline."""
@@ -145,6 +151,7 @@ def policies(draw: st.DrawFn) -> RolloutPolicy:
             draw(signals(st.just(name), st.just(value=True) if i == 0 else st.booleans()))
             for i, name in enumerate(names)
         ],
+        alarms=draw(st.lists(lines, max_size=2, unique=True)),
         false_rollback=draw(st.floats(1e-6, 0.5)),
         false_promotion=draw(st.floats(1e-6, 0.5)),
         deadline=draw(deadlines(steps)),
@@ -189,6 +196,9 @@ observations = st.builds(
     failure=st.none() | lines,
     watched_at=st.none() | times,
     notes=st.lists(lines, max_size=2),
+    alarms=st.lists(alarms, max_size=2, unique_by=lambda alarm: alarm.name),
+    routes=st.none()
+    | st.dictionaries(lines, st.dictionaries(signal_names, minute_rows, max_size=2), max_size=2),
 )
 
 outcomes = st.sampled_from(Outcome)
@@ -229,9 +239,17 @@ def stage_states(
 
 odds = st.floats(0, 1e300)
 
+intervals = st.builds(
+    Interval,
+    low=st.floats(-1, 1e3),
+    high=st.none() | st.floats(-1, 1e3),
+    confidence=st.floats(0.5, 1),
+)
+
 findings = st.builds(
     Finding,
     signal=signal_names,
+    route=st.none() | lines,
     verdict=st.sampled_from(Verdict),
     baseline_requests=counts,
     baseline_bad=counts,
@@ -242,6 +260,9 @@ findings = st.builds(
     not_worse_odds=odds,
     not_worse_needed=odds,
     requests_needed=st.none() | st.integers(0, 10**9),
+    minutes_needed=st.none() | st.floats(0, 1e6),
+    ratio=st.none() | intervals,
+    difference=st.none() | intervals,
     sick=st.booleans(),
     fits=st.booleans(),
 )
@@ -250,6 +271,7 @@ analyses = st.builds(
     Analysis,
     verdict=st.sampled_from(Verdict),
     findings=st.lists(findings, max_size=2).map(tuple),
+    routes=st.lists(findings, max_size=2).map(tuple),
     worse_odds=odds,
     worse_needed=odds,
     worse_at=st.none() | minute_times,
@@ -313,10 +335,12 @@ def records(stage: str) -> st.SearchStrategy[Record]:
 
 
 PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
+    Alarm: alarms,
     Analysis: analyses,
     Basis: bases,
     CanaryState: canary_states,
     Finding: findings,
+    Interval: intervals,
     Minute: minutes(),
     Observation: observations,
     Promotion: promotions(),

@@ -357,6 +357,7 @@ class TestRefusals:
         assert isinstance(error, PermissionError)
         assert error.operation == "UpdateStage"
         assert error.code == "AccessDeniedException"
+        assert error.action == "apigateway:PATCH"
         assert "Allow apigateway:PATCH to the identity that calls." in error.remedy
         assert DENIED in str(error)
 
@@ -365,6 +366,7 @@ class TestRefusals:
         """Where AWS names no action the operation is named."""
         error = Caller(Http(403, code, "")).refused()
         assert isinstance(error, AccessDeniedError)
+        assert error.action == ""
         assert "Allow GetStage" in str(error)
 
     @pytest.mark.parametrize(

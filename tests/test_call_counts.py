@@ -16,6 +16,7 @@ from apigw_canary.testing import Backend, Rehearsal, rehearsal
 
 PAGE = Path(__file__).parent.parent / "docs" / "calls.md"
 POLICY = RolloutPolicy.canary(5, timedelta(minutes=10))
+ALARMED = RolloutPolicy.canary(5, timedelta(minutes=10), alarms=["errors"])
 
 
 def enabled(aws: Rehearsal) -> Canary:
@@ -35,6 +36,15 @@ def observed(aws: Rehearsal) -> Canary:
     canary = enabled(aws)
     canary.observe(POLICY)
     return canary
+
+
+def alarmed(aws: Rehearsal, *, changed: bool = False) -> Callable[[], object]:
+    aws.alarm("errors")
+    aws.sleep(60)
+    canary = observed(aws)
+    if changed:
+        aws.alarm("errors", "INSUFFICIENT_DATA")
+    return lambda: canary.observe(ALARMED)
 
 
 def again(aws: Rehearsal) -> Callable[[], object]:
@@ -82,6 +92,8 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("`stage.canary()`", 2, with_canary("canary")),
     ("`canary.observe(policy)`, first", 4, lambda aws: partial(enabled(aws).observe, POLICY)),
     ("the same, later", 2, lambda aws: partial(observed(aws).observe, POLICY)),
+    ("the same with alarms, up to 100 of them", 3, alarmed),
+    ("the same, where one has changed and does not fire", 4, partial(alarmed, changed=True)),
     ("`canary.shift(percent)`", 2, lambda aws: partial(enabled(aws).shift, 25)),
     ("`canary.promote()`", 5, lambda aws: enabled(aws).promote),
     ("the same, of variables only", 5, lambda aws: of_variables(aws).promote),

@@ -36,6 +36,7 @@ FACTS: dict[str, Any] = {
     "outcome": "rolled_back",
     "operation": "UpdateStage",
     "code": "BadRequestException",
+    "action": "apigateway:PATCH",
     "differences": {"deployment_id": "a instead of b"},
 }
 

@@ -22,12 +22,12 @@ from apigw_canary.rollout.noise import Damping
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROUNDING = 1e-9
+ROUNDING = 1e-12
 
 ARMS = ((12, 12), (30, 5), (4, 16), (60, 2))
 """Requests of baseline and canary in a minute: even, 14 %, 80 %, 3 %."""
-RATES = (0.004, 0.06, 0.3, 0.75)
-TOLERANCES = ((1, 0), (1.1, 0.0002), (1.5, 0.1), (5, 0))
+RATES = (0.004, 0.06, 0.3, 0.75, 1.0)
+TOLERANCES = ((0.5, 0), (1, 0), (1.1, 0.0002), (1.5, 0.1), (5, 0))
 NOISES = (0.0, 0.1, 1.0)
 
 

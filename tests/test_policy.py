@@ -306,6 +306,7 @@ CONSTRUCTORS: list[Any] = [
 ]
 RISKS: dict[str, Any] = {
     "signals": (Signal.custom("refunds", critical=True),),
+    "alarms": ("checkout-errors", "checkout (all)"),
     "false_rollback": 0.01,
     "false_promotion": 0.02,
     "deadline": 3 * HOUR,
@@ -313,6 +314,7 @@ RISKS: dict[str, Any] = {
     "blind": 5 * MINUTE,
     "settle": 3 * MINUTE,
     "confirm_settle": 4 * MINUTE,
+    "route_weight": 0.5,
 }
 
 

@@ -4,12 +4,13 @@ import typing
 
 if typing.TYPE_CHECKING:
     from apigw_canary.aws.cloudwatch import CloudWatchMetrics
+    from apigw_canary.aws.iam import permissions
     from apigw_canary.aws.lambda_metrics import LambdaMetrics
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
     from apigw_canary.lambda_alias import AliasCanary, LambdaAlias
-    from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
+    from apigw_canary.rollout.alarms import Alarm
     from apigw_canary.rollout.decision import (
         Decision,
         Hold,
@@ -18,6 +19,7 @@ if typing.TYPE_CHECKING:
         Shift,
         decision_from_dict,
     )
+    from apigw_canary.rollout.findings import Analysis, Finding, Interval, Verdict
     from apigw_canary.rollout.observation import (
         Basis,
         Measured,
@@ -32,6 +34,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.stage import Stage
 
 __all__ = [
+    "Alarm",
     "AliasCanary",
     "Analysis",
     "Basis",
@@ -42,6 +45,7 @@ __all__ = [
     "Decision",
     "Finding",
     "Hold",
+    "Interval",
     "LambdaAlias",
     "LambdaMetrics",
     "Measured",
@@ -62,22 +66,25 @@ __all__ = [
     "Step",
     "Verdict",
     "decision_from_dict",
+    "permissions",
 ]
 
 _HOMES = {
+    "Alarm": "rollout.alarms",
     "AliasCanary": "lambda_alias",
-    "Analysis": "rollout.analysis",
+    "Analysis": "rollout.findings",
     "Basis": "rollout.observation",
     "Canary": "canary",
     "CanaryError": "errors",
     "CanaryState": "rollout.state",
     "CloudWatchMetrics": "aws.cloudwatch",
     "Decision": "rollout.decision",
-    "Finding": "rollout.analysis",
+    "Finding": "rollout.findings",
     "Hold": "rollout.decision",
     "LambdaAlias": "lambda_alias",
     "LambdaMetrics": "aws.lambda_metrics",
     "Measured": "rollout.observation",
+    "Interval": "rollout.findings",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",
@@ -93,8 +100,9 @@ _HOMES = {
     "Stage": "stage",
     "StageState": "rollout.state",
     "Step": "rollout.policy",
-    "Verdict": "rollout.analysis",
+    "Verdict": "rollout.findings",
     "decision_from_dict": "rollout.decision",
+    "permissions": "aws.iam",
 }
 
 if not typing.TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """A canary that is running, or was."""
 
 from apigw_canary.aws.apigateway import Seen
+from apigw_canary.aws.calls import Calls
 from apigw_canary.changes.control import Bond, Control
 from apigw_canary.changes.promote import promote
 from apigw_canary.changes.rollback import roll_back
@@ -79,6 +80,9 @@ class Canary(AnyCanary):
         """End the canary without judging it; otherwise as `rollback`."""
         if roll_back(self._control, self._bond):
             self._ended = "removed"
+
+    def _calls(self) -> Calls:
+        return self._control.gateway.calls
 
     def _last(self) -> Look | None:
         return self._control.last

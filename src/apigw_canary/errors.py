@@ -21,7 +21,7 @@ CanaryError
     ├── UnconfirmedChangeError                          the stage is not as it was asked to be
     ├── UnansweredError              (TimeoutError)     a call was sent and not answered
     ├── RecordError                                     the record cannot be read or written
-    └── MetricsError                                    the metrics cannot be read
+    └── MetricsError                                    metrics or alarms cannot be read
 ```
 
 Each message says what happened, which state the stage is in now, and what to do; the same three
@@ -182,7 +182,23 @@ class AwsError(CanaryError):
 
 
 class AccessDeniedError(AwsError, PermissionError):
-    """A permission is missing; the message names the action where AWS does."""
+    """A permission is missing; `apigw_canary.permissions` gives all that are needed."""
+
+    action: str
+    """The IAM action that is missing, such as `apigateway:PATCH`; empty where AWS names none."""
+
+    def __init__(
+        self,
+        happened: str,
+        *,
+        operation: str,
+        code: str,
+        action: str = "",
+        state: str = "",
+        remedy: str = "",
+    ) -> None:
+        super().__init__(happened, operation=operation, code=code, state=state, remedy=remedy)
+        self.action = action
 
 
 class CredentialsError(AwsError, PermissionError):
@@ -243,4 +259,4 @@ class RecordError(CannotTellError):
 
 
 class MetricsError(CannotTellError):
-    """The metrics cannot be read: a source answered with an error, or with half an answer."""
+    """The metrics or alarms cannot be read: an error for an answer, or half an answer."""

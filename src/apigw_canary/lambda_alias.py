@@ -195,6 +195,9 @@ class AliasCanary(AnyCanary):
         if roll_back(self._control, self._bond):
             self._ended = "removed"
 
+    def _calls(self) -> Calls:
+        return self._control.alias.calls
+
     def _last(self) -> Look | None:
         return self._control.last
 

@@ -1,11 +1,14 @@
 """Observe and apply: what a canary of a stage and one of an alias have in common."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple, assert_never
+from typing import Literal, NamedTuple, TypeVar, assert_never
 
 import attrs
 
+from apigw_canary.aws.alarms import read_alarms
+from apigw_canary.aws.calls import Calls
 from apigw_canary.changes.sending import Condition, Look, listed
 from apigw_canary.errors import (
     CallerError,
@@ -14,8 +17,9 @@ from apigw_canary.errors import (
     StageChangedError,
 )
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.analysis import Analysis
+from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
+from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.observation import Basis, Measured, MetricSource, Observation, Phase
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
@@ -24,6 +28,9 @@ from apigw_canary.rollout.words import span
 
 HISTORY = timedelta(hours=1)
 """How much of the baseline's past is read: it teaches the judge the baseline's usual rate."""
+
+
+_Read = TypeVar("_Read")
 
 
 class Standing(NamedTuple):
@@ -41,6 +48,10 @@ class AnyCanary(ABC):
         self._metrics = metrics
         self._ended: Literal["promoted", "rolled_back", "removed"] | None = None
         self._watched_at: datetime | None = None
+
+    @abstractmethod
+    def _calls(self) -> Calls:
+        """How AWS is called."""
 
     @abstractmethod
     def _last(self) -> Look | None:
@@ -73,10 +84,15 @@ class AnyCanary(ABC):
     def observe(self, policy: RolloutPolicy, *, watched_at: datetime | None = None) -> Observation:
         """Look at the rollout: one read and, while the canary runs, one of the metrics.
 
-        A source that fails does not raise; its failure is in the observation, and the decision is
-        Hold until the policy's `blind` is over. How long it has failed is remembered by this
-        object; a process that starts afresh for each look gives the time of the last look that saw
-        data as `watched_at`. Without it a failing source is Hold until the deadline.
+        Alarms that the policy names take one DescribeAlarms, and one DescribeAlarmHistory for each
+        that has changed its state since the start and does not fire; a name that CloudWatch does
+        not know is `NotFoundError`.
+
+        A source that fails, of metrics or alarms, does not raise; its failure is in the
+        observation, and the decision is Hold until the policy's `blind` is over. How long it has
+        failed is remembered by this object; a process that starts afresh for each look gives the
+        time of the last look that saw everything as `watched_at`. Without it a failing source is
+        Hold until the deadline.
         """
         if not isinstance(policy, RolloutPolicy):
             inputs.refuse("policy", "a RolloutPolicy", policy)
@@ -84,19 +100,30 @@ class AnyCanary(ABC):
         state = seen.stage
         phase, started_at, step_started_at = self._standing(seen)
         found = Measured({})
-        failure = None
+        alarms: tuple[Alarm, ...] = ()
+        failures: list[str] = []
         if watched_at is not None:
             self._watched_at = inputs.aware(watched_at, "watched_at")
         elif self._watched_at is None:
             self._watched_at = seen.at  # what was before this object's first look it cannot know
         if phase in ("running", "promoting"):
             try:
-                found = measured(self._metrics, state, policy, started_at, seen.at)
-                self._watched_at = seen.at
-            except CallerError:
+                found = _tried(
+                    failures,
+                    found,
+                    lambda: measured(self._metrics, state, policy, started_at, seen.at),
+                )
+                if phase == "running" and policy.alarms:  # a promotion goes on whatever they say
+                    alarms = _tried(
+                        failures,
+                        alarms,
+                        lambda: read_alarms(self._calls(), policy.alarms, started_at),
+                    )
+            except CallerError as error:
+                error.within(f"Nothing was changed by this call. {state}")
                 raise
-            except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
-                failure = f"{type(error).__name__}: {error}"
+            if not failures:
+                self._watched_at = seen.at
         percent = state.canary.percent if state.canary and phase == "running" else 0.0
         return Observation(
             at=seen.at,
@@ -106,10 +133,12 @@ class AnyCanary(ABC):
             minutes=found.minutes,
             overlap=found.overlap,
             notes=found.notes,
+            routes=found.routes,
             basis=self._basis(percent),
             phase=phase,
             changed=_changed(before, state),
-            failure=failure,
+            alarms=alarms,
+            failure="; ".join(failures) or None,
             watched_at=self._watched_at,
         )
 
@@ -170,6 +199,17 @@ def _changed(before: Look | None, state: StageState) -> dict[str, str]:
     if before is None or before.stage.canary is None or state.canary is None:
         return {}  # that a canary came or went is the phase
     return state.differences(before.stage)
+
+
+def _tried(failures: list[str], otherwise: _Read, read: Callable[[], _Read]) -> _Read:
+    """What is read; or `otherwise`, and a failure more. What the caller must mend is raised."""
+    try:
+        return read()
+    except CallerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
+        failures.append(f"{type(error).__name__}: {error}")
+        return otherwise
 
 
 def measured(

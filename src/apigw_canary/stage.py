@@ -184,7 +184,8 @@ class Stage:
 
         One GetStage and the metrics of [start, end) and of the hour before. Whichever canaries ran
         in it are taken for one, and `percent` is the share of the requests they got. Has no basis:
-        a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days.
+        a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days. Alarms are
+        not looked at.
         """
         inputs.aware(start, "start")
         if inputs.aware(end, "end") <= start:
@@ -204,6 +205,7 @@ class Stage:
             minutes=found.minutes,
             overlap=found.overlap,
             notes=found.notes,
+            routes=found.routes,
         )
 
     def rollback(self) -> None:

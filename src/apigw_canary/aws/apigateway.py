@@ -4,12 +4,13 @@ Only operations that were recorded against AWS, or that its documentation states
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from apigw_canary.aws.calls import Answer, Calls
 from apigw_canary.aws.failures import CONFLICT, understanding
-from apigw_canary.errors import NotFoundError, ThrottledError
+from apigw_canary.errors import AccessDeniedError, NotFoundError, ThrottledError
 from apigw_canary.rollout.state import CanaryState, StageState
 
 Patch = list[dict[str, str]]
@@ -109,6 +110,11 @@ class ApiGateway:
         self.stage_name = stage_name
 
     @property
+    def calls(self) -> Calls:
+        """For what is asked of other services, in the same session and with the same patience."""
+        return self._calls
+
+    @property
     def region(self) -> str:
         """The region that calls go to."""
         return self._calls.region
@@ -168,7 +174,9 @@ class ApiGateway:
         except ThrottledError as error:
             if error.code == CONFLICT:
                 # An API that does not exist can answer with conflicts for ever: then this raises.
-                self.api_name()
+                # Who may not look is told of the conflict.
+                with suppress(AccessDeniedError):
+                    self.api_name()
             raise
         except NotFoundError as error:
             raise error.within(

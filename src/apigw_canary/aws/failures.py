@@ -95,12 +95,14 @@ def raise_refused(operation: str, error: "ClientError", region: str) -> NoReturn
     """AWS answered, and the answer is no."""
     code, text = _code(error), _text(error)
     if code in _DENIED:
-        named = re.search(r"not authorized to perform: ([\w:*-]+)", text)
+        named = re.search(r"not authorized to perform: ([\w-]+:[\w*]+)", text)
+        action = named[1] if named else ""
         raise AccessDeniedError(
             f"{operation} was denied: {sentence(text or code)}",
             operation=operation,
             code=code,
-            remedy=f"Allow {named[1] if named else operation} to the identity that calls.",
+            action=action,
+            remedy=f"Allow {action or operation} to the identity that calls.",
         ) from error
     if code in _BAD_CREDENTIALS:
         raise CredentialsError(

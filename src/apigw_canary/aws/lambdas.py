@@ -32,14 +32,14 @@ class Alias:
     """One alias of one function."""
 
     def __init__(self, calls: Calls, function: str, name: str) -> None:
-        self._calls = calls
+        self.calls = calls
         self.function = function
         self.name = name
 
     @property
     def region(self) -> str:
         """The region that calls go to."""
-        return self._calls.region
+        return self.calls.region
 
     def look(self) -> SeenAlias:
         """One GetAlias."""
@@ -101,14 +101,14 @@ class Alias:
 
     def _call(self, operation: str, **parameters: object) -> Answer:
         try:
-            return self._calls.call("lambda", operation, FunctionName=self.function, **parameters)
+            return self.calls.call("lambda", operation, FunctionName=self.function, **parameters)
         except NotFoundError as error:
             raise error.within(
                 "", f"Asked for was alias {self.name} of function {self.function}."
             ) from error.__cause__
 
     def _seen(self, answer: Answer) -> SeenAlias:
-        at = self._calls.now(answer)
+        at = self.calls.now(answer)
         with understanding("an alias"):
             stage = parsed_alias(answer, region=self.region, function=self.function, at=at)
             revision = str(answer["RevisionId"])

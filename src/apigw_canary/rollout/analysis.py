@@ -1,19 +1,19 @@
 """From minutes to findings and a verdict."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
-from apigw_canary.rollout import evidence, inputs, shares
+from apigw_canary.rollout import evidence, intervals, routes
 from apigw_canary.rollout.evidence import Row
-from apigw_canary.rollout.observation import Minute, Observation, Overlap
-from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.findings import Analysis, Finding, Verdict
+from apigw_canary.rollout.observation import Minute, Observation
+from apigw_canary.rollout.readings import as_rows, reading, weakest
+from apigw_canary.rollout.routes import Voice, totals
 from apigw_canary.rollout.signals import Signal
-from apigw_canary.rollout.words import share
 
 if TYPE_CHECKING:
     from apigw_canary.rollout.policy import RolloutPolicy
@@ -24,110 +24,37 @@ _RECENT = 5
 _LATELY = 30
 """Minutes in which a baseline that exceeds the limit shows."""
 
-_LOG_LARGEST = 690.0
-"""Odds beyond e^690 are given as that: the next power of ten or so is beyond a float."""
 
-
-class Verdict(StrEnum):
-    """What the evidence says of the canary."""
-
-    WORSE = "worse"
-    """Worse than tolerated, with at most `false_rollback` risk of saying so wrongly."""
-    NOT_WORSE = "not_worse"
-    """Not worse by the margin, with at most `false_promotion` risk of saying so wrongly."""
-    UNDECIDED = "undecided"
-    """It cannot be told yet."""
-
-
-@attrs.frozen(kw_only=True)
-class Finding(Plain):
-    """The evidence of one signal."""
-
-    signal: str
-    """The signal's name."""
-    verdict: Verdict
-    """What this signal says by itself."""
-    baseline_requests: float
-    """The baseline's requests in the minutes judged, and below the bad ones among them."""
-    baseline_bad: float
-    canary_requests: float
-    """The canary's requests in the minutes judged, and below the bad ones among them."""
-    canary_bad: float
-    worse_odds: float
-    """How many times over the evidence speaks for "worse", at its strongest so far; 1 is none."""
-    worse_needed: float
-    """What `worse_odds` must reach for this signal alone to roll back."""
-    not_worse_odds: float
-    """How many times over the evidence speaks for "not worse" now; 1 is none."""
-    not_worse_needed: float
-    """What `not_worse_odds` must reach."""
-    requests_needed: int | None
-    """About how many more canary requests "not worse" needs at the present pace; None where it is
-    reached or not in sight."""
-    sick: bool
-    """Whether the baseline is too sick itself for a comparison."""
-    fits: bool
-    """Whether the canary's part of the requests fits its share; else the counts are of something
-    else, and not believed."""
-
-    @property
-    def baseline_rate(self) -> float | None:
-        """The baseline's share of bad requests, 0 to 1; None without requests."""
-        return self.baseline_bad / self.baseline_requests if self.baseline_requests else None
-
-    @property
-    def canary_rate(self) -> float | None:
-        """The canary's share of bad requests, 0 to 1; None without requests."""
-        return self.canary_bad / self.canary_requests if self.canary_requests else None
-
-    def __str__(self) -> str:
-        return (
-            f"{self.signal}: canary {share(self.canary_rate, self.canary_requests)}, "
-            f"baseline {share(self.baseline_rate, self.baseline_requests)}"
-        )
-
-
-@attrs.frozen(kw_only=True)
-class Analysis(Plain):
-    """The evidence of all signals, and what it comes to."""
-
-    verdict: Verdict
-    """WORSE from the weighted mean of all signals; NOT_WORSE if each critical one says so."""
-    findings: tuple[Finding, ...]
-    """One for each signal, in the policy's order."""
-    worse_odds: float
-    """The weighted mean of the signals' evidence for "worse", at its strongest so far."""
-    worse_needed: float
-    """What it must reach for a rollback: 1/`false_rollback`."""
-    worse_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
-    """The minute with which it reached that; None where it has not."""
-
-    def __str__(self) -> str:
-        """The numbers, in words."""
-        if not any(f.baseline_requests or f.canary_requests for f in self.findings):
-            return "no minute of it has settled yet"
-        return "; ".join(str(finding) for finding in self.findings)
-
-
-def analyze(policy: "RolloutPolicy", observation: Observation) -> Analysis:
+def analyze(
+    policy: "RolloutPolicy", observation: Observation, *, with_intervals: bool = False
+) -> Analysis:
     """The evidence in the settled minutes of an observation."""
-    total = sum(signal.weight for signal in policy.signals if not signal.report_only)
-    # What each signal may spend of the risk: at its 1/alpha the weighted mean is at the policy's.
-    alphas = [
-        policy.false_rollback * (1 if signal.report_only else signal.weight / total)
+    deciding = sum(signal.weight for signal in policy.signals if not signal.report_only)
+    routed = policy.route_weight if observation.routes is not None else 0.0
+    weights = [
+        0.0 if signal.report_only else (1 - routed) * signal.weight / deciding
         for signal in policy.signals
     ]
+    # What each signal may spend of the risk: at its 1/alpha the weighted mean is at the policy's.
+    alphas = [policy.false_rollback * (weight or 1) for weight in weights]
     gathered = [
         _gather(signal, observation, policy, alpha)
         for signal, alpha in zip(policy.signals, alphas, strict=True)
     ]
-    path = _mean_path([g for g in gathered if not g.signal.report_only])
+    of_routes = routes.evidence_of(policy, observation)
+    voices = [Voice(w, g.minutes, g.worse) for w, g in zip(weights, gathered, strict=True) if w]
+    path = _mean_path([*voices, *(route.voice for route in of_routes if route.voice.weight)])
     strongest = max((log for _, log in path), default=0.0)
     needed = 1 / policy.false_rollback
     findings = tuple(
         _finding(g, worse_needed=1 / alpha, not_worse_needed=1 / policy.false_promotion)
         for g, alpha in zip(gathered, alphas, strict=True)
     )
+    if with_intervals:
+        findings = tuple(
+            _with_intervals(f, g, policy.false_rollback)
+            for f, g in zip(findings, gathered, strict=True)
+        )
     critical = [f for f, g in zip(findings, gathered, strict=True) if g.signal.critical]
     if strongest >= math.log(needed):
         verdict = Verdict.WORSE
@@ -138,8 +65,9 @@ def analyze(policy: "RolloutPolicy", observation: Observation) -> Analysis:
     return Analysis(
         verdict=verdict,
         findings=findings,
-        worse_odds=_odds(strongest),
+        worse_odds=evidence.odds(strongest),
         worse_needed=needed,
+        routes=routes.findings(of_routes),
         worse_at=next((at for at, log in path if log >= math.log(needed)), None),
     )
 
@@ -150,11 +78,15 @@ class _Gathered(NamedTuple):
     signal: Signal
     minutes: list[Minute]
     """The settled minutes, with the baseline's history."""
+    readings: list[list[Row]]
+    """They as rows, in each reading that is open."""
     worse: list[float]
     """Log capital after each of them."""
     not_worse: float
     confirmed_requests: float
     """The canary's requests behind `not_worse`."""
+    pace: float
+    """The canary's requests a minute, as of late and at the present share."""
     totals: Row
     sick: bool
     fits: bool
@@ -167,71 +99,22 @@ def _gather(
     settled = observation.settled(signal.name, policy.settle)
     confirmed = observation.settled(signal.name, policy.confirm_settle)
     overlap, fits = reading(confirmed, observation)
-    readings = _readings(settled, overlap)
+    readings = as_rows(settled, overlap)
     not_worse = [
         evidence.not_worse(rows, ratio=signal.ratio, margin=signal.margin, noise=signal.noise)
-        for rows in _readings(confirmed, overlap)
+        for rows in as_rows(confirmed, overlap)
     ]
     return _Gathered(
         signal=signal,
         minutes=settled,
-        worse=_weakest(_worse_path(rows, signal, alpha) for rows in readings),
+        readings=readings,
+        worse=weakest(_worse_path(rows, signal, alpha) for rows in readings),
         not_worse=min(path[-1] if path else 0.0 for path in not_worse),
         confirmed_requests=sum(minute.canary_requests for minute in confirmed),
-        totals=_totals(readings[0], settled, observation),
+        pace=_pace(readings[0], observation.percent),
+        totals=totals(readings[0], settled, observation),
         sick=all(_is_sick(rows, signal, policy.false_rollback) for rows in readings),
         fits=fits,
-    )
-
-
-def reading(minutes: Sequence[Minute], observation: Observation) -> tuple[Overlap, bool]:
-    """How the series is to be read, and whether the counts fit the share then.
-
-    An unknown overlap is found out where the data settle it: where the canary had more than the
-    series that would include it, or where its part of the requests fits the share in one reading
-    only. It does so from shares of about a half; at small ones both readings say the same.
-    """
-    if observation.overlap == "unknown" and any(m.apart() is None for m in minutes):
-        return "excluded", _fits(minutes, observation, "excluded")
-    stated: tuple[Overlap, ...] = (
-        ("excluded", "included") if observation.overlap == "unknown" else (observation.overlap,)
-    )
-    fitting: list[Overlap] = [each for each in stated if _fits(minutes, observation, each)]
-    if len(fitting) == 1:
-        return fitting[0], True
-    return observation.overlap, bool(fitting)
-
-
-def _fits(minutes: Sequence[Minute], observation: Observation, overlap: Overlap) -> bool:
-    """Whether the canary's part of the requests of this step is about its share."""
-    step = [minute for minute in minutes if minute.at >= observation.step_judged_from()]
-    canary = sum(minute.canary_requests for minute in step)
-    baseline = sum(minute.baseline_requests for minute in step)
-    total = max(baseline, canary) if overlap == "included" else baseline + canary
-    return not shares.contradict(canary, total, observation.percent / 100)
-
-
-def _readings(minutes: Sequence[Minute], overlap: Overlap) -> list[list[Row]]:
-    """The minutes as rows of two separate arms, in each reading that is open."""
-    apart = [_row(minute) for minute in minutes]
-    # A minute that does not fit counts as one without requests: no evidence, and no history.
-    subtracted = [_row(minute.apart()) for minute in minutes]
-    match overlap:
-        case "excluded":
-            return [apart]
-        case "included":
-            return [subtracted]
-        case "unknown":
-            return [apart, subtracted]
-        case _:
-            assert_never(overlap)
-
-
-def _row(minute: Minute | None) -> Row:
-    if minute is None:
-        return Row(0, 0, 0, 0)
-    return Row(
-        minute.baseline_requests, minute.baseline_bad, minute.canary_requests, minute.canary_bad
     )
 
 
@@ -272,28 +155,23 @@ def _is_sick(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
     return max(evidence.above(lately, limit=signal.limit), default=0.0) >= math.log(1 / alpha)
 
 
-def _weakest(paths: Iterable[list[float]]) -> list[float]:
-    return [min(values) for values in zip(*paths, strict=True)]
+def _pace(rows: Sequence[Row], percent: float) -> float:
+    lately = rows[-_RECENT:]
+    requests = sum(row.baseline_requests + row.canary_requests for row in lately)
+    return requests / max(len(lately), 1) * percent / 100
 
 
-def _totals(rows: Sequence[Row], minutes: Sequence[Minute], observation: Observation) -> Row:
-    first = observation.judged_from()
-    judged = [row for row, minute in zip(rows, minutes, strict=True) if minute.at >= first]
-    return Row(*(sum(row[i] for row in judged) for i in range(4)))
-
-
-def _mean_path(gathered: Sequence[_Gathered]) -> list[tuple[datetime, float]]:
-    """The log of the weighted mean of the signals' capital, after each minute any of them has.
+def _mean_path(voices: Sequence[Voice]) -> list[tuple[datetime, float]]:
+    """The log of the weighted mean of all capital, after each minute that any of it has.
 
     A mean of e-processes is one, whatever their dependence; a product would not be.
     """
-    total = sum(g.signal.weight for g in gathered)
-    weights = [g.signal.weight / total for g in gathered]
     at: dict[datetime, list[tuple[int, float]]] = {}
-    for i, g in enumerate(gathered):
-        for minute, log in zip(g.minutes, g.worse, strict=True):
+    for i, voice in enumerate(voices):
+        for minute, log in zip(voice.minutes, voice.worse, strict=True):
             at.setdefault(minute.at, []).append((i, log))
-    current = [0.0] * len(gathered)
+    weights = [voice.weight for voice in voices]
+    current = [0.0] * len(voices)
     path = []
     for time in sorted(at):
         for i, log in at[time]:
@@ -310,6 +188,7 @@ def _finding(g: _Gathered, *, worse_needed: float, not_worse_needed: float) -> F
         verdict = Verdict.NOT_WORSE
     else:
         verdict = Verdict.UNDECIDED
+    more = _requests_needed(g, math.log(not_worse_needed))
     return Finding(
         signal=g.signal.name,
         verdict=verdict,
@@ -317,13 +196,22 @@ def _finding(g: _Gathered, *, worse_needed: float, not_worse_needed: float) -> F
         baseline_bad=g.totals.baseline_bad,
         canary_requests=g.totals.canary_requests,
         canary_bad=g.totals.canary_bad,
-        worse_odds=_odds(strongest),
+        worse_odds=evidence.odds(strongest),
         worse_needed=worse_needed,
-        not_worse_odds=_odds(g.not_worse),
+        not_worse_odds=evidence.odds(g.not_worse),
         not_worse_needed=not_worse_needed,
-        requests_needed=_requests_needed(g, math.log(not_worse_needed)),
+        requests_needed=more,
+        minutes_needed=more / g.pace if more is not None and g.pace else None,
         sick=g.sick,
         fits=g.fits,
+    )
+
+
+def _with_intervals(finding: Finding, g: _Gathered, alpha: float) -> Finding:
+    return attrs.evolve(
+        finding,
+        ratio=intervals.ratio(g.readings, noise=g.signal.noise, alpha=alpha),
+        difference=intervals.difference(g.readings, noise=g.signal.noise, alpha=alpha),
     )
 
 
@@ -332,7 +220,3 @@ def _requests_needed(g: _Gathered, log_needed: float) -> int | None:
     if g.not_worse <= 0 or g.not_worse >= log_needed:
         return None
     return math.ceil(g.confirmed_requests * (log_needed / g.not_worse - 1))
-
-
-def _odds(log: float) -> float:
-    return math.exp(min(log, _LOG_LARGEST))

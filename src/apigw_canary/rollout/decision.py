@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze, reading
+from apigw_canary.rollout import alarms, inputs
+from apigw_canary.rollout.analysis import analyze
+from apigw_canary.rollout.findings import Analysis, Finding, Verdict
 from apigw_canary.rollout.observation import MINUTE, Basis, Observation, ceil_minute
 from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.readings import reading
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.words import moment, span
 from apigw_canary.rollout.words import odds as words_odds
@@ -139,6 +141,7 @@ class _View:
         self.policy = policy
         self.seen = observation
         self.analysis = analyze(policy, observation)
+        self.alarms = [alarm for alarm in observation.alarms if alarm.name in policy.alarms]
         self.missing = "there is nothing to do"
 
     @property
@@ -162,6 +165,10 @@ class _View:
         if self.seen.changed:
             changes = "; ".join(f"{name}: {how}" for name, how in self.seen.changed.items())
             reason = f"{reason} (somebody else changed the stage: {changes})"
+        if self.seen.phase == "running":  # only then are alarms looked at
+            named = self.policy.alarms
+            for remark in alarms.remarks(named, self.alarms, self.seen.started_at):
+                reason = f"{reason} ({remark})"
         return {
             "at": self.seen.at,
             "reason": reason,
@@ -218,11 +225,24 @@ def _worse(view: _View) -> Decision | None:
     """The canary is worse than tolerated."""
     if view.analysis.verdict is not Verdict.WORSE:
         return None
-    findings = sorted(view.deciding(), key=lambda f: f.worse_odds / f.worse_needed, reverse=True)
+    findings = sorted(
+        [*view.deciding(), *view.analysis.routes],
+        key=lambda f: f.worse_odds / f.worse_needed,
+        reverse=True,
+    )
     odds, needed = view.analysis.worse_odds, view.analysis.worse_needed
     return view.roll_back(
         f"the canary is worse: {findings[0]}; the evidence is {words_odds(odds)}, needed {needed:g}"
     )
+
+
+def _alarmed(view: _View) -> Decision | None:
+    """An alarm began firing during the rollout, be it only between two looks.
+
+    Outside the promise of the evidence: an alarm is believed as it is.
+    """
+    fired = alarms.fired(view.alarms, view.seen.started_at)
+    return view.roll_back(f"during the rollout {fired}") if fired else None
 
 
 _ENDED = {
@@ -268,9 +288,11 @@ def _unwatched(view: _View) -> Decision | None:
 def _failing(view: _View, failure: str) -> Decision:
     """The source fails: for how long is what only a process that saw it work can tell."""
     if view.seen.watched_at is None:
-        return view.hold(f"the metrics cannot be read, for how long is not known ({failure})")
+        return view.hold(
+            f"the metrics or alarms cannot be read, for how long is not known ({failure})"
+        )
     since = max(view.seen.watched_at, view.seen.step_started_at)
-    reason = f"the metrics could not be read since {moment(since)} ({failure})"
+    reason = f"the metrics or alarms could not be read since {moment(since)} ({failure})"
     if view.seen.at - since > view.policy.blind:
         return view.roll_back(f"unwatched for longer than {span(view.policy.blind)}: {reason}")
     return view.hold(reason)
@@ -359,7 +381,10 @@ def _shift_up(view: _View) -> Decision | None:
 
 
 def _complete(view: _View) -> Decision | None:
-    """The next step is 100 %, or there is none: the canary must be confirmed as not worse."""
+    """The next step is 100 %, or there is none: the canary must be confirmed as not worse.
+
+    And each alarm must say something: one without data is no OK.
+    """
     unconfirmed = view.unconfirmed()
     if unconfirmed:
         view.missing = "; ".join(_still_needed(finding) for finding in unconfirmed)
@@ -369,6 +394,10 @@ def _complete(view: _View) -> Decision | None:
         if excess is not None:
             view.missing = excess
             return None
+    silent = alarms.silent(view.policy.alarms, view.alarms)
+    if silent:
+        view.missing = f"an alarm that says nothing is not taken for OK: {silent}"
+        return None
     step = view.policy.next_step(view.seen.percent)
     confirmed = f"not worse by more than the margin ({_margins(view)}); {view.analysis}"
     if view.seen.percent == 100:
@@ -406,6 +435,7 @@ def _recent_excess(view: _View, signal: Signal) -> str | None:
 RULES: tuple[Callable[[_View], Decision | None], ...] = (
     _finish_promotion,
     _worse,
+    _alarmed,
     _ended,
     _paused,
     _unwatched,
@@ -420,11 +450,11 @@ RULES: tuple[Callable[[_View], Decision | None], ...] = (
 
 
 def _still_needed(finding: Finding) -> str:
-    more = (
-        f"about {finding.requests_needed:,} more canary requests"
-        if finding.requests_needed is not None
-        else "how many more requests it takes cannot be told yet"
-    )
+    more = "how many more requests it takes cannot be told yet"
+    if finding.requests_needed is not None:
+        more = f"about {finding.requests_needed:,} more canary requests"
+    if finding.minutes_needed is not None:
+        more += f", {span(timedelta(minutes=finding.minutes_needed))} at the present pace"
     return (
         f"cannot tell yet; {finding}; the evidence for not worse is "
         f"{words_odds(finding.not_worse_odds)}, needed {finding.not_worse_needed:g}, for worse "

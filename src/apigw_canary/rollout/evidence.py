@@ -48,6 +48,9 @@ _BOOST_FROM = math.log(0.003)
 
 _LOG_2 = math.log(2)
 
+_LOG_LARGEST = 690.0
+"""Odds beyond e^690 are given as that: the next power of ten or so is beyond a float."""
+
 
 class Row(NamedTuple):
     """One minute: requests and bad requests of baseline and canary."""
@@ -78,6 +81,11 @@ class _Baseline:
         if row.baseline_requests <= _MOST:
             self._bad += row.baseline_bad
             self._requests += row.baseline_requests
+
+
+def odds(log: float) -> float:
+    """The odds of which this is the log."""
+    return math.exp(min(log, _LOG_LARGEST))
 
 
 def log_mean(logs: Sequence[float], weights: Sequence[float]) -> float:

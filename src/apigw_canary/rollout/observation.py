@@ -7,6 +7,7 @@ from typing import Literal, Protocol, get_args
 import attrs
 
 from apigw_canary.rollout import inputs
+from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.state import StageState
@@ -67,6 +68,18 @@ def _as_notes(notes: Iterable[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _as_alarms(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:
+    return tuple(alarms)
+
+
+def _by_route(
+    routes: Mapping[str, Mapping[str, Iterable[Minute]]] | None,
+) -> dict[str, dict[str, tuple[Minute, ...]]] | None:
+    if routes is None:
+        return None
+    return {route: _ordered(minutes) for route, minutes in routes.items()}
+
+
 @attrs.frozen(kw_only=True)
 class Basis(Plain):
     """What a decision was made on, and so the only thing it may be applied to."""
@@ -113,15 +126,24 @@ class Observation(Plain):
     """What somebody else changed on the stage since the look before, as far as the observing
     process knows: a name, and how it differs. No variable values."""
     failure: str | None = None
-    """Why the metrics could not be read; None where they could."""
+    """Why the metrics, or the alarms, could not be read; None where they could."""
     watched_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
     """When they could be read last, where they could not be now and that is known."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes)
     """What the source says of how it read, and of what it could not see: a sentence each."""
+    alarms: tuple[Alarm, ...] = attrs.field(default=(), converter=_as_alarms)
+    """The alarms that the policy names, where they were looked at and could be read."""
+    routes: Mapping[str, Mapping[str, tuple[Minute, ...]]] | None = attrs.field(
+        default=None, converter=_by_route
+    )
+    """Route, such as "GET /orders/{id}", to its minutes by signal; None where the source does not
+    measure routes."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))
         inputs.choice(self.phase, "phase", get_args(Phase))
+        if len({alarm.name for alarm in self.alarms}) < len(self.alarms):
+            inputs.refuse("alarms", "of different names", [alarm.name for alarm in self.alarms])
         for name, rows in self.minutes.items():
             if len({row.at for row in rows}) < len(rows):
                 inputs.refuse(f"minutes[{name!r}]", "each minute once", "a minute twice")
@@ -138,15 +160,16 @@ class Observation(Plain):
         """The first minute that has the present share: one full minute after the step began."""
         return max(self.judged_from(), ceil_minute(self.step_started_at + MINUTE))
 
-    def settled(self, name: str, age: timedelta) -> list[Minute]:
+    def settled(self, name: str, age: timedelta, *, route: str | None = None) -> list[Minute]:
         """The minutes of a signal that ended at least `age` ago, with the baseline's history.
 
         Without the minutes in which another canary, or this one not yet everywhere, had requests.
         """
         first, last = self.judged_from(), self.at - age - MINUTE
+        minutes = self.minutes if route is None else (self.routes or {}).get(route, {})
         return [
             row
-            for row in self.minutes.get(name, ())
+            for row in minutes.get(name, ())
             if row.at <= last and (row.at >= first or not row.canary_requests)
         ]
 
@@ -167,6 +190,10 @@ class Measured(Mapping[str, tuple[Minute, ...]]):
     """Whether the baseline's counts include the canary's."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes, kw_only=True)
     """How it was read, and what could not be seen: a sentence each."""
+    routes: Mapping[str, Mapping[str, tuple[Minute, ...]]] | None = attrs.field(
+        default=None, converter=_by_route, kw_only=True
+    )
+    """Route, such as "GET /orders/{id}", to its minutes by signal; None where not measured."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))

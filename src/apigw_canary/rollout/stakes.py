@@ -56,7 +56,8 @@ def bets(n_b: float, n_c: float, rate: float, null: Null) -> tuple[list[Bet], li
     """
     ratio, slack = null
     k = ratio * n_c / n_b
-    p = min(rate, 0.9 / ratio)
+    highest = 0.9 / max(ratio, 1.0)
+    p = min(rate, highest)
     tolerated = ratio + slack / p
     all_bets, growths = [], []
     for alternative in ALTERNATIVES:
@@ -66,7 +67,7 @@ def bets(n_b: float, n_c: float, rate: float, null: Null) -> tuple[list[Bet], li
         stake = _fastest_stake(times, tolerated, k, slack / p)
         # The rate at which the null comes closest to the alternative: centred there, a bet is the
         # likelihood ratio of the two for rare errors.
-        q = min(p / (1 - k * stake), 0.9 * (1 - slack) / ratio)
+        q = min(p / (1 - k * stake), (1 - slack) * highest)
         c = ratio * q + slack
         a = min(stake / (1 - c), _CAUTION / c, _CAUTION / (k * (1 - q)))
         b = a * k

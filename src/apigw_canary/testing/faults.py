@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple, NoReturn
 
 from apigw_canary.testing.answers import Refusal
+from apigw_canary.testing.permissions import action_of, denied
 
 
 class ProcessDeath(BaseException):
@@ -81,20 +82,13 @@ def happen(fault: Fault, service: str, operation: str) -> NoReturn:
             raise ReadTimeoutError(endpoint_url=url)
         case Fault.DEATH:
             raise ProcessDeath(operation)
+        case Fault.ACCESS_DENIED:
+            raise denied(service, action_of(service, operation))
         case _:
-            code, message, status = _REFUSALS[fault]
-            action = _action(service, operation)
-            refusal = Refusal(code, message.format(action=action), status)
+            refusal = Refusal(*_REFUSALS[fault])
             if fault is Fault.THROTTLED:
                 refusal.beside["retryAfterSeconds"] = "2"
             raise refusal
-
-
-def _action(service: str, operation: str) -> str:
-    """The IAM action: API Gateway's are named by HTTP verbs."""
-    verbs = {"Get": "GET", "Create": "POST", "Update": "PATCH", "Delete": "DELETE"}
-    verb = next((verb for start, verb in verbs.items() if operation.startswith(start)), operation)
-    return f"{service}:{verb if service == 'apigateway' else operation}"
 
 
 _REFUSALS = {
@@ -106,11 +100,6 @@ _REFUSALS = {
     ),
     Fault.INTERNAL_ERROR: ("InternalFailure", "Internal error", 500),
     Fault.UNAVAILABLE: ("ServiceUnavailableException", "Service unavailable", 503),
-    Fault.ACCESS_DENIED: (
-        "AccessDeniedException",
-        "User: arn:aws:iam::123456789012:user/rehearsal is not authorized to perform: {action}",
-        403,
-    ),
     Fault.EXPIRED_CREDENTIALS: (
         "ExpiredTokenException",
         "The security token included in the request is expired",

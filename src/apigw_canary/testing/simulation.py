@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from apigw_canary.testing.alarms import Alarms
 from apigw_canary.testing.answers import Json
 from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
 from apigw_canary.testing.lambdas import FUNCTION, Function, Invocations
 from apigw_canary.testing.metrics import LAG, Metrics
+from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.traffic import Backend, Served, Traffic
 from apigw_canary.testing.wire import simulated_session
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import boto3
 
     from apigw_canary.lambda_alias import LambdaAlias
+    from apigw_canary.rollout.alarms import AlarmState
     from apigw_canary.stage import Stage
 
 _HEALTHY = Backend()
@@ -78,15 +81,19 @@ class Rehearsal:
         variables: Mapping[str, str],
         now: datetime,
         seed: int,
+        allow: Mapping[str, Any] | None,
     ) -> None:
         rng = random.Random(seed)
         self.calls = []
         self._lock = threading.RLock()
         self._interruptions = Interruptions()
+        self._allowance = Allowance(allow)
+        self._others_act = False
         self._now = now
         self._stage_name = stage
         self._traffic = traffic
         self._metrics = metrics
+        self._alarms = Alarms()
         self._gateway = gateway = Gateway(self.now, rng)
         self.session = simulated_session(self._dispatch, self.now, rng)
         self.rest_api_id = gateway.create_rest_api(name=api_name)["id"]
@@ -130,6 +137,16 @@ class Rehearsal:
         with self._lock:
             self._traffic.api = backend
 
+    def alarm(self, name: str, state: AlarmState = "OK", *, composite: bool = False) -> None:
+        """Let a CloudWatch alarm be in a state from now on, and create it where it is not there.
+
+        `composite`: what it is created as; one that is there stays what it is. Its state changes
+        by this method only, whatever the traffic does.
+        One that is to fire from before a canary has to be set before it: `sleep` between.
+        """
+        with self._lock:
+            self._alarms.set(name, state, self._now, composite=composite)
+
     def fail(self, operation: str, fault: Fault, *, skip: int = 0, after: bool = False) -> None:
         """Let the next call of an AWS operation, such as "UpdateStage", meet a fault.
 
@@ -152,6 +169,19 @@ class Rehearsal:
         self._interruptions.add(Interruption(operation, skip, after, lambda *_: act()))
 
     @property
+    def allow(self) -> Mapping[str, Any] | None:
+        """The IAM policy document of whoever calls; None: everything is allowed.
+
+        May be set between calls: what prepares a test needs more than what is tested. What
+        `meanwhile` lets somebody else do is not subject to it.
+        """
+        return self._allowance.document
+
+    @allow.setter
+    def allow(self, document: Mapping[str, Any] | None) -> None:
+        self._allowance = Allowance(document)
+
+    @property
     def served(self) -> Sequence[Served]:
         """The truth: a row per minute, arm and deployment, of the minutes that are over.
 
@@ -168,14 +198,23 @@ class Rehearsal:
                 Call(service=service, operation=operation, parameters=parameters, at=self._now)
             )
             due = self._interruptions.due(operation)
-            for interruption in due:
-                if not interruption.after:
-                    interruption.act(service, operation)
+            self._interrupt(due, service, operation, after=False)
+            if not self._others_act:
+                self._allowance.check(service, operation, parameters)
             answer = self._answer(service, operation, parameters)
-            for interruption in due:
-                if interruption.after:
-                    interruption.act(service, operation)
+            self._interrupt(due, service, operation, after=True)
             return answer
+
+    def _interrupt(
+        self, due: Sequence[Interruption], service: str, operation: str, *, after: bool
+    ) -> None:
+        before, self._others_act = self._others_act, True
+        try:
+            for interruption in due:
+                if interruption.after is after:
+                    interruption.act(service, operation)
+        finally:
+            self._others_act = before
 
     def _answer(self, service: str, operation: str, parameters: Json) -> Json | None:
         match service:
@@ -187,9 +226,11 @@ class Rehearsal:
                     self._traffic.deploy(answer["id"])
                 return answer
             case "cloudwatch":
-                return self._metrics.answer(
-                    operation, parameters, self._now
-                ) or self._invocations.answer(operation, parameters, self._now)
+                answered = self._alarms.answer(operation, parameters)
+                for metrics in (self._metrics, self._invocations):
+                    if answered is None:
+                        answered = metrics.answer(operation, parameters, self._now)
+                return answered
             case "lambda" if self._function is not None:
                 if not operation.startswith("Get"):
                     self._serve(until=self._now)
@@ -216,6 +257,7 @@ def rehearsal(
     history: timedelta = _HOUR,
     start: datetime = _START,
     seed: int = 0,
+    allow: Mapping[str, Any] | None = None,
 ) -> Iterator[Rehearsal]:
     """Rehearse a canary release: real boto3 clients, true canaries, no network, no waiting.
 
@@ -251,6 +293,8 @@ def rehearsal(
         history: How long traffic has been flowing at the start, all of it to the baseline.
         start: The virtual time at the start, aware.
         seed: Another seed, other traffic.
+        allow: The IAM policy document of whoever calls, as `permissions` gives it: a call that no
+            statement of it allows is refused as AWS does. None allows everything.
 
     Raises:
         ValueError: `start` is naive, or a key of `backends` or `lag` means nothing.
@@ -274,6 +318,7 @@ def rehearsal(
             variables=variables,
             now=begins,
             seed=seed,
+            allow=allow,
         )
         rehearsed.sleep(history.total_seconds())
         yield rehearsed

@@ -71,12 +71,13 @@ def _bare_session() -> boto3.Session:
         "ignore_configured_endpoint_urls": (None, None, True, None),
     }
     session = botocore.session.Session(session_vars=variables)
-    session.register_component("data_loader", _loader())
+    session.register_component("data_loader", loader())
     return boto3.Session("rehearsal", "rehearsal", region_name=REGION, botocore_session=session)
 
 
 @functools.cache
-def _loader() -> Loader:
+def loader() -> Loader:
+    """Reads the services' descriptions."""
     # Parsing the services' descriptions is most of what a session costs; they never change.
     from botocore.loaders import create_loader
 

@@ -1,0 +1,134 @@
+"""CloudWatch alarms: what state they are in, and whether they fired between two looks."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, get_args
+
+import attrs
+
+from apigw_canary.aws.calls import Answer, Calls
+from apigw_canary.errors import MetricsError, NotFoundError
+from apigw_canary.rollout.alarms import Alarm, AlarmState
+from apigw_canary.rollout.words import moment
+
+_TYPES = ("MetricAlarm", "CompositeAlarm")
+"""Asked for by name: by default AWS leaves composite alarms and their history out."""
+
+_MOST_NAMES = 100
+"""The most that one DescribeAlarms takes (Amazon CloudWatch API Reference)."""
+
+_EARLIER = timedelta(minutes=1)
+"""How much earlier than the rollout the history is read: that its times are the alarm's own to the
+millisecond is documented nowhere."""
+
+_STATES = get_args(AlarmState)
+
+
+def read_alarms(calls: Calls, names: Sequence[str], start: datetime) -> tuple[Alarm, ...]:
+    """The alarms of these names, with when they last began firing since `start`.
+
+    One DescribeAlarms for a hundred names, and one DescribeAlarmHistory for each alarm that does
+    not fire and has changed its state since `start`. Raises `NotFoundError` where AWS does not know
+    a name, `MetricsError` where its answer is not understood.
+    """
+    described = _described(calls, names)
+    if unknown := [name for name in names if name not in described]:
+        raise NotFoundError(
+            f"CloudWatch in {calls.region} shows no alarm called {', '.join(map(repr, unknown))}.",
+            remedy="Correct the policy's `alarms`, or create them in this account and region. AWS "
+            "shows composite alarms only to who may DescribeAlarms on all resources; log alarms "
+            "are not read.",
+        )
+    alarms = (as_alarm(described[name]) for name in names)
+    return tuple(_with_history(calls, alarm, start) for alarm in alarms)
+
+
+def unknown_alarms(calls: Calls, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the names that AWS shows no alarm for: one DescribeAlarms for a hundred."""
+    described = _described(calls, names)
+    return tuple(name for name in names if name not in described)
+
+
+def _described(calls: Calls, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for first in range(0, len(names), _MOST_NAMES):
+        chunk = list(names[first : first + _MOST_NAMES])
+        for page in _pages(calls, "DescribeAlarms", AlarmNames=chunk, AlarmTypes=list(_TYPES)):
+            for kind in _TYPES:
+                found.update((alarm["AlarmName"], alarm) for alarm in page.get(f"{kind}s", ()))
+    return found
+
+
+def _with_history(calls: Calls, alarm: Alarm, start: datetime) -> Alarm:
+    """The alarm, with when it fired if it has stopped again since `start`."""
+    if alarm.state == "ALARM" or alarm.since < start:
+        return alarm
+    pages = _pages(
+        calls,
+        "DescribeAlarmHistory",
+        AlarmName=alarm.name,
+        AlarmTypes=list(_TYPES),
+        HistoryItemType="StateUpdate",
+        StartDate=start - _EARLIER,
+    )
+    items = [item for page in pages for item in page.get("AlarmHistoryItems", ())]
+    return attrs.evolve(alarm, fired_at=last_fired(alarm, items))
+
+
+def _pages(calls: Calls, operation: str, **request: object) -> Iterator[Answer]:
+    while True:
+        answer = calls.call("cloudwatch", operation, **request)
+        yield answer
+        if not answer.get("NextToken"):
+            return
+        request["NextToken"] = answer["NextToken"]
+
+
+def as_alarm(described: Mapping[str, Any]) -> Alarm:
+    """An alarm from an entry of DescribeAlarms.
+
+    Where AWS does not say when the state changed, the time of its last update has to do: that is
+    never earlier, so no alarm that began firing is missed, and one from before may be taken for it.
+    """
+    state: Any = described.get("StateValue")
+    since = described.get("StateTransitionedTimestamp") or described.get("StateUpdatedTimestamp")
+    if state not in _STATES or since is None:
+        raise MetricsError(
+            f"CloudWatch says of the alarm {described['AlarmName']} that it is {state} since "
+            f"{since}, which is not understood."
+        )
+    return Alarm(described["AlarmName"], state, since=since)
+
+
+def last_fired(alarm: Alarm, items: Iterable[Mapping[str, Any]]) -> datetime | None:
+    """When an alarm that does not fire last began to, from the items of its history."""
+    became = [_became(item) for item in items]
+    if alarm.state == "OK" and all(state != "OK" for state, _ in became):
+        # Nothing is OK from the beginning: what it was before is not there yet, or not shown.
+        raise MetricsError(
+            f"The alarm {alarm.name} has been OK since {moment(alarm.since)}, but its history does "
+            "not tell of it, so neither whether it fired before.",
+            remedy="Look again in a minute. AWS shows the history of composite alarms only to who "
+            "may DescribeAlarmHistory on all resources.",
+        )
+    return max((at for state, at in became if state == "ALARM"), default=None)
+
+
+def _became(item: Mapping[str, Any]) -> tuple[str, datetime]:
+    """What state an alarm went to, and when."""
+    try:
+        state = json.loads(item["HistoryData"])["newState"]["stateValue"]
+        at = item["Timestamp"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_understood(item) from error
+    if state not in _STATES:
+        raise _not_understood(item)
+    return state, at
+
+
+def _not_understood(item: Mapping[str, Any]) -> MetricsError:
+    return MetricsError(
+        f"The history of the alarm {item.get('AlarmName')} is not understood: what is said of "
+        f"{item.get('Timestamp')} names no state."
+    )

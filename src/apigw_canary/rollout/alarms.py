@@ -1,0 +1,96 @@
+"""CloudWatch alarms: one more voice, beside the evidence and outside its promise."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Literal, get_args
+
+import attrs
+
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.words import moment
+
+AlarmState = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
+
+MAX_NAME = 255
+"""Characters in the name of an alarm (PutMetricAlarm, Amazon CloudWatch API Reference)."""
+
+
+@attrs.frozen
+class Alarm(Plain):
+    """A CloudWatch alarm at one look.
+
+    What `false_rollback` and `false_promotion` promise is about the judge's evidence; an alarm
+    rolls back as often as it was made to fire, and knows nothing of the two arms.
+    """
+
+    name: str
+    """Its name, unique in account and region."""
+    state: AlarmState
+    """What it says. INSUFFICIENT_DATA is never taken for OK."""
+    since: datetime = attrs.field(validator=inputs.aware_field, kw_only=True)
+    """When its state last changed."""
+    fired_at: datetime | None = attrs.field(
+        default=None, validator=inputs.aware_field, kw_only=True
+    )
+    """When it last began firing, where it has stopped again, be it between two looks; None where
+    that is not known of the time since the rollout's start."""
+
+    def __attrs_post_init__(self) -> None:
+        inputs.text(self.name, "name", limit=MAX_NAME)
+        inputs.choice(self.state, "state", get_args(AlarmState))
+
+    @property
+    def began(self) -> datetime | None:
+        """When it last began firing, whether it still does or not; None where that is unknown."""
+        return self.since if self.state == "ALARM" else self.fired_at
+
+    def began_since(self, start: datetime) -> bool:
+        """Whether it began firing at or after a time."""
+        return self.began is not None and self.began >= start
+
+
+def fired(alarms: Iterable[Alarm], start: datetime) -> str | None:
+    """Which alarms began firing since the rollout's start, as a sentence; None for none."""
+    found = [alarm for alarm in alarms if alarm.began_since(start)]
+    return "; ".join(_firing(alarm) for alarm in found) or None
+
+
+def _firing(alarm: Alarm) -> str:
+    assert alarm.began is not None
+    now = "" if alarm.state == "ALARM" else f" ({alarm.state} since {moment(alarm.since)})"
+    return f"the alarm {alarm.name} began firing at {moment(alarm.began)}{now}"
+
+
+def remarks(names: Sequence[str], alarms: Iterable[Alarm], start: datetime) -> Iterator[str]:
+    """What is to be said of the alarms that a policy names, beside what decides."""
+    for alarm in alarms:
+        if alarm.state == "INSUFFICIENT_DATA":
+            yield f"the alarm {alarm.name} has had INSUFFICIENT_DATA since {moment(alarm.since)}"
+        elif alarm.state == "ALARM" and not alarm.began_since(start):
+            yield (
+                f"the alarm {alarm.name} has been firing since {moment(alarm.since)}, from before "
+                "the rollout, which is not held against the canary"
+            )
+    for name in unseen(names, alarms):
+        yield f"the alarm {name} is not in the observation"
+
+
+def unseen(names: Iterable[str], alarms: Iterable[Alarm]) -> list[str]:
+    """The alarms that were not looked at."""
+    seen = {alarm.name for alarm in alarms}
+    return [name for name in names if name not in seen]
+
+
+def silent(names: Sequence[str], alarms: Iterable[Alarm]) -> str | None:
+    """What to do about alarms that say neither OK nor ALARM; None where each says one."""
+    without_data = [alarm.name for alarm in alarms if alarm.state == "INSUFFICIENT_DATA"]
+    remedies = []
+    if without_data:
+        remedies.append(
+            f"mend how {', '.join(without_data)} treats missing data, or take it out of the "
+            "policy's alarms"
+        )
+    if not_seen := unseen(names, alarms):
+        remedies.append(f"look at {', '.join(not_seen)} too")
+    return " and ".join(remedies) or None

@@ -1,0 +1,121 @@
+"""What the evidence says, as values: a finding for each signal, and the verdict of all."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import attrs
+
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.words import share
+
+
+class Verdict(StrEnum):
+    """What the evidence says of the canary."""
+
+    WORSE = "worse"
+    """Worse than tolerated, with at most `false_rollback` risk of saying so wrongly."""
+    NOT_WORSE = "not_worse"
+    """Not worse by the margin, with at most `false_promotion` risk of saying so wrongly."""
+    UNDECIDED = "undecided"
+    """It cannot be told yet."""
+
+
+@attrs.frozen(kw_only=True)
+class Interval(Plain):
+    """The values that the evidence has not ruled out, however often one has looked."""
+
+    low: float
+    """The lowest of them."""
+    high: float | None
+    """The highest of them; None where nothing is too high."""
+    confidence: float
+    """The chance, at least, that it holds the true value, as long as there is one."""
+
+    def __str__(self) -> str:
+        high = "any" if self.high is None else f"{self.high:.3g}"
+        return f"{self.low:.3g} to {high} ({100 * self.confidence:g} %)"
+
+
+@attrs.frozen(kw_only=True)
+class Finding(Plain):
+    """The evidence of one signal."""
+
+    signal: str
+    """The signal's name."""
+    route: str | None = None
+    """The route it is of, such as "GET /orders/{id}"; None for the whole stage. A route is judged
+    for "worse" only."""
+    verdict: Verdict
+    """What this signal says by itself."""
+    baseline_requests: float
+    """The baseline's requests in the minutes judged, and below the bad ones among them."""
+    baseline_bad: float
+    canary_requests: float
+    """The canary's requests in the minutes judged, and below the bad ones among them."""
+    canary_bad: float
+    worse_odds: float
+    """How many times over the evidence speaks for "worse", at its strongest so far; 1 is none."""
+    worse_needed: float
+    """What `worse_odds` must reach for this signal alone to roll back."""
+    not_worse_odds: float
+    """How many times over the evidence speaks for "not worse" now; 1 is none, as for any route."""
+    not_worse_needed: float
+    """What `not_worse_odds` must reach."""
+    requests_needed: int | None = None
+    """About how many more canary requests "not worse" needs if the evidence goes on growing as it
+    has; None where it is reached or not in sight."""
+    minutes_needed: float | None = None
+    """The same in minutes, at the present pace of requests and share; None where there is none."""
+    sick: bool = False
+    """Whether the baseline is too sick itself for a comparison."""
+    fits: bool = True
+    """Whether the canary's part of the requests fits its share; else the counts are of something
+    else, and not believed."""
+    ratio: Interval | None = None
+    """The canary's rate over the baseline's; None where not asked for, or where none fits all
+    minutes. The intervals are of this signal by itself."""
+    difference: Interval | None = None
+    """The canary's rate less the baseline's, as a share of the requests; None as above."""
+
+    @property
+    def baseline_rate(self) -> float | None:
+        """The baseline's share of bad requests, 0 to 1; None without requests."""
+        return self.baseline_bad / self.baseline_requests if self.baseline_requests else None
+
+    @property
+    def canary_rate(self) -> float | None:
+        """The canary's share of bad requests, 0 to 1; None without requests."""
+        return self.canary_bad / self.canary_requests if self.canary_requests else None
+
+    def __str__(self) -> str:
+        where = "" if self.route is None else f" of {self.route}"
+        return (
+            f"{self.signal}{where}: canary {share(self.canary_rate, self.canary_requests)}, "
+            f"baseline {share(self.baseline_rate, self.baseline_requests)}"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Analysis(Plain):
+    """The evidence of all signals, and what it comes to."""
+
+    verdict: Verdict
+    """WORSE from the weighted mean of all signals; NOT_WORSE if each critical one says so."""
+    findings: tuple[Finding, ...]
+    """One for each signal, in the policy's order."""
+    routes: tuple[Finding, ...] = ()
+    """The worst routes, the worst first, where the source measures them: one finding for a signal
+    of a route in which the canary fares worse than its baseline."""
+    worse_odds: float
+    """The weighted mean of the signals' evidence for "worse", at its strongest so far."""
+    worse_needed: float
+    """What it must reach for a rollback: 1/`false_rollback`."""
+    worse_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
+    """The minute with which it reached that; None where it has not."""
+
+    def __str__(self) -> str:
+        """The numbers, in words."""
+        if not any(f.baseline_requests or f.canary_requests for f in self.findings):
+            return "no minute of it has settled yet"
+        return "; ".join(str(finding) for finding in self.findings)

@@ -1,0 +1,169 @@
+"""CloudWatch's alarms, as far as they can be asked for: DescribeAlarms and DescribeAlarmHistory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple, TypeVar, get_args
+
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.alarms import MAX_NAME, AlarmState
+from apigw_canary.testing.answers import Json, Refusal, RehearsalError, check_simulated
+from apigw_canary.testing.wire import REGION
+
+_MOST_NAMES = 100
+_PAGE = 50  # AWS's own is not documented; what matters is that there are pages
+
+_ELSEWHERE = frozenset(
+    {
+        "DeleteAlarms",
+        "DescribeAlarmsForMetric",
+        "PutCompositeAlarm",
+        "PutMetricAlarm",
+        "SetAlarmState",
+    }
+)
+"""What moto would answer about alarms of its own."""
+
+
+_Item = TypeVar("_Item")
+
+
+class _Change(NamedTuple):
+    at: datetime
+    old: AlarmState | None
+    """None for an alarm that was created; AWS keeps no StateUpdate of that."""
+    new: AlarmState
+
+
+class _Alarm(NamedTuple):
+    name: str
+    composite: bool
+    changes: list[_Change]
+
+    @property
+    def kind(self) -> str:
+        return "CompositeAlarm" if self.composite else "MetricAlarm"
+
+    def become(self, state: AlarmState, at: datetime) -> None:
+        if self.changes[-1].new != state:
+            self.changes.append(_Change(at, self.changes[-1].new, state))
+
+    def described(self) -> Json:
+        last = self.changes[-1]
+        return {
+            "AlarmName": self.name,
+            "AlarmArn": f"arn:aws:cloudwatch:{REGION}:123456789012:alarm:{self.name}",
+            "StateValue": last.new,
+            "StateReason": "rehearsed",
+            "StateUpdatedTimestamp": last.at,
+            "StateTransitionedTimestamp": last.at,
+        }
+
+    def history(self) -> list[Json]:
+        """Newest first."""
+        return [
+            {
+                "AlarmName": self.name,
+                "AlarmType": self.kind,
+                "Timestamp": at,
+                "HistoryItemType": "StateUpdate",
+                "HistorySummary": f"Alarm updated from {old} to {new}",
+                "HistoryData": json.dumps(
+                    {
+                        "version": "1.0",
+                        "oldState": {"stateValue": old, "stateReason": "rehearsed"},
+                        "newState": {"stateValue": new, "stateReason": "rehearsed"},
+                    }
+                ),
+            }
+            for at, old, new in reversed(self.changes)
+            if old is not None
+        ]
+
+
+class Alarms:
+    """The alarms of the account, each with its history."""
+
+    def __init__(self) -> None:
+        self._alarms: dict[str, _Alarm] = {}
+
+    def set(self, name: str, state: AlarmState, at: datetime, *, composite: bool) -> None:
+        """Let an alarm be in a state from now on; a new one begins with INSUFFICIENT_DATA."""
+        inputs.text(name, "name", limit=MAX_NAME)
+        inputs.choice(state, "state", get_args(AlarmState))
+        created = _Alarm(name, composite, [_Change(at, None, "INSUFFICIENT_DATA")])
+        self._alarms.setdefault(name, created).become(state, at)
+
+    def answer(self, operation: str, parameters: Json) -> Json | None:
+        """Answer what is about alarms; None for anything else."""
+        match operation:
+            case "DescribeAlarms":
+                return self._describe(parameters)
+            case "DescribeAlarmHistory":
+                return self._describe_history(parameters)
+            case _ if operation in _ELSEWHERE:
+                raise RehearsalError(
+                    f"the rehearsal does not simulate {operation}; Rehearsal.alarm sets an alarm"
+                )
+            case _:
+                return None
+
+    def _of(self, p: Json) -> list[_Alarm]:
+        """By name, of the types that are asked for: without being asked, no composite ones."""
+        types = p.get("AlarmTypes", ["MetricAlarm"])
+        return [alarm for _, alarm in sorted(self._alarms.items()) if alarm.kind in types]
+
+    def _describe(self, p: Json) -> Json:
+        simulated = frozenset({"AlarmNames", "AlarmTypes", "MaxRecords", "NextToken"})
+        check_simulated("DescribeAlarms", p, simulated)
+        names = p.get("AlarmNames")
+        if names is not None and len(names) > _MOST_NAMES:
+            raise Refusal(
+                "ValidationError",
+                f"The collection AlarmNames must not have a size greater than {_MOST_NAMES}.",
+            )
+        found = [alarm for alarm in self._of(p) if names is None or alarm.name in names]
+        page, beside = _page(found, p)
+        return {
+            "MetricAlarms": [alarm.described() for alarm in page if not alarm.composite],
+            "CompositeAlarms": [alarm.described() for alarm in page if alarm.composite],
+            **beside,
+        }
+
+    def _describe_history(self, p: Json) -> Json:
+        simulated = frozenset(
+            {
+                "AlarmName",
+                "AlarmTypes",
+                "EndDate",
+                "HistoryItemType",
+                "MaxRecords",
+                "NextToken",
+                "StartDate",
+            }
+        )
+        check_simulated("DescribeAlarmHistory", p, simulated)
+        if "AlarmName" not in p or p.get("HistoryItemType") != "StateUpdate":
+            raise RehearsalError(
+                "the rehearsal simulates DescribeAlarmHistory of one AlarmName and of the "
+                "HistoryItemType StateUpdate"
+            )
+        items = [
+            item
+            for alarm in self._of(p)
+            if alarm.name == p["AlarmName"]
+            for item in alarm.history()
+            if p.get("StartDate", item["Timestamp"]) <= item["Timestamp"]
+            if item["Timestamp"] <= p.get("EndDate", item["Timestamp"])
+        ]
+        page, beside = _page(items, p)
+        return {"AlarmHistoryItems": page, **beside}
+
+
+def _page(items: Sequence[_Item], p: Json) -> tuple[Sequence[_Item], Json]:
+    """A page, and the token of the next where there is one."""
+    first, size = int(p.get("NextToken", 0)), p.get("MaxRecords", _PAGE)
+    rest = items[first + size :]
+    return items[first : first + size], {"NextToken": str(first + size)} if rest else {}
