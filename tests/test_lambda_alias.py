@@ -800,3 +800,17 @@ def test_any_source() -> None:
         canary = same_of(fresh(aws, metrics=LambdaMetrics(session=aws.session)))
         policy = RolloutPolicy.canary(5, timedelta(0), signals=[Signal.errors_5xx()])
         assert canary.analyze(policy).findings[0].signal == "errors_5xx"
+
+
+def test_alarms_speak_for_aliases_too() -> None:
+    """An alarm that begins to fire during the rollout ends it."""
+    policy = RolloutPolicy.canary(10, timedelta(minutes=10), alarms=["orders-broken"])
+    with quiet() as aws:
+        aws.alarm("orders-broken")
+        canary = enabled(aws)
+        aws.sleep(120)
+        aws.alarm("orders-broken", "ALARM")
+        decision = policy.decide(canary.observe(policy))
+        assert isinstance(decision, Rollback)
+        canary.apply(decision)
+        assert invoked(aws) == ("1", {})
