@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from apigw_canary import Stage
+from apigw_canary import AliasCanary, Canary, Decision, RolloutPolicy, Stage
 from apigw_canary.testing import Rehearsal
 
 V2 = {"alias": "v2"}
@@ -38,6 +39,19 @@ COPIES = (
 def client(aws: Rehearsal) -> Any:
     """Somebody else's client; making one takes longer than most calls."""
     return aws.session.client("apigateway")
+
+
+def finished(
+    aws: Rehearsal, policy: RolloutPolicy, canary: Callable[[], Canary | AliasCanary]
+) -> Decision:
+    """The last decision of a rollout that is followed to its end; `canary` is asked each time."""
+    while True:
+        watched = canary()
+        decision = policy.decide(watched.observe(policy))
+        watched.apply(decision)
+        if decision.final:
+            return decision
+        aws.sleep(decision.wait.total_seconds())
 
 
 def patch(aws: Rehearsal, *operations: dict[str, str]) -> Any:

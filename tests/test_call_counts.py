@@ -6,13 +6,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from acting import V2, fresh, sent, serving
-from apigw_canary import AccessLogs, Canary, RolloutPolicy, Stage
-from apigw_canary.testing import Rehearsal, rehearsal
+from apigw_canary import AccessLogs, AliasCanary, Canary, RolloutPolicy, Stage
+from apigw_canary.testing import Backend, Rehearsal, rehearsal
 
 PAGE = Path(__file__).parent.parent / "docs" / "calls.md"
 POLICY = RolloutPolicy.canary(5, timedelta(minutes=10))
@@ -73,6 +73,27 @@ def with_canary(verb: str) -> Callable[[Rehearsal], Callable[[], object]]:
     return prepare
 
 
+def weighted(aws: Rehearsal) -> AliasCanary:
+    return aws.alias("v1").enable_canary(5, release="r1", version="2")
+
+
+def with_weights(
+    verb: str, *arguments: Any, **named: Any
+) -> Callable[[Rehearsal], Callable[[], object]]:
+    """A method of an alias that another process finds with a canary."""
+
+    def prepare(aws: Rehearsal) -> Callable[[], object]:
+        weighted(aws)
+        return partial(getattr(aws.alias("v1"), verb), *arguments, **named)
+
+    return prepare
+
+
+def promoted_alias(aws: Rehearsal) -> Callable[[], object]:
+    weighted(aws).promote()
+    return aws.alias("v1").revert
+
+
 # What it is called in the manual, the most calls it may make, and what prepares it.
 ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("`stage.describe()`", 2, lambda aws: fresh(aws).describe),
@@ -96,11 +117,21 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("the same, of variables only", 3, lambda aws: of_variables(aws).rollback),
     ("`stage.rollback()`", 3, with_canary("rollback")),
     ("`stage.revert()`", 4, lambda aws: promoted(aws).revert),
+    ("`alias.describe()`", 1, lambda aws: aws.alias("v1").describe),
+    ("`alias.enable_canary(…)`", 4, lambda aws: partial(weighted, aws)),
+    ("the same line again", 1, with_weights("enable_canary", 5, release="r1", version="2")),
+    ("`alias.canary()`", 1, with_weights("canary")),
+    ("`canary.observe(policy)` of an alias", 2, lambda aws: partial(weighted(aws).observe, POLICY)),
+    ("`canary.shift(percent)` of an alias", 2, lambda aws: partial(weighted(aws).shift, 25)),
+    ("`canary.promote()` of an alias", 2, lambda aws: weighted(aws).promote),
+    ("`canary.rollback()` of an alias", 2, lambda aws: weighted(aws).rollback),
+    ("`alias.rollback()`", 2, with_weights("rollback")),
+    ("`alias.revert()`", 3, promoted_alias),
 ]
 
 
 def counted(prepare: Callable[[Rehearsal], Callable[[], object]]) -> list[str]:
-    with rehearsal() as aws:
+    with rehearsal(versions=[Backend(), Backend()]) as aws:
         act = prepare(aws)
         before = len(aws.calls)
         act()

@@ -4,6 +4,8 @@ On a page, the ```python blocks run in order, in one namespace. HTML comments sa
 
 - `<!-- setup: rehearsal -->`, anywhere: the page's blocks run inside a rehearsal. A session that
   is not given is the rehearsal's, and `time.sleep` is its sleep.
+- `<!-- setup: rehearsal of a function -->`: the same, with a Lambda function of two versions and
+  an alias `live` behind the API.
 - `<!-- not run: why -->` directly above a block: it does not run.
 - `<!-- output of: docs/examples/demo.py -->` directly above a ```text or ```console block: it is
   what that script prints.
@@ -28,13 +30,17 @@ import boto3
 import pytest
 
 import apigw_canary
-from apigw_canary.testing import rehearsal
+from apigw_canary.testing import Backend, rehearsal
 
 PACKAGE = Path(apigw_canary.__file__).parent
 ROOT = Path(__file__).parent.parent
 API_ID = "a1b2c3d4e5"  # the one that pages use
 SCRIPTS = sorted((ROOT / "docs" / "examples").glob("*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SETUPS: dict[str, dict[str, Any]] = {
+    "rehearsal": {},
+    "rehearsal of a function": {"versions": [Backend()] * 2, "variables": {"alias": "live"}},
+}
 BLOCK = re.compile(
     r"^(?: *<!-- *(?P<key>[a-z ]+): *(?P<said>(?:(?!-->).)*?) *-->\n\s*^)?"
     r"(?P<indent> *)```(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=indent)```$",
@@ -80,9 +86,9 @@ def _output(script: Path) -> str:
     return done.stdout
 
 
-def _rehearse(stack: ExitStack) -> str:
+def _rehearse(stack: ExitStack, options: dict[str, Any]) -> str:
     """Until the stack closes, AWS and time are a rehearsal's; returns the id of its API."""
-    rehearsed = stack.enter_context(rehearsal())
+    rehearsed = stack.enter_context(rehearsal(**options))
     session_class = boto3.Session
 
     def session(*args: Any, **options: Any) -> boto3.Session:
@@ -109,8 +115,9 @@ def test_page_runs(page: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     api_id = API_ID
     with ExitStack() as stack:
-        if blocks and "<!-- setup: rehearsal -->" in page.read_text(encoding="utf-8"):
-            api_id = _rehearse(stack)
+        for setup, options in SETUPS.items():
+            if blocks and f"<!-- setup: {setup} -->" in page.read_text(encoding="utf-8"):
+                api_id = _rehearse(stack, options)
         for block in blocks:
             source = "\n" * (block.line - 1)  # so that errors name the page's line
             source += block.body.replace(API_ID, api_id)

@@ -5,10 +5,12 @@ import typing
 if typing.TYPE_CHECKING:
     from apigw_canary.aws.cloudwatch import CloudWatchMetrics
     from apigw_canary.aws.iam import permissions
+    from apigw_canary.aws.lambda_metrics import LambdaMetrics
     from apigw_canary.aws.logs import AccessLogs
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
+    from apigw_canary.lambda_alias import AliasCanary, LambdaAlias
     from apigw_canary.preflight.problem import InvocationPermission, Problem
     from apigw_canary.rollout.alarms import Alarm
     from apigw_canary.rollout.backtest import Backtest, FalseRollback
@@ -39,6 +41,7 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "AccessLogs",
     "Alarm",
+    "AliasCanary",
     "Analysis",
     "Backtest",
     "Basis",
@@ -54,6 +57,8 @@ __all__ = [
     "Hold",
     "Interval",
     "InvocationPermission",
+    "LambdaAlias",
+    "LambdaMetrics",
     "Measured",
     "MetricSource",
     "Minute",
@@ -80,6 +85,7 @@ __all__ = [
 _HOMES = {
     "AccessLogs": "aws.logs",
     "Alarm": "rollout.alarms",
+    "AliasCanary": "lambda_alias",
     "Analysis": "rollout.findings",
     "Backtest": "rollout.backtest",
     "Basis": "rollout.observation",
@@ -95,6 +101,8 @@ _HOMES = {
     "Hold": "rollout.decision",
     "Interval": "rollout.findings",
     "InvocationPermission": "preflight.problem",
+    "LambdaAlias": "lambda_alias",
+    "LambdaMetrics": "aws.lambda_metrics",
     "Measured": "rollout.observation",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",

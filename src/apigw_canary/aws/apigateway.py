@@ -4,18 +4,17 @@ Only operations that were recorded against AWS, or that its documentation states
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from apigw_canary.aws.calls import Answer, Calls
-from apigw_canary.aws.failures import CONFLICT
+from apigw_canary.aws.failures import CONFLICT, understanding
 from apigw_canary.errors import (
     AccessDeniedError,
     CannotTellError,
     NotFoundError,
     ThrottledError,
-    UnansweredError,
 )
 from apigw_canary.rollout.contract import Contract, Guard, Route
 from apigw_canary.rollout.state import CanaryState, StageState
@@ -185,7 +184,7 @@ class ApiGateway:
             raise CannotTellError(
                 f"AWS gave no summary of the methods of deployment {deployment_id}."
             )
-        with _understanding("a deployment"):
+        with understanding("a deployment"):
             return {
                 Route(method, path): _guard(summary)
                 for path, methods in answer["apiSummary"].items()
@@ -195,7 +194,7 @@ class ApiGateway:
     def methods(self) -> list[Method]:
         """The methods of the API as it is being edited: one GetResources for 500 resources."""
         found = self._pages("GetResources", restApiId=self.rest_api_id, embed=["methods"])
-        with _understanding("a resource"):
+        with understanding("a resource"):
             return [
                 _method(Route(name, resource["path"]), method)
                 for resource in found
@@ -229,7 +228,7 @@ class ApiGateway:
     def api_name(self) -> str:
         """One GetRestApi. Metrics are published under the name, not the id."""
         answer = self._calls.call("apigateway", "GetRestApi", restApiId=self.rest_api_id)
-        with _understanding("an API"):
+        with understanding("an API"):
             return str(answer["name"])
 
     def protocol(self) -> str | None:
@@ -264,7 +263,7 @@ class ApiGateway:
             ) from error.__cause__
 
     def _seen(self, answer: Answer) -> Seen:
-        with _understanding("a stage"):
+        with understanding("a stage"):
             stage = parsed_stage(answer, region=self.region, rest_api_id=self.rest_api_id)
         return Seen(stage=stage, at=self._calls.now(answer))
 
@@ -349,22 +348,9 @@ def _parsed_canary(settings: Mapping[str, Any]) -> CanaryState:
 
 
 def _deployment(answer: Answer) -> Deployment:
-    with _understanding("a deployment"):
+    with understanding("a deployment"):
         return Deployment(
             id=answer["id"],
             description=answer.get("description"),
             created_at=answer["createdDate"],
         )
-
-
-@contextmanager
-def _understanding(what: str) -> Iterator[None]:
-    """An answer in which the essential is missing is as good as none."""
-    try:
-        yield
-    except KeyError as error:
-        raise UnansweredError(
-            f"An answer about {what} has no {error}: it is not AWS's.",
-            operation="",
-            remedy="Look for a proxy or an endpoint that answers in AWS's place.",
-        ) from error

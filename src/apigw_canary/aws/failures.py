@@ -1,6 +1,8 @@
 """What botocore raises, as our errors: whose fault it is, and whether to send again."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from apigw_canary.errors import (
@@ -157,3 +159,16 @@ def raise_failed(operation: str, error: Exception) -> NoReturn:
         code=type(error).__name__,
         remedy="Give the session credentials, or renew them.",
     ) from error
+
+
+@contextmanager
+def understanding(what: str) -> Iterator[None]:
+    """An answer in which the essential is missing is as good as none."""
+    try:
+        yield
+    except KeyError as error:
+        raise UnansweredError(
+            f"An answer about {what} has no {error}: it is not AWS's.",
+            operation="",
+            remedy="Look for a proxy or an endpoint that answers in AWS's place.",
+        ) from error

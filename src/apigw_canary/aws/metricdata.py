@@ -10,7 +10,7 @@ from apigw_canary.errors import MetricsError
 
 NAMESPACE = "AWS/ApiGateway"
 PERIOD = timedelta(minutes=1)
-"""API Gateway publishes by the minute."""
+"""The services publish by the minute."""
 
 _MOST_QUERIES = 500
 _MOST_DATAPOINTS = 100_800
@@ -28,6 +28,7 @@ class Query(NamedTuple):
     statistic: str
     dimensions: tuple[tuple[str, str], ...]
     """Names and values, such as `(("ApiName", "orders"), ("Stage", "prod"))`."""
+    namespace: str = NAMESPACE
 
 
 def fetched(
@@ -84,7 +85,7 @@ def _as_sent(query: Query) -> dict[str, Any]:
         "Id": query.id,
         "MetricStat": {
             "Metric": {
-                "Namespace": NAMESPACE,
+                "Namespace": query.namespace,
                 "MetricName": query.metric,
                 "Dimensions": [{"Name": name, "Value": value} for name, value in query.dimensions],
             },

@@ -1,7 +1,7 @@
 """Reading one stage, and changing it one step at a time."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple, NoReturn
 
@@ -15,33 +15,19 @@ from apigw_canary.aws.apigateway import (
     end_patch,
     shift_patch,
 )
-from apigw_canary.changes.records import SENDINGS, Records
+from apigw_canary.changes.records import Records
+from apigw_canary.changes.sending import Condition, carried_out, listed, looked, unconditionally
 from apigw_canary.errors import (
-    AccessDeniedError,
     CanaryError,
-    CredentialsError,
     NoCanaryError,
     RecordError,
     StageChangedError,
-    ThrottledError,
-    UnansweredError,
     UnconfirmedChangeError,
-    UnreachableError,
 )
 from apigw_canary.rollout.record import NO_RECORD, Record
 from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState, Variables
 
 log: logging.Logger = logging.getLogger("apigw_canary")
-
-_CERTAIN = (AccessDeniedError, CredentialsError, ThrottledError, UnreachableError)
-"""Refusals that have nothing to do with what the stage is like."""
-
-Condition = Callable[[Seen], None]
-"""Raises where a change must not be made to the stage as it was seen."""
-
-
-def unconditionally(_: Seen) -> None:
-    """The condition that always holds."""
 
 
 class Bond(NamedTuple):
@@ -88,13 +74,7 @@ class Control:
 
     def look(self) -> Seen:
         """The stage now: one GetStage. An error tells what was seen last, where anything was."""
-        try:
-            self.last = self.gateway.stage()
-        except CanaryError as error:
-            if self.last is not None:
-                last = f"Seen last, at {self.last.at:%H:%M:%S}: {self.last.stage}"
-                error.within(f"Nothing was changed by this call. {last}")
-            raise
+        self.last = looked(self.gateway.stage, self.last)
         return self.last
 
     def readable(self, deployment: Deployment) -> Record:
@@ -156,48 +136,16 @@ class Control:
         *,
         so_far: str = "Nothing was changed.",
     ) -> Seen:
-        """Sends the patch and returns the stage as it then is, which is as `wanted`.
-
-        A change whose answer is lost is settled by reading, and sent again if it did not happen.
-        `so_far` says what the operation has changed before this, for the error.
-        """
-        sent = 0
-        while True:
-            sent += 1
-            try:
-                seen = self.gateway.update_stage(patch)
-            except UnansweredError as lost:
-                seen = self._read_after(lost, before, remedy)
-                if not seen.stage.differences(before):
-                    if sent < SENDINGS:
-                        continue
-                    raise lost.within(f"{so_far} {before}", remedy) from lost.__cause__
-            except CanaryError as error:
-                if sent == 1 and isinstance(error, _CERTAIN):
-                    raise error.within(f"{so_far} {before}", remedy) from error.__cause__
-                # An earlier sending, or somebody else's, may have done it; then AWS refuses.
-                seen = self.look()
-                if seen.stage.differences(wanted):
-                    raise error.within(f"{so_far} {seen.stage}", remedy) from error.__cause__
-            if differences := seen.stage.differences(wanted):
-                raise UnconfirmedChangeError(
-                    f"The change was sent, and the stage is not as asked: {listed(differences)}.",
-                    differences=differences,
-                    state=str(seen.stage),
-                    remedy=f"Somebody else may have changed it at the same time. {remedy}",
-                )
-            self.last = seen
-            return seen
-
-    def _read_after(self, lost: UnansweredError, before: StageState, remedy: str) -> Seen:
-        try:
-            return self.look()
-        except CanaryError as error:
-            raise lost.within(
-                "Whether AWS carried it out is not known, because reading failed too "
-                f"({error.happened}) Before: {before}",
-                remedy,
-            ) from error
+        """Sends the patch and returns the stage as it then is, which is as `wanted`."""
+        self.last = carried_out(
+            lambda: self.gateway.update_stage(patch),
+            self.look,
+            before=before,
+            wanted=wanted,
+            remedy=remedy,
+            so_far=so_far,
+        )
+        return self.last
 
     def shift(self, bond: Bond, percent: float, *, only_if: Condition = unconditionally) -> None:
         """Sets the canary's share; success where it is that already."""
@@ -303,11 +251,6 @@ def raise_changed(differences: Mapping[str, str], state: StageState) -> NoReturn
         remedy="Look at stage.describe(); stage.canary() is what is running now, and "
         "stage.rollback() ends it.",
     )
-
-
-def listed(differences: Mapping[str, str]) -> str:
-    """Differences for a message."""
-    return "; ".join(f"{name}: {how}" for name, how in differences.items())
 
 
 def promoted_by_hand(state: StageState, remedy: str) -> StageChangedError:

@@ -9,7 +9,8 @@ from typing import Literal
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, Seen, enable_patch
-from apigw_canary.changes.control import Bond, Control, listed, log
+from apigw_canary.changes.control import Bond, Control, log
+from apigw_canary.changes.sending import listed
 from apigw_canary.errors import (
     CanaryAlreadyEnabledError,
     CanaryError,
@@ -23,7 +24,7 @@ from apigw_canary.errors import (
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.contract import changes
 from apigw_canary.rollout.record import NO_RECORD, Begun, Record, check_text, written
-from apigw_canary.rollout.state import CanaryState, Outcome, StageState, Variables
+from apigw_canary.rollout.state import ENDINGS, CanaryState, Outcome, StageState, Variables
 from apigw_canary.rollout.words import span
 
 _TICK = timedelta(seconds=1)
@@ -34,12 +35,6 @@ _LONG = timedelta(seconds=5)
 """How old a look at the stage may be to enable a canary on it. AWS allows one CreateDeployment in
 five seconds, so waiting for it takes longer only where others deploy at the same time."""
 
-_ENDINGS = {
-    Outcome.PROMOTED: "it was promoted",
-    Outcome.REVERTED: "it was promoted, and the promotion undone",
-    Outcome.REMOVED: "its canary was ended without a promotion",
-    Outcome.PROMOTED_ELSEWHERE: "others made its deployment the stage's own",
-}
 _IS_PRODUCTION = {Outcome.PROMOTED}
 
 
@@ -268,7 +263,7 @@ def _of_release(
             unused = deployment
         elif outcome is not None:
             raise RolloutEndedError(
-                f"Release {release} has had its rollout: {_ENDINGS[outcome]}.",
+                f"Release {release} has had its rollout: {ENDINGS[outcome]}.",
                 release=release,
                 outcome=outcome.value,
                 state=str(state),

@@ -5,11 +5,10 @@ import attrs
 from apigw_canary.aws.apigateway import Deployment, end_patch, promote_patch, restore_patch
 from apigw_canary.changes.control import (
     Bond,
-    Condition,
     Control,
     promoted_by_hand,
-    unconditionally,
 )
+from apigw_canary.changes.sending import Condition, unconditionally
 from apigw_canary.errors import (
     CanaryError,
     RecordError,

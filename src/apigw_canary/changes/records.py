@@ -4,11 +4,9 @@ import json
 from typing import Protocol
 
 from apigw_canary.aws.apigateway import ApiGateway, Deployment
+from apigw_canary.changes.sending import SENDINGS
 from apigw_canary.errors import RecordError, StageChangedError, UnansweredError
 from apigw_canary.rollout.record import Record, read, read_line, written, written_line
-
-SENDINGS = 3
-"""How often a write is sent that, as reading shows, did not happen."""
 
 
 class RolloutRecords(Protocol):

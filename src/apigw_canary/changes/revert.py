@@ -6,7 +6,8 @@ from datetime import timedelta
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, restore_patch
-from apigw_canary.changes.control import Control, listed
+from apigw_canary.changes.control import Control
+from apigw_canary.changes.sending import listed
 from apigw_canary.errors import (
     CanaryAlreadyEnabledError,
     CanaryError,

@@ -62,6 +62,15 @@ class Outcome(StrEnum):
     """Others made the canary's deployment the stage's own."""
 
 
+ENDINGS = {
+    Outcome.PROMOTED: "it was promoted",
+    Outcome.REVERTED: "it was promoted, and the promotion undone",
+    Outcome.REMOVED: "its canary was ended without a promotion",
+    Outcome.PROMOTED_ELSEWHERE: "others made its deployment the stage's own",
+}
+"""The same in words, for messages."""
+
+
 @attrs.frozen(kw_only=True)
 class CanaryState(Plain):
     """A canary as AWS describes it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -34,54 +34,42 @@ _Dimensions: TypeAlias = frozenset[tuple[str, str]]
 _Statistic: TypeAlias = Callable[[Sequence[float]], float]
 
 
-class Metrics:
-    """What CloudWatch has to say about the traffic of one stage, the only one that has any."""
+class Published:
+    """Metrics of one namespace, made from the traffic, as CloudWatch gives them out."""
 
     def __init__(
         self,
         traffic: Traffic,
         *,
-        api_name: str,
-        stage: str,
-        overlap: Literal["excluded", "included"],
+        namespace: str,
         lag: Mapping[str, timedelta],
-        latency_ranks: bool,
+        series: Mapping[_Dimensions, tuple[Arm, ...]],
+        ranks: bool = True,
     ) -> None:
         self._traffic = traffic
-        self._latency_ranks = latency_ranks
-        self._lag = {**LAG, **lag}
-        if self._lag.keys() != LAG.keys():
-            raise ValueError(
-                f"lag is for the metrics {', '.join(LAG)}, not {', '.join(lag.keys() - LAG.keys())}"
-            )
-        both: tuple[Arm, ...] = ("baseline", "canary")
-        published = "".join(character for character in api_name if character.isascii())
-        if not published.strip():
-            raise RehearsalError("the rehearsal does not publish metrics under an API's id")
-        name = ("ApiName", published)
-        self._series: dict[_Dimensions, tuple[Arm, ...]] = {
-            frozenset({name}): both,
-            frozenset({name, ("Stage", stage)}): both if overlap == "included" else ("baseline",),
-            frozenset({name, ("Stage", f"{stage}/Canary")}): ("canary",),
-        }
+        self._ranks = ranks
+        self._namespace = namespace
+        self._lag = lag
+        self._series = series
         self._computed: dict[tuple[object, ...], float] = {}
 
     def answer(self, operation: str, parameters: Json, now: datetime) -> Json | None:
-        """Answer for API Gateway's namespace; None for anything else."""
-        if operation == "ListMetrics" and parameters.get("Namespace") == NAMESPACE:
+        """Answer for the namespace; None for anything else."""
+        if operation == "ListMetrics" and parameters.get("Namespace") == self._namespace:
             return self._list_metrics(parameters, now)
-        if operation == "GetMetricStatistics" and parameters["Namespace"] == NAMESPACE:
+        if operation == "GetMetricStatistics" and parameters["Namespace"] == self._namespace:
             raise RehearsalError("the rehearsal does not simulate GetMetricStatistics")
         if operation == "GetMetricData":
             namespaces = {
                 query.get("MetricStat", {}).get("Metric", {}).get("Namespace")
                 for query in parameters["MetricDataQueries"]
             }
-            if namespaces == {NAMESPACE}:
+            if namespaces == {self._namespace}:
                 return self._get_metric_data(parameters, now)
-            if NAMESPACE in namespaces:
+            if self._namespace in namespaces:
                 raise RehearsalError(
-                    f"the rehearsal does not simulate {NAMESPACE} with others in one GetMetricData"
+                    f"the rehearsal does not simulate {self._namespace} with others in one "
+                    "GetMetricData"
                 )
         return None
 
@@ -89,7 +77,7 @@ class Metrics:
         check_simulated("ListMetrics", p, frozenset({"Namespace", "MetricName", "Dimensions"}))
         metrics = [
             {
-                "Namespace": NAMESPACE,
+                "Namespace": self._namespace,
                 "MetricName": metric,
                 "Dimensions": [
                     {"Name": name, "Value": value} for name, value in sorted(dimensions)
@@ -142,17 +130,16 @@ class Metrics:
         dimensions = frozenset(
             (dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions", ())
         )
-        if metric["MetricName"] not in self._lag or dimensions not in self._series:
+        if metric["MetricName"] not in self._lag:
             return []
-        if stat["Stat"].startswith(("PR(", "TC(")) and not self._latency_ranks:
+        if stat["Stat"].startswith(("PR(", "TC(")) and not self._ranks:
             return []
-        arms = self._series[dimensions]
         visible = _minute(now - self._lag[metric["MetricName"]])
         period = timedelta(seconds=stat["Period"])
         points: list[tuple[datetime, float]] = []
         at = _minute(p["StartTime"])
         while at < min(p["EndTime"], visible):
-            values = (metric["MetricName"], arms, at, min(at + period, visible))
+            values = (metric["MetricName"], dimensions, at, min(at + period, visible))
             key = (stat["Stat"], *values)
             # Minutes that are over do not change, and a rollout asks for them again every minute.
             if key not in self._computed:
@@ -163,26 +150,69 @@ class Metrics:
         return points
 
     def _values(
-        self, metric: str, arms: Sequence[Arm], start: datetime, end: datetime
+        self, metric: str, dimensions: _Dimensions, start: datetime, end: datetime
     ) -> list[float]:
         """What was published in that time, sorted: one value per request."""
         values: list[float] = []
         while start < end:
-            for segment in self._traffic.segments(start, arms):
+            for segment in self._segments(dimensions, start):
                 values += _published(metric, segment)
             start += MINUTE
         return sorted(values)
+
+    def _segments(self, dimensions: _Dimensions, minute: datetime) -> Iterable[Segment]:
+        """What a series counts in a minute."""
+        return self._traffic.segments(minute, self._series.get(dimensions, ()))
+
+
+class Metrics(Published):
+    """What CloudWatch has to say about the traffic of one stage, the only one that has any."""
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        *,
+        api_name: str,
+        stage: str,
+        overlap: Literal["excluded", "included"],
+        lag: Mapping[str, timedelta],
+        latency_ranks: bool,
+    ) -> None:
+        if unknown_lags := lag.keys() - LAG.keys():
+            raise ValueError(
+                f"lag is for the metrics {', '.join(LAG)}, not {', '.join(unknown_lags)}"
+            )
+        both: tuple[Arm, ...] = ("baseline", "canary")
+        published = "".join(character for character in api_name if character.isascii())
+        if not published.strip():
+            raise RehearsalError("the rehearsal does not publish metrics under an API's id")
+        name = ("ApiName", published)
+        super().__init__(
+            traffic,
+            namespace=NAMESPACE,
+            lag={**LAG, **lag},
+            series={
+                frozenset({name}): both,
+                frozenset({name, ("Stage", stage)}): (
+                    both if overlap == "included" else ("baseline",)
+                ),
+                frozenset({name, ("Stage", f"{stage}/Canary")}): ("canary",),
+            },
+            ranks=latency_ranks,
+        )
 
 
 def _published(metric: str, segment: Segment) -> list[float]:
     served = segment.served
     match metric:
-        case "Count":
+        case "Count" | "Invocations":
             return [1.0] * served.requests
         case "4XXError":
             return [1.0] * served.errors_4xx + [0.0] * (served.requests - served.errors_4xx)
-        case "5XXError":
+        case "5XXError" | "Errors":
             return [1.0] * served.errors_5xx + [0.0] * (served.requests - served.errors_5xx)
+        case "Throttles":
+            return []
         case "Latency":
             return segment.latencies()
         case _:

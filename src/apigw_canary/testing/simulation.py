@@ -17,6 +17,7 @@ from apigw_canary.testing.alarms import Alarms
 from apigw_canary.testing.answers import Json
 from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
+from apigw_canary.testing.lambdas import FUNCTION, Function, Invocations
 from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, Logs
 from apigw_canary.testing.metrics import LAG, Metrics
 from apigw_canary.testing.permissions import Allowance
@@ -27,6 +28,7 @@ from apigw_canary.testing.wire import simulated_session
 if TYPE_CHECKING:
     import boto3
 
+    from apigw_canary.lambda_alias import LambdaAlias
     from apigw_canary.rollout.alarms import AlarmState
     from apigw_canary.stage import Stage
 
@@ -79,6 +81,7 @@ class Rehearsal:
         metrics: Metrics,
         access_logs: str | None,
         log_lag: timedelta,
+        versions: Sequence[Backend],
         api_name: str,
         stage: str,
         variables: Mapping[str, str],
@@ -112,6 +115,10 @@ class Rehearsal:
             gateway.configure(self.rest_api_id, stage, {"accessLogSettings": access})
             self._logs = Logs(traffic, self.rest_api_id, stage, access_logs, log_lag)
         gateway.configure(self.rest_api_id, stage, dict(settings))
+        self._function = Function(versions, variables, rng) if versions else None
+        if self._function is not None:
+            traffic.function = self._function.targets
+        self._invocations = Invocations(traffic)
 
     @functools.cached_property
     def stage(self) -> Stage:
@@ -119,6 +126,12 @@ class Rehearsal:
         from apigw_canary.stage import Stage
 
         return Stage(self.rest_api_id, self._stage_name, session=self.session, sleep=self.sleep)
+
+    def alias(self, name: str) -> LambdaAlias:
+        """An alias of the function `orders` as this library sees it."""
+        from apigw_canary.lambda_alias import LambdaAlias
+
+        return LambdaAlias(FUNCTION, name, session=self.session, sleep=self.sleep)
 
     def now(self) -> datetime:
         """The virtual time, aware. All dates that AWS states come from it."""
@@ -238,11 +251,16 @@ class Rehearsal:
                 return answer
             case "cloudwatch":
                 answered = self._alarms.answer(operation, parameters)
-                if answered is not None:
-                    return answered
-                return self._metrics.answer(operation, parameters, self._now)
+                for metrics in (self._metrics, self._invocations):
+                    if answered is None:
+                        answered = metrics.answer(operation, parameters, self._now)
+                return answered
             case "logs" if self._logs is not None:
                 return self._logs.answer(operation, parameters, self._now)
+            case "lambda" if self._function is not None:
+                if not operation.startswith("Get"):
+                    self._serve(until=self._now)
+                return self._function.answer(operation, parameters)
             case _:
                 return None
 
@@ -256,6 +274,7 @@ def rehearsal(
     requests_per_minute: float | Callable[[datetime], float] = 500,
     api: Backend = _HEALTHY,
     backends: Mapping[str, Backend] = _NO_BACKENDS,
+    versions: Sequence[Backend] = (),
     variables: Mapping[str, str] = _VARIABLES,
     methods: Mapping[str, Method] = METHODS,
     settings: Mapping[str, object] = _NOTHING,
@@ -290,6 +309,10 @@ def rehearsal(
             and so do later ones, unless `Rehearsal.edit` changes it in between.
         backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
             Wins over what the deployment captured; if several match, the first one does.
+        versions: How the invocations of each version of the Lambda function `orders` fare, version
+            1 first. Given, the API calls `orders:${stageVariables.alias}`, and neither `api` nor
+            `backends` matter. The versions are published, and there is an alias of version 1 by the
+            name that the stage variable has; more are made with boto3, in moto's Lambda.
         variables: The stage's variables at the start.
         stage: The name of the stage that takes the traffic; others can be made, and have none.
         api_name: The name of the API, by which CloudWatch knows it. Characters that are not ASCII
@@ -339,6 +362,7 @@ def rehearsal(
             metrics=metrics,
             access_logs=access_logs,
             log_lag=log_lag,
+            versions=versions,
             api_name=api_name,
             stage=stage,
             variables=variables,

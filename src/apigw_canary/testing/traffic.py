@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import attrs
 
@@ -74,12 +74,21 @@ class Served:
     """How many of them were answered with a 4xx status."""
 
 
+class Target(NamedTuple):
+    """Where a share of an arm's requests ends up."""
+
+    backend: Backend
+    share: float = 1.0
+    invoked: tuple[str, str] | None = None
+    """Alias and version of the function, where it is one that is invoked."""
+
+
 @attrs.frozen(kw_only=True)
 class Segment:
     """Requests of one arm between two changes of configuration, within one minute."""
 
     served: Served
-    backend: Backend
+    target: Target
     seed: str
     canary_enabled: bool
 
@@ -90,7 +99,10 @@ class Segment:
         metrics that nobody asks for.
         """
         gauss = random.Random(self.seed).gauss
-        center, spread = math.log(self.backend.latency_ms), self.backend.latency_spread
+        center, spread = (
+            math.log(self.target.backend.latency_ms),
+            self.target.backend.latency_spread,
+        )
         return [math.exp(gauss(center, spread)) for _ in range(self.served.requests)]
 
 
@@ -116,6 +128,8 @@ class Traffic:
             _variable(assignment): backend for assignment, backend in backends.items()
         }
         self._deployed: dict[str, Backend] = {}
+        self.function: Callable[[Mapping[str, str]], Sequence[Target]] | None = None
+        """What the API calls, by the variables that a request sees, if that is a function."""
         self._seed = seed
         self._until = begins
         self._minutes: dict[datetime, list[Segment]] = {}
@@ -171,37 +185,70 @@ class Traffic:
                 deployment_id = (stage["canarySettings"] if arm == "canary" else stage)[
                     "deploymentId"
                 ]
-                backend = self._backend(deployment_id, variables)
-                errors_5xx = binomial(rng, count, backend.errors_5xx)
-                # Drawn from the others: no request has both, and each keeps its own probability.
-                others = count - errors_5xx
-                errors_4xx = (
-                    binomial(rng, others, backend.errors_4xx / (1 - backend.errors_5xx))
-                    if others
-                    else 0
-                )
-                served = Served(
-                    at=minute,
-                    arm=arm,
-                    deployment_id=deployment_id,
-                    requests=count,
-                    errors_5xx=errors_5xx,
-                    errors_4xx=errors_4xx,
-                )
-                yield Segment(
-                    served=served,
-                    backend=backend,
-                    seed=f"{seed}/{arm}",
-                    canary_enabled="canarySettings" in stage,
-                )
+                for i, (target, reached) in enumerate(
+                    _split(rng, count, self._targets(deployment_id, variables))
+                ):
+                    served = _fared(
+                        rng,
+                        target.backend,
+                        at=minute,
+                        arm=arm,
+                        deployment_id=deployment_id,
+                        requests=reached,
+                    )
+                    yield Segment(
+                        served=served,
+                        target=target,
+                        seed=f"{seed}/{arm}{'/' * i}",
+                        canary_enabled="canarySettings" in stage,
+                    )
 
-    def _backend(self, deployment_id: str, variables: Mapping[str, str]) -> Backend:
+    def _targets(self, deployment_id: str, variables: Mapping[str, str]) -> Sequence[Target]:
+        if self.function is not None:
+            return self.function(variables)
         seen = (
             backend
             for (name, value), backend in self._by_variable.items()
             if variables.get(name) == value
         )
-        return next(seen, self._deployed[deployment_id])
+        return [Target(next(seen, self._deployed[deployment_id]))]
+
+
+def _split(
+    rng: random.Random, requests: int, targets: Sequence[Target]
+) -> Iterator[tuple[Target, int]]:
+    """How many requests reach each of one or two targets; those that none reaches are left out."""
+    first, *others = targets
+    to_others = binomial(rng, requests, others[0].share) if others else 0
+    for target, count in ((first, requests - to_others), *((other, to_others) for other in others)):
+        if count:
+            yield target, count
+
+
+def _fared(
+    rng: random.Random,
+    backend: Backend,
+    *,
+    at: datetime,
+    arm: Arm,
+    deployment_id: str,
+    requests: int,
+) -> Served:
+    """How that many requests fare at a backend."""
+    errors_5xx = binomial(rng, requests, backend.errors_5xx)
+    # Drawn from the others: no request has both, and each keeps its own probability.
+    others = requests - errors_5xx
+    errors_4xx = (
+        binomial(rng, others, backend.errors_4xx / (1 - backend.errors_5xx)) if others else 0
+    )
+    return Served(
+        at=at,
+        arm=arm,
+        deployment_id=deployment_id,
+        requests=requests,
+        errors_5xx=errors_5xx,
+        errors_4xx=errors_4xx,
+    )
 
 
 def poisson(rng: random.Random, mean: float) -> int:

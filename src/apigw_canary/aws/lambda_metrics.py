@@ -1,0 +1,181 @@
+"""CloudWatch: minutes of both arms from the metrics that Lambda publishes."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws.metricdata import Query, fetched
+from apigw_canary.aws.series import Arms, joined
+from apigw_canary.errors import InvalidInputError
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.alias_record import AliasState
+from apigw_canary.rollout.observation import Measured
+from apigw_canary.rollout.signals import ERRORS_5XX, Signal
+from apigw_canary.rollout.state import StageState
+
+NAMESPACE = "AWS/Lambda"
+
+_ERRORS = {ERRORS_5XX: "Errors"}
+_COUNT = "Invocations"
+_THROTTLES = "Throttles"
+
+_Dimensions = Mapping[str, str]
+
+
+class LambdaMetrics:
+    """Invocations and errors of both arms, from `AWS/Lambda`, where the arms are told apart.
+
+    Without arguments: of a weighted alias, for a `LambdaAlias`; the arms are the alias's own
+    version and the canary's (`ExecutedVersion`).
+
+    For a `Stage` whose canary calls another alias: `function` is the function's name, `variable`
+    the stage variable that holds the alias; or `baseline` and `canary` name the two aliases. The
+    arms are the two aliases (`Resource`), whoever calls them. One alias for both is refused.
+
+    An invocation that ends in an error is an `errors_5xx`: an exception or a timeout, not an answer
+    with status 500 that the function gives itself. Throttled ones are no invocations in
+    Lambda's counts, and which version they would have reached is not known: the notes tell of
+    them. A signal that Lambda does not publish, such as `errors_4xx`, has no minutes, and a note;
+    one that is critical is `InvalidInputError`.
+
+    Lambda publishes an invocation when it has ended, in the minute in which it began: with a
+    function that may take longer than the policy's `settle`, raise that.
+
+    Without a canary there are the baseline's minutes only.
+
+    `session`: a boto3 session; None takes the stage's or the alias's.
+    """
+
+    def __init__(
+        self,
+        function: str | None = None,
+        *,
+        variable: str | None = None,
+        baseline: str | None = None,
+        canary: str | None = None,
+        session: Session | None = None,
+    ) -> None:
+        for name, value in (
+            ("function", function),
+            ("variable", variable),
+            ("baseline", baseline),
+            ("canary", canary),
+        ):
+            if value is not None:
+                inputs.identifier(value, name)
+        if function is not None and variable is None and None in (baseline, canary):
+            inputs.refuse("variable", "given, unless baseline and canary both are", variable)
+        self._function = function
+        self._variable = variable
+        self._aliases = {"baseline": baseline, "canary": canary}
+        self._session = session
+        self._calls: Calls | None = None
+
+    def using(self, calls: Calls) -> "LambdaMetrics":
+        """The same, calling AWS as its stage does; in its own session if it was given one."""
+        bound = LambdaMetrics(
+            self._function, variable=self._variable, session=self._session, **self._aliases
+        )
+        bound._calls = calls.within(self._session) if self._session is not None else calls
+        return bound
+
+    def minutes(
+        self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
+    ) -> Measured:
+        """The minutes of each signal in [start, end): one GetMetricData.
+
+        Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
+        critical signal that Lambda does not publish, and where both arms call one alias.
+        """
+        inputs.aware(start, "start")
+        inputs.aware(end, "end")
+        if self._calls is None:
+            self._calls = Calls(self._session)
+        for signal in signals:
+            if signal.critical and signal.name not in _ERRORS:
+                inputs.refuse(
+                    "signals",
+                    f"of {', '.join(_ERRORS)}, or not critical, to be read from Lambda's metrics",
+                    signal.name,
+                )
+        seen = [signal.name for signal in signals if signal.name in _ERRORS]
+        arms = self._arms(stage)
+        queries = [
+            Query(f"{arm}_{name}", metric, "Sum", tuple(dimensions.items()), NAMESPACE)
+            for arm, dimensions in arms.items()
+            for name, metric in (
+                ("requests", _COUNT),
+                ("throttles", _THROTTLES),
+                *((name, _ERRORS[name]) for name in seen),
+            )
+        ]
+        series = fetched(self._calls, queries, start, end)
+        minutes = {
+            name: tuple(
+                joined(
+                    Arms(series["baseline_requests"], series.get("canary_requests", {})),
+                    Arms(series[f"baseline_{name}"], series.get(f"canary_{name}", {})),
+                )
+            )
+            for name in seen
+        }
+        notes = [
+            f"{signal.name} is not among Lambda's metrics, and nothing was seen of it."
+            for signal in signals
+            if signal.name not in _ERRORS
+        ]
+        notes += [
+            f"{throttled:,.0f} invocations of the {arm} were throttled; they count neither as "
+            "requests nor as errors."
+            for arm in arms
+            if (throttled := sum(series[f"{arm}_throttles"].values()))
+        ]
+        return Measured(minutes, notes=notes)
+
+    def _arms(self, stage: StageState) -> Mapping[str, _Dimensions]:
+        if isinstance(stage, AliasState):
+            if self._function is not None:
+                inputs.refuse("metrics", "LambdaMetrics() for a weighted alias", self._function)
+            return _versions(stage)
+        if self._function is None:
+            inputs.refuse("metrics", "LambdaMetrics(function, variable=...) for a stage", None)
+        baseline = self._alias("baseline", stage.variables)
+        canary = self._aliases["canary"]
+        if stage.canary is not None:
+            canary = self._alias("canary", {**stage.variables, **stage.canary.variables})
+        if baseline == canary:
+            raise InvalidInputError(
+                f"the alias of {self._function} that the canary calls",
+                "another one than production's: what would be changed for the canary would be "
+                "changed for production, and the arms cannot be told apart",
+                "the same",
+            )
+        return {
+            arm: {"FunctionName": self._function, "Resource": f"{self._function}:{alias}"}
+            for arm, alias in (("baseline", baseline), ("canary", canary))
+            if alias is not None
+        }
+
+    def _alias(self, arm: str, variables: Mapping[str, str]) -> str:
+        """The alias that an arm calls: as given, or as the stage variable says."""
+        given = self._aliases[arm]
+        if given is not None:
+            return given
+        assert self._variable is not None
+        if self._variable not in variables:
+            inputs.refuse("variable", f"one that the {arm} has", self._variable)
+        return variables[self._variable]
+
+
+def _versions(alias: StageState) -> Mapping[str, _Dimensions]:
+    """The versions of a weighted alias; AWS keeps a series for each that it routes to."""
+    canary = alias.canary.deployment_id if alias.canary else None
+    return {
+        arm: {
+            "FunctionName": alias.rest_api_id,
+            "Resource": f"{alias.rest_api_id}:{alias.name}",
+            "ExecutedVersion": version,
+        }
+        for arm, version in (("baseline", alias.deployment_id), ("canary", canary))
+        if version is not None
+    }

@@ -1,0 +1,138 @@
+"""Lambda: one alias, as AWS's operations see it."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from apigw_canary.aws.calls import Answer, Calls
+from apigw_canary.aws.failures import understanding
+from apigw_canary.errors import AwsError, CannotTellError, NotFoundError, StageChangedError
+from apigw_canary.rollout.alias_record import AliasState
+from apigw_canary.rollout.state import CanaryState
+
+_STALE = "PreconditionFailedException"
+_NOT_PROVISIONED = "ProvisionedConcurrencyConfigNotFoundException"
+_CALLABLE = {"Active", "Inactive"}
+
+
+def weight(percent: float) -> float:
+    """A share as Lambda takes it, 0 to 1; 0.01 % are four decimals."""
+    return round(percent / 100, 4)
+
+
+class SeenAlias(NamedTuple):
+    """An alias as it was read, and AWS's time when it was."""
+
+    stage: AliasState
+    at: datetime
+    revision: str
+    description: str
+
+
+class Alias:
+    """One alias of one function."""
+
+    def __init__(self, calls: Calls, function: str, name: str) -> None:
+        self.calls = calls
+        self.function = function
+        self.name = name
+
+    @property
+    def region(self) -> str:
+        """The region that calls go to."""
+        return self.calls.region
+
+    def look(self) -> SeenAlias:
+        """One GetAlias."""
+        return self._seen(self._call("GetAlias", Name=self.name))
+
+    def update(self, seen: SeenAlias, wanted: AliasState, description: str | None) -> SeenAlias:
+        """One UpdateAlias, which AWS refuses where the alias is not as it was seen any more.
+
+        Versions, weights and description change together. No description: it stays as it is.
+        """
+        canary = wanted.canary
+        weights = {canary.deployment_id: weight(canary.percent)} if canary else {}
+        try:
+            answer = self._call(
+                "UpdateAlias",
+                Name=self.name,
+                FunctionVersion=wanted.deployment_id,
+                RoutingConfig={"AdditionalVersionWeights": weights},
+                RevisionId=seen.revision,
+                **({} if description is None else {"Description": description}),
+            )
+        except AwsError as error:
+            if error.code == _STALE:
+                raise StageChangedError(
+                    "Somebody else changed the alias at the same time; nothing was sent twice.",
+                    differences={"revision": "another one than was read"},
+                    state="",
+                    remedy="",
+                ) from error
+            raise
+        return self._seen(answer)
+
+    def check_version(self, version: str) -> None:
+        """One GetFunctionConfiguration: whether the version is published and can be invoked."""
+        try:
+            found = self._call("GetFunctionConfiguration", Qualifier=version)
+        except NotFoundError as error:
+            raise error.within(
+                "Nothing was changed.", "Publish the version first: PublishVersion."
+            ) from error.__cause__
+        if found.get("State", "Active") not in _CALLABLE:
+            raise NotFoundError(
+                f"Version {version} of function {self.function} cannot be invoked: it is "
+                f"{found['State']}.",
+                state="Nothing was changed.",
+                remedy="Wait until GetFunctionConfiguration says Active, or publish another one.",
+            )
+
+    def provisioned(self) -> int:
+        """One GetProvisionedConcurrencyConfig: how much the alias itself has been given."""
+        try:
+            answer = self._call("GetProvisionedConcurrencyConfig", Qualifier=self.name)
+        except AwsError as error:
+            if error.code == _NOT_PROVISIONED:
+                return 0
+            raise
+        with understanding("provisioned concurrency"):
+            return int(answer["RequestedProvisionedConcurrentExecutions"])
+
+    def _call(self, operation: str, **parameters: object) -> Answer:
+        try:
+            return self.calls.call("lambda", operation, FunctionName=self.function, **parameters)
+        except NotFoundError as error:
+            raise error.within(
+                "", f"Asked for was alias {self.name} of function {self.function}."
+            ) from error.__cause__
+
+    def _seen(self, answer: Answer) -> SeenAlias:
+        at = self.calls.now(answer)
+        with understanding("an alias"):
+            stage = parsed_alias(answer, region=self.region, function=self.function, at=at)
+            revision = str(answer["RevisionId"])
+        return SeenAlias(stage, at, revision, answer.get("Description") or "")
+
+
+def parsed_alias(answer: Answer, *, region: str, function: str, at: datetime) -> AliasState:
+    """An alias from the answer of GetAlias or UpdateAlias, in the form of a stage."""
+    weights = (answer.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+    if len(weights) > 1:
+        raise CannotTellError(
+            f"The alias is said to route to versions {', '.join(weights)} beside its own; AWS "
+            "allows one.",
+            remedy="Look for a proxy or an endpoint that answers in AWS's place.",
+        )
+    canaries = [
+        CanaryState(deployment_id=version, percent=round(100 * float(share), 4))
+        for version, share in weights.items()
+    ]
+    return AliasState(
+        region=region,
+        rest_api_id=function,
+        name=answer["Name"],
+        deployment_id=answer["FunctionVersion"],
+        canary=canaries[0] if canaries else None,
+        updated_at=at,
+    )

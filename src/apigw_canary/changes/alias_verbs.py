@@ -1,0 +1,294 @@
+"""The safe state changes of a weighted alias."""
+
+import re
+
+import attrs
+
+from apigw_canary.aws.lambdas import SeenAlias
+from apigw_canary.changes.alias_control import AliasBond, AliasControl, new_id
+from apigw_canary.changes.control import log
+from apigw_canary.changes.sending import SENDINGS, Condition, unconditionally
+from apigw_canary.errors import (
+    CallerError,
+    CanaryAlreadyEnabledError,
+    NothingToRevertError,
+    RecordError,
+    RolloutEndedError,
+    StageChangedError,
+)
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.alias_record import AliasRecord, check_text
+from apigw_canary.rollout.promotion import Promotion
+from apigw_canary.rollout.state import ENDINGS, CanaryState, Outcome
+
+LATEST = "$LATEST"
+
+
+def _checked_version(version: object) -> str:
+    if not isinstance(version, str) or not re.fullmatch("[0-9]{1,9}", version):
+        inputs.refuse("version", "the number of a published version, such as '8'", version)
+    return version
+
+
+@attrs.frozen(kw_only=True)
+class Wish:
+    """The canary that `enable_canary` was asked for."""
+
+    percent: float = attrs.field(converter=inputs.percent)
+    version: str = attrs.field(converter=_checked_version)
+    release: str | None
+    description: str | None
+
+    def __attrs_post_init__(self) -> None:
+        if self.release is not None:
+            check_text(inputs.text(self.release, "release"), "release")
+        if self.description is not None:
+            check_text(self.description, "description")
+
+
+def enable(control: AliasControl, wish: Wish) -> AliasBond:
+    """A canary as wished for, or the one that is running if it is that."""
+    seen = control.look()
+    state = seen.stage
+    if state.canary is not None:
+        return _running(control, wish, seen)
+    last = control.record(seen)
+    last = last and last.settled_on(state)
+    _check_release(wish, last, seen)
+    if state.deployment_id == LATEST:
+        raise CallerError(
+            f"The alias invokes {LATEST}, and AWS splits invocations between published versions "
+            "only.",
+            state=f"Nothing was changed. {state}",
+            remedy="Publish a version and let the alias invoke it.",
+        )
+    if state.deployment_id == wish.version:
+        inputs.refuse("version", "another one than the alias's own", wish.version)
+    control.alias.check_version(wish.version)
+    if provisioned := control.alias.provisioned():
+        raise CallerError(
+            f"The alias has provisioned concurrency ({provisioned}), and AWS takes no weights on "
+            "an alias that has.",
+            state=f"Nothing was changed. {state}",
+            remedy="Provision the versions instead of the alias; or release with one alias a "
+            "version behind a stage variable.",
+        )
+    begun = AliasRecord(
+        id=new_id(),
+        release=wish.release,
+        started_at=seen.at,
+        step_started_at=seen.at,
+        percent=wish.percent,
+        before=state.deployment_id,
+        after=wish.version,
+        past=last.remembered() if last else "",
+    )
+    canary = CanaryState(deployment_id=wish.version, percent=wish.percent)
+    enabled = control.change(seen, attrs.evolve(state, canary=canary), begun, text=wish.description)
+    return control.bond(enabled)
+
+
+def _check_release(wish: Wish, last: AliasRecord | None, seen: SeenAlias) -> None:
+    """Refuse a release that has had its rollout, as far as the record remembers."""
+    outcome = last.ended(wish.release) if last and wish.release else None
+    if outcome is not None and wish.release is not None:
+        raise RolloutEndedError(
+            f"Release {wish.release} has had its rollout: {ENDINGS[outcome]}.",
+            release=wish.release,
+            outcome=outcome.value,
+            state=str(seen.stage),
+            remedy=("alias.revert() undoes it. " if outcome is Outcome.PROMOTED else "")
+            + "To release it again, give it another name, such as "
+            f"release={wish.release + '-again'!r}.",
+        )
+
+
+def _running(control: AliasControl, wish: Wish, seen: SeenAlias) -> AliasBond:
+    """The canary that is running, if it is the one wished for."""
+    bond, state = control.bond(seen), seen.stage
+    release = bond.record.release if bond.record else None
+    if wish.release != release or (release is None and wish.version != bond.version):
+        canary = state.canary
+        assert canary is not None
+        raise already_enabled(
+            seen,
+            f"The alias routes {canary.percent:g} % to version {canary.deployment_id} already, "
+            f"of release {release or 'unknown'}, and AWS allows no third version; it was left as "
+            "it is.",
+        )
+    if wish.version != bond.version:
+        how = f"{bond.version} instead of {wish.version}"
+        raise StageChangedError(
+            f"The canary of release {release} is running, and not as asked: version: {how}.",
+            differences={"canary.deployment_id": how},
+            state=str(state),
+            remedy="Give another release, or end it with alias.rollback().",
+        )
+    return bond
+
+
+def shift(
+    control: AliasControl,
+    bond: AliasBond,
+    percent: float,
+    *,
+    only_if: Condition = unconditionally,
+) -> AliasBond:
+    """Sets the canary's share; success where it is that already, and on record as that."""
+    seen = control.look()
+    canary = control.mine(bond, seen)
+    record = control.readable(seen)
+    if canary.percent == percent and (record is None or record.percent == percent):
+        return bond
+    only_if(seen)
+    record = attrs.evolve(control.own(bond, seen), percent=percent, step_started_at=seen.at)
+    shifted = attrs.evolve(seen.stage, canary=attrs.evolve(canary, percent=percent))
+    control.change(seen, shifted, record)
+    return bond._replace(record=record)
+
+
+def promote(
+    control: AliasControl, bond: AliasBond, *, only_if: Condition = unconditionally
+) -> Promotion:
+    """Makes the canary's version the alias's own, in one call with the record of it."""
+    seen = control.look()
+    state, record = seen.stage, control.record(seen)
+    if state.canary is None and state.deployment_id == bond.version:
+        known = bond.record is None or (record is not None and record.id == bond.record.id)
+        if record is None or not known or record.outcome is not Outcome.PROMOTED:
+            raise RolloutEndedError(
+                "Somebody else promoted the canary; what the alias invoked before is not recorded.",
+                release=(bond.record and bond.record.release) or "unknown",
+                outcome=Outcome.PROMOTED_ELSEWHERE.value,
+                state=str(state),
+                remedy="There is nothing left to promote.",
+            )
+        return _receipt(control, record)
+    control.mine(bond, seen)
+    only_if(seen)
+    record = attrs.evolve(
+        control.own(bond, seen), outcome=Outcome.PROMOTED, step_started_at=seen.at
+    )
+    control.change(seen, attrs.evolve(state, deployment_id=bond.version, canary=None), record)
+    return _receipt(control, record)
+
+
+def _receipt(control: AliasControl, record: AliasRecord) -> Promotion:
+    return Promotion(
+        region=control.alias.region,
+        rest_api_id=control.alias.function,
+        stage=control.alias.name,
+        release=record.release,
+        rollout_id=record.id,
+        deployment_before=record.before,
+        deployment_after=record.after,
+        variables_before={},
+        variables_after={},
+        begun_at=record.step_started_at,
+    )
+
+
+def roll_back(control: AliasControl, bond: AliasBond | None, *, tries: int = SENDINGS) -> bool:
+    """Ends the canary; without a bond, whichever it is. Whether there was one: none is success.
+
+    Waits for nothing: not for a record, and not for others who change the alias meanwhile.
+    """
+    seen = control.look()
+    state = seen.stage
+    if state.canary is None:
+        if bond is not None and state.deployment_id == bond.version:
+            raise RolloutEndedError(
+                "The canary has been promoted; there is none to end.",
+                release=(bond.record and bond.record.release) or "unknown",
+                outcome=Outcome.PROMOTED.value,
+                state=str(state),
+                remedy="alias.revert() undoes the promotion.",
+            )
+        return False
+    if bond is not None:
+        control.mine(bond, seen, to_end=True)
+    record = control.readable(seen)
+    if record is not None and record.runs_on(state):
+        record = attrs.evolve(record, outcome=Outcome.REMOVED, step_started_at=seen.at)
+    try:
+        control.change(seen, attrs.evolve(state, canary=None), record)
+    except StageChangedError:
+        if tries == 1:
+            raise
+        return roll_back(control, bond, tries=tries - 1)
+    except RecordError as error:
+        log.warning("alias %s: ended, and not on record: %s", control.alias.name, error)
+    return True
+
+
+def revert(control: AliasControl, promotion: Promotion | None) -> None:
+    """Undoes a promotion: the one of the receipt, or the one on record."""
+    seen = control.look()
+    state, record = seen.stage, control.record(seen)
+    if promotion is not None:
+        _check_alias(control, promotion)
+    if state.canary is not None and not (promotion and promotion.is_undone_on(state)):
+        raise already_enabled(seen, "A promotion cannot be undone while a canary is enabled.")
+    if promotion is None:
+        if record is None or record.outcome not in {Outcome.PROMOTED, Outcome.REVERTED}:
+            raise NothingToRevertError(
+                "No promotion is on record.",
+                state=str(state),
+                remedy="Give alias.revert() the receipt that promote() returned.",
+            )
+        promotion = _receipt(control, record)
+    if promotion.is_undone_on(state):
+        return
+    if not promotion.is_done_on(state):
+        how = f"{state.deployment_id} instead of {promotion.deployment_after}"
+        raise StageChangedError(
+            f"The alias was changed since the promotion: deployment_id: {how}.",
+            differences={"deployment_id": how},
+            state=f"Nothing was sent. {state}",
+            remedy=f"Before the promotion it invoked version {promotion.deployment_before}: "
+            "UpdateAlias brings that back, or a canary of it does.",
+        )
+    control.alias.check_version(promotion.deployment_before)
+    control.change(
+        seen,
+        attrs.evolve(state, deployment_id=promotion.deployment_before),
+        _reverted(promotion, record, seen),
+    )
+
+
+def _check_alias(control: AliasControl, promotion: Promotion) -> None:
+    ours = f"{control.alias.region}/{control.alias.function}/{control.alias.name}"
+    theirs = f"{promotion.region}/{promotion.rest_api_id}/{promotion.stage}"
+    if ours != theirs:
+        inputs.refuse("promotion", f"of alias {ours}", theirs)
+
+
+def _reverted(promotion: Promotion, record: AliasRecord | None, seen: SeenAlias) -> AliasRecord:
+    """The record of a revert, of a rollout that may not be the latest one."""
+    if record is not None and record.id == promotion.rollout_id:
+        return attrs.evolve(record, outcome=Outcome.REVERTED, step_started_at=seen.at)
+    return AliasRecord(
+        id=new_id(),
+        release=promotion.release,
+        started_at=promotion.begun_at,
+        step_started_at=seen.at,
+        percent=0.0,
+        before=promotion.deployment_before,
+        after=promotion.deployment_after,
+        outcome=Outcome.REVERTED,
+        past=record.settled_on(seen.stage).remembered() if record else "",
+    )
+
+
+def already_enabled(seen: SeenAlias, happened: str) -> CanaryAlreadyEnabledError:
+    """The error for an alias that routes to a second version; AWS allows no third."""
+    state = seen.stage
+    assert state.canary is not None
+    return CanaryAlreadyEnabledError(
+        happened,
+        deployment_id=state.canary.deployment_id,
+        percent=state.canary.percent,
+        age=seen.at - state.updated_at,
+        state=str(state),
+        remedy="Wait for it to end, or end it with alias.rollback().",
+    )

@@ -1,0 +1,205 @@
+"""The record of a rollout on a Lambda alias: at the end of the alias's own description.
+
+    User's text [apigw-canary:1 5f1c9e0b7a3d2468 1767603600 1767604200 025.00 7>8 r - 2026-11.1]
+
+Rollout id, start, start of the step, share, versions before and after, outcome, earlier releases,
+release. All but the last two are of fixed width, or do not change during a rollout: what fits when
+it is begun fits when it ends. A description takes 256 characters. It is written in the same call
+as the change it records, and is input like any other: parsed strictly.
+"""
+
+import re
+from datetime import UTC, datetime
+
+import attrs
+
+from apigw_canary.errors import RecordError
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.state import Outcome, StageState
+from apigw_canary.rollout.words import sentence
+
+MAX_DESCRIPTION = 256
+"""Characters that Lambda takes (its API reference, UpdateAlias)."""
+
+KEPT_ENDINGS = 4
+"""How many earlier releases are remembered, where there is room."""
+
+_MARK = "[apigw-canary:"
+_CODES = {
+    None: "r",
+    Outcome.PROMOTED: "p",
+    Outcome.REVERTED: "u",
+    Outcome.REMOVED: "e",
+    Outcome.PROMOTED_ELSEWHERE: "o",
+}
+_OUTCOMES = {code: outcome for outcome, code in _CODES.items()}
+
+_RECORD = (
+    r"(?:(?P<text>.*) )?\[apigw-canary:1 (?P<id>[0-9a-f]{16}) (?P<start>\d{10}) (?P<step>\d{10}) "
+    r"(?P<percent>[01]\d\d\.\d\d) (?P<before>\d{1,9})>(?P<after>\d{1,9}) (?P<outcome>[rpueo]) "
+    r"(?P<past>-|(?:[pueo][0-9a-f]{6})+) (?P<release>.*)\]"
+)
+
+
+@attrs.frozen(kw_only=True)
+class AliasState(StageState):
+    """An alias in the form of a stage.
+
+    `rest_api_id` is the function's name, `name` the alias's, `deployment_id` a version; there are
+    no variables. An alias has no date: `updated_at` is the start of the step by its record, or the
+    time of the look where there is none.
+    """
+
+    def __str__(self) -> str:
+        """For messages: what is invoked now."""
+        other = "no other"
+        if self.canary is not None:
+            other = f"version {self.canary.deployment_id} at {self.canary.percent:g} %"
+        return (
+            f"Alias {self.name} of function {self.rest_api_id} in {self.region} invokes version "
+            f"{self.deployment_id} and {other}."
+        )
+
+
+@attrs.frozen(kw_only=True)
+class AliasRecord:
+    """What an alias knows of its latest rollout."""
+
+    id: str
+    """Unique to the rollout."""
+    release: str | None
+    """The release, as given to `enable_canary`."""
+    started_at: datetime
+    """When the canary was enabled, to the second."""
+    step_started_at: datetime
+    """When it got the share it has."""
+    percent: float
+    """That share; another one on the alias was set by others."""
+    before: str
+    """The version that the alias invoked before."""
+    after: str
+    """The canary's version."""
+    outcome: Outcome | None = None
+    """How it ended; None while it runs."""
+    past: str = ""
+    """Earlier releases that ended, latest last: a letter for the outcome, six digits of a hash."""
+
+    def ended(self, release: str) -> Outcome | None:
+        """How a release ended, as far as it is remembered."""
+        if release == self.release:
+            return self.outcome
+        for ending in reversed(re.findall(".{7}", self.past)):
+            if ending[1:] == _digest(release):
+                return _OUTCOMES[ending[0]]
+        return None
+
+    def remembered(self) -> str:
+        """What the record of the next rollout keeps of this one and of those before it."""
+        ending = ""
+        if self.release is not None and self.outcome is not None:
+            ending = _CODES[self.outcome] + _digest(self.release)
+        return (self.past + ending)[-7 * KEPT_ENDINGS :]
+
+    def is_same_rollout(self, other: "AliasRecord | None") -> bool:
+        """Whether the other one says the same of the same rollout, at whatever time."""
+        return other is not None and (self.id, self.outcome, self.before, self.after) == (
+            other.id,
+            other.outcome,
+            other.before,
+            other.after,
+        )
+
+    def runs_on(self, state: StageState) -> bool:
+        """Whether the canary of `state` is the one on record."""
+        canary = state.canary
+        return self.outcome is None and canary is not None and canary.deployment_id == self.after
+
+    def settled_on(self, state: StageState) -> "AliasRecord":
+        """The record with the outcome that the alias shows, where others ended the rollout."""
+        outcome = self.outcome
+        if outcome is None and not self.runs_on(state):
+            promoted = state.deployment_id == self.after
+            outcome = Outcome.PROMOTED_ELSEWHERE if promoted else Outcome.REMOVED
+        elif outcome is Outcome.PROMOTED and state.deployment_id == self.before:
+            outcome = Outcome.REVERTED
+        return attrs.evolve(self, outcome=outcome)
+
+
+def _digest(release: str) -> str:
+    import hashlib  # here, to keep the import of the library cheap
+
+    return hashlib.sha256(release.encode()).hexdigest()[:6]
+
+
+def read(description: str) -> AliasRecord | None:
+    """The record in an alias's description, None where there is none.
+
+    Raises `RecordError` for one that is damaged, there twice, or of another version.
+    """
+    if _MARK not in description:
+        return None
+    if description.count(_MARK) > 1:
+        raise _unreadable(f"it is there {description.count(_MARK)} times")
+    found = re.fullmatch(_RECORD, description, re.DOTALL | re.ASCII)
+    if found is None:
+        raise _unreadable("it is not as it was written, or of another version than 1")
+    release = found["release"]
+    percent = float(found["percent"])
+    if percent > 100 or (release and not release.isprintable()):
+        raise _unreadable("a share above 100 %, or a release that cannot be printed")
+    return AliasRecord(
+        id=found["id"],
+        release=release or None,
+        started_at=datetime.fromtimestamp(int(found["start"]), UTC),
+        step_started_at=datetime.fromtimestamp(int(found["step"]), UTC),
+        percent=percent,
+        before=found["before"],
+        after=found["after"],
+        outcome=_OUTCOMES[found["outcome"]],
+        past=found["past"].removeprefix("-"),
+    )
+
+
+def text_of(description: str) -> str:
+    """The user's part of a description, without the record. Raises `RecordError` as `read`."""
+    text, mark, _ = description.partition(_MARK)
+    return text.removesuffix(" ") if mark and read(description) else text
+
+
+def written(text: str, record: AliasRecord) -> str:
+    """The description with the user's text and the record.
+
+    Raises `RecordError` where both do not fit; earlier releases are forgotten before that.
+    """
+    past = record.past
+    while True:
+        description = (
+            f"{text}{' ' if text else ''}{_MARK}1 {record.id} {record.started_at.timestamp():.0f} "
+            f"{record.step_started_at.timestamp():.0f} {record.percent:06.2f} "
+            f"{record.before}>{record.after} {_CODES[record.outcome]} {past or '-'} "
+            f"{record.release or ''}]"
+        )
+        too_many = len(description) - MAX_DESCRIPTION
+        if too_many <= 0:
+            return description
+        if not past:
+            raise RecordError(
+                f"The alias's description takes {MAX_DESCRIPTION} characters; its text, "
+                f"{len(text)} of them, and the record of the rollout are {too_many} too many.",
+                remedy="Give a shorter description= or release=.",
+            )
+        past = past[7:]
+
+
+def check_text(value: object, field: str) -> None:
+    """Refuse a user's text that would be taken for a record."""
+    if not isinstance(value, str) or _MARK in value:
+        inputs.refuse(field, f"a text without {_MARK!r}", value)
+
+
+def _unreadable(reason: str) -> RecordError:
+    return RecordError(
+        f"The record in the alias's description cannot be read: {sentence(reason)}",
+        remedy="Find out what changed the description; restore what begins with "
+        f"{_MARK!r}, or delete it with UpdateAlias.",
+    )
