@@ -91,6 +91,10 @@ def main() -> None:
             return policy.decide(seen)
 
         print(f"{what:<42}{1000 * least(verdict):>8.1f}{held / 1e6:>10.1f}{more / 1e6:>17.1f}")
+    policy = RolloutPolicy.canary(10, 60 * MINUTE, signals=LOOKED_AT)
+    for count in (75, 150, 300):
+        metrics, calls = look(policy, count)
+        print(f"{f'a look at {count} routes, read and judged':<42}{1000 * metrics:>8.1f}{calls:>27}")
     game = Worse(ratio=1.1, slack=0.0002, noise=0.05, alpha=0.05)
     rows = [Row(900, 2, 100, i % 5 == 0) for i in range(2000)]
     step = least(lambda: [game.add(row) for row in rows]) / len(rows)

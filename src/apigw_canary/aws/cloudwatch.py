@@ -26,8 +26,13 @@ class CloudWatchMetrics:
     not believed.
 
     `api_name`: the name of the API, under which the metrics are published; None asks API Gateway
-    once, and whether another API has the same name. `session`: a boto3 session; None takes the
-    stage's.
+    once, and whether another API has the same name.
+
+    `routes`: also measure each route, a method of a resource, as in "GET /orders/{id}": True for
+    all that had requests in the last three hours, or those of a list. The stage needs detailed
+    metrics for it, and each metric is billed at each look: the notes tell how much.
+
+    `session`: a boto3 session; None takes the stage's.
     """
 
     def __init__(
@@ -36,14 +41,18 @@ class CloudWatchMetrics:
         canary_stage: str = "{stage}/Canary",
         overlap: Overlap = "unknown",
         api_name: str | None = None,
+        routes: bool | Sequence[str] = False,
         session: Session | None = None,
     ) -> None:
         if not re.fullmatch(r"[^{}]*\{stage\}[^{}]*", canary_stage):
             inputs.refuse("canary_stage", "a text with one {stage} in it", canary_stage)
         inputs.choice(overlap, "overlap", get_args(Overlap))
+        if not isinstance(routes, bool):
+            _check_routes(routes)
         self._overlap: Overlap = overlap
         self._canary_stage = canary_stage
         self._api_name = api_name
+        self._routes = routes if isinstance(routes, bool) else tuple(routes)
         self._session = session
         self._calls: Calls | None = None
         self._readers: dict[tuple[str, str], Reader] = {}
@@ -54,6 +63,7 @@ class CloudWatchMetrics:
             canary_stage=self._canary_stage,
             overlap=self._overlap,
             api_name=self._api_name,
+            routes=self._routes,
             session=self._session,
         )
         bound._calls = calls.within(self._session) if self._session is not None else calls
@@ -88,5 +98,11 @@ class CloudWatchMetrics:
                 published(self._calls, stage, self._api_name),
                 self._canary_stage,
                 stage.name,
+                routes=self._routes,
             )
         return reader.read(stage, signals, start, end, self._overlap)
+
+
+def _check_routes(routes: Sequence[str]) -> None:
+    if isinstance(routes, str) or not all(re.fullmatch(r"[A-Z]+ /.*", route) for route in routes):
+        inputs.refuse("routes", 'True, False, or a list as in ["GET /orders/{id}"]', routes)

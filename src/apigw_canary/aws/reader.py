@@ -8,6 +8,7 @@ from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.listing import Listing
 from apigw_canary.aws.metricdata import Query, Series, fetched
 from apigw_canary.aws.published import Published
+from apigw_canary.aws.routes import Routes
 from apigw_canary.aws.series import Arms, joined, joined_shares
 from apigw_canary.aws.slow import SlowRequests
 from apigw_canary.rollout import overlap, shares
@@ -33,7 +34,15 @@ _NONE = Arms({}, {})
 class Reader:
     """Reads the metrics of one stage, and remembers what was found out about them."""
 
-    def __init__(self, calls: Calls, known: Published, canary_stage: str, stage: str) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        known: Published,
+        canary_stage: str,
+        stage: str,
+        *,
+        routes: bool | Sequence[str],
+    ) -> None:
         self._calls = calls
         self._known = known
         api = ("ApiName", known.api_name)
@@ -49,6 +58,8 @@ class Reader:
         self._others = list(arms.values())
         self._slow = SlowRequests(calls, **self._own)
         self._listing = Listing(calls, known.api_name, canary_stage.format(stage=stage))
+        only = None if isinstance(routes, bool) else routes
+        self._routes = Routes(calls, known.api_name, stage, only) if routes else None
         self._found = overlap.Found()
         # A look depends on what the one before it found out; looks at other stages do not wait.
         self._lock = threading.Lock()
@@ -96,24 +107,42 @@ class Reader:
                 *((name, ERRORS[name], "Sum") for name in errors),
             )
         ]
-        queries += [*self._slow.queries(limits), *self._totals_queries()]
-        series = fetched(self._calls, queries, start, end)
+        asked = [*queries, *self._slow.queries(limits), *self._totals_queries()]
+        series = fetched(self._calls, asked, start, end)
         if self._slow.falls_back(limits, series, end - SETTLED):
             series |= fetched(self._calls, self._slow.queries(limits), start, end)
         requests = _arms(series, "requests")
-        minutes = {name: tuple(joined(requests, _arms(series, name))) for name in errors}
-        above, said = self._slow.shares(limits, series)
+        minutes, said = self._minutes(series, errors, limits)
         notes += said
         settled = [row for row in joined(requests, _NONE) if row.at + MINUTE <= end - SETTLED]
         self._look_for_signs(stage, settled, [minutes[name] for name in errors], series)
-        minutes |= {name: tuple(joined_shares(requests, arms)) for name, arms in above.items()}
         if _is_dark(stage, settled):
             notes.append(self._listing.note(end))
+        routes = None
+        if self._routes is not None:
+            ranked = limits if self._slow.is_ranked else {}
+            routes, read = self._routes.read(
+                [*queries, *self._slow.queries(ranked)],
+                start,
+                end,
+                lambda series: self._minutes(series, errors, ranked)[0],
+            )
+            notes.append(read)
         reading, how = self._found.read(stated)
         doubt = self._known.doubt
         if contrary := self._found.contrary(stated):
             doubt = f"overlap={stated!r} was stated, but {contrary}; correct it or leave it out"
-        return Measured(minutes, overlap=reading, notes=[*notes, how], doubt=doubt)
+        return Measured(minutes, overlap=reading, notes=[*notes, how], doubt=doubt, routes=routes)
+
+    def _minutes(
+        self, series: Mapping[str, Series], errors: Sequence[str], limits: Mapping[str, float]
+    ) -> tuple[dict[str, tuple[Minute, ...]], list[str]]:
+        """The minutes of each signal, and notes of how they were read."""
+        requests = _arms(series, "requests")
+        minutes = {name: tuple(joined(requests, _arms(series, name))) for name in errors}
+        above, said = self._slow.shares(limits, series)
+        minutes |= {name: tuple(joined_shares(requests, arms)) for name, arms in above.items()}
+        return minutes, said
 
     def _totals_queries(self) -> list[Query]:
         """The requests of the whole API and of its other stages, until the overlap is known."""

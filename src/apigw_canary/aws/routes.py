@@ -62,9 +62,7 @@ class Routes:
         routes = {}
         for i, route in enumerate(self._known):
             series = {query.id: self._series[_of(route, i, query).id] for query in queries}
-            routes[route] = (
-                minutes_of(series) if _has_bad(queries, series) else _first(queries, series)
-            )
+            routes[route] = minutes_of(series if _has_bad(queries, series) else _first(series))
         cost = len(asked) * USD_PER_METRIC
         return routes, (
             f"{len(self._known)} routes: {len(asked):,} metrics are asked for at each look, which "
@@ -127,10 +125,10 @@ def _has_bad(queries: Sequence[Query], series: Mapping[str, Series]) -> bool:
     )
 
 
-def _first(queries: Sequence[Query], series: Mapping[str, Series]) -> dict[str, tuple[Minute, ...]]:
+def _first(series: Mapping[str, Series]) -> Mapping[str, Series]:
     """The first minute of the baseline, which tells that there was one before the canary."""
-    count, errors = queries[:2]
-    at = min(series[count.id], default=None)
-    if at is None:
-        return {}
-    return {errors.id.removeprefix("baseline_"): (Minute(at, series[count.id][at], 0, 0, 0),)}
+    first = min(series["baseline_requests"], default=None)
+    return {
+        name: {at: value for at, value in points.items() if at == first}
+        for name, points in series.items()
+    }

@@ -37,6 +37,11 @@ class SlowRequests:
         self._fixed: dict[tuple[float, datetime], float] = {}
         self._ranked = True
 
+    @property
+    def is_ranked(self) -> bool:
+        """Whether CloudWatch is asked for ranks, as long as nothing speaks against it."""
+        return self._ranked
+
     def limits(
         self, signals: Sequence[Signal], start: datetime, kept_from: datetime
     ) -> tuple[dict[str, float], list[str]]:
