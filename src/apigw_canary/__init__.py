@@ -7,6 +7,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.canary import Canary
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
+    from apigw_canary.report.report import Report
     from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
     from apigw_canary.rollout.decision import (
         Decision,
@@ -46,6 +47,7 @@ __all__ = [
     "Outcome",
     "Promote",
     "Promotion",
+    "Report",
     "Rollback",
     "Rollout",
     "RolloutPolicy",
@@ -76,6 +78,7 @@ _HOMES = {
     "Outcome": "rollout.state",
     "Promote": "rollout.decision",
     "Promotion": "rollout.promotion",
+    "Report": "report.report",
     "Rollback": "rollout.decision",
     "Rollout": "rollout.state",
     "RolloutPolicy": "rollout.policy",
@@ -99,4 +102,12 @@ if not typing.TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
+        if _HOMES[name].startswith("rollout."):
+            importlib.import_module(f"{__name__}.rollout.explained").Explained.page = _page
         return value
+
+    def _page(subject: object) -> str:
+        """A notebook's view of a decision: rollout/ decides, and does not know who draws."""
+        from apigw_canary.report.report import Report
+
+        return Report(subject)._repr_html_()

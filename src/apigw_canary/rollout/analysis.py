@@ -10,6 +10,7 @@ import attrs
 
 from apigw_canary.rollout import evidence, inputs, shares
 from apigw_canary.rollout.evidence import Row
+from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.observation import Minute, Observation, Overlap
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.signals import Signal
@@ -88,7 +89,7 @@ class Finding(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class Analysis(Plain):
+class Analysis(Explained):
     """The evidence of all signals, and what it comes to."""
 
     verdict: Verdict
@@ -111,22 +112,13 @@ class Analysis(Plain):
 
 def analyze(policy: "RolloutPolicy", observation: Observation) -> Analysis:
     """The evidence in the settled minutes of an observation."""
-    total = sum(signal.weight for signal in policy.signals if not signal.report_only)
-    # What each signal may spend of the risk: at its 1/alpha the weighted mean is at the policy's.
-    alphas = [
-        policy.false_rollback * (1 if signal.report_only else signal.weight / total)
-        for signal in policy.signals
-    ]
-    gathered = [
-        _gather(signal, observation, policy, alpha)
-        for signal, alpha in zip(policy.signals, alphas, strict=True)
-    ]
-    path = _mean_path([g for g in gathered if not g.signal.report_only])
+    gathered = gather(policy, observation)
+    path = mean_path(gathered)
     strongest = max((log for _, log in path), default=0.0)
     needed = 1 / policy.false_rollback
     findings = tuple(
-        _finding(g, worse_needed=1 / alpha, not_worse_needed=1 / policy.false_promotion)
-        for g, alpha in zip(gathered, alphas, strict=True)
+        _finding(g, worse_needed=1 / g.alpha, not_worse_needed=1 / policy.false_promotion)
+        for g in gathered
     )
     critical = [f for f, g in zip(findings, gathered, strict=True) if g.signal.critical]
     if strongest >= math.log(needed):
@@ -138,32 +130,51 @@ def analyze(policy: "RolloutPolicy", observation: Observation) -> Analysis:
     return Analysis(
         verdict=verdict,
         findings=findings,
-        worse_odds=_odds(strongest),
+        worse_odds=odds(strongest),
         worse_needed=needed,
         worse_at=next((at for at, log in path if log >= math.log(needed)), None),
     )
 
 
-class _Gathered(NamedTuple):
+class Gathered(NamedTuple):
     """One signal's evidence. Where two readings of the series are open, the weaker of both."""
 
     signal: Signal
+    alpha: float
+    """What it may spend of the risk of a false rollback."""
     minutes: list[Minute]
     """The settled minutes, with the baseline's history."""
+    rows: list[Row]
+    """Their counts, of two separate arms."""
     worse: list[float]
     """Log capital after each of them."""
-    not_worse: float
-    confirmed_requests: float
-    """The canary's requests behind `not_worse`."""
+    confirmed: list[Minute]
+    """Those of the minutes that are old enough to speak for the canary."""
+    not_worse: list[float]
+    """Log capital after each of these."""
     totals: Row
     sick: bool
     fits: bool
     """Whether the counts can be those of a canary with its share."""
 
 
+def gather(policy: "RolloutPolicy", observation: Observation) -> list[Gathered]:
+    """The evidence of each signal, in the policy's order."""
+    total = sum(signal.weight for signal in policy.signals if not signal.report_only)
+    # What each signal may spend of the risk: at its 1/alpha the weighted mean is at the policy's.
+    alphas = [
+        policy.false_rollback * (1 if signal.report_only else signal.weight / total)
+        for signal in policy.signals
+    ]
+    return [
+        _gather(signal, observation, policy, alpha)
+        for signal, alpha in zip(policy.signals, alphas, strict=True)
+    ]
+
+
 def _gather(
     signal: Signal, observation: Observation, policy: "RolloutPolicy", alpha: float
-) -> _Gathered:
+) -> Gathered:
     settled = observation.settled(signal.name, policy.settle)
     confirmed = observation.settled(signal.name, policy.confirm_settle)
     overlap, fits = reading(confirmed, observation)
@@ -172,12 +183,14 @@ def _gather(
         evidence.not_worse(rows, ratio=signal.ratio, margin=signal.margin, noise=signal.noise)
         for rows in _readings(confirmed, overlap)
     ]
-    return _Gathered(
+    return Gathered(
         signal=signal,
+        alpha=alpha,
         minutes=settled,
+        rows=readings[0],
         worse=_weakest(_worse_path(rows, signal, alpha) for rows in readings),
-        not_worse=min(path[-1] if path else 0.0 for path in not_worse),
-        confirmed_requests=sum(minute.canary_requests for minute in confirmed),
+        confirmed=confirmed,
+        not_worse=_weakest(not_worse),
         totals=_totals(readings[0], settled, observation),
         sick=all(_is_sick(rows, signal, policy.false_rollback) for rows in readings),
         fits=fits,
@@ -282,11 +295,13 @@ def _totals(rows: Sequence[Row], minutes: Sequence[Minute], observation: Observa
     return Row(*(sum(row[i] for row in judged) for i in range(4)))
 
 
-def _mean_path(gathered: Sequence[_Gathered]) -> list[tuple[datetime, float]]:
+def mean_path(gathered: Iterable[Gathered]) -> list[tuple[datetime, float]]:
     """The log of the weighted mean of the signals' capital, after each minute any of them has.
 
-    A mean of e-processes is one, whatever their dependence; a product would not be.
+    Of the signals that may decide. A mean of e-processes is one, whatever their dependence; a
+    product would not be.
     """
+    gathered = [g for g in gathered if not g.signal.report_only]
     total = sum(g.signal.weight for g in gathered)
     weights = [g.signal.weight / total for g in gathered]
     at: dict[datetime, list[tuple[int, float]]] = {}
@@ -302,11 +317,12 @@ def _mean_path(gathered: Sequence[_Gathered]) -> list[tuple[datetime, float]]:
     return path
 
 
-def _finding(g: _Gathered, *, worse_needed: float, not_worse_needed: float) -> Finding:
+def _finding(g: Gathered, *, worse_needed: float, not_worse_needed: float) -> Finding:
     strongest = max(g.worse, default=0.0)
+    not_worse = g.not_worse[-1] if g.not_worse else 0.0
     if strongest >= math.log(worse_needed):
         verdict = Verdict.WORSE
-    elif g.not_worse >= math.log(not_worse_needed):
+    elif not_worse >= math.log(not_worse_needed):
         verdict = Verdict.NOT_WORSE
     else:
         verdict = Verdict.UNDECIDED
@@ -317,22 +333,24 @@ def _finding(g: _Gathered, *, worse_needed: float, not_worse_needed: float) -> F
         baseline_bad=g.totals.baseline_bad,
         canary_requests=g.totals.canary_requests,
         canary_bad=g.totals.canary_bad,
-        worse_odds=_odds(strongest),
+        worse_odds=odds(strongest),
         worse_needed=worse_needed,
-        not_worse_odds=_odds(g.not_worse),
+        not_worse_odds=odds(not_worse),
         not_worse_needed=not_worse_needed,
-        requests_needed=_requests_needed(g, math.log(not_worse_needed)),
+        requests_needed=_requests_needed(g.confirmed, not_worse, math.log(not_worse_needed)),
         sick=g.sick,
         fits=g.fits,
     )
 
 
-def _requests_needed(g: _Gathered, log_needed: float) -> int | None:
+def _requests_needed(confirmed: Iterable[Minute], log_now: float, log_needed: float) -> int | None:
     """How many more canary requests, if the evidence goes on growing as it has so far."""
-    if g.not_worse <= 0 or g.not_worse >= log_needed:
+    if log_now <= 0 or log_now >= log_needed:
         return None
-    return math.ceil(g.confirmed_requests * (log_needed / g.not_worse - 1))
+    so_far = sum(minute.canary_requests for minute in confirmed)
+    return math.ceil(so_far * (log_needed / log_now - 1))
 
 
-def _odds(log: float) -> float:
+def odds(log: float) -> float:
+    """From a log capital, cut off at what a float can hold."""
     return math.exp(min(log, _LOG_LARGEST))

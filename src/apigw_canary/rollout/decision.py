@@ -9,8 +9,8 @@ import attrs
 
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.analysis import Analysis, Finding, Verdict, analyze, reading
+from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.observation import MINUTE, Basis, Observation, ceil_minute
-from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.words import moment, span
 from apigw_canary.rollout.words import odds as words_odds
@@ -29,7 +29,7 @@ RECENT = 10
 
 
 @attrs.frozen(kw_only=True)
-class Decided(Plain):
+class Decided(Explained):
     """What all decisions have in common."""
 
     kind: ClassVar[str]
