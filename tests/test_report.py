@@ -435,7 +435,7 @@ class TestRollout:
         said = Report(good()[:1], POLICY).text()
         assert "Hold at 5 %" in said
         assert "enough evidence" not in said
-        assert "How much of the traffic does the canary get?" in said
+        assert "How much traffic does the canary get?" in said
 
     def test_without_a_stage(self) -> None:
         """Looks that were made up for a backtest have no stage to name."""

@@ -118,8 +118,9 @@ def _chart(chart: Chart) -> str:
     return (
         f"<figure>\n<figcaption><h3>{safe(chart.question)}</h3>\n"
         f'<p class="answer">{safe(chart.answer)}</p></figcaption>\n'
-        f"{svg(chart)}\n{_legend(chart)}{note}"
-        f"<details><summary>In numbers</summary>\n{_table(chart.table)}</details>\n</figure>\n"
+        f"{svg(chart)}\n<div>{_legend(chart)}{note}"
+        f"<details><summary>In numbers</summary>\n{_table(chart.table)}</details></div>\n"
+        f"</figure>\n"
     )
 
 

@@ -54,7 +54,7 @@ def _share(looks: Sequence[Observation], marks: Sequence[Mark]) -> Chart:
     decided = marks[-1].value if _then(looks[-1], marks) else looks[-1].percent
     points.append(Point(looks[-1].at, decided))
     return Chart(
-        question="How much of the traffic does the canary get?",
+        question="How much traffic does the canary get?",
         answer=f"{looks[-1].percent:g} % at the last look{_then(looks[-1], marks)}.",
         lines=[Line("the canary's share", "canary", points, steps=True)],
         marks=marks,
