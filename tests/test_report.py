@@ -521,9 +521,9 @@ class TestPage:
     def test_deciding_does_not_draw(self) -> None:
         """rollout/ shows nothing by itself, and importing the library loads no report."""
         code = (
-            "import sys, apigw_canary; from apigw_canary.rollout.explained import Explained; "
-            "assert Explained()._repr_html_() is None; "
-            "from apigw_canary import RolloutPolicy; assert Explained.page; "
+            "import sys, apigw_canary; from apigw_canary.rollout import explained; "
+            "assert explained.Explained()._repr_html_() is None; "
+            "from apigw_canary import RolloutPolicy; assert explained.page; "
             "assert 'apigw_canary.report' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

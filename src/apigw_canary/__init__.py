@@ -103,7 +103,7 @@ if not typing.TYPE_CHECKING:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
         if _HOMES[name].startswith("rollout."):
-            importlib.import_module(f"{__name__}.rollout.explained").Explained.page = _page
+            importlib.import_module(f"{__name__}.rollout.explained").page = _page
         return value
 
     def _page(subject: object) -> str:

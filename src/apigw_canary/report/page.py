@@ -125,7 +125,7 @@ def _chart(chart: Chart) -> str:
 
 
 def _legend(chart: Chart) -> str:
-    marks = {mark.shape: mark.name.partition(" to ")[0] for mark in chart.marks}
+    marks: dict[Shape, str] = {mark.shape: mark.name.partition(" to ")[0] for mark in chart.marks}
     items = [
         *(f"<li>{_line_sample(line.look)}{safe(line.name)}</li>" for line in chart.lines),
         *(f"<li>{_mark_sample(shape)}{safe(name)}</li>" for shape, name in marks.items()),

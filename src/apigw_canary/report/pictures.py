@@ -23,7 +23,7 @@ _CERTAIN_ODDS = 1e6
 _Z = 1.96
 """Of the normal distribution: 95 % lie within."""
 
-_LOOKS: tuple[Look, ...] = ("canary", "baseline", "third", "fourth")
+_LOOKS: Sequence[Look] = ("canary", "baseline", "third", "fourth")
 
 _QUESTIONS = {
     ERRORS_5XX: "Does the canary fail more often? (5xx)",
