@@ -373,18 +373,24 @@ class Guess(Explained):
     at: datetime = START
     verdict: Any = attrs.field(factory=lambda: POLICY.analyze(good()[-1]).verdict)
     secrets: tuple[str, ...] = ("hidden",)
+    steps_of: tuple[Step, ...] = POLICY.steps
+    first: Step = POLICY.steps[0]
 
     def __str__(self) -> str:
         return "about ten minutes"
 
 
 def test_anything_that_explains_itself_has_a_report() -> None:
-    """Its sentence, then what of it is a number, a time or a word; no lists and mappings."""
+    """Its sentence, then what of it is a number, a time or a word, then tables of the values in it;
+    no other lists, and no mappings.
+    """
     said = Report(Guess()).text()
     assert said.startswith("Report: Guess\n=============\nAbout ten minutes.\n")
     for line in ("steps    12,345", "rate     0.25", "sure     yes", "long     10 min"):
         assert line in said
     assert "hidden" not in said
+    assert "Steps of\n--------" in said
+    assert "percent  bake\n5        10 min\n50       10 min\n" in said
 
 
 class TestRollout:

@@ -328,8 +328,13 @@ def test_manual(browser: Browser, site: str, looks: Looks) -> None:
     be read in either scheme.
     """
     troubles: list[str] = []
+    # What a reader once chose, or the page kept of an earlier look, would win over the scheme.
+    browser.driver.get("about:blank")
+    browser.tell("Storage.clearDataForOrigin", origin=site, storageTypes="all")
     for name in _manual():
         browser.show(f"{site}{name}/" if name else site, looks)
+        scheme = browser.ask("return document.body.dataset.mdColorScheme")
+        assert scheme == {"light": "default", "dark": "slate"}[looks.scheme]
         outside = {a for a in browser.requested() if not a.startswith((site, "data:", "blob:"))}
         troubles += [f"{name}: asked for {address}" for address in outside]
         troubles += [f"{name}: {message}" for message in browser.said()]

@@ -1,5 +1,6 @@
 """What a single value says: a decision, an analysis, or anything else that explains itself."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -9,6 +10,7 @@ from apigw_canary.rollout.analysis import Analysis, Finding, Verdict
 from apigw_canary.rollout.decision import Decided, Promote, Rollback
 from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.observation import Basis
+from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.words import moment, odds, share, span
 
 VERDICTS = {
@@ -73,17 +75,37 @@ def _analysis(analysis: Analysis) -> Document:
 
 
 def _anything(subject: Explained) -> Document:
-    """Its sentence, and what of it is a number, a time or a word."""
+    """Its sentence, what of it is a number, a time or a word, and tables of the values within."""
     data = subject.to_dict()
-    shown = ((name, _shown(getattr(subject, name))) for name in data)
+    values = {name.replace("_", " "): getattr(subject, name) for name in data}
+    shown = {name: _shown(value) for name, value in values.items()}
     return Document(
         about="Report",
         title=type(subject).__name__,
         tone="open",
         lead=sentence(str(subject)),
-        facts=Facts([(name.replace("_", " "), value) for name, value in shown if value]),
-        sections=[],
+        facts=Facts([(name, said) for name, said in shown.items() if said is not None]),
+        sections=[
+            Section(name.capitalize(), [_within(name, rows)])
+            for name, value in values.items()
+            if (rows := _rows(value))
+        ],
         data=data,
+    )
+
+
+def _rows(value: object) -> list[Plain]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [each for each in values if isinstance(each, Plain)]
+
+
+def _within(name: str, values: Sequence[Plain]) -> Table:
+    rows = [{key: _shown(getattr(each, key)) for key in each.to_dict()} for each in values]
+    columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    return Table(
+        f"What is in {name}",
+        [key.replace("_", " ") for key in columns],
+        [[row[key] or "" for key in columns] for row in rows],
     )
 
 

@@ -116,13 +116,14 @@ def _evidence(
 ) -> Chart:
     shown = [(name, thinned(path)) for name, path in lines]
     highest = max(value for _, path in shown for _, value in path)
+    looks: Iterator[Look] = cycle(_LOOKS)
     return Chart(
         question=question,
         answer=answer,
         lines=[
             *(
                 Line(name, look, [Point(at, value) for at, value in path])
-                for look, (name, path) in zip(cycle(_LOOKS), shown, strict=False)
+                for look, (name, path) in zip(looks, shown, strict=False)
             ),
             Line("needed", "needed", [Point(start, needed), Point(end, needed)]),
         ],
