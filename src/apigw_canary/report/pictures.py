@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import accumulate, cycle
+from itertools import accumulate
 from typing import TypeVar
 
 from apigw_canary.report.document import Chart, Line, Look, Mark, Point, Table
@@ -116,14 +116,13 @@ def _evidence(
 ) -> Chart:
     shown = [(name, thinned(path)) for name, path in lines]
     highest = max(value for _, path in shown for _, value in path)
-    looks: Iterator[Look] = cycle(_LOOKS)
     return Chart(
         question=question,
         answer=answer,
         lines=[
             *(
-                Line(name, look, [Point(at, value) for at, value in path])
-                for look, (name, path) in zip(looks, shown, strict=False)
+                Line(name, _LOOKS[i % len(_LOOKS)], [Point(at, value) for at, value in path])
+                for i, (name, path) in enumerate(shown)
             ),
             Line("needed", "needed", [Point(start, needed), Point(end, needed)]),
         ],
