@@ -34,7 +34,7 @@ from apigw_canary import (
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.report import escape, pictures, svg
 from apigw_canary.report.document import Chart, Line, Point, Table
-from apigw_canary.report.text import _cells
+from apigw_canary.report.text import _cells, _rows
 from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.paths import paths
 from apigw_canary.testing import Backend, Fault, rehearsal
@@ -298,6 +298,11 @@ class TestEveryReport:
         assert len(shown(report.markdown()).all("td")) == 12
         assert str(report).isprintable()
 
+    def test_many_columns(self) -> None:
+        """A table of more columns than a narrow terminal has room for still keeps its width."""
+        lines = _rows([["many words"] * 12, ["more"] * 12], 40)
+        assert max(map(_cells, lines)) <= 40
+
     def test_wide_letters_are_counted(self) -> None:
         """Letters that take two cells do not push a table out of its columns."""
         lines = Report(hostile_decision("日本語の理由" * 20)).text(60).split("\n")
@@ -435,6 +440,21 @@ class TestRollout:
         said = Report([*bad(), ended], POLICY).text()
         assert said.startswith("Rollout on stage prod: Rolled back\n")
         assert re.search(r"^errors_5xx .* worse ", said, re.MULTILINE)
+
+    def test_while_and_after_it_is_promoted(self) -> None:
+        """What was promoted serves everything, whatever share the canary that is gone has."""
+        looks = [
+            *good(),
+            attrs.evolve(good()[-1], at=good()[-1].at + BAKE / 2, phase="promoting", percent=0),
+            attrs.evolve(good()[-1], at=good()[-1].at + BAKE, phase="promoted", percent=0),
+        ]
+        said = Report(looks, POLICY).text()
+        assert said.startswith("Rollout on stage prod: Promoted\n")
+        assert "How much traffic does the canary get?\n  100 % at the last look." in said
+        assert re.search(r"^Canary's share +5 % → 50 %$", said, re.MULTILINE)
+        assert re.search(r" promoted +1 +Ended", said)
+        assert "ended" in Report(looks[-1], POLICY).text()
+        assert "Not known at the last look; then: Promote." in Report(looks[-2], POLICY).text()
 
     def test_before_its_first_minute(self) -> None:
         """A rollout of which nothing has settled shows its share, and claims nothing else."""

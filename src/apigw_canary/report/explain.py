@@ -101,11 +101,11 @@ def _rows(value: object) -> list[Plain]:
 
 def _within(name: str, values: Sequence[Plain]) -> Table:
     rows = [{key: _shown(getattr(each, key)) for key in each.to_dict()} for each in values]
-    columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    columns = [key for key in rows[0] if any(row.get(key) for row in rows)]
     return Table(
         f"What is in {name}",
         [key.replace("_", " ") for key in columns],
-        [[row[key] or "" for key in columns] for row in rows],
+        [[row.get(key) or "" for key in columns] for row in rows],
     )
 
 
@@ -116,7 +116,7 @@ def _shown(value: Any) -> str | None:
         case Enum():
             return str(value.value)
         case int() | float():
-            return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+            return f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
         case timedelta():
             return span(value)
         case datetime():

@@ -80,14 +80,15 @@ def history(observations: Iterable[Observation], policy: RolloutPolicy) -> Docum
 
 def _facts(looks: Sequence[Observation], analysis: Analysis) -> Facts:
     first, last = looks[0], looks[-1]
-    shares = [f"{percent:g} %" for percent, _ in groupby(look.percent for look in looks)]
+    running = [look.percent for look in looks if look.phase == "running"]
+    shares = [f"{percent:g} %" for percent, _ in groupby(running)]
     requests = max((finding.canary_requests for finding in analysis.findings), default=0.0)
     pairs = [
         ("Started", moment(first.started_at)),
         ("Last look", moment(last.at)),
         ("Duration", span(last.at - first.started_at)),
         ("Looks", f"{len(looks):,}"),
-        ("Canary's share", " → ".join(shares)),
+        ("Canary's share", " → ".join(shares) or "ended"),
         ("Canary's requests judged", f"{requests:,.0f}"),
     ]
     if last.basis is not None:
@@ -115,7 +116,7 @@ def _decisions(stretches: Sequence[_Stretch]) -> Table:
         [
             (
                 clock(stretch.decision.at),
-                f"{stretch.looks[-1].percent:g} %",
+                _share(stretch.looks[-1]),
                 f"{len(stretch.looks):,}",
                 headline(stretch.decision),
                 sentence(stretch.decision.reason),
@@ -123,6 +124,10 @@ def _decisions(stretches: Sequence[_Stretch]) -> Table:
             for stretch in stretches
         ],
     )
+
+
+def _share(look: Observation) -> str:
+    return f"{look.percent:g} %" if look.phase == "running" else look.phase.replace("_", " ")
 
 
 def _remarks(looks: Sequence[Observation]) -> Iterator[Section]:

@@ -49,13 +49,15 @@ def charts(
 def _share(looks: Sequence[Observation], marks: Sequence[Mark]) -> Chart:
     points: list[Point] = []
     for look in looks:
-        if not points or points[-1].value != look.percent:
-            points.append(Point(look.step_started_at, look.percent))
-    decided = marks[-1].value if _then(looks[-1], marks) else looks[-1].percent
-    points.append(Point(looks[-1].at, decided))
+        share = _served(look)
+        if share is not None and (not points or points[-1].value != share):
+            points.append(Point(look.step_started_at, share))
+    told = f"{points[-1].value:g} %" if points else "Not known"
+    last = points[-1].value if points else 0.0
+    points.append(Point(looks[-1].at, marks[-1].value if _then(looks[-1], marks) else last))
     return Chart(
         question="How much traffic does the canary get?",
-        answer=f"{looks[-1].percent:g} % at the last look{_then(looks[-1], marks)}.",
+        answer=f"{told} at the last look{_then(looks[-1], marks)}.",
         lines=[Line("the canary's share", "canary", points, steps=True)],
         marks=marks,
         start=looks[0].started_at,
@@ -68,6 +70,13 @@ def _share(looks: Sequence[Observation], marks: Sequence[Mark]) -> Chart:
             [(clock(point.at), f"{point.value:g} %") for point in points],
         ),
     )
+
+
+def _served(look: Observation) -> float | None:
+    """The share its deployment serves, also after the canary has ended; None where not known."""
+    if look.phase in ("promoted", "promoted_elsewhere"):
+        return 100.0
+    return None if look.phase == "promoting" else look.percent
 
 
 def _then(last: Observation, marks: Sequence[Mark]) -> str:

@@ -62,16 +62,16 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     Words are broken only where there is no other way.
     """
     columns = [*zip(*rows, strict=True)]
-    widths = [max(map(_cells, column)) for column in columns]
+    widths = [max(1, *map(_cells, column)) for column in columns]
     words = [max((_cells(w) for c in column for w in c.split()), default=1) for column in columns]
     room = width - len(_GUTTER) * (len(widths) - 1)
-    for least in (words, [_NARROWEST] * len(widths)):
+    for least in (words, [_NARROWEST] * len(widths), [1] * len(widths)):
         while sum(widths) > room:
             spare = [each if each > low else 0 for each, low in zip(widths, least, strict=True)]
             if not any(spare):
                 break
             widths[spare.index(max(spare))] -= 1
-    return [max(each, 1) for each in widths]
+    return widths
 
 
 def _wrapped(said: str, width: int) -> list[str]:
