@@ -172,6 +172,10 @@ class ApiGateway:
             self._call("UpdateStage", stageName=self.stage_name, patchOperations=patch)
         )
 
+    def flush_cache(self) -> None:
+        """One FlushStageCache."""
+        self._call("FlushStageCache", stageName=self.stage_name)
+
     def deployment(self, deployment_id: str) -> Deployment:
         """One GetDeployment."""
         return _deployment(self._call("GetDeployment", deploymentId=deployment_id))
