@@ -47,7 +47,7 @@ docs: .venv/.dev
 
 pytest: .venv/.dev
 	@echo "==> pytest"
-	@$(PY) -m pytest --cov --cov-report=term
+	@$(PY) -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term
 
 test-browser: .venv/.browser docs
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
