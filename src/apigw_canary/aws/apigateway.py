@@ -164,7 +164,7 @@ class ApiGateway:
 
     def settings(self) -> StageSettings:
         """How the stage logs, measures and caches: one GetStage."""
-        return self.described()[1]
+        return parsed_settings(self._call("GetStage", stageName=self.stage_name))
 
     def update_stage(self, patch: Patch) -> Seen:
         """One UpdateStage; AWS's answer is the stage after it."""
