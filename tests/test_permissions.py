@@ -6,9 +6,10 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple, cast, get_args
 
 import pytest
@@ -90,8 +91,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "allow_invocation": FUNCTIONS,
     "analyze": {"policy": ALARMED},
     "check": FUNCTIONS | {"policy": ALARMED},
+    "enable_canary": {"policy": ALARMED},
     "failures": LOGS,
     "observe": {"policy": ALARMED},
+    "promote": {"flush_cache": True},
 }
 """What an operation's document needs beside the stage."""
 
@@ -117,6 +120,7 @@ class Row(NamedTuple):
         options = OPTIONS.get(self.operation, {})
         if self.of_alias:
             options = {"account": ACCOUNT, **options}
+            options.pop("flush_cache", None)
         return permissions(place or self.place, self.operation, **options)
 
 
@@ -145,6 +149,11 @@ def enabled(aws: Rehearsal) -> Canary:
 
 def enabling(aws: Rehearsal) -> Act:
     return lambda: enabled(aws)
+
+
+def enabling_with_alarms(aws: Rehearsal) -> Act:
+    aws.alarm("errors")
+    return lambda: aws.stage.enable_canary(5, variables=V2, policy=ALARMED)
 
 
 def enabling_variables(aws: Rehearsal) -> Act:
@@ -197,6 +206,11 @@ def promoted_by_hand(verb: str, *arguments: Any) -> Callable[[Rehearsal], Act]:
         return lambda: act(*arguments)
 
     return prepare
+
+
+def promoting_and_flushing(aws: Rehearsal) -> Act:
+    canary = enabled(aws)
+    return lambda: canary.promote(flush_cache=True)
 
 
 def half_promoted(verb: str) -> Callable[[Rehearsal], Act]:
@@ -325,6 +339,16 @@ def weighing(aws: Rehearsal) -> Act:
     return lambda: weighted(aws)
 
 
+def weighing_again(aws: Rehearsal) -> Act:
+    weighted(aws)
+    return weighing(aws)
+
+
+def weighing_with_alarms(aws: Rehearsal) -> Act:
+    aws.alarm("errors")
+    return lambda: aws.alias("v1").enable_canary(5, version="2", policy=ALARMED)
+
+
 def of_an_alias(verb: str) -> Callable[[Rehearsal], Act]:
     """A method of the alias, in a process that finds a canary."""
 
@@ -373,7 +397,12 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "check": [checking, checking_an_unseen_canary],
     "describe": [of_a_stage("describe")],
     "disable": [half_promoted("disable"), of_a_canary("disable")],
-    "enable_canary": [enabling, enabling_variables, enabling_again],
+    "enable_canary": [
+        enabling,
+        enabling_with_alarms,
+        enabling_variables,
+        enabling_again,
+    ],
     "failures": [touched("failures"), abandoning],
     "find": [finding],
     "observe": [
@@ -382,7 +411,7 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
         of_an_unseen_canary("observe"),
         observing_the_past,
     ],
-    "promote": [of_a_canary("promote")],
+    "promote": [of_a_canary("promote"), promoting_and_flushing],
     "revert": [reverting, reverting_unanswered],
     "rollback": [half_promoted("rollback"), of_a_canary("rollback"), of_a_stage("rollback")],
     "shift": [of_a_canary("shift", 25), touched("shift", 25)],
@@ -398,7 +427,7 @@ ALIAS_SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "canary": [of_an_alias("canary")],
     "describe": [of_an_alias("describe"), watched(weighted, "describe")],
     "disable": [watched(weighted, "disable")],
-    "enable_canary": [weighing, lambda aws: weighing(weighted(aws) and aws)],
+    "enable_canary": [weighing, weighing_again, weighing_with_alarms],
     "observe": [watched(weighted, "observe", ALARMED)],
     "promote": [watched(weighted, "promote")],
     "revert": [reverting_an_alias],
@@ -429,6 +458,11 @@ DEGRADED = {
 }
 
 
+def rehearsed(of_alias: bool) -> AbstractContextManager[Rehearsal]:
+    versions = [Backend(), Backend()] if of_alias else ()
+    return rehearsal(versions=versions, settings={"cacheClusterEnabled": True})
+
+
 def outcome(
     prepare: Callable[[Rehearsal], Act],
     allow: Callable[[Any], dict[str, Any]],
@@ -436,7 +470,7 @@ def outcome(
     of_alias: bool = False,
 ) -> Any:
     """What comes of an operation under a document: its result, or our error."""
-    with rehearsal(versions=[Backend(), Backend()] if of_alias else ()) as aws:
+    with rehearsed(of_alias) as aws:
         act = prepare(aws)
         aws.allow = allow(aws.alias("v1") if of_alias else aws.stage)
         try:
@@ -479,6 +513,11 @@ def methods(*classes: type) -> set[str]:
     }
 
 
+def told(value: object) -> str:
+    """What a case is called, the same in each process that collects it."""
+    return value.__qualname__ if isinstance(value, FunctionType) else repr(value)
+
+
 def test_every_method_has_a_row() -> None:
     """Each method of what `permissions` knows can be named, and what can be named is proven."""
     assert set(get_args(Operation)) == methods(Stage, Canary) == set(SCENARIOS)
@@ -487,7 +526,7 @@ def test_every_method_has_a_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "row, prepare", [(row, prepare) for row in ROWS for prepare in row.scenarios], ids=repr
+    "row, prepare", [(row, prepare) for row in ROWS for prepare in row.scenarios], ids=told
 )
 def test_its_document_is_enough(
     row: Row, prepare: Callable[[Rehearsal], Act], caplog: pytest.LogCaptureFixture
@@ -527,13 +566,13 @@ WRITES = {
         if (action, sid) in WRITES
         for prepare in row.scenarios
     ],
-    ids=repr,
+    ids=told,
 )
 def test_its_document_is_enough_to_make_sure(
     row: Row, write: str, prepare: Callable[[Rehearsal], Act]
 ) -> None:
     """Where the answer to a write is lost the operation may read what became of it."""
-    with rehearsal(versions=[Backend(), Backend()] if row.of_alias else ()) as aws:
+    with rehearsed(row.of_alias) as aws:
         act = prepare(aws)
         aws.fail(write, Fault.TIMEOUT, after=True)
         aws.allow = row.document(aws.alias("v1") if row.of_alias else aws.stage)
@@ -541,7 +580,7 @@ def test_its_document_is_enough_to_make_sure(
 
 
 @pytest.mark.parametrize(
-    "row, action, sid", [each for each in each_pair() if each not in DEGRADED], ids=repr
+    "row, action, sid", [each for each in each_pair() if each not in DEGRADED], ids=told
 )
 def test_nothing_of_it_can_be_left_out(row: Row, action: str, sid: str) -> None:
     """Without any one of its permissions an operation is refused, and the error names the action.
@@ -567,7 +606,7 @@ def test_a_shift_that_cannot_read_the_record(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize(
     "row, action, sid",
     sorted(each for each in DEGRADED if each[0].operation == "analyze"),
-    ids=repr,
+    ids=told,
 )
 def test_an_analysis_with_less(row: Row, action: str, sid: str) -> None:
     """Without the metrics there is no evidence; without anything else there is.
@@ -882,6 +921,7 @@ def test_input_is_checked(field: str, operations: list[str], options: dict[str, 
         ("operations", ["check"], {"account": ACCOUNT}),
         ("reads", [], {"reads": ["CloudWatchMetrics"], "account": ACCOUNT}),
         ("functions", [], FUNCTIONS),
+        ("flush_cache", ["promote"], {"flush_cache": True, "account": ACCOUNT}),
         ("account", [], {}),
     ],
 )

@@ -41,6 +41,7 @@ _API = "arn:{partition}:apigateway:{region}::/restapis/{rest_api_id}"
 _RESOURCES: Mapping[str, tuple[str, ...]] = {
     "ApiResources": (_API + "/resources",),
     "Apis": ("arn:{partition}:apigateway:{region}::/restapis",),
+    "Cache": (_API + "/stages/{stage}/cache/data",),
     "Deployments": (_API + "/deployments",),
     "EachDeployment": (_API + "/deployments/*",),
     # Composite alarms are described to those only whose permission is for everything.
@@ -64,6 +65,7 @@ _NAMED: Mapping[str, str] = {
 
 _CALLS: Mapping[str, tuple[str, str]] = {
     "CreateDeployment": ("apigateway:POST", "Deployments"),
+    "FlushStageCache": ("apigateway:DELETE", "Cache"),
     "GetDeployment": ("apigateway:GET", "EachDeployment"),
     "GetDeployments": ("apigateway:GET", "Deployments"),
     "GetResources": ("apigateway:GET", "ApiResources"),
@@ -152,9 +154,13 @@ _READS: Mapping[Source, tuple[str, ...]] = {
 _ALARMS: Mapping[str, tuple[str, ...]] = {
     "analyze": ("DescribeAlarms", "DescribeAlarmHistory"),
     "check": ("DescribeAlarms",),
+    "enable_canary": ("DescribeAlarms",),
     "observe": ("DescribeAlarms", "DescribeAlarmHistory"),
 }
-"""What reads metrics and a policy's alarms, and its AWS calls for the alarms."""
+"""What is given a policy, and the AWS calls for its alarms."""
+
+_WATCHING = {"analyze", "check", "observe"}
+"""What reads metrics."""
 
 _ROLLOUT = ("apply", "canary", "describe", "disable", "enable_canary", "observe", "revert")
 
@@ -198,6 +204,7 @@ def permissions(
     *operations: Operation,
     policy: RolloutPolicy | None = None,
     reads: Sequence[Source] | None = None,
+    flush_cache: bool = False,
     log_groups: Sequence[str] = (),
     functions: Sequence[str] = (),
     account: str | None = None,
@@ -207,7 +214,8 @@ def permissions(
     `place` is a `Stage` or a `LambdaAlias`. `operations` are names of methods of it and of its
     canary, such as "promote"; none: what a whole rollout and its undoing need. For "observe",
     "analyze" and "check": `reads` are the metric sources, by default that of the place; () where
-    the metrics come from a source of your own. A `policy` with alarms adds what reads those.
+    the metrics come from a source of your own. A `policy` with alarms adds what reads those, also
+    for "enable_canary", which makes sure of their names. `flush_cache` is as for "promote".
 
     `log_groups` are what "AccessLogs" and "failures" read, `functions` the Lambda functions behind
     a stage: names, then of `account`, a number of twelve digits, or ARNs. A `LambdaAlias` needs the
@@ -217,8 +225,9 @@ def permissions(
     needs, sources = _NEEDS, get_args(Source)
     default: tuple[Source, ...] = ("CloudWatchMetrics",)
     if "function" in where:
-        if functions:
-            inputs.refuse("functions", "left out for an alias, which has its own", functions)
+        if functions or flush_cache:
+            field = "functions" if functions else "flush_cache"
+            inputs.refuse(field, "left out for an alias", functions or flush_cache)
         functions = [where["function"]]
         needs, sources, default = _NEEDS_OF_ALIAS, ("LambdaMetrics",), ("LambdaMetrics",)
     reads = default if reads is None else reads
@@ -226,21 +235,29 @@ def permissions(
         inputs.choice(operation, "operations", tuple(needs))
     for source in reads:
         inputs.choice(source, "reads", sources)
-    if policy is not None and not isinstance(policy, RolloutPolicy):
-        inputs.refuse("policy", "a RolloutPolicy or None", policy)
-    calls = set[str]()
-    for each in operations or _ROLLOUT:
-        calls.update(needs[each])
-        if each in _ALARMS:
-            calls.update(*(_READS[source] for source in reads))
-            calls.update(_ALARMS[each] if policy and policy.alarms else ())
-    if "check" in operations and functions:
+    asked = set[Any](operations or _ROLLOUT)
+    calls = {call for each in asked for call in needs[each]}
+    if asked & _WATCHING:
+        calls.update(*(_READS[source] for source in reads))
+    if policy is not None:
+        calls.update(_of_alarms(asked, policy))
+    if "check" in asked and functions:
         calls.update(_CHECK_OF_FUNCTIONS)
+    if "promote" in asked and flush_cache:
+        calls.add("FlushStageCache")
     named = {
         "functions": list(_arns(functions, account, where, _FUNCTION)),
         "log_groups": list(_arns(log_groups, account, where, _LOG_GROUP)),
     }
     return {"Version": "2012-10-17", "Statement": list(_statements(calls, where, named))}
+
+
+def _of_alarms(asked: Iterable[str], policy: RolloutPolicy) -> Iterator[str]:
+    if not isinstance(policy, RolloutPolicy):
+        inputs.refuse("policy", "a RolloutPolicy or None", policy)
+    if policy.alarms:
+        for each in asked:
+            yield from _ALARMS.get(each, ())
 
 
 def _statements(
