@@ -765,8 +765,9 @@ def test_an_id_that_is_of_no_rest_api() -> None:
 
 def test_a_source_of_ones_own() -> None:
     """Where the metrics come from elsewhere, none are allowed to be read."""
-    actions = {action for action, _ in pairs(document("observe", reads=()))}
-    assert actions == {"apigateway:GET"}
+    for policy in (None, POLICY):
+        actions = {action for action, _ in pairs(document("observe", reads=(), policy=policy))}
+        assert actions == {"apigateway:GET"}
 
 
 def test_access_logs_as_the_source() -> None:
@@ -785,6 +786,7 @@ def test_access_logs_as_the_source() -> None:
 
 def test_lambda_metrics_as_the_source() -> None:
     """Of a stage too: GetMetricData is all they need, and they do need it."""
+    policy: dict[str, Any] = {}
     for denied in ("", "cloudwatch:GetMetricData"):
         with rehearsal(versions=[Backend(), Backend()]) as aws:
             aws.session.client("lambda").create_alias(

@@ -222,14 +222,16 @@ def permissions(
     account only. Nothing is called on AWS. The document is ready for `json.dumps`.
     """
     where = _where(place)
-    needs, sources = _NEEDS, get_args(Source)
+    needs = _NEEDS
+    sources: tuple[Source, ...] = get_args(Source)
     default: tuple[Source, ...] = ("CloudWatchMetrics",)
     if "function" in where:
         if functions or flush_cache:
             field = "functions" if functions else "flush_cache"
             inputs.refuse(field, "left out for an alias", functions or flush_cache)
         functions = [where["function"]]
-        needs, sources, default = _NEEDS_OF_ALIAS, ("LambdaMetrics",), ("LambdaMetrics",)
+        needs = _NEEDS_OF_ALIAS
+        sources = default = ("LambdaMetrics",)
     reads = default if reads is None else reads
     for operation in operations:
         inputs.choice(operation, "operations", tuple(needs))
