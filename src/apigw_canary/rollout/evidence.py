@@ -47,8 +47,6 @@ rounding error, and what floats no longer count exactly."""
 _BOOST_FROM = math.log(0.003)
 """Log capital, in units of 1/alpha, below which the boost brings nothing (measured)."""
 
-_LOG_2 = math.log(2)
-
 _LOG_LARGEST = 690.0
 """Odds beyond e^690 are given as that: the next power of ten or so is beyond a float."""
 
@@ -94,13 +92,7 @@ def log_mean(logs: Sequence[float], weights: Sequence[float]) -> float:
     top = max(logs)
     if top == -math.inf:
         return top
-    return top + math.log(sum(w * math.exp(x - top) for x, w in zip(logs, weights, strict=True)))
-
-
-def log_sum(logs: Sequence[float]) -> float:
-    """The log of a sum of numbers given by their logs."""
-    top = max(logs)
-    return top + math.log(sum([math.exp(x - top) for x in logs]))
+    return top + math.log(sum([w * math.exp(x - top) for x, w in zip(logs, weights, strict=True)]))
 
 
 def worse(
@@ -142,45 +134,57 @@ class Worse:
 
     def _after(self, row: Row) -> float:
         n_b, x_b, n_c, x_c = row
-        bad, share, rate = x_b + x_c, n_c / (n_b + n_c), self._baseline.rate
+        share, rate = n_c / (n_b + n_c), self._baseline.rate
         damping = self._noise.damping(min(rate, 1.0) * n_b, share)
-        self._noise.add(x_c, bad, share)
+        self._noise.add(x_c, x_b + x_c, share)
         bets, growths = stakes.bets(n_b, n_c, rate, self._null)
-        parts = [
-            Part(part, bet.quiet + bad * bet.baseline_bad, bet.canary_bad - bet.baseline_bad)
-            for part, bet in zip(self._divided(growths), bets, strict=True)
+        parts = self._divided(growths)
+        divisor = damping.still + damping.canary_bad * x_c
+        gains = [
+            (quiet + x_c * canary_bad + x_b * baseline_bad) / divisor
+            for quiet, canary_bad, baseline_bad in bets
         ]
-        logs = boost.after(parts, damping, x_c)
-        self._gained = [
-            gained + log - part.before
-            for gained, log, part in zip(self._gained, logs, parts, strict=True)
-        ]
+        self._gained = [gained + gain for gained, gain in zip(self._gained, gains, strict=True)]
         if self._baseline.is_new:
             # With next to no history the guess may be far off: half the capital sits it out.
-            parts = [part._replace(before=part.before - _LOG_2) for part in parts]
-            parts.append(Part(self._log - self._enough - _LOG_2, 0.0, 0.0))
-            logs = boost.after(parts, damping, x_c)
-        return self._enough + log_sum(logs) + self._boost(row, parts, damping)
+            parts = [*(part / 2 for part in parts), 0.5]
+            bets, gains = [*bets, stakes.NO_BET], [*gains, 0.0]
+        return self._log + log_mean(gains, parts) + self._boost(row, parts, bets, damping)
 
     def _divided(self, growths: list[float]) -> list[float]:
-        """The log capital on each alternative before the minute, in units of 1/alpha."""
-        division = stakes.division(growths, self._enough)
-        logs = [
-            math.log(part) + gained for part, gained in zip(division, self._gained, strict=True)
+        """The part of the capital on each alternative before the minute."""
+        top = max(self._gained)
+        parts = [
+            part * math.exp(gained - top)
+            for part, gained in zip(
+                stakes.division(growths, self._enough), self._gained, strict=True
+            )
         ]
-        scale = self._log - self._enough - log_sum(logs)
-        return [log + scale for log in logs]
+        total = sum(parts)
+        return [part / total for part in parts]
 
-    def _boost(self, row: Row, parts: list[Part], damping: Damping) -> float:
+    def _boost(
+        self, row: Row, parts: list[float], bets: list[stakes.Bet], damping: Damping
+    ) -> float:
         """The log of the factor for what would be wasted beyond 1/alpha."""
         n_b, x_b, n_c, x_c = row
         before = self._log - self._enough
         if before < _BOOST_FROM or n_b + n_c > boost.MOST_REQUESTS or not _is_whole(row):
             return 0.0
-        if not x_b and not x_c:
+        bad = x_b + x_c
+        if not bad:
             return 0.0  # the capital can only fall
-        split = boost.Split(int(n_b), int(n_c), int(x_b + x_c), self._null.ratio)
-        return math.log(boost.factor(split, parts, damping, math.exp(before)))
+        split = boost.Split(int(n_b), int(n_c), int(bad), self._null.ratio)
+        staked = [
+            Part(
+                before + math.log(part),
+                bet.quiet + bad * bet.baseline_bad,
+                bet.canary_bad - bet.baseline_bad,
+            )
+            for part, bet in zip(parts, bets, strict=True)
+            if part > 0
+        ]
+        return math.log(boost.factor(split, staked, damping, math.exp(before)))
 
 
 def _comparable(row: Row) -> bool:

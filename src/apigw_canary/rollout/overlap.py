@@ -124,7 +124,8 @@ def reading(minutes: Sequence[Minute], observation: Observation) -> tuple[Overla
     half; at small ones both readings say the same. One minute of excess is enough here: this lasts
     for one look, and a canary with more errors than the stage is not to be waited for.
     """
-    step = [minute for minute in minutes if minute.at >= observation.step_judged_from()]
+    first = observation.step_judged_from()
+    step = [minute for minute in minutes if minute.at >= first]
     overlap = observation.overlap
     if overlap == "unknown":
         sign = by_excess(minutes, enough=1) or by_share(step, observation.percent)

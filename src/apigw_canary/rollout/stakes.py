@@ -8,10 +8,11 @@ takes seconds is found with next to no capital, and what takes days is not found
 Traffic of the minute itself may be used, and the past; never the bad requests of the minute.
 """
 
-import math
+from collections.abc import Iterator
+from math import exp, log1p, sqrt
 from typing import NamedTuple
 
-ALTERNATIVES = tuple(math.exp(0.12 * 50 ** (j / 7)) for j in range(8))
+ALTERNATIVES = tuple(exp(0.12 * 50 ** (j / 7)) for j in range(8))
 """The canary's rate as multiples of the tolerated one: 1.13, 1.23, 1.44, 1.90, 3.1, 7.1, 31 and
 403. The closer to 1, the denser: there a wrong stake costs most."""
 
@@ -20,6 +21,9 @@ _SOON, _LATE = 4.0, 80.0
 evenly. Tuned on the benchmark's scenarios, which end after 5 to 90 minutes."""
 _STEADY = 0.05
 """The capital spread evenly, for the guess of the time may be wrong."""
+
+_SLOWEST = 1e-12
+"""A growth in a minute below which an alternative is as good as never found."""
 
 _CAUTION = 0.97
 """The most of the capital that one request may cost: a loss of all could never be won back."""
@@ -34,6 +38,9 @@ class Bet(NamedTuple):
     """What each bad canary request adds."""
     baseline_bad: float
     """What each bad baseline request adds; negative."""
+
+
+NO_BET = Bet(0.0, 0.0, 0.0)
 
 
 class Null(NamedTuple):
@@ -57,44 +64,47 @@ def bets(n_b: float, n_c: float, rate: float, null: Null) -> tuple[list[Bet], li
     ratio, slack = null
     k = ratio * n_c / n_b
     highest = 0.9 / max(ratio, 1.0)
+    highest_null = (1 - slack) * highest
     p = min(rate, highest)
     tolerated = ratio + slack / p
+    expected_b, expected_c = n_b * p, n_c * p
     all_bets, growths = [], []
-    for alternative in ALTERNATIVES:
-        times = alternative * tolerated
-        if times * p > 0.95:
-            times = max(0.95 / p, 1.0001 * tolerated)
-        stake = _fastest_stake(times, tolerated, k, slack / p)
+    for times, stake in _fastest_stakes(tolerated, k, slack / p, 0.95 / p):
         # The rate at which the null comes closest to the alternative: centred there, a bet is the
         # likelihood ratio of the two for rare errors.
-        q = min(p / (1 - k * stake), (1 - slack) * highest)
+        q = min(p / (1 - k * stake), highest_null)
         c = ratio * q + slack
-        a = min(stake / (1 - c), _CAUTION / c, _CAUTION / (k * (1 - q)))
+        a = stake / (1 - c)
+        if a * c > _CAUTION or a * k * (1 - q) > _CAUTION:
+            a = min(_CAUTION / c, _CAUTION / (k * (1 - q)))
         b = a * k
-        good_canary, good_baseline = math.log1p(-a * c), math.log1p(b * q)
-        bet = Bet(
-            quiet=n_c * good_canary + n_b * good_baseline,
-            canary_bad=math.log1p(a * (1 - c)) - good_canary,
-            baseline_bad=math.log1p(-b * (1 - q)) - good_baseline,
-        )
-        all_bets.append(bet)
-        growths.append(
-            bet.quiet + n_c * min(times * p, 1.0) * bet.canary_bad + n_b * p * bet.baseline_bad
-        )
+        good_canary, good_baseline = log1p(-a * c), log1p(b * q)
+        quiet = n_c * good_canary + n_b * good_baseline
+        canary_bad = log1p(a * (1 - c)) - good_canary
+        baseline_bad = log1p(-b * (1 - q)) - good_baseline
+        all_bets.append(Bet(quiet, canary_bad, baseline_bad))
+        growths.append(quiet + expected_c * times * canary_bad + expected_b * baseline_bad)
     return all_bets, growths
 
 
-def _fastest_stake(times: float, tolerated: float, k: float, slack: float) -> float:
-    """The stake of the fastest growth for rare errors, if the canary has `times` the baseline's.
+def _fastest_stakes(
+    tolerated: float, k: float, slack: float, most: float
+) -> Iterator[tuple[float, float]]:
+    """Of each alternative, how many times the baseline's rate it is, and its stake for rare errors.
 
-    All rates in units of the baseline's. Setting the derivative of the growth to zero,
-    times/(1 + a) - ratio/(1 - ka) = slack, gives k*slack*a^2 - (k*times + tolerated - k*slack)*a +
-    (times - tolerated) = 0; this is the smaller root, in the form that subtracts no equal numbers.
+    All rates in units of the baseline's, the canary's at most `most`. Setting the derivative of the
+    growth to zero, times/(1 + a) - ratio/(1 - ka) = slack, gives
+    k*slack*a^2 - (k*times + tolerated - k*slack)*a + (times - tolerated) = 0; the stake is the
+    smaller root, in the form that subtracts no equal numbers.
     """
-    excess = times - tolerated
-    linear = k * times + tolerated - k * slack
-    root = math.sqrt(max(linear * linear - 4 * k * slack * excess, 0.0))
-    return min(2 * excess / (linear + root), 0.999 / k)
+    square, constant, highest = 4 * k * slack, tolerated - k * slack, 0.999 / k
+    most = max(most, 1.0001 * tolerated)
+    for alternative in ALTERNATIVES:
+        times = min(alternative * tolerated, most)
+        excess = times - tolerated
+        linear = k * times + constant
+        root = sqrt(max(linear * linear - square * excess, 0.0))
+        yield times, min(2 * excess / (linear + root), highest)
 
 
 def division(growths: list[float], enough: float) -> list[float]:
@@ -105,10 +115,8 @@ def division(growths: list[float], enough: float) -> list[float]:
     """
     parts = []
     for growth in growths:
-        minutes = enough / max(growth, 1e-12)
-        sooner, later = _SOON / minutes, minutes / _LATE
-        later *= later
-        parts.append(1 / ((1 + sooner * sooner) * (1 + later * later)))
-    total = sum(parts)
-    steady = _STEADY / len(parts)
-    return [(1 - _STEADY) * part / total + steady for part in parts]
+        minutes = enough / growth if growth > _SLOWEST else enough / _SLOWEST
+        sooner, later = (_SOON / minutes) ** 2, (minutes / _LATE) ** 4
+        parts.append(1 / ((1 + sooner) * (1 + later)))
+    scale, steady = (1 - _STEADY) / sum(parts), _STEADY / len(parts)
+    return [scale * part + steady for part in parts]
