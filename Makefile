@@ -2,7 +2,8 @@
 # make test    everything that must hold            make signatures  accept a changed public surface
 # make lint    only style and types                 make faults      every fault at every AWS call
 # make bench   the judge against its peers (QUICK=1) make overlap     how soon the overlap is known
-# make clean   remove what make has made
+# make clean   remove what make has made             make test-browser  reports and manual in a real
+#                                                     chromium, screenshots into build/screenshots/
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -14,7 +15,8 @@ PYRIGHT := PATH="$(CURDIR)/.venv/bin:$$PATH" python -m pyright
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
-.PHONY: demo test lint style mypy pyright pytest bench docs faults overlap signatures clean
+.PHONY: demo test test-browser lint style mypy pyright pytest bench docs faults overlap signatures \
+  clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -45,7 +47,18 @@ docs: .venv/.dev
 
 pytest: .venv/.dev
 	@echo "==> pytest"
-	@$(PY) -m pytest --cov --cov-report=term
+	@$(PY) -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term
+
+test-browser: .venv/.browser docs
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  echo "==> installing chromium"; \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
+	    echo "Needed: the programs chromium and chromedriver. On Debian, as root:"; \
+	    echo "  apt-get install chromium chromium-driver"; exit 1; }; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	    apt-get -qq install --no-install-recommends chromium chromium-driver fonts-dejavu-core; }
+	@echo "==> pytest, in chromium"
+	@$(PY) -m pytest tests/browser/check_pages.py
 
 bench: .venv/.bench
 	@$(PY) benchmarks/run.py $(if $(QUICK),--quick)
@@ -78,6 +91,11 @@ clean:
 	@echo "==> installing apigw-canary[bench]"
 	@$(PIP) -e '.[bench]'
 	@touch $@
+
+.venv/.browser: pyproject.toml | .venv/bin/python
+	@echo "==> installing apigw-canary[browser]"
+	@$(PIP) -e '.[browser]'
+	@touch $@ .venv/.dev .venv/.testing
 
 .venv/.dev: pyproject.toml | .venv/bin/python
 	@echo "==> installing apigw-canary[dev]"

@@ -29,7 +29,12 @@ from apigw_canary import (
 )
 from apigw_canary.aws.alarms import as_alarm, last_fired, read_alarms, unknown_alarms
 from apigw_canary.aws.calls import Calls
-from apigw_canary.errors import InvalidInputError, MetricsError, NotFoundError
+from apigw_canary.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    MetricsError,
+    NotFoundError,
+)
 from apigw_canary.rollout.observation import Phase
 from apigw_canary.testing import Backend, Fault, Rehearsal, RehearsalError, rehearsal
 from strategies import alarm_states
@@ -719,3 +724,27 @@ class TestRollouts:
             canary = aws.stage.enable_canary(20, variables=V2)
             canary.observe(attrs.evolve(ROLLOUT, alarms=()))
             assert "DescribeAlarms" not in sent(aws)
+
+
+def test_an_unknown_name_is_an_error_before_the_start() -> None:
+    """Given the policy, nothing is enabled, and no deployment is made."""
+    policy = RolloutPolicy.canary(5, 10 * MINUTE, alarms=["errors", "latency"])
+    with rehearsal() as aws:
+        aws.alarm("errors")
+        with pytest.raises(NotFoundError, match="no alarm called 'latency'") as e:
+            aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
+        assert "Nothing was changed." in e.value.state
+        assert [call.operation for call in aws.calls] == ["DescribeAlarms"]
+        aws.alarm("latency")
+        aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
+
+
+def test_alarms_that_cannot_be_read_before_the_start() -> None:
+    """Without knowing whether they are there nothing is enabled."""
+    policy = RolloutPolicy.canary(5, 10 * MINUTE, alarms=["errors"])
+    with rehearsal() as aws:
+        aws.fail("DescribeAlarms", Fault.ACCESS_DENIED)
+        with pytest.raises(AccessDeniedError) as e:
+            aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
+        assert "Nothing was changed." in e.value.state
+        assert aws.stage.canary() is None

@@ -14,6 +14,7 @@ from acting import (
     COPIES,
     PERCENT,
     V2,
+    client,
     describe,
     description,
     fresh,
@@ -53,7 +54,7 @@ from apigw_canary.errors import (
     UnansweredError,
     UnconfirmedChangeError,
 )
-from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
+from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, RehearsalError, rehearsal
 
 MINUTES = timedelta(minutes=1)
 POLICY = RolloutPolicy([Step(5, 5 * MINUTES), Step(50, 5 * MINUTES)])
@@ -976,3 +977,46 @@ def test_analyze_looks_and_judges() -> None:
         canary = aws.stage.enable_canary(50, variables=V2)
         aws.sleep(3600)
         assert canary.analyze(POLICY).verdict == "not_worse"
+
+
+CACHED = {"cacheClusterEnabled": True}
+
+
+def test_a_promotion_leaves_the_cache_alone() -> None:
+    """Whoever wants it empty says so: every backend gets what the cache would have answered."""
+    with rehearsal(settings=CACHED) as aws:
+        aws.stage.enable_canary(5, variables=V2).promote()
+        assert "FlushStageCache" not in sent(aws)
+
+
+def test_a_promotion_empties_the_cache_when_asked_to() -> None:
+    """After the promotion, and again with the same line."""
+    with rehearsal(settings=CACHED) as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        receipt = canary.promote(flush_cache=True)
+        assert sent(aws)[-2:] == ["GetStage", "FlushStageCache"]
+        assert canary.promote(flush_cache=True) == receipt
+        assert sent(aws).count("FlushStageCache") == 2
+
+
+def test_a_stage_without_a_cache_has_none_to_empty() -> None:
+    """What AWS would say is not known, so it is not asked."""
+    with rehearsal() as aws:
+        aws.stage.enable_canary(5, variables=V2).promote(flush_cache=True)
+        assert "FlushStageCache" not in sent(aws)
+        with pytest.raises(RehearsalError, match="without a cache"):
+            client(aws).flush_stage_cache(restApiId=aws.rest_api_id, stageName="prod")
+
+
+@pytest.mark.parametrize("fault", [Fault.ACCESS_DENIED, Fault.TIMEOUT])
+def test_a_cache_that_was_not_emptied(fault: Fault) -> None:
+    """The error says that the promotion is done, and what the same line does."""
+    with rehearsal(settings=CACHED) as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        aws.fail("FlushStageCache", fault)
+        with pytest.raises(CanaryError) as e:
+            canary.promote(flush_cache=True)
+        assert "The canary is promoted" in e.value.state
+        assert aws.stage.canary() is None
+        canary.promote(flush_cache=True)
+        assert sent(aws)[-1] == "FlushStageCache"

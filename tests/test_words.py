@@ -65,6 +65,13 @@ class TestMoment:
         assert timedelta(0) <= at - said < timedelta(minutes=1)
 
 
+class TestClock:
+    def test_is_in_utc(self) -> None:
+        """Month, day and minute in UTC, wherever the time was written down."""
+        at = datetime(2026, 1, 5, 0, 30, 59, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+        assert words.clock(at) == "01-04 19:00"
+
+
 class TestOdds:
     @pytest.mark.parametrize(
         "value, said",

@@ -12,6 +12,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.errors import CanaryError
     from apigw_canary.lambda_alias import AliasCanary, LambdaAlias
     from apigw_canary.preflight.problem import InvocationPermission, Problem
+    from apigw_canary.report.report import Report
     from apigw_canary.rollout.alarms import Alarm
     from apigw_canary.rollout.backtest import Backtest, FalseRollback
     from apigw_canary.rollout.decision import (
@@ -68,6 +69,7 @@ __all__ = [
     "Problem",
     "Promote",
     "Promotion",
+    "Report",
     "Rollback",
     "Rollout",
     "RolloutPolicy",
@@ -112,6 +114,7 @@ _HOMES = {
     "Problem": "preflight.problem",
     "Promote": "rollout.decision",
     "Promotion": "rollout.promotion",
+    "Report": "report.report",
     "Rollback": "rollout.decision",
     "Rollout": "rollout.state",
     "RolloutPolicy": "rollout.policy",
@@ -136,4 +139,12 @@ if not typing.TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
+        if _HOMES[name].startswith("rollout."):
+            importlib.import_module(f"{__name__}.rollout.explained").page = _page
         return value
+
+    def _page(subject: object) -> str:
+        """A notebook's view of a decision: rollout/ decides, and does not know who draws."""
+        from apigw_canary.report.report import Report
+
+        return Report(subject)._repr_html_()

@@ -4,7 +4,7 @@ from apigw_canary.aws.apigateway import Seen
 from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.changes.control import Bond, Control
-from apigw_canary.changes.promote import promote
+from apigw_canary.changes.promote import flush, promote
 from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Condition, Look, unconditionally
 from apigw_canary.rollout import inputs
@@ -75,7 +75,7 @@ class Canary(AnyCanary):
         end = seen.at if seen.stage.canary else seen.stage.updated_at
         return logs.failures(seen.stage, start, max(end, start + MINUTE), limit=int(limit))
 
-    def promote(self, *, unrecorded: bool = False) -> Promotion:
+    def promote(self, *, unrecorded: bool = False, flush_cache: bool = False) -> Promotion:
         """Make the canary's deployment and variables the stage's own, and end the canary.
 
         The overridden variables are merged into the stage's: a promotion can change and add stage
@@ -83,8 +83,15 @@ class Canary(AnyCanary):
         nothing is changed, unless `unrecorded=True`. A promotion that was begun, here or in
         another process, is finished. At most five calls. Returns the receipt, which
         `Stage.revert` takes; it holds variable values.
+
+        A stage's cache goes on answering with what production answered before, until its entries
+        expire; `flush_cache` empties it after the promotion: two more calls. Every backend then
+        gets the requests that the cache would have answered.
         """
-        return self._promote(recorded=not unrecorded)
+        receipt = self._promote(recorded=not unrecorded)
+        if flush_cache:
+            flush(self._control)
+        return receipt
 
     def rollback(self) -> None:
         """End the canary at once; production keeps, or gets back, what it had before the rollout.

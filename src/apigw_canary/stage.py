@@ -7,6 +7,7 @@ from typing import Self
 
 import attrs
 
+from apigw_canary.aws.alarms import require_alarms
 from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
@@ -19,7 +20,7 @@ from apigw_canary.changes.enable import Wish, enable
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
 from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
-from apigw_canary.errors import AmbiguousNameError, NotFoundError
+from apigw_canary.errors import AmbiguousNameError, CanaryError, NotFoundError
 from apigw_canary.preflight.checks import check
 from apigw_canary.preflight.facts import gather
 from apigw_canary.preflight.invocation import allow
@@ -206,6 +207,7 @@ class Stage:
         use_stage_cache: bool = False,
         description: str | None = None,
         accept_changes: bool = False,
+        policy: RolloutPolicy | None = None,
     ) -> Canary:
         """Give `percent` of the requests, 0 to 100, to a canary.
 
@@ -223,7 +225,15 @@ class Stage:
         A deployment without methods that production has, or with less authorization on them, is
         `WeakenedApiError`, unless `accept_changes`. Integrations are not compared: AWS does not
         show those of a deployment.
+
+        `policy`: the one that the canary will be observed with. An alarm of it that CloudWatch does
+        not know is `NotFoundError`, before anything is changed: one DescribeAlarms.
         """
+        if policy is not None and policy.alarms:
+            try:
+                require_alarms(self._calls, policy.alarms)
+            except CanaryError as error:
+                raise error.within("Nothing was changed.") from error.__cause__
         bond = enable(
             self._control,
             Wish(

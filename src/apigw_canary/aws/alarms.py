@@ -1,7 +1,7 @@
 """CloudWatch alarms: what state they are in, and whether they fired between two looks."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -33,21 +33,34 @@ def read_alarms(calls: Calls, names: Sequence[str], start: datetime) -> tuple[Al
     a name, `MetricsError` where its answer is not understood.
     """
     described = _described(calls, names)
-    if unknown := [name for name in names if name not in described]:
-        raise NotFoundError(
-            f"CloudWatch in {calls.region} shows no alarm called {', '.join(map(repr, unknown))}.",
-            remedy="Correct the policy's `alarms`, or create them in this account and region. AWS "
-            "shows composite alarms only to who may DescribeAlarms on all resources; log alarms "
-            "are not read.",
-        )
+    _require(calls, _unknown_of(names, described))
     alarms = (as_alarm(described[name]) for name in names)
     return tuple(_with_history(calls, alarm, start) for alarm in alarms)
 
 
 def unknown_alarms(calls: Calls, names: Sequence[str]) -> tuple[str, ...]:
     """Those of the names that AWS shows no alarm for: one DescribeAlarms for a hundred."""
-    described = _described(calls, names)
+    return _unknown_of(names, _described(calls, names))
+
+
+def require_alarms(calls: Calls, names: Sequence[str]) -> None:
+    """Raises `NotFoundError` where AWS does not know a name: one DescribeAlarms for a hundred."""
+    _require(calls, unknown_alarms(calls, names))
+
+
+def _unknown_of(names: Sequence[str], described: Container[str]) -> tuple[str, ...]:
+    """The names that were not described."""
     return tuple(name for name in names if name not in described)
+
+
+def _require(calls: Calls, unknown: Sequence[str]) -> None:
+    if unknown:
+        raise NotFoundError(
+            f"CloudWatch in {calls.region} shows no alarm called {', '.join(map(repr, unknown))}.",
+            remedy="Correct the policy's `alarms`, or create them in this account and region. AWS "
+            "shows composite alarms only to who may DescribeAlarms on all resources; log alarms "
+            "are not read.",
+        )
 
 
 def _described(calls: Calls, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:

@@ -164,13 +164,17 @@ class ApiGateway:
 
     def settings(self) -> StageSettings:
         """How the stage logs, measures and caches: one GetStage."""
-        return self.described()[1]
+        return parsed_settings(self._call("GetStage", stageName=self.stage_name))
 
     def update_stage(self, patch: Patch) -> Seen:
         """One UpdateStage; AWS's answer is the stage after it."""
         return self._seen(
             self._call("UpdateStage", stageName=self.stage_name, patchOperations=patch)
         )
+
+    def flush_cache(self) -> None:
+        """One FlushStageCache."""
+        self._call("FlushStageCache", stageName=self.stage_name)
 
     def deployment(self, deployment_id: str) -> Deployment:
         """One GetDeployment."""

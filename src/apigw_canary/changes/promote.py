@@ -69,6 +69,18 @@ def promote(
     return receipt
 
 
+def flush(control: Control) -> None:
+    """Empties the cache of a stage that has one, once its canary is promoted."""
+    try:
+        if control.gateway.settings().cache_enabled:
+            control.gateway.flush_cache()
+    except CanaryError as error:
+        raise error.within(
+            "The canary is promoted; whether the stage's cache was emptied is not known.",
+            "promote(flush_cache=True) again changes nothing else.",
+        ) from error.__cause__
+
+
 def _repair(
     control: Control, canary: CanaryState, before: StageState, error: UnconfirmedChangeError
 ) -> None:

@@ -11,6 +11,7 @@ from apigw_canary.rollout import inputs
 from apigw_canary.rollout.chance import binomial, divide, whole
 from apigw_canary.rollout.decision import Promote, Rollback
 from apigw_canary.rollout.evidence import Row
+from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.observation import MINUTE, Measured, Minute, Observation
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.trial import Trial, ended_by, length, whole_minutes
@@ -36,7 +37,7 @@ class FalseRollback(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class Backtest(Plain):
+class Backtest(Explained):
     """How a policy would have treated healthy releases in past traffic."""
 
     since: datetime = attrs.field(validator=inputs.aware_field)

@@ -8,10 +8,10 @@ import attrs
 
 from apigw_canary.rollout import alarms, inputs, shares
 from apigw_canary.rollout.analysis import analyze
+from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.findings import Analysis, Finding, Verdict
 from apigw_canary.rollout.observation import MINUTE, Basis, Observation, ceil_minute
 from apigw_canary.rollout.overlap import reading
-from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.words import moment, span
 from apigw_canary.rollout.words import odds as words_odds
@@ -27,7 +27,7 @@ RECENT = 10
 
 
 @attrs.frozen(kw_only=True)
-class Decided(Plain):
+class Decided(Explained):
     """What all decisions have in common."""
 
     kind: ClassVar[str]

@@ -6,6 +6,7 @@ from enum import StrEnum
 import attrs
 
 from apigw_canary.rollout import inputs
+from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.words import share
 
@@ -97,7 +98,7 @@ class Finding(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class Analysis(Plain):
+class Analysis(Explained):
     """The evidence of all signals, and what it comes to."""
 
     verdict: Verdict

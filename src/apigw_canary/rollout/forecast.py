@@ -13,6 +13,7 @@ from apigw_canary.rollout import inputs
 from apigw_canary.rollout.chance import binomial, whole
 from apigw_canary.rollout.decision import Promote, Rollback
 from apigw_canary.rollout.evidence import Row
+from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.observation import MINUTE
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.trial import Ended, Trial, ended_by, length, schedule, whole_minutes
@@ -85,7 +86,7 @@ def _when(half: timedelta | None, most: timedelta | None) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Forecast(Plain):
+class Forecast(Explained):
     """What a policy will do with a given traffic.
 
     From simulated rollouts: a share of 200 of them has a standard error of up to 3.5 percentage

@@ -19,6 +19,11 @@ def moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def clock(at: datetime) -> str:
+    """A time to the minute, in UTC, where the year and the zone are known."""
+    return f"{at.astimezone(UTC):%m-%d %H:%M}"
+
+
 def odds(value: float) -> str:
     """Evidence: beyond a million the number says nothing more."""
     if value > 1e6:

@@ -233,6 +233,12 @@ class Gateway:
         """Describe a stage, and its canary if it has one."""
         return self._api(rest_api_id).stage(stage_name)
 
+    def flush_stage_cache(self, *, rest_api_id: str, stage_name: str) -> Json:
+        """Empty the cache of a stage that has one; what it held is not simulated."""
+        if not self._api(rest_api_id).stage(stage_name).get("cacheClusterEnabled"):
+            unknown("FlushStageCache of a stage without a cache")
+        return {}
+
     def get_stages(self, *, rest_api_id: str) -> Json:
         """List the stages."""
         return {"item": list(self._api(rest_api_id).stages.values())}

@@ -1,0 +1,193 @@
+"""What a single value says: a decision, an analysis, or anything else that explains itself."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from apigw_canary.report.document import Document, Facts, Section, Table, Tone
+from apigw_canary.rollout.decision import Decided, Promote, Rollback
+from apigw_canary.rollout.explained import Explained
+from apigw_canary.rollout.findings import Analysis, Finding, Verdict
+from apigw_canary.rollout.observation import Basis
+from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.words import moment, odds, share, span
+
+VERDICTS = {
+    Verdict.WORSE: "worse",
+    Verdict.NOT_WORSE: "not worse",
+    Verdict.UNDECIDED: "cannot tell yet",
+}
+
+_TONES: dict[Verdict, Tone] = {
+    Verdict.WORSE: "bad",
+    Verdict.NOT_WORSE: "good",
+    Verdict.UNDECIDED: "open",
+}
+
+
+def explain(subject: Explained) -> Document:
+    """The document of one value."""
+    match subject:
+        case Decided():
+            return _decision(subject)
+        case Analysis():
+            return _analysis(subject)
+        case _:
+            return _anything(subject)
+
+
+def _decision(decision: Decided) -> Document:
+    facts = [("Decided at", moment(decision.at))]
+    if decision.basis is not None:
+        facts.append(("On", where(decision.basis)))
+    facts.append(
+        ("Next look", "none, it is final" if decision.final else f"in {span(decision.wait)}")
+    )
+    return Document(
+        about="Decision",
+        title=headline(decision),
+        tone=tone(decision),
+        lead=sentence(decision.reason),
+        facts=Facts(facts),
+        sections=[] if decision.analysis is None else [signals(decision.analysis)],
+        data=decision.to_dict(),
+    )
+
+
+def _analysis(analysis: Analysis) -> Document:
+    since = analysis.worse_at
+    return Document(
+        about="The canary",
+        title=VERDICTS[analysis.verdict],
+        tone=_TONES[analysis.verdict],
+        lead=sentence(str(analysis)),
+        facts=Facts(
+            [
+                ("Evidence that it is worse", f"{odds(analysis.worse_odds)} at its strongest"),
+                ("Needed for a rollback", odds(analysis.worse_needed)),
+                *([] if since is None else [("Worse since", moment(since))]),
+            ]
+        ),
+        sections=[signals(analysis)],
+        data=analysis.to_dict(),
+    )
+
+
+def _anything(subject: Explained) -> Document:
+    """Its sentence, what of it is a number, a time or a word, and tables of the values within."""
+    data = subject.to_dict()
+    values = {name.replace("_", " "): getattr(subject, name) for name in data}
+    shown = {name: _shown(value) for name, value in values.items()}
+    return Document(
+        about="Report",
+        title=type(subject).__name__,
+        tone="open",
+        lead=sentence(str(subject)),
+        facts=Facts([(name, said) for name, said in shown.items() if said is not None]),
+        sections=[
+            Section(name.capitalize(), [_within(name, rows)])
+            for name, value in values.items()
+            if (rows := _rows(value))
+        ],
+        data=data,
+    )
+
+
+def _rows(value: object) -> list[Plain]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [each for each in values if isinstance(each, Plain)]
+
+
+def _within(name: str, values: Sequence[Plain]) -> Table:
+    rows = [{key: _shown(getattr(each, key)) for key in each.to_dict()} for each in values]
+    columns = [key for key in rows[0] if any(row.get(key) for row in rows)]
+    return Table(
+        f"What is in {name}",
+        [key.replace("_", " ") for key in columns],
+        [[row.get(key) or "" for key in columns] for row in rows],
+    )
+
+
+def _shown(value: Any) -> str | None:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case Enum():
+            return str(value.value)
+        case int() | float():
+            return f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
+        case timedelta():
+            return span(value)
+        case datetime():
+            return moment(value)
+        case str():
+            return value
+        case _:
+            return None
+
+
+def headline(decision: Decided) -> str:
+    """The decision without its reason."""
+    return str(decision).removesuffix(decision.reason).removesuffix(": ")
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop; a name keeps its first letter."""
+    first = text.partition(" ")[0]
+    began = text if not first.isalpha() or not first.islower() else text[0].upper() + text[1:]
+    return began if began.endswith((".", "!", "?")) else f"{began}."
+
+
+def tone(decision: Decided) -> Tone:
+    """Whether it ends the rollout well or badly, if at all."""
+    match decision:
+        case Promote():
+            return "good"
+        case Rollback():
+            return "bad"
+        case _:
+            return "open"
+
+
+def where(basis: Basis) -> str:
+    """The stage, and which of its deployments is the canary."""
+    return (
+        f"stage {basis.stage} of API {basis.rest_api_id} in {basis.region}, canary of deployment "
+        f"{basis.deployment_id} at {basis.percent:g} %"
+    )
+
+
+def signals(analysis: Analysis) -> Section:
+    """What each signal says, and how sure."""
+    return Section(
+        "Signals",
+        [
+            Table(
+                "Bad requests of each arm, and the evidence in them: odds reached of odds needed",
+                ("Signal", "Canary", "Baseline", "Verdict", "Odds: worse", "Odds: not worse"),
+                [_row(finding) for finding in analysis.findings],
+            )
+        ],
+    )
+
+
+def _row(finding: Finding) -> list[str]:
+    verdict = VERDICTS[finding.verdict]
+    if not finding.fits:
+        verdict = "counts do not fit the share"
+    elif finding.sick:
+        verdict = "the baseline is sick"
+    return [
+        finding.signal,
+        share(finding.canary_rate, finding.canary_requests),
+        share(finding.baseline_rate, finding.baseline_requests),
+        verdict,
+        _of(finding.worse_odds, finding.worse_needed),
+        _of(finding.not_worse_odds, finding.not_worse_needed),
+    ]
+
+
+def _of(reached: float, needed: float) -> str:
+    enough = f"{needed:,.0f}" if needed <= 1e6 else "over 1,000,000"
+    return f"{odds(reached).removesuffix(' to 1')} of {enough}"

@@ -1,0 +1,233 @@
+"""What the charts of a rollout show: one question each."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import accumulate
+from typing import TypeVar
+
+from apigw_canary.report.document import Chart, Line, Look, Mark, Point, Table
+from apigw_canary.rollout.evidence import Row
+from apigw_canary.rollout.observation import Observation
+from apigw_canary.rollout.paths import Paths, SignalPath
+from apigw_canary.rollout.policy import RolloutPolicy
+from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX
+from apigw_canary.rollout.words import clock, odds, share
+
+MOST_POINTS = 120
+"""Points of a line: more cannot be told apart, and each is a row of a table."""
+
+_CERTAIN_ODDS = 1e6
+"""Odds beyond which a picture says nothing more."""
+
+_Z = 1.96
+"""Of the normal distribution: 95 % lie within."""
+
+_LOOKS: Sequence[Look] = ("canary", "baseline", "third", "fourth")
+
+_QUESTIONS = {
+    ERRORS_5XX: "Does the canary fail more often? (5xx)",
+    ERRORS_4XX: "Does the canary refuse more often? (4xx)",
+}
+
+
+def charts(
+    looks: Sequence[Observation], policy: RolloutPolicy, paths: Paths, marks: Sequence[Mark]
+) -> list[Chart]:
+    """The share, the evidence for either side, and each signal's rates."""
+    start, end = looks[0].started_at, looks[-1].at
+    drawn = [_share(looks, marks)]
+    drawn += [_rates(path, start, end) for path in paths.signals if path.counts]
+    if paths.worse:
+        drawn.append(_worse(policy, paths, start, end))
+    critical = [path for path in paths.signals if path.signal.critical and path.not_worse]
+    if critical:
+        drawn.append(_not_worse(policy, critical, start, end))
+    return drawn
+
+
+def _share(looks: Sequence[Observation], marks: Sequence[Mark]) -> Chart:
+    points: list[Point] = []
+    for look in looks:
+        share = _served(look)
+        if share is not None and (not points or points[-1].value != share):
+            points.append(Point(look.step_started_at, share))
+    told = f"{points[-1].value:g} %" if points else "Not known"
+    last = points[-1].value if points else 0.0
+    points.append(Point(looks[-1].at, marks[-1].value if _then(looks[-1], marks) else last))
+    return Chart(
+        question="How much traffic does the canary get?",
+        answer=f"{told} at the last look{_then(looks[-1], marks)}.",
+        lines=[Line("the canary's share", "canary", points, steps=True)],
+        marks=marks,
+        start=looks[0].started_at,
+        end=looks[-1].at,
+        unit="%",
+        top=100.0,
+        table=Table(
+            "The canary's share from each time on",
+            ("From (UTC)", "Share"),
+            [(clock(point.at), f"{point.value:g} %") for point in points],
+        ),
+    )
+
+
+def _served(look: Observation) -> float | None:
+    """The share its deployment serves, also after the canary has ended; None where not known."""
+    if look.phase in ("promoted", "promoted_elsewhere"):
+        return 100.0
+    return None if look.phase == "promoting" else look.percent
+
+
+def _then(last: Observation, marks: Sequence[Mark]) -> str:
+    return f"; then: {marks[-1].name}" if marks and marks[-1].at == last.at else ""
+
+
+def _worse(policy: RolloutPolicy, paths: Paths, start: datetime, end: datetime) -> Chart:
+    needed = 1 / policy.false_rollback
+    strongest = max(value for _, value in paths.worse)
+    answer = "Yes" if strongest >= needed else "No"
+    return _evidence(
+        question="Is there enough evidence to roll back?",
+        answer=f"{answer}: {odds(strongest)} that the canary is worse, {needed:,.0f} to 1 needed.",
+        lines=[("all signals", paths.worse)],
+        needed=needed,
+        start=start,
+        end=end,
+    )
+
+
+def _not_worse(
+    policy: RolloutPolicy, critical: Sequence[SignalPath], start: datetime, end: datetime
+) -> Chart:
+    needed = 1 / policy.false_promotion
+    least = min(path.not_worse[-1][1] for path in critical)
+    answer = "Yes" if least >= needed else "Not yet"
+    return _evidence(
+        question="Is there enough evidence to promote?",
+        answer=f"{answer}: {odds(least)} that the canary is not worse by the margin, "
+        f"{needed:,.0f} to 1 needed{' of each critical signal' if len(critical) > 1 else ''}.",
+        lines=[(path.signal.name, path.not_worse) for path in critical],
+        needed=needed,
+        start=start,
+        end=end,
+    )
+
+
+def _evidence(
+    *,
+    question: str,
+    answer: str,
+    lines: Sequence[tuple[str, Sequence[tuple[datetime, float]]]],
+    needed: float,
+    start: datetime,
+    end: datetime,
+) -> Chart:
+    shown = [(name, thinned(path)) for name, path in lines]
+    highest = max(value for _, path in shown for _, value in path)
+    return Chart(
+        question=question,
+        answer=answer,
+        lines=[
+            *(
+                Line(name, _LOOKS[i % len(_LOOKS)], [Point(at, value) for at, value in path])
+                for i, (name, path) in enumerate(shown)
+            ),
+            Line("needed", "needed", [Point(start, needed), Point(end, needed)]),
+        ],
+        start=start,
+        end=end,
+        unit="to 1",
+        log=True,
+        top=min(max(highest, 10 * needed), max(_CERTAIN_ODDS, 10 * needed)),
+        table=Table(
+            f"Odds after each minute; {needed:,.0f} to 1 are needed",
+            ("Signal", "Minute (UTC)", "Odds"),
+            [(name, clock(at), odds(value)) for name, path in shown for at, value in path],
+        ),
+    )
+
+
+def _rates(path: SignalPath, start: datetime, end: datetime) -> Chart:
+    name = path.signal.name
+    question = _QUESTIONS.get(name) or (
+        f"Is the canary slow more often? ({name})"
+        if name.startswith("slow_")
+        else f"Is it more frequent on the canary? ({name})"
+    )
+    so_far = thinned(list(_so_far(path.counts)))
+    total = so_far[-1][1]
+    arms = {
+        "canary": [_rate(at, row.canary_bad, row.canary_requests) for at, row in so_far],
+        "baseline": [_rate(at, row.baseline_bad, row.baseline_requests) for at, row in so_far],
+    }
+    drawn = {arm: [point for point in points if point] for arm, points in arms.items()}
+    return Chart(
+        question=question,
+        answer=f"Canary {_told(total.canary_bad, total.canary_requests)}, "
+        f"baseline {_told(total.baseline_bad, total.baseline_requests)}.",
+        note="Share of bad requests since the start, with pointwise 95 % intervals. They show how "
+        "much is known; the decision rests on the evidence.",
+        lines=[
+            Line("canary", "canary", drawn["canary"]),
+            Line("baseline", "baseline", drawn["baseline"]),
+        ],
+        start=start,
+        end=end,
+        unit="%",
+        top=_room(drawn.values()),
+        table=Table(
+            "Bad requests since the start, out of how many",
+            ("Minute (UTC)", "Canary", "Baseline"),
+            [
+                (
+                    clock(at),
+                    _told(row.canary_bad, row.canary_requests),
+                    _told(row.baseline_bad, row.baseline_requests),
+                )
+                for at, row in so_far
+            ],
+        ),
+    )
+
+
+def _so_far(counts: Sequence[tuple[datetime, Row]]) -> Iterator[tuple[datetime, Row]]:
+    def add(one: Row, other: Row) -> Row:
+        return Row(*(a + b for a, b in zip(one, other, strict=True)))
+
+    sums = accumulate((row for _, row in counts), add)
+    yield from zip((at for at, _ in counts), sums, strict=True)
+
+
+def _rate(at: datetime, bad: float, requests: float) -> Point | None:
+    """In percent, with its Wilson interval; None without requests."""
+    if not requests:
+        return None
+    rate = bad / requests
+    spread = _Z * _Z / requests
+    middle = (rate + spread / 2) / (1 + spread)
+    half = math.sqrt(max(rate * (1 - rate), 0.0) * spread + spread * spread / 4) / (1 + spread)
+    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
+    return Point(at, 100 * rate, 100 * min(low, rate), 100 * max(high, rate))
+
+
+def _room(arms: Iterable[Sequence[Point]]) -> float:
+    """For the last interval, and all rates but the first, which are of next to no requests."""
+    highest = [0.1]
+    for points in filter(None, arms):
+        highest.append(points[-1].high or 0.0)
+        highest += [point.value for point in points[len(points) // 3 :]]
+    return min(1.15 * max(highest), 100.0)
+
+
+def _told(bad: float, requests: float) -> str:
+    return share(bad / requests if requests else None, requests)
+
+
+_Item = TypeVar("_Item")
+
+
+def thinned(path: Sequence[_Item]) -> list[_Item]:
+    """At most `MOST_POINTS` of them, evenly, the last one always."""
+    every = math.ceil(len(path) / MOST_POINTS) or 1
+    return list(path[::-every][::-1])

@@ -1,0 +1,95 @@
+"""One explanation, many clothes."""
+
+from collections.abc import Sequence
+
+from apigw_canary.report import escape
+from apigw_canary.report.document import Document
+from apigw_canary.report.explain import explain
+from apigw_canary.report.history import history
+from apigw_canary.report.markdown import markdown
+from apigw_canary.report.page import fragment, page
+from apigw_canary.report.text import text
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.explained import Explained
+from apigw_canary.rollout.observation import Observation
+from apigw_canary.rollout.policy import RolloutPolicy
+
+
+class Report:
+    """A decision, an analysis, or a whole rollout, for people: in whatever form they read.
+
+    Names, reasons and messages of others are shown as they are: in no form do they become markup,
+    links, mentions or commands of a terminal. Nothing in it is a value of a stage variable.
+    """
+
+    def __init__(
+        self,
+        subject: Explained | Observation | Sequence[Observation],
+        policy: RolloutPolicy | None = None,
+    ) -> None:
+        """Of a decision or an analysis; or of the looks at one rollout, judged by `policy`.
+
+        The looks are decided anew, which is why a rollout needs its policy; the same looks and
+        policy give the same report. A `subject` of another kind, no looks at all, or looks without
+        a policy are `InvalidInputError`.
+        """
+        self._document = _document(subject, policy)
+
+    def __str__(self) -> str:
+        """What came out and why, in a sentence, fit for a log."""
+        return escape.terminal(f"{self._document.title}: {self._document.lead}")
+
+    def text(self, width: int = 80) -> str:
+        """Plain text with tables, its lines `width` cells of a terminal long at most, from 40."""
+        inputs.number(width, "width", low=40, high=1000)
+        return text(self._document, int(width))
+
+    def markdown(self) -> str:
+        """Markdown, for a comment on a pull request or a chat."""
+        return markdown(self._document)
+
+    def json(self) -> str:
+        """JSON: `about`, `title`, `reason`, and the values themselves in `data`.
+
+        Of a rollout these are its `policy`, the `decisions` at the end of each share, and the last
+        `observation` that has minutes, as their `to_dict` gives them.
+        """
+        said = self._document
+        return escape.json(
+            {"about": said.about, "title": said.title, "reason": said.lead, "data": said.data}
+        )
+
+    def html(self) -> str:
+        """One HTML page: light and dark, fit for print and screen readers, with charts.
+
+        It loads nothing from anywhere, and its content security policy allows nothing to.
+        """
+        return page(self._document)
+
+    def _repr_html_(self) -> str:
+        return fragment(self._document)
+
+
+def _document(subject: object, policy: object) -> Document:
+    looks = _looks(subject)
+    if looks is not None:
+        if not looks:
+            inputs.refuse("subject", "at least one observation", subject)
+        if not isinstance(policy, RolloutPolicy):
+            inputs.refuse("policy", "the RolloutPolicy of the rollout", policy)
+        return history(looks, policy)
+    if not isinstance(subject, Explained):
+        inputs.refuse("subject", "a decision, an analysis or observations", subject)
+    if policy is not None:
+        inputs.refuse("policy", "None: only observations are judged by it", policy)
+    return explain(subject)
+
+
+def _looks(subject: object) -> list[Observation] | None:
+    """The observations, if it is a list of nothing else."""
+    if isinstance(subject, Observation):
+        return [subject]
+    if not isinstance(subject, Sequence) or isinstance(subject, str | bytes):
+        return None
+    looks = [item for item in subject if isinstance(item, Observation)]
+    return looks if len(looks) == len(subject) else None

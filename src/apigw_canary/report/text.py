@@ -1,0 +1,105 @@
+"""A document as plain text: no color, no line longer than asked for."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import assert_never
+
+from apigw_canary.report.document import Block, Chart, Document, Facts, Paragraph, Table
+from apigw_canary.report.escape import terminal
+
+_GUTTER = "  "
+_NARROWEST = 4
+
+
+def text(document: Document, width: int) -> str:
+    """The document, in lines of `width` cells of a terminal at most."""
+    lines = [*_wrapped(terminal(f"{document.about}: {document.title}"), width)]
+    lines += ["=" * max(map(_cells, lines)), *_wrapped(terminal(document.lead), width), ""]
+    lines += _block(document.facts, width)
+    for section in document.sections:
+        title = _wrapped(section.title, width)
+        lines += ["", *title, "-" * max(map(_cells, title))]
+        for i, block in enumerate(section.blocks):
+            lines += [*([""] if i else []), *_block(block, width)]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _block(block: Block, width: int) -> list[str]:
+    match block:
+        case Paragraph(text=said):
+            return _wrapped(terminal(said), width)
+        case Facts(pairs=pairs):
+            return _rows([[terminal(cell) for cell in pair] for pair in pairs], width)
+        case Table(columns=columns, rows=rows):
+            shown = [[terminal(cell) for cell in row] for row in rows]
+            return [*_wrapped(f"{block.caption}:", width), "", *_rows([columns, *shown], width)]
+        case Chart():
+            return [
+                *_wrapped(terminal(block.question), width),
+                *(f"  {line}" for line in _wrapped(terminal(block.answer), width - 2)),
+            ]
+        case _:
+            assert_never(block)
+
+
+def _rows(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    widths = _widths(rows, width)
+    lines = []
+    for row in rows:
+        cells = [_wrapped(cell, room) for cell, room in zip(row, widths, strict=True)]
+        for i in range(max(map(len, cells))):
+            parts = [cell[i] if i < len(cell) else "" for cell in cells]
+            padded = [
+                part + " " * (room - _cells(part)) for part, room in zip(parts, widths, strict=True)
+            ]
+            lines.append(_GUTTER.join(padded).rstrip())
+    return lines
+
+
+def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """As wide as the widest cell; where that is too much, the widest columns give way.
+
+    Words are broken only where there is no other way.
+    """
+    columns = [*zip(*rows, strict=True)]
+    widths = [max(1, *map(_cells, column)) for column in columns]
+    words = [max((_cells(w) for c in column for w in c.split()), default=1) for column in columns]
+    room = width - len(_GUTTER) * (len(widths) - 1)
+    for least in (words, [_NARROWEST] * len(widths), [1] * len(widths)):
+        while sum(widths) > room:
+            spare = [each if each > low else 0 for each, low in zip(widths, least, strict=True)]
+            if not any(spare):
+                break
+            widths[spare.index(max(spare))] -= 1
+    return widths
+
+
+def _wrapped(said: str, width: int) -> list[str]:
+    lines = [""]
+    for word in _words(said, width):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if _cells(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return lines
+
+
+def _words(said: str, width: int) -> Iterator[str]:
+    """The words, those that are too long for a line in parts."""
+    for word in said.split():
+        part = ""
+        for char in word:
+            if _cells(part + char) > width:
+                yield part
+                part = ""
+            part += char
+        yield part
+
+
+def _cells(said: str) -> int:
+    """How many cells of a terminal it takes: none for a combining mark, two for a wide letter."""
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in said
+    )
