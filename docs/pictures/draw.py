@@ -1,6 +1,6 @@
 """The manual's pictures, and the table of the decisions: made by the library's own code.
 
-    python docs/pictures/draw.py      writes them; a test fails where they are not what this writes
+`make pictures` writes them; a test fails where they are not what this writes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ PAGE = HERE.parent / "decisions.md"
 TABLE = re.compile(r"(?<=<!-- drawn from the code -->\n\n).*?(?=\n<!-- end of it -->)", re.DOTALL)
 
 STYLE = """\
-.page{fill:#fff}text{font:14px system-ui,sans-serif;fill:#1b1f24}.small{font-size:12px}.title{font-weight:600}
+.page{fill:#fff}text{font:14px system-ui,sans-serif;fill:#1b1f24}.small{font-size:12px}
+.title{font-weight:600}
 .box{fill:#f3f4f6;stroke:#8a929c}.line{stroke:#59636e;fill:none}.grid{stroke:#d5d9de}
 .pill text{font-weight:600;fill:#fff}.a{stroke:#0063b1;fill:none}.b{stroke:#b3400a;fill:none}
 .at{fill:#0063b1}.bt{fill:#b3400a}.limit{stroke:#1b1f24;stroke-dasharray:6 4}
@@ -103,7 +104,15 @@ def order_picture() -> str:
             parts.append(f'<path class="line" d="M60 {y}v16m-4 -7l4 7l4 -7"/>')
             parts.append(f'<text class="small" x="70" y="{y + 13}">no</text>')
         y += 18
-    return _svg(760, y, "The order of the decisions: the first rule that holds is taken", parts)
+    return _svg(
+        760,
+        y,
+        "The order of the decisions: the first rule that holds is taken",
+        " ".join(
+            f"{i}. {asks} {' or '.join(decided)}." for i, (asks, decided) in enumerate(rules, 1)
+        ),
+        parts,
+    )
 
 
 MINUTES = 60
@@ -136,15 +145,21 @@ def evidence_picture() -> str:
     ticks = {0.1: "0.1", 1: "1", 20: "20", 100: "100"}
     parts = [*chart.axes({math.log10(at): text for at, text in ticks.items()})]
     parts.append(chart.level(math.log10(1 / ALPHA), "rolled back at 20 to 1"))
-    for seed in range(20):
-        parts.append(chart.curve("a", _log10(worse(rollout(seed, MINUTES, 0.001, 0.001)))))
+    parts += [
+        chart.curve("a", _log10(worse(rollout(seed, MINUTES, 0.001, 0.001)))) for seed in range(20)
+    ]
     for seed in range(5):
         path = worse(rollout(100 + seed, MINUTES, 0.001, 0.02))
         until = next((i + 1 for i, log in enumerate(path) if log >= -math.log(ALPHA)), len(path))
         parts.append(chart.curve("b", _log10(path[:until])))
     parts.append(chart.key("a", 0, "20 canaries that fail as rarely as the baseline, in 0.1 %"))
     parts.append(chart.key("b", 1, "5 canaries that fail in 2 %"))
-    return chart.svg("The evidence for “worse”, as odds, minute by minute", parts)
+    return chart.svg(
+        "The evidence for “worse”, as odds, minute by minute",
+        "The odds on a logarithmic scale, over an hour. The lines of the healthy canaries wander "
+        "below 1, those of the bad ones rise to 20 within minutes, where they end: rolled back.",
+        parts,
+    )
 
 
 def looks_picture() -> str:
@@ -158,11 +173,16 @@ def looks_picture() -> str:
     chart = _Chart(minutes=minutes, low=0, high=50)
     parts = [*chart.axes({0: "0 %", 10: "10 %", 20: "20 %", 30: "30 %", 40: "40 %"})]
     parts.append(chart.level(100 * ALPHA, "promised: at most 5 %"))
-    parts.append(chart.curve("b", [100 * n / count for n in tested]))
-    parts.append(chart.curve("a", [100 * n / count for n in judged]))
+    parts.append(chart.curve("b", [100 * n / count for n in tested], width=2))
+    parts.append(chart.curve("a", [100 * n / count for n in judged], width=2))
     parts.append(chart.key("b", 0, "rolled back by “p below 0.05”, looked at every minute"))
     parts.append(chart.key("a", 1, "rolled back by the judge, looked at every minute"))
-    return chart.svg(f"{count} healthy canaries: how many are rolled back?", parts)
+    return chart.svg(
+        f"{count} healthy canaries: how many are rolled back?",
+        f"Two lines over two hours. By p below 0.05, {tested[29]} have been rolled back after half "
+        f"an hour and {tested[-1]} after two; by the judge {judged[-1]}, of 5 % promised.",
+        parts,
+    )
 
 
 def _add_first(counts: list[int], fires: Iterable[bool]) -> None:
@@ -216,9 +236,9 @@ class _Chart:
             f'<text class="small" x="{self.right}" y="{int(y) - 6}" text-anchor="end">{text}</text>'
         )
 
-    def curve(self, kind: str, values: Sequence[float]) -> str:
+    def curve(self, kind: str, values: Sequence[float], *, width: int = 1) -> str:
         points = "L".join(self.at(i, value) for i, value in enumerate(values, start=1))
-        return f'<path class="{kind}" d="M{points}"/>'
+        return f'<path class="{kind}" stroke-width="{width}" d="M{points}"/>'
 
     def key(self, kind: str, row: int, text: str) -> str:
         y = 372 + 20 * row
@@ -227,20 +247,23 @@ class _Chart:
             f'<text class="{kind}t" x="{self.left + 36}" y="{y}">{escape(text)}</text>'
         )
 
-    def svg(self, title: str, parts: Iterable[str]) -> str:
+    def svg(self, title: str, told: str, parts: Iterable[str]) -> str:
         heading = f'<text x="12" class="title" y="22">{escape(title)}</text>'
-        return _svg(760, 404, title, [heading, *parts])
+        return _svg(760, 404, title, told, [heading, *parts])
 
 
-def _svg(width: int, height: int, title: str, parts: Iterable[str]) -> str:
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
-        f"<title>{escape(title)}</title>",
+def _svg(width: int, height: int, title: str, told: str, parts: Iterable[str]) -> str:
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"',
+        ' role="img" aria-labelledby="title told">',
+        f'<title id="title">{escape(title)}</title>',
+        f'<desc id="told">{escape(told)}</desc>',
         f"<style>{STYLE}</style>",
         f'<rect class="page" width="{width}" height="{height}"/>',
         *parts,
-        "</svg>\n",
-    ])
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def drawn() -> dict[Path, str]:
