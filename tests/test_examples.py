@@ -9,6 +9,8 @@ On a page, the ```python blocks run in order, in one namespace. HTML comments sa
 - `<!-- not run: why -->` directly above a block: it does not run.
 - `<!-- output of: docs/examples/demo.py -->` directly above a ```text or ```console block: it is
   what that script prints.
+
+In a docstring each ```python block runs by itself, inside a rehearsal.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import pytest
 
 import apigw_canary
 from apigw_canary import Minute, RolloutPolicy, Signal, Stage, StageState, errors, testing
-from apigw_canary.rollout.decision import RULES
+from apigw_canary.rollout import decision
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ def test_pictures_are_what_the_code_draws(draw: Any) -> None:
 def test_the_order_tells_every_rule_and_what_it_decides(draw: Any) -> None:
     """Each rule has a sentence, and at least one decision; what is left is Hold."""
     order = draw["order"]()
-    assert len(order) == len(RULES) + 1
+    assert len(order) == len(decision.RULES) + 1
     assert all(asks.endswith(".") and decided for asks, decided in order)
     assert {verb for _, decided in order for verb in decided} == {
         "Hold",
@@ -151,6 +151,24 @@ def test_readme_leads_to_every_page() -> None:
     more = README.partition("## Learn more")[2].partition("\n## ")[0]
     linked = re.findall(r"\]\((?:docs/)?(\w[\w-]*)\.md\)", more)
     assert sorted(linked) == sorted({*PAGES, "CHANGELOG"} - {"index", "changelog"})
+
+
+def test_the_pager_knows_what_decisions_say() -> None:
+    """What a stuck canary is said to say is what `decide` says."""
+    table = PAGES["pager"].partition("| It says |")[2].partition("\n\n")[0]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    said = [text for row in rows for text in re.findall("`([^`]+)`", row)]
+    reasons = inspect.getsource(decision)
+    assert len(said) >= 10
+    assert [text for text in said if text not in reasons] == []
+
+
+def test_the_columns_of_the_benchmark_are_explained() -> None:
+    """The page explains the columns that `make bench` prints, and no other."""
+    source = (ROOT / "benchmarks" / "run.py").read_text(encoding="utf-8")
+    printed = set(re.findall(r"\{'(\w[^']*)':[<>]\d+\}", source)) - {"judge", "time"}
+    rows = re.findall(r"^\| (`.*?) \|", PAGES["benchmarks"], re.MULTILINE)
+    assert {name for row in rows for name in re.findall("`([^`]+)`", row)} == printed
 
 
 def test_exit_codes_are_as_told() -> None:
