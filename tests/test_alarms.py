@@ -739,6 +739,17 @@ def test_an_unknown_name_is_an_error_before_the_start() -> None:
         aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
 
 
+def test_an_unknown_name_is_an_error_before_the_start_of_an_alias() -> None:
+    """The alias invokes what it did."""
+    policy = RolloutPolicy.canary(5, 10 * MINUTE, alarms=["errors"])
+    with rehearsal(versions=[Backend(), Backend()]) as aws:
+        with pytest.raises(NotFoundError, match="no alarm called 'errors'"):
+            aws.alias("v1").enable_canary(5, version="2", policy=policy)
+        assert [call.operation for call in aws.calls] == ["DescribeAlarms"]
+        aws.alarm("errors")
+        aws.alias("v1").enable_canary(5, version="2", policy=policy)
+
+
 def test_alarms_that_cannot_be_read_before_the_start() -> None:
     """Without knowing whether they are there nothing is enabled."""
     policy = RolloutPolicy.canary(5, 10 * MINUTE, alarms=["errors"])

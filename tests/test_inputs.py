@@ -36,7 +36,7 @@ NO_NUMBERS: list[Any] = [
     [5],
     Decimal(5),
     Fraction(5),
-    object(),
+    pytest.param(object(), id="an object"),
     math.nan,
     math.inf,
     -math.inf,

@@ -6,10 +6,11 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from types import FunctionType
+from typing import Any, NamedTuple, cast, get_args
 
 import pytest
 
@@ -20,6 +21,7 @@ from acting import (
     V2,
     client,
     create_function,
+    finished,
     fresh,
     patch,
     replace,
@@ -28,8 +30,13 @@ from acting import (
 )
 from apigw_canary import (
     AccessLogs,
+    AliasCanary,
+    Analysis,
     Canary,
     CanaryError,
+    CloudWatchMetrics,
+    LambdaAlias,
+    LambdaMetrics,
     Observation,
     Promote,
     Rollback,
@@ -51,6 +58,7 @@ from apigw_canary.errors import (
 from apigw_canary.testing import Backend, Fault, Method, Rehearsal, RehearsalError, rehearsal
 
 POLICY = RolloutPolicy.canary(5, timedelta(minutes=10))
+ALARMED = RolloutPolicy.canary(5, timedelta(minutes=10), alarms=["errors"])
 PAGE = Path(__file__).parent.parent / "docs" / "permissions.md"
 ACCOUNT = "123456789012"
 Act = Callable[[], object]
@@ -69,18 +77,51 @@ def document(*operations: Any, **options: Any) -> dict[str, Any]:
     return permissions(Place(), *operations, **options)
 
 
+class AliasPlace(NamedTuple):
+    """The same of an alias."""
+
+    region: str = "eu-central-1"
+    function: str = "orders"
+
+
 FUNCTIONS: dict[str, Any] = {"functions": ["orders"], "account": ACCOUNT}
-LOGS: dict[str, Any] = {"log_groups": ["rehearsal-access-logs"], "account": ACCOUNT}
+GROUPS: dict[str, Any] = {"log_groups": ["rehearsal-access-logs"]}
+LOGS: dict[str, Any] = GROUPS | {"account": ACCOUNT}
 OPTIONS: dict[str, dict[str, Any]] = {
     "allow_invocation": FUNCTIONS,
-    "check": FUNCTIONS,
+    "analyze": {"policy": ALARMED},
+    "check": FUNCTIONS | {"policy": ALARMED},
+    "enable_canary": {"policy": ALARMED},
     "failures": LOGS,
+    "observe": {"policy": ALARMED},
+    "promote": {"flush_cache": True},
 }
 """What an operation's document needs beside the stage."""
 
 
-def document_of(stage: Any, operation: Any) -> dict[str, Any]:
-    return permissions(stage, operation, **OPTIONS.get(operation, {}))
+class Row(NamedTuple):
+    """An operation on a stage, or on an alias."""
+
+    operation: Any
+    of_alias: bool = False
+
+    def __repr__(self) -> str:
+        return f"{'alias.' if self.of_alias else ''}{self.operation}"
+
+    @property
+    def place(self) -> Place | AliasPlace:
+        return AliasPlace() if self.of_alias else Place()
+
+    @property
+    def scenarios(self) -> list[Callable[[Rehearsal], Act]]:
+        return (ALIAS_SCENARIOS if self.of_alias else SCENARIOS)[self.operation]
+
+    def document(self, place: Any = None) -> dict[str, Any]:
+        options = OPTIONS.get(self.operation, {})
+        if self.of_alias:
+            options = {"account": ACCOUNT, **options}
+            options.pop("flush_cache", None)
+        return permissions(place or self.place, self.operation, **options)
 
 
 def pairs(policy: dict[str, Any]) -> list[Pair]:
@@ -108,6 +149,11 @@ def enabled(aws: Rehearsal) -> Canary:
 
 def enabling(aws: Rehearsal) -> Act:
     return lambda: enabled(aws)
+
+
+def enabling_with_alarms(aws: Rehearsal) -> Act:
+    aws.alarm("errors")
+    return lambda: aws.stage.enable_canary(5, variables=V2, policy=ALARMED)
 
 
 def enabling_variables(aws: Rehearsal) -> Act:
@@ -162,6 +208,11 @@ def promoted_by_hand(verb: str, *arguments: Any) -> Callable[[Rehearsal], Act]:
     return prepare
 
 
+def promoting_and_flushing(aws: Rehearsal) -> Act:
+    canary = enabled(aws)
+    return lambda: canary.promote(flush_cache=True)
+
+
 def half_promoted(verb: str) -> Callable[[Rehearsal], Act]:
     """The same, after the process died in the middle of a promotion."""
 
@@ -176,9 +227,11 @@ def half_promoted(verb: str) -> Callable[[Rehearsal], Act]:
     return prepare
 
 
-def applying(kind: type[Any], percent: float = 5) -> Callable[[Rehearsal], Act]:
+def applying(
+    begin: Callable[[Rehearsal], Canary | AliasCanary], kind: type[Any], percent: float = 5
+) -> Callable[[Rehearsal], Act]:
     def prepare(aws: Rehearsal) -> Act:
-        canary = enabled(aws)
+        canary = begin(aws)
         observation = canary.observe(POLICY)
         decision = kind(
             at=observation.at,
@@ -206,6 +259,25 @@ def reverting_unanswered(aws: Rehearsal) -> Act:
     return fresh(aws).revert
 
 
+def unseen(aws: Rehearsal) -> Canary:
+    """A canary whose requests CloudWatch has elsewhere, with an alarm that was silenced."""
+    elsewhere = CloudWatchMetrics(canary_stage="{stage}/elsewhere")
+    aws.alarm("errors")
+    aws.sleep(60)
+    canary = fresh(aws, metrics=elsewhere).enable_canary(50, release="r1", variables=V2)
+    aws.sleep(1800)
+    aws.alarm("errors", "INSUFFICIENT_DATA")
+    return canary
+
+
+def of_an_unseen_canary(verb: str) -> Callable[[Rehearsal], Act]:
+    def prepare(aws: Rehearsal) -> Act:
+        act = getattr(unseen(aws), verb)
+        return lambda: act(ALARMED)
+
+    return prepare
+
+
 def observing_the_past(aws: Rehearsal) -> Act:
     stage, now = fresh(aws), aws.now()
     return lambda: stage.observe(POLICY, start=now - timedelta(minutes=10), end=now)
@@ -219,7 +291,14 @@ def leading_to_a_function(aws: Rehearsal) -> Stage:
 
 def checking(aws: Rehearsal) -> Act:
     stage = leading_to_a_function(aws)
-    return lambda: stage.check(POLICY, variables=V2)
+    aws.alarm("errors")
+    return lambda: stage.check(ALARMED, variables=V2)
+
+
+def checking_an_unseen_canary(aws: Rehearsal) -> Act:
+    unseen(aws)
+    stage = fresh(aws, metrics=CloudWatchMetrics(canary_stage="{stage}/elsewhere"))
+    return lambda: stage.check(ALARMED)
 
 
 def allowing_invocation(aws: Rehearsal) -> Act:
@@ -249,56 +328,162 @@ def abandoning(aws: Rehearsal) -> Act:
     return abandon
 
 
+# The same of an alias.
+
+
+def weighted(aws: Rehearsal) -> AliasCanary:
+    return aws.alias("v1").enable_canary(5, release="r1", version="2")
+
+
+def weighing(aws: Rehearsal) -> Act:
+    return lambda: weighted(aws)
+
+
+def weighing_again(aws: Rehearsal) -> Act:
+    weighted(aws)
+    return weighing(aws)
+
+
+def weighing_with_alarms(aws: Rehearsal) -> Act:
+    aws.alarm("errors")
+    return lambda: aws.alias("v1").enable_canary(5, version="2", policy=ALARMED)
+
+
+def of_an_alias(verb: str) -> Callable[[Rehearsal], Act]:
+    """A method of the alias, in a process that finds a canary."""
+
+    def prepare(aws: Rehearsal) -> Act:
+        weighted(aws)
+        act: Act = getattr(aws.alias("v1"), verb)
+        return act
+
+    return prepare
+
+
+def watched(
+    begin: Callable[[Rehearsal], Canary | AliasCanary], verb: str, *arguments: Any
+) -> Callable[[Rehearsal], Act]:
+    """A method of a canary that has had traffic, and an alarm that was silenced meanwhile."""
+
+    def prepare(aws: Rehearsal) -> Act:
+        aws.alarm("errors")
+        aws.sleep(60)
+        act = getattr(begin(aws), verb)
+        aws.sleep(600)
+        aws.alarm("errors", "INSUFFICIENT_DATA")
+        return lambda: act(*arguments)
+
+    return prepare
+
+
+def reverting_an_alias(aws: Rehearsal) -> Act:
+    weighted(aws).promote()
+    return aws.alias("v1").revert
+
+
 SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "allow_invocation": [allowing_invocation],
-    "analyze": [promoted_by_hand("analyze", POLICY), of_a_canary("analyze", POLICY)],
-    "apply": [applying(Promote), applying(Shift, 25), applying(Rollback)],
+    "analyze": [
+        promoted_by_hand("analyze", POLICY),
+        of_a_canary("analyze", POLICY),
+        of_an_unseen_canary("analyze"),
+    ],
+    "apply": [
+        applying(enabled, Promote),
+        applying(enabled, Shift, 25),
+        applying(enabled, Rollback),
+    ],
     "canary": [of_a_stage("canary")],
-    "check": [checking],
+    "check": [checking, checking_an_unseen_canary],
     "describe": [of_a_stage("describe")],
     "disable": [half_promoted("disable"), of_a_canary("disable")],
-    "enable_canary": [enabling, enabling_variables, enabling_again],
+    "enable_canary": [
+        enabling,
+        enabling_with_alarms,
+        enabling_variables,
+        enabling_again,
+    ],
     "failures": [touched("failures"), abandoning],
     "find": [finding],
     "observe": [
         promoted_by_hand("observe", POLICY),
         of_a_canary("observe", POLICY),
+        of_an_unseen_canary("observe"),
         observing_the_past,
     ],
-    "promote": [of_a_canary("promote")],
+    "promote": [of_a_canary("promote"), promoting_and_flushing],
     "revert": [reverting, reverting_unanswered],
     "rollback": [half_promoted("rollback"), of_a_canary("rollback"), of_a_stage("rollback")],
     "shift": [of_a_canary("shift", 25), touched("shift", 25)],
 }
-TO_COME = {"LambdaAlias"}  # not merged yet, and so not proven
-READS_TO_COME = {"alarms"}
+
+ALIAS_SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
+    "analyze": [watched(weighted, "analyze", ALARMED)],
+    "apply": [
+        applying(weighted, Promote),
+        applying(weighted, Shift, 25),
+        applying(weighted, Rollback),
+    ],
+    "canary": [of_an_alias("canary")],
+    "describe": [of_an_alias("describe"), watched(weighted, "describe")],
+    "disable": [watched(weighted, "disable")],
+    "enable_canary": [weighing, weighing_again, weighing_with_alarms],
+    "observe": [watched(weighted, "observe", ALARMED)],
+    "promote": [watched(weighted, "promote")],
+    "revert": [reverting_an_alias],
+    "rollback": [of_an_alias("rollback"), watched(weighted, "rollback")],
+    "shift": [watched(weighted, "shift", 25)],
+}
+
+ROWS = [*map(Row, SCENARIOS), *(Row(operation, of_alias=True) for operation in ALIAS_SCENARIOS)]
 
 # What is done without a permission rather than refused; the tests below say how.
 DEGRADED = {
-    ("analyze", "apigateway:GET", "Api"),
-    ("analyze", "cloudwatch:GetMetricData", "Everything"),
-    ("failures", "apigateway:GET", "EachDeployment"),
-    ("failures", "logs:StopQuery", "Everything"),
-    ("shift", "apigateway:GET", "EachDeployment"),
+    (Row("analyze"), "apigateway:GET", "Apis"),
+    (Row("analyze"), "apigateway:GET", "Stages"),
+    (Row("analyze"), "cloudwatch:DescribeAlarmHistory", "Everything"),
+    (Row("analyze"), "cloudwatch:DescribeAlarms", "Everything"),
+    (Row("analyze"), "cloudwatch:GetMetricData", "Everything"),
+    (Row("analyze"), "cloudwatch:ListMetrics", "MetricNames"),
+    (Row("check"), "apigateway:GET", "Stages"),
+    (Row("check"), "cloudwatch:ListMetrics", "MetricNames"),
+    (Row("failures"), "apigateway:GET", "EachDeployment"),
+    (Row("failures"), "logs:StopQuery", "Everything"),
+    (Row("observe"), "apigateway:GET", "Stages"),
+    (Row("observe"), "cloudwatch:ListMetrics", "MetricNames"),
+    (Row("shift"), "apigateway:GET", "EachDeployment"),
+    (Row("analyze", of_alias=True), "cloudwatch:DescribeAlarmHistory", "Everything"),
+    (Row("analyze", of_alias=True), "cloudwatch:DescribeAlarms", "Everything"),
+    (Row("analyze", of_alias=True), "cloudwatch:GetMetricData", "Everything"),
 }
 
 
-def outcome(prepare: Callable[[Rehearsal], Act], allow: Callable[[Stage], dict[str, Any]]) -> Any:
+def rehearsed(of_alias: bool) -> AbstractContextManager[Rehearsal]:
+    versions = [Backend(), Backend()] if of_alias else ()
+    return rehearsal(versions=versions, settings={"cacheClusterEnabled": True})
+
+
+def outcome(
+    prepare: Callable[[Rehearsal], Act],
+    allow: Callable[[Any], dict[str, Any]],
+    *,
+    of_alias: bool = False,
+) -> Any:
     """What comes of an operation under a document: its result, or our error."""
-    with rehearsal() as aws:
+    with rehearsed(of_alias) as aws:
         act = prepare(aws)
-        aws.allow = allow(aws.stage)
+        aws.allow = allow(aws.alias("v1") if of_alias else aws.stage)
         try:
             return act()
         except CanaryError as error:
             return error
 
 
-def without(operation: Any, action: str, sid: str) -> Callable[[Stage], dict[str, Any]]:
+def without(row: Row, action: str, sid: str) -> Callable[[Any], dict[str, Any]]:
     """The operation's document without an action of a statement."""
 
-    def lacking(stage: Stage) -> dict[str, Any]:
-        policy = document_of(stage, operation)
+    def lacking(place: Any) -> dict[str, Any]:
+        policy = row.document(place)
         for statement in policy["Statement"]:
             if statement["Sid"] == sid:
                 statement["Action"].remove(action)
@@ -318,31 +503,39 @@ def is_denied(result: Any, action: str) -> bool:
     return result is not None and result.action == action
 
 
-def test_every_method_has_a_row() -> None:
-    """Each method of a stage and a canary can be named, and what can be named is proven here."""
-    methods = {
+def methods(*classes: type) -> set[str]:
+    """The public methods, inherited ones too."""
+    return {
         name
-        for cls in (Stage, Canary)
-        for name, value in vars(cls).items()
-        if not name.startswith("_") and not isinstance(value, property)
+        for cls in classes
+        for name in dir(cls)
+        if not name.startswith("_") and not isinstance(getattr(cls, name), property)
     }
-    assert methods == set(SCENARIOS)
-    assert set(get_args(Operation)) == methods | TO_COME
-    assert set(get_args(Source)) == {"AccessLogs", "CloudWatchMetrics"} | READS_TO_COME
+
+
+def told(value: object) -> str:
+    """What a case is called, the same in each process that collects it."""
+    return value.__qualname__ if isinstance(value, FunctionType) else repr(value)
+
+
+def test_every_method_has_a_row() -> None:
+    """Each method of what `permissions` knows can be named, and what can be named is proven."""
+    assert set(get_args(Operation)) == methods(Stage, Canary) == set(SCENARIOS)
+    assert methods(LambdaAlias, AliasCanary) == set(ALIAS_SCENARIOS)
+    assert set(get_args(Source)) == {"AccessLogs", "CloudWatchMetrics", "LambdaMetrics"}
 
 
 @pytest.mark.parametrize(
-    "operation, prepare",
-    [(operation, prepare) for operation, all_of in SCENARIOS.items() for prepare in all_of],
+    "row, prepare", [(row, prepare) for row in ROWS for prepare in row.scenarios], ids=told
 )
 def test_its_document_is_enough(
-    operation: Any, prepare: Callable[[Rehearsal], Act], caplog: pytest.LogCaptureFixture
+    row: Row, prepare: Callable[[Rehearsal], Act], caplog: pytest.LogCaptureFixture
 ) -> None:
     """An operation does all it can do with its own document; nothing is refused to it."""
-    result = outcome(prepare, lambda stage: document_of(stage, operation))
+    result = outcome(prepare, row.document, of_alias=row.of_alias)
 
-    assert not isinstance(result, AccessDeniedError)
-    if operation == "check":
+    assert not isinstance(result, CanaryError)
+    if row.operation == "check":
         assert not any("was denied" in problem.what for problem in result)
     assert "not authorized" not in f"{result} {caplog.text}"
     if isinstance(result, Observation):
@@ -351,52 +544,52 @@ def test_its_document_is_enough(
 
 def each_pair() -> Iterator[Any]:
     """Each operation with each of its permissions, named by statement."""
-    for operation in SCENARIOS:
-        for statement in document_of(Place(), operation)["Statement"]:
+    for row in ROWS:
+        for statement in row.document()["Statement"]:
             for action in statement["Action"]:
-                yield operation, action, statement["Sid"]
+                yield row, action, statement["Sid"]
 
 
 WRITES = {
     ("apigateway:POST", "Deployments"): "CreateDeployment",
     ("apigateway:PATCH", "EachDeployment"): "UpdateDeployment",
     ("apigateway:PATCH", "Stage"): "UpdateStage",
+    ("lambda:UpdateAlias", "Functions"): "UpdateAlias",
 }
 
 
 @pytest.mark.parametrize(
-    "operation, write, prepare",
+    "row, write, prepare",
     [
-        (operation, WRITES[action, sid], prepare)
-        for operation, action, sid in each_pair()
+        (row, WRITES[action, sid], prepare)
+        for row, action, sid in each_pair()
         if (action, sid) in WRITES
-        for prepare in SCENARIOS[operation]
+        for prepare in row.scenarios
     ],
+    ids=told,
 )
 def test_its_document_is_enough_to_make_sure(
-    operation: Any, write: str, prepare: Callable[[Rehearsal], Act]
+    row: Row, write: str, prepare: Callable[[Rehearsal], Act]
 ) -> None:
     """Where the answer to a write is lost the operation may read what became of it."""
-    with rehearsal() as aws:
+    with rehearsed(row.of_alias) as aws:
         act = prepare(aws)
         aws.fail(write, Fault.TIMEOUT, after=True)
-        aws.allow = document_of(aws.stage, operation)
+        aws.allow = row.document(aws.alias("v1") if row.of_alias else aws.stage)
         act()
 
 
 @pytest.mark.parametrize(
-    "operation, action, sid", [each for each in each_pair() if each not in DEGRADED]
+    "row, action, sid", [each for each in each_pair() if each not in DEGRADED], ids=told
 )
-def test_nothing_of_it_can_be_left_out(operation: Any, action: str, sid: str) -> None:
+def test_nothing_of_it_can_be_left_out(row: Row, action: str, sid: str) -> None:
     """Without any one of its permissions an operation is refused, and the error names the action.
 
     Where the refusal keeps a record from being read or written, that is the error, and the refusal
     its cause.
     """
-
-    results = (
-        outcome(prepare, without(operation, action, sid)) for prepare in SCENARIOS[operation]
-    )
+    lacking = without(row, action, sid)
+    results = (outcome(prepare, lacking, of_alias=row.of_alias) for prepare in row.scenarios)
     denied = next((result for result in results if is_denied(result, action)), None)
     assert isinstance(denied, AccessDeniedError | Observation | RecordError | tuple)
     assert action in (denied.failure or "" if isinstance(denied, Observation) else str(denied))
@@ -404,25 +597,58 @@ def test_nothing_of_it_can_be_left_out(operation: Any, action: str, sid: str) ->
 
 def test_a_shift_that_cannot_read_the_record(caplog: pytest.LogCaptureFixture) -> None:
     """Without GetDeployment a share is set, on the word of deployment and variables, and logged."""
-    lacking = without("shift", "apigateway:GET", "EachDeployment")
+    lacking = without(Row("shift"), "apigateway:GET", "EachDeployment")
     with caplog.at_level(logging.WARNING):
         assert outcome(touched("shift", 25), lacking) is None
     assert "not authorized to perform: apigateway:GET" in caplog.text
 
 
-@pytest.mark.parametrize("action, sid", [each[1:] for each in sorted(DEGRADED)[:2]])
-def test_an_analysis_without_metrics(action: str, sid: str) -> None:
-    """Without the metrics there is no evidence, and so no verdict."""
-    result = outcome(of_a_canary("analyze", POLICY), without("analyze", action, sid))
+@pytest.mark.parametrize(
+    "row, action, sid",
+    sorted(each for each in DEGRADED if each[0].operation == "analyze"),
+    ids=told,
+)
+def test_an_analysis_with_less(row: Row, action: str, sid: str) -> None:
+    """Without the metrics there is no evidence; without anything else there is.
+
+    Alarms are not evidence, and of stages and the names of metrics `observe` tells in its notes.
+    """
+    prepare = watched(weighted if row.of_alias else enabled, "analyze", ALARMED)
+    result = outcome(prepare, without(row, action, sid), of_alias=row.of_alias)
+    assert isinstance(result, Analysis)
     assert result.verdict is Verdict.UNDECIDED
-    assert result.findings == () or all(f.canary_requests == 0 for f in result.findings)
+    is_blind = action.endswith("GetMetricData") or sid == "Apis"
+    assert is_blind is not any(finding.canary_requests for finding in result.findings)
+
+
+@pytest.mark.parametrize(
+    "action, sid, told",
+    [
+        ("apigateway:GET", "Stages", "the API's total cannot be compared with its stages"),
+        ("cloudwatch:ListMetrics", "MetricNames", "whether CloudWatch has a series prod/elsewhere"),
+    ],
+)
+def test_a_look_with_less(action: str, sid: str, told: str) -> None:
+    """A careful person may strike these two: the look is the same, and a note says what is not.
+
+    The report of `check` is the same without them.
+    """
+    lacking = without(Row("observe"), action, sid)
+    result = outcome(of_an_unseen_canary("observe"), lacking)
+    assert isinstance(result, Observation)
+    assert result.failure is None
+    (note,) = [note for note in result.notes if told in note]
+    assert f"Allow {action} to" in note
+    for prepare in SCENARIOS["check"]:
+        whole = outcome(prepare, Row("check").document)
+        assert outcome(prepare, without(Row("check"), action, sid)) == whole
 
 
 def test_a_rollback_that_cannot_read_the_record() -> None:
     """Without GetDeployment a half-promoted canary is ended all the same, and the error says so."""
     with rehearsal() as aws:
         act = half_promoted("rollback")(aws)
-        aws.allow = without("rollback", "apigateway:GET", "EachDeployment")(aws.stage)
+        aws.allow = without(Row("rollback"), "apigateway:GET", "EachDeployment")(aws.stage)
         with pytest.raises(RecordError, match=r"The canary was ended, .* apigateway:GET"):
             act()
         aws.allow = None
@@ -448,17 +674,100 @@ def test_a_whole_rollout(bad: bool) -> None:
         assert serving(aws)[:2] == before
 
 
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_whole_rollout_of_an_alias(bad: bool) -> None:
+    """The same with the document of an alias."""
+    second = Backend(errors_5xx=0.2 if bad else 0.001)
+    policy = RolloutPolicy.linear(start=10, by=45, every=timedelta(minutes=10))
+    with rehearsal(versions=[Backend(), second]) as aws:
+        alias = aws.alias("v1")
+        aws.allow = permissions(alias, account=ACCOUNT)
+        canary = alias.enable_canary(10, release="r1", version="2")
+        decision = finished(aws, policy, lambda: canary)
+        assert isinstance(decision, Rollback if bad else Promote)
+        if not bad:
+            alias.revert()
+        assert alias.describe().deployment_id == "1"
+
+
 def test_without_names_it_is_all_that_a_rollout_calls() -> None:
     """Naming nothing is naming every method but `find`, `failures` and what prepares a release."""
-    assert document() == document(*(set(SCENARIOS) - {"find", "failures"}))
-    """Naming nothing is naming every method but `find` and what prepares a release."""
-    assert document() == document(*(set(SCENARIOS) - {"allow_invocation", "check", "find"}))
+    beside = {"allow_invocation", "check", "failures", "find"}
+    assert document() == document(*(set(SCENARIOS) - beside))
+    whole = permissions(AliasPlace(), account=ACCOUNT)
+    operations: Any = set(ALIAS_SCENARIOS)
+    assert permissions(AliasPlace(), *operations, account=ACCOUNT) == whole
+
+
+def test_a_careful_person() -> None:
+    """In place of all APIs' names its own will do, with a note; with a stated name neither."""
+    with rehearsal() as aws:
+        enabled(aws)
+        policy = permissions(aws.stage, "canary", "observe")
+        own = f"arn:aws:apigateway:eu-central-1::/restapis/{aws.rest_api_id}"
+        careful = [pair for pair in pairs(policy) if not pair[1].endswith("/restapis")]
+        assert len(careful) == len(pairs(policy)) - 1
+
+        aws.allow = allowing([*careful, ("apigateway:GET", own)])
+        look = observed(fresh(aws))
+        assert look.failure is None
+        assert "that no other API has the same name could not be checked" in look.notes[0]
+
+        aws.allow = allowing(careful)
+        assert is_denied(observed(fresh(aws)), "apigateway:GET")
+        look = observed(fresh(aws, metrics=CloudWatchMetrics(api_name="rehearsal")))
+        assert look.failure is None
+        assert "not authorized" not in str(look.notes)
+
+
+def test_an_api_of_the_same_name() -> None:
+    """Whose stages may not be listed is a doubt, and a note names the action; both go with it."""
+    with rehearsal() as aws:
+        enabled(aws)
+        twin = client(aws).create_rest_api(name="rehearsal")["id"]
+        policy = permissions(aws.stage, "canary", "observe")
+        aws.allow = policy
+        look = observed(fresh(aws))
+        assert "may count" in (look.doubt or "")
+        assert "allow reading their stages" in (look.doubt or "")
+        assert f"which stages {twin} has could not be read" in look.notes[0]
+        assert "Allow apigateway:GET to" in look.notes[0]
+
+        stages = f"arn:aws:apigateway:eu-central-1::/restapis/{twin}/stages"
+        aws.allow = allowing([*pairs(policy), ("apigateway:GET", stages)])
+        look = observed(fresh(aws))
+        assert look.doubt is None
+        assert "not authorized" not in str(look.notes)
+
+
+def observed(stage: Stage) -> Observation:
+    canary = stage.canary()
+    assert canary is not None
+    return canary.observe(POLICY)
+
+
+def test_an_id_that_is_of_no_rest_api() -> None:
+    """`check` says what kind of API it is of where that may be looked up; else it gives a hint."""
+    with rehearsal() as aws:
+        made = aws.session.client("apigatewayv2").create_api(Name="other", ProtocolType="HTTP")
+        other = Stage(made["ApiId"], "prod", session=aws.session)
+        aws.allow = policy = permissions(other, "check")
+        (problem,) = other.check()
+        assert "was not found" in problem.what
+        assert "HTTP and WebSocket APIs" in problem.remedy
+
+        kinds = [f"/{kind}/{made['ApiId']}" for kind in ("restapis", "apis")]
+        looking = [("apigateway:GET", f"arn:aws:apigateway:eu-central-1::{k}") for k in kinds]
+        aws.allow = allowing([*pairs(policy), *looking])
+        (problem,) = other.check()
+        assert "it is of type HTTP" in problem.what
 
 
 def test_a_source_of_ones_own() -> None:
     """Where the metrics come from elsewhere, none are allowed to be read."""
-    actions = {action for action, _ in pairs(document("observe", reads=()))}
-    assert actions == {"apigateway:GET"}
+    for policy in (None, POLICY):
+        actions = {action for action, _ in pairs(document("observe", reads=(), policy=policy))}
+        assert actions == {"apigateway:GET"}
 
 
 def test_access_logs_as_the_source() -> None:
@@ -473,6 +782,23 @@ def test_access_logs_as_the_source() -> None:
         result = outcome(observing_access_logs, allow)
         assert (result.failure is None) if action is None else is_denied(result, action)
     assert not any(action.startswith("cloudwatch") for action, _ in pairs(whole))
+
+
+def test_lambda_metrics_as_the_source() -> None:
+    """Of a stage too: GetMetricData is all they need, and they do need it."""
+    policy: dict[str, Any] = {}
+    for denied in ("", "cloudwatch:GetMetricData"):
+        with rehearsal(versions=[Backend(), Backend()]) as aws:
+            aws.session.client("lambda").create_alias(
+                FunctionName="orders", Name="v2", FunctionVersion="2"
+            )
+            metrics = LambdaMetrics("orders", variable="alias")
+            canary = fresh(aws, metrics=metrics).enable_canary(5, variables=V2)
+            policy = permissions(aws.stage, "observe", reads=["LambdaMetrics"])
+            aws.allow = allowing([pair for pair in pairs(policy) if pair[0] != denied])
+            look = canary.observe(POLICY)
+            assert is_denied(look, denied) if denied else look.failure is None
+    assert [sid["Sid"] for sid in policy["Statement"]] == ["EachDeployment", "Everything", "Stage"]
 
 
 def test_a_conflict_is_told_without_looking_for_the_api() -> None:
@@ -493,6 +819,7 @@ def test_the_document_is_json() -> None:
     """It is what IAM takes: a version, unique ids of letters and digits, lists in order."""
     policy = document(
         *get_args(Operation),
+        policy=ALARMED,
         reads=get_args(Source),
         log_groups=["access"],
         functions=["orders"],
@@ -515,11 +842,10 @@ def test_the_document_is_json() -> None:
 )
 def test_arns_are_of_the_partition(region: str, partition: str) -> None:
     """China and GovCloud are partitions of their own."""
-    policy = permissions(
-        Place(region), "shift", "LambdaAlias", functions=["orders"], account=ACCOUNT
-    )
+    stage = permissions(Place(region), "shift")
+    alias = permissions(AliasPlace(region), "revert", account=ACCOUNT)
     api = f"arn:{partition}:apigateway:{region}::/restapis/a1b2c3d4e5"
-    assert {resource for _, resource in pairs(policy)} == {
+    assert {resource for _, resource in (*pairs(stage), *pairs(alias))} == {
         f"{api}/deployments/*",
         f"{api}/stages/prod",
         f"arn:{partition}:lambda:{region}:{ACCOUNT}:function:orders",
@@ -576,11 +902,12 @@ def test_functions(given: str) -> None:
         ("log_groups", ["observe"], {"reads": ["AccessLogs"]}),
         ("log_groups", ["observe"], {"log_groups": ["*"], "account": ACCOUNT}),
         ("log_groups", ["observe"], {"log_groups": [f"{GROUP}*"]}),
-        ("functions", ["LambdaAlias"], {}),
-        ("functions", ["LambdaAlias"], {"functions": [FUNCTION.replace(ACCOUNT, "*")]}),
-        ("functions", ["LambdaAlias"], {"functions": [GROUP]}),
-        ("account", ["LambdaAlias"], {"functions": ["orders"]}),
-        ("account", ["LambdaAlias"], {"functions": ["orders"], "account": "*"}),
+        ("policy", ["observe"], {"policy": {"alarms": ["errors"]}}),
+        ("functions", ["allow_invocation"], {}),
+        ("functions", ["check"], {"functions": [FUNCTION.replace(ACCOUNT, "*")]}),
+        ("functions", ["check"], {"functions": [GROUP]}),
+        ("account", ["check"], {"functions": ["orders"]}),
+        ("account", ["check"], {"functions": ["orders"], "account": "*"}),
     ],
 )
 def test_input_is_checked(field: str, operations: list[str], options: dict[str, Any]) -> None:
@@ -588,6 +915,34 @@ def test_input_is_checked(field: str, operations: list[str], options: dict[str, 
     with pytest.raises(InvalidInputError) as refused:
         document(*operations, **options)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    "field, operations, options",
+    [
+        ("operations", ["check"], {"account": ACCOUNT}),
+        ("reads", [], {"reads": ["CloudWatchMetrics"], "account": ACCOUNT}),
+        ("functions", [], FUNCTIONS),
+        ("flush_cache", ["promote"], {"flush_cache": True, "account": ACCOUNT}),
+        ("account", [], {}),
+    ],
+)
+def test_input_is_checked_of_an_alias(
+    field: str, operations: list[Any], options: dict[str, Any]
+) -> None:
+    """What an alias does not have is refused."""
+    with pytest.raises(InvalidInputError) as refused:
+        permissions(AliasPlace(), *operations, **options)
+    assert refused.value.field == field
+
+
+def test_what_describes_a_place_is_one() -> None:
+    """What `describe` returns will do, of a stage and of an alias."""
+    with rehearsal(versions=[Backend()]) as aws:
+        alias = aws.alias("v1")
+        assert permissions(aws.stage.describe()) == permissions(aws.stage)
+        whole = permissions(alias, account=ACCOUNT)
+        assert permissions(alias.describe(), account=ACCOUNT) == whole
 
 
 # The rehearsal's IAM.
@@ -739,15 +1094,18 @@ def table() -> Iterator[str]:
         needs = [
             f"{', '.join(action.partition(':')[2] for action in statement['Action'])} on "
             f"`{statement['Resource'][0].replace(prefix, '…')}`"
-            for statement in document(operation, reads=(), **LOGS)["Statement"]
-            for statement in document(operation, reads=(), **FUNCTIONS)["Statement"]
+            for statement in document(operation, reads=(), **FUNCTIONS, **GROUPS)["Statement"]
             if statement["Action"][0].startswith("apigateway:")
         ]
         yield f"| `{operation}` | {'; '.join(needs)} |"
+    for operation in sorted(ALIAS_SCENARIOS):
+        policy = permissions(AliasPlace(), cast("Any", operation), reads=(), account=ACCOUNT)
+        actions = sorted({action.partition(":")[2] for action, _ in pairs(policy)})
+        yield f"| `{operation}` | {', '.join(actions)} |"
 
 
 def test_the_manual_shows_the_document() -> None:
-    """The JSON on the page is what the function gives, and so are the rows of the table."""
+    """The JSON on the page is what the function gives, and so are the rows of the tables."""
     page = PAGE.read_text(encoding="utf-8")
     shown = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     assert [json.loads(text) for text in shown] == [document()], json.dumps(document(), indent=2)

@@ -592,6 +592,21 @@ class TestCharts:
         assert "Is the canary slow more often? (slow_p99)" in said
         assert "Is it more frequent on the canary? (refunds)" in said
 
+    def test_an_arm_without_requests_has_no_rate(self) -> None:
+        """Nothing is drawn of it, and nothing said, rather than zero."""
+        rows = [Minute(START + timedelta(minutes=i), 100, 1, 0, 0) for i in range(20)]
+        look = Observation(
+            at=START + timedelta(minutes=20),
+            started_at=START,
+            step_started_at=START,
+            percent=5,
+            minutes={"errors_5xx": rows},
+        )
+        drawn = pictures.charts([look], POLICY, paths(POLICY, look), [])
+        (chart,) = (chart for chart in drawn if "5xx" in chart.question)
+        assert [len(line.points) for line in chart.lines] == [0, 17]
+        assert chart.answer == "Canary no requests, baseline 1.00 % of 1,700."
+
     @given(st.integers(1, 5000))
     def test_thinned(self, length: int) -> None:
         """However long a rollout is, a line has few points, and the last is its last."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from apigw_canary.aws.alarms import require_alarms
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.lambda_metrics import LambdaMetrics
 from apigw_canary.aws.lambdas import Alias, SeenAlias
@@ -13,6 +14,7 @@ from apigw_canary.changes.alias_verbs import Wish, enable, promote, revert, roll
 from apigw_canary.changes.sending import Condition, Look, unconditionally
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.observation import Basis, MetricSource, Phase
+from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState, Variables
 from apigw_canary.rollouts import AnyCanary, Standing
@@ -99,6 +101,7 @@ class LambdaAlias:
         version: str,
         release: str | None = None,
         description: str | None = None,
+        policy: RolloutPolicy | None = None,
     ) -> "AliasCanary":
         """Give `percent` of the invocations, 0 to 100, to a published version.
 
@@ -110,7 +113,11 @@ class LambdaAlias:
         where there is room. Another canary is `CanaryAlreadyEnabledError`: an alias routes to two
         versions at most. An alias with provisioned concurrency is `CallerError`: AWS takes no
         weights there.
+
+        `policy`: as for `Stage.enable_canary`.
         """
+        if policy is not None and policy.alarms:
+            require_alarms(self._calls, policy.alarms)
         wish = Wish(percent=percent, version=version, release=release, description=description)
         return AliasCanary(self._control, enable(self._control, wish), self._metrics)
 

@@ -20,7 +20,7 @@ from apigw_canary.changes.enable import Wish, enable
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
 from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
-from apigw_canary.errors import AmbiguousNameError, CanaryError, NotFoundError
+from apigw_canary.errors import AmbiguousNameError, NotFoundError
 from apigw_canary.preflight.checks import check
 from apigw_canary.preflight.facts import gather
 from apigw_canary.preflight.invocation import allow
@@ -240,10 +240,7 @@ class Stage:
         not know is `NotFoundError`, before anything is changed: one DescribeAlarms.
         """
         if policy is not None and policy.alarms:
-            try:
-                require_alarms(self._calls, policy.alarms)
-            except CanaryError as error:
-                raise error.within("Nothing was changed.") from error.__cause__
+            require_alarms(self._calls, policy.alarms)
         bond = enable(
             self._control,
             Wish(

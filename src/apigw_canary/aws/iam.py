@@ -6,14 +6,15 @@ services by the name of the call.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from apigw_canary.rollout import inputs
+from apigw_canary.rollout.alias_record import AliasState
+from apigw_canary.rollout.policy import RolloutPolicy
 
 Operation = Literal[
-    "LambdaAlias",
     "allow_invocation",
     "analyze",
     "apply",
@@ -30,17 +31,17 @@ Operation = Literal[
     "rollback",
     "shift",
 ]
-"""A method of `Stage` or `Canary`; "LambdaAlias" is all of that class."""
+"""A method of `Stage` or `Canary`, and most of them of `LambdaAlias` or `AliasCanary`."""
 
-Source = Literal["AccessLogs", "CloudWatchMetrics", "alarms"]
-"""What "observe" may read beside the stage."""
+Source = Literal["AccessLogs", "CloudWatchMetrics", "LambdaMetrics"]
+"""A metric source of this library."""
 
 _API = "arn:{partition}:apigateway:{region}::/restapis/{rest_api_id}"
 
 _RESOURCES: Mapping[str, tuple[str, ...]] = {
-    "Api": (_API,),
     "ApiResources": (_API + "/resources",),
     "Apis": ("arn:{partition}:apigateway:{region}::/restapis",),
+    "Cache": (_API + "/stages/{stage}/cache/data",),
     "Deployments": (_API + "/deployments",),
     "EachDeployment": (_API + "/deployments/*",),
     # Composite alarms are described to those only whose permission is for everything.
@@ -49,7 +50,9 @@ _RESOURCES: Mapping[str, tuple[str, ...]] = {
     "FunctionsAndVersions": ("{named}", "{named}:*"),
     # A query is authorised on "...:log-group:name:log-stream:".
     "LogGroups": ("{named}:*",),
+    "MetricNames": ("*",),
     "Stage": (_API + "/stages/{stage}",),
+    "Stages": (_API + "/stages",),
 }
 """The id of a statement, and the resources it is about."""
 
@@ -62,21 +65,27 @@ _NAMED: Mapping[str, str] = {
 
 _CALLS: Mapping[str, tuple[str, str]] = {
     "CreateDeployment": ("apigateway:POST", "Deployments"),
+    "FlushStageCache": ("apigateway:DELETE", "Cache"),
     "GetDeployment": ("apigateway:GET", "EachDeployment"),
     "GetDeployments": ("apigateway:GET", "Deployments"),
     "GetResources": ("apigateway:GET", "ApiResources"),
-    "GetRestApi": ("apigateway:GET", "Api"),
     "GetRestApis": ("apigateway:GET", "Apis"),
     "GetStage": ("apigateway:GET", "Stage"),
+    "GetStages": ("apigateway:GET", "Stages"),
     "UpdateDeployment": ("apigateway:PATCH", "EachDeployment"),
     "UpdateStage": ("apigateway:PATCH", "Stage"),
     "DescribeAlarmHistory": ("cloudwatch:DescribeAlarmHistory", "Everything"),
     "DescribeAlarms": ("cloudwatch:DescribeAlarms", "Everything"),
     "GetMetricData": ("cloudwatch:GetMetricData", "Everything"),
+    "ListMetrics": ("cloudwatch:ListMetrics", "MetricNames"),
     "AddPermission": ("lambda:AddPermission", "FunctionsAndVersions"),
     "GetAlias": ("lambda:GetAlias", "Functions"),
     "GetFunctionConfiguration": ("lambda:GetFunctionConfiguration", "FunctionsAndVersions"),
     "GetPolicy": ("lambda:GetPolicy", "FunctionsAndVersions"),
+    "GetProvisionedConcurrencyConfig": (
+        "lambda:GetProvisionedConcurrencyConfig",
+        "FunctionsAndVersions",
+    ),
     "UpdateAlias": ("lambda:UpdateAlias", "Functions"),
     "GetQueryResults": ("logs:GetQueryResults", "Everything"),
     "StartQuery": ("logs:StartQuery", "LogGroups"),
@@ -88,7 +97,6 @@ _LOOKS = ("GetStage", "GetDeployment")
 _CHANGES = (*_LOOKS, "UpdateStage")
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
-    "LambdaAlias": ("GetAlias", "GetFunctionConfiguration", "UpdateAlias"),
     "allow_invocation": (
         "GetStage",
         "GetResources",
@@ -100,7 +108,6 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "apply": (*_CHANGES, "UpdateDeployment"),
     "canary": _LOOKS,
     "check": (*_LOOKS, "GetResources"),
-    "check of functions": ("GetFunctionConfiguration", "GetPolicy"),
     "describe": _LOOKS,
     "disable": _CHANGES,
     "enable_canary": (*_CHANGES, "GetDeployments", "CreateDeployment", "UpdateDeployment"),
@@ -111,14 +118,51 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "revert": (*_CHANGES, "GetDeployments", "UpdateDeployment"),
     "rollback": _CHANGES,
     "shift": _CHANGES,
-    "AccessLogs": ("StartQuery", "GetQueryResults", "StopQuery"),
-    "CloudWatchMetrics": ("GetRestApi", "GetMetricData"),
-    "alarms": ("DescribeAlarms", "DescribeAlarmHistory"),
 }
-"""What is called, or read, and the AWS calls it may make."""
+"""A method of `Stage` or `Canary`, and the AWS calls it may make."""
+
+_CHECK_OF_FUNCTIONS = ("GetFunctionConfiguration", "GetPolicy")
+
+_CHANGES_OF_ALIAS = ("GetAlias", "UpdateAlias")
+
+_NEEDS_OF_ALIAS: Mapping[str, tuple[str, ...]] = {
+    "analyze": ("GetAlias",),
+    "apply": _CHANGES_OF_ALIAS,
+    "canary": ("GetAlias",),
+    "describe": ("GetAlias",),
+    "disable": _CHANGES_OF_ALIAS,
+    "enable_canary": (
+        *_CHANGES_OF_ALIAS,
+        "GetFunctionConfiguration",
+        "GetProvisionedConcurrencyConfig",
+    ),
+    "observe": ("GetAlias",),
+    "promote": _CHANGES_OF_ALIAS,
+    "revert": (*_CHANGES_OF_ALIAS, "GetFunctionConfiguration"),
+    "rollback": _CHANGES_OF_ALIAS,
+    "shift": _CHANGES_OF_ALIAS,
+}
+"""The same of `LambdaAlias` and `AliasCanary`."""
+
+_READS: Mapping[Source, tuple[str, ...]] = {
+    "AccessLogs": ("StartQuery", "GetQueryResults", "StopQuery"),
+    "CloudWatchMetrics": ("GetRestApis", "GetStages", "GetMetricData", "ListMetrics"),
+    "LambdaMetrics": ("GetMetricData",),
+}
+"""A metric source, and the AWS calls it may make."""
+
+_ALARMS: Mapping[str, tuple[str, ...]] = {
+    "analyze": ("DescribeAlarms", "DescribeAlarmHistory"),
+    "check": ("DescribeAlarms",),
+    "enable_canary": ("DescribeAlarms",),
+    "observe": ("DescribeAlarms", "DescribeAlarmHistory"),
+}
+"""What is given a policy, and the AWS calls for its alarms."""
+
+_WATCHING = {"analyze", "check", "observe"}
+"""What reads metrics."""
 
 _ROLLOUT = ("apply", "canary", "describe", "disable", "enable_canary", "observe", "revert")
-_OBSERVING = {"analyze", "check", "observe"}
 
 
 class Place(Protocol):
@@ -140,70 +184,115 @@ class Place(Protocol):
         ...
 
 
+@runtime_checkable
+class AliasPlace(Protocol):
+    """What is needed of a `LambdaAlias`."""
+
+    @property
+    def region(self) -> str:
+        """The region, such as "eu-central-1"."""
+        ...
+
+    @property
+    def function(self) -> str:
+        """The function's name."""
+        ...
+
+
 def permissions(
-    stage: Place,
+    place: Place | AliasPlace,
     *operations: Operation,
-    reads: Sequence[Source] = ("CloudWatchMetrics",),
+    policy: RolloutPolicy | None = None,
+    reads: Sequence[Source] | None = None,
+    flush_cache: bool = False,
     log_groups: Sequence[str] = (),
     functions: Sequence[str] = (),
     account: str | None = None,
 ) -> dict[str, Any]:
-    """The IAM policy document that allows these operations on the stage, and nothing else.
+    """The IAM policy document that allows these operations on the place, and nothing else.
 
-    `operations` are names of methods of `Stage` and `Canary`, such as "promote"; none: what a
-    whole rollout and its undoing need. `reads` is what is observed beside the stage, for "observe",
-    "analyze" and "check"; () where the metrics come from a source of your own. `log_groups` are
-    what "AccessLogs" and "failures" read, `functions` the Lambda functions behind the stage: names,
-    then of `account`, a number of twelve digits, or ARNs. Nothing is called on AWS. The document is
-    ready for `json.dumps`.
+    `place` is a `Stage` or a `LambdaAlias`. `operations` are names of methods of it and of its
+    canary, such as "promote"; none: what a whole rollout and its undoing need. For "observe",
+    "analyze" and "check": `reads` are the metric sources, by default that of the place; () where
+    the metrics come from a source of your own. A `policy` with alarms adds what reads those, also
+    for "enable_canary", which makes sure of their names. `flush_cache` is as for "promote".
+
+    `log_groups` are what "AccessLogs" and "failures" read, `functions` the Lambda functions behind
+    a stage: names, then of `account`, a number of twelve digits, or ARNs. A `LambdaAlias` needs the
+    account only. Nothing is called on AWS. The document is ready for `json.dumps`.
     """
+    where = _where(place)
+    needs = _NEEDS
+    sources: tuple[Source, ...] = get_args(Source)
+    default: tuple[Source, ...] = ("CloudWatchMetrics",)
+    if "function" in where:
+        if functions or flush_cache:
+            field = "functions" if functions else "flush_cache"
+            inputs.refuse(field, "left out for an alias", functions or flush_cache)
+        functions = [where["function"]]
+        needs = _NEEDS_OF_ALIAS
+        sources = default = ("LambdaMetrics",)
+    reads = default if reads is None else reads
     for operation in operations:
-        inputs.choice(operation, "operations", get_args(Operation))
+        inputs.choice(operation, "operations", tuple(needs))
     for source in reads:
-        inputs.choice(source, "reads", get_args(Source))
-    rows = set[str](operations or _ROLLOUT)
-    if rows & _OBSERVING:
-        rows.update(reads)
-    if "check" in rows and functions:
-        rows.add("check of functions")
-    actions = defaultdict[str, set[str]](set)
-    for row in rows:
-        for call in _NEEDS[row]:
-            action, sid = _CALLS[call]
-            actions[sid].add(action)
-
-    place = {
-        "partition": _partition(stage.region),
-        "region": stage.region,
-        "rest_api_id": stage.rest_api_id,
-        "stage": stage.name,
-    }
+        inputs.choice(source, "reads", sources)
+    asked = set[Any](operations or _ROLLOUT)
+    calls = {call for each in asked for call in needs[each]}
+    if asked & _WATCHING:
+        calls.update(*(_READS[source] for source in reads))
+    if policy is not None:
+        calls.update(_of_alarms(asked, policy))
+    if "check" in asked and functions:
+        calls.update(_CHECK_OF_FUNCTIONS)
+    if "promote" in asked and flush_cache:
+        calls.add("FlushStageCache")
     named = {
-        "functions": list(_arns(functions, account, place, _FUNCTION)),
-        "log_groups": list(_arns(log_groups, account, place, _LOG_GROUP)),
+        "functions": list(_arns(functions, account, where, _FUNCTION)),
+        "log_groups": list(_arns(log_groups, account, where, _LOG_GROUP)),
     }
+    return {"Version": "2012-10-17", "Statement": list(_statements(calls, where, named))}
 
-    def resources(sid: str) -> list[str]:
+
+def _of_alarms(asked: Iterable[str], policy: RolloutPolicy) -> Iterator[str]:
+    if not isinstance(policy, RolloutPolicy):
+        inputs.refuse("policy", "a RolloutPolicy or None", policy)
+    if policy.alarms:
+        for each in asked:
+            yield from _ALARMS.get(each, ())
+
+
+def _statements(
+    calls: Iterable[str], where: Mapping[str, str], named: Mapping[str, Sequence[str]]
+) -> Iterator[dict[str, Any]]:
+    actions = defaultdict[str, set[str]](set)
+    for call in calls:
+        action, sid = _CALLS[call]
+        actions[sid].add(action)
+    for sid in sorted(actions):
+        templates = _RESOURCES[sid]
         if sid not in _NAMED:
-            return [template.format(**place) for template in _RESOURCES[sid]]
-        if not named[_NAMED[sid]]:
+            resources = [template.format(**where) for template in templates]
+        elif arns := named[_NAMED[sid]]:
+            resources = [template.format(named=arn) for arn in arns for template in templates]
+        else:
             inputs.refuse(_NAMED[sid], "named, for what these operations read or change", ())
-        return [
-            template.format(named=arn) for arn in named[_NAMED[sid]] for template in _RESOURCES[sid]
-        ]
+        yield {
+            "Sid": sid,
+            "Effect": "Allow",
+            "Action": sorted(actions[sid]),
+            "Resource": resources,
+        }
 
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": sid,
-                "Effect": "Allow",
-                "Action": sorted(actions[sid]),
-                "Resource": resources(sid),
-            }
-            for sid in sorted(actions)
-        ],
-    }
+
+def _where(place: Place | AliasPlace) -> dict[str, str]:
+    """What is filled into the resources; of an alias the function."""
+    where = {"partition": _partition(place.region), "region": place.region}
+    if isinstance(place, AliasPlace):
+        return where | {"function": place.function}
+    if isinstance(place, AliasState):
+        return where | {"function": place.rest_api_id}
+    return where | {"rest_api_id": place.rest_api_id, "stage": place.name}
 
 
 _FUNCTION = ("functions", "lambda", "function", r"[\w-]{1,140}")
@@ -214,7 +303,7 @@ _LOG_GROUP = ("log_groups", "logs", "log-group", r"[\w./#-]{1,512}")
 def _arns(
     given: Sequence[str],
     account: str | None,
-    place: Mapping[str, str],
+    where: Mapping[str, str],
     kind: tuple[str, str, str, str],
 ) -> Iterator[str]:
     """ARNs of what is named, without version, alias, or the `:*` that a console shows.
@@ -231,7 +320,7 @@ def _arns(
             inputs.refuse(field, f"names or ARNs, without wildcards, of a {resource_type}", one)
         if found[1] is None and account is None:
             inputs.refuse("account", f"given where {field} are given by name", account)
-        own = f"arn:{place['partition']}:{service}:{place['region']}:{account}:{resource_type}:"
+        own = f"arn:{where['partition']}:{service}:{where['region']}:{account}:{resource_type}:"
         yield (found[1] or own) + found[2]
 
 
@@ -243,4 +332,4 @@ def _partition(region: str) -> str:
     try:
         return str(botocore.session.get_session().get_partition_for_region(region))
     except UnknownRegionError:
-        inputs.refuse("stage.region", "a region that AWS has", region)
+        inputs.refuse("place.region", "a region that AWS has", region)

@@ -1,5 +1,6 @@
 """Under which name CloudWatch has an API's metrics, and whether they are that API's alone."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from apigw_canary.aws.apigateway import ApiGateway, api_names, stage_names
@@ -50,14 +51,16 @@ def published(calls: Calls, stage: StageState, stated: str | None) -> Published:
     if not same:
         return _with_stages(calls, stage, found)
     others = f"the API shares the name {found.api_name!r} with {', '.join(sorted(same))}"
-    twins = [id_ for id_ in same if _may_have(calls, id_, stage.name)]
+    twins, unread = _twins(calls, sorted(same), stage.name)
     if not twins:
         return found._replace(notes=(*notes, f"{others}, which have no stage {stage.name}"))
+    counts, remedy = ("may count", "allow reading their stages, ") if unread else ("counts", "")
     return found._replace(
-        doubt=f"{others}, and CloudWatch counts the stages {stage.name} of {stage.rest_api_id}, "
-        f"{', '.join(sorted(twins))} as one; rename one of them, read access logs, or, if its "
+        notes=(*notes, *unread),
+        doubt=f"{others}, and CloudWatch {counts} the stages {stage.name} of {stage.rest_api_id}, "
+        f"{', '.join(twins)} as one; {remedy}rename one of them, read access logs, or, if its "
         "counts are right all the same, say so: "
-        f"CloudWatchMetrics(api_name={found.api_name!r})"
+        f"CloudWatchMetrics(api_name={found.api_name!r})",
     )
 
 
@@ -69,10 +72,20 @@ def _with_stages(calls: Calls, stage: StageState, found: Published) -> Published
         return found._replace(notes=(*found.notes, note))
 
 
-def _may_have(calls: Calls, rest_api_id: str, stage: str) -> bool:
-    try:
-        return stage in stage_names(calls, rest_api_id)
-    except NotFoundError:
-        return False  # deleted a moment ago
-    except AccessDeniedError:
-        return True  # not known to have none
+def _twins(
+    calls: Calls, rest_api_ids: Sequence[str], stage: str
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Those of the APIs that may have such a stage, and what is not known about them."""
+    twins: list[str] = []
+    unread: list[str] = []
+    for rest_api_id in rest_api_ids:
+        try:
+            may_have = stage in stage_names(calls, rest_api_id)
+        except NotFoundError:
+            may_have = False  # deleted a moment ago
+        except AccessDeniedError as error:
+            may_have = True
+            unread.append(f"which stages {rest_api_id} has could not be read: {error}")
+        if may_have:
+            twins.append(rest_api_id)
+    return twins, unread

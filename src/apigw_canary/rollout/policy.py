@@ -13,11 +13,12 @@ from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import MAX_NAME
 from apigw_canary.rollout.analysis import analyze
 from apigw_canary.rollout.backtest import Backtest, backtest
-from apigw_canary.rollout.decision import Decision, decide
+from apigw_canary.rollout.decision import Decision
 from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.forecast import Forecast, forecast
 from apigw_canary.rollout.observation import Minute, Observation
 from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.rules import decide
 from apigw_canary.rollout.signals import Signal
 
 SHORTEST_DEADLINE = timedelta(hours=24)

@@ -32,6 +32,7 @@ _RESOURCES: Mapping[str, tuple[str, ...]] = {
     "lambda:GetAlias": (_FUNCTION,),
     "lambda:GetFunctionConfiguration": (_VERSION, _FUNCTION),
     "lambda:GetPolicy": (_VERSION, _FUNCTION),
+    "lambda:GetProvisionedConcurrencyConfig": (_VERSION,),
     "lambda:UpdateAlias": (_FUNCTION,),
     "logs:GetQueryResults": ("*",),
     "logs:StartQuery": (_ACCOUNT + ":log-group:{logGroupName}:log-stream:",),
@@ -39,6 +40,10 @@ _RESOURCES: Mapping[str, tuple[str, ...]] = {
 }
 """What the call of a service other than API Gateway is about: the first of these whose parameters
 are given. Where a call cannot be limited to a resource, a permission for `*` is needed."""
+
+
+_GATEWAYS = {"apigateway", "apigatewayv2"}
+"""boto3's names of one service, for REST APIs and for the others; to IAM both are one."""
 
 
 class Allowance:
@@ -77,14 +82,16 @@ def denied(service: str, action: str, resource: str = "*") -> Refusal:
 
 def action_of(service: str, operation: str) -> str:
     """The IAM action of a call: API Gateway's are named by HTTP verbs."""
-    verb = _model(service, operation).http["method"] if service == "apigateway" else operation
-    return f"{service}:{verb}"
+    if service in _GATEWAYS:
+        return f"apigateway:{_model(service, operation).http['method']}"
+    return f"{service}:{operation}"
 
 
 def _resource(service: str, operation: str, parameters: Json) -> str:
     """The ARN that a call is authorised on, or `*`."""
-    if service == "apigateway":
-        return f"arn:aws:apigateway:{REGION}::{_path(operation, parameters)}"
+    if service in _GATEWAYS:
+        path = _path(service, operation, parameters).removeprefix("/v2")
+        return f"arn:aws:apigateway:{REGION}::{path}"
     action = f"{service}:{operation}"
     for template in _RESOURCES.get(action, ()):
         needed = set(re.findall(r"{(\w+)}", template)) - {"service"}
@@ -94,12 +101,12 @@ def _resource(service: str, operation: str, parameters: Json) -> str:
     raise RehearsalError(f"the rehearsal does not know which resource {action} is authorised on")
 
 
-def _path(operation: str, parameters: Json) -> str:
+def _path(service: str, operation: str, parameters: Json) -> str:
     """The path that botocore sends the call to."""
     from botocore.serialize import create_serializer
 
     serializer = create_serializer("rest-json", include_validation=False)
-    model = _model("apigateway", operation)
+    model = _model(service, operation)
     return str(serializer.serialize_to_request(parameters, model)["url_path"])
 
 
