@@ -15,7 +15,7 @@ import pytest
 
 import apigw_canary
 from apigw_canary import Minute, RolloutPolicy, Signal, Stage, StageState, errors, testing
-from apigw_canary.rollout import decision
+from apigw_canary.rollout import rules
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ def test_pictures_are_what_the_code_draws(draw: Any) -> None:
 def test_the_order_tells_every_rule_and_what_it_decides(draw: Any) -> None:
     """Each rule has a sentence, and at least one decision; what is left is Hold."""
     order = draw["order"]()
-    assert len(order) == len(decision.RULES) + 1
+    assert len(order) == len(rules.RULES) + 1
     assert all(asks.endswith(".") and decided for asks, decided in order)
     assert {verb for _, decided in order for verb in decided} == {
         "Hold",
@@ -158,7 +158,7 @@ def test_the_pager_knows_what_decisions_say() -> None:
     table = PAGES["pager"].partition("| It says |")[2].partition("\n\n")[0]
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     said = [text for row in rows for text in re.findall("`([^`]+)`", row)]
-    reasons = inspect.getsource(decision)
+    reasons = inspect.getsource(rules)
     assert len(said) >= 10
     assert [text for text in said if text not in reasons] == []
 

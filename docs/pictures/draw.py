@@ -17,7 +17,7 @@ from random import Random
 from statistics import NormalDist
 
 from apigw_canary import Signal
-from apigw_canary.rollout import decision, evidence
+from apigw_canary.rollout import evidence, rules
 from apigw_canary.rollout.evidence import Row
 
 HERE = Path(__file__).parent
@@ -41,13 +41,13 @@ VERBS = {"hold": "Hold", "shift": "Shift", "promote": "Promote", "roll_back": "R
 
 def order() -> list[tuple[str, list[str]]]:
     """What each rule asks, in its own words, and what it can decide: in the order of `RULES`."""
-    tree = ast.parse(inspect.getsource(decision))
+    tree = ast.parse(inspect.getsource(rules))
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    rules = [
+    told = [
         (" ".join((rule.__doc__ or "").split()), _decided(functions, rule.__name__))
-        for rule in decision.RULES
+        for rule in rules.RULES
     ]
-    return [*rules, ("None of these.", _decided({"decide": functions["decide"]}, "decide"))]
+    return [*told, ("None of these.", _decided({"decide": functions["decide"]}, "decide"))]
 
 
 def _decided(functions: dict[str, ast.FunctionDef], name: str) -> list[str]:
@@ -78,8 +78,8 @@ def table() -> str:
 def order_picture() -> str:
     """The order as a ladder."""
     parts, y = [], 12
-    rules = order()
-    for i, (asks, decided) in enumerate(rules, start=1):
+    steps = order()
+    for i, (asks, decided) in enumerate(steps, start=1):
         lines = textwrap.wrap(f"{i}. {asks.split('. ')[0].rstrip('.')}", 52)
         height = 18 * len(lines) + 14
         middle = y + height / 2
@@ -100,7 +100,7 @@ def order_picture() -> str:
             )
             x += width + 8
         y += height
-        if i < len(rules):
+        if i < len(steps):
             parts.append(f'<path class="line" d="M60 {y}v16m-4 -7l4 7l4 -7"/>')
             parts.append(f'<text class="small" x="70" y="{y + 13}">no</text>')
         y += 18
@@ -109,7 +109,7 @@ def order_picture() -> str:
         y,
         "The order of the decisions: the first rule that holds is taken",
         " ".join(
-            f"{i}. {asks} {' or '.join(decided)}." for i, (asks, decided) in enumerate(rules, 1)
+            f"{i}. {asks} {' or '.join(decided)}." for i, (asks, decided) in enumerate(steps, 1)
         ),
         parts,
     )
