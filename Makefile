@@ -2,6 +2,7 @@
 # make test    everything that must hold            make signatures  accept a changed public surface
 # make lint    only style and types                 make faults      every fault at every AWS call
 # make bench   the judge against its peers (QUICK=1) make overlap     how soon the overlap is known
+# make pictures  draw the manual's pictures anew    make test-terraform  the recipe of the manual
 # make clean   remove what make has made             make test-browser  reports and manual in a real
 #                                                     chromium, screenshots into build/screenshots/
 
@@ -15,8 +16,8 @@ PYRIGHT := PATH="$(CURDIR)/.venv/bin:$$PATH" python -m pyright
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
-.PHONY: demo test test-browser lint style mypy pyright pytest bench docs faults overlap signatures \
-  clean
+.PHONY: demo test test-browser test-terraform lint style mypy pyright pytest bench docs faults \
+  overlap signatures pictures clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -60,6 +61,11 @@ test-browser: .venv/.browser docs
 	@echo "==> pytest, in chromium"
 	@$(PY) -m pytest tests/browser/check_pages.py
 
+test-terraform: .venv/.dev
+	@command -v terraform >/dev/null || { echo "Needed: the program terraform, 1.5 or later."; exit 1; }
+	@echo "==> pytest, with terraform"
+	@$(PY) -m pytest tests/terraform/check_recipe.py
+
 bench: .venv/.bench
 	@$(PY) benchmarks/run.py $(if $(QUICK),--quick)
 
@@ -71,6 +77,9 @@ overlap: .venv/.testing
 
 signatures: .venv/.dev
 	@$(PY) tests/test_house.py
+
+pictures: .venv/.dev
+	@$(PY) docs/pictures/draw.py
 
 clean:
 	rm -rf .venv site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

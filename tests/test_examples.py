@@ -9,12 +9,13 @@ On a page, the ```python blocks run in order, in one namespace. HTML comments sa
 - `<!-- not run: why -->` directly above a block: it does not run.
 - `<!-- output of: docs/examples/demo.py -->` directly above a ```text or ```console block: it is
   what that script prints.
+
+In a docstring each ```python block runs by itself, inside a rehearsal.
 """
 
 from __future__ import annotations
 
-import doctest
-import importlib
+import ast
 import os
 import re
 import subprocess
@@ -37,6 +38,7 @@ PUBLIC = [getattr(apigw_canary, name) for name in apigw_canary.__all__]
 PACKAGE = Path(apigw_canary.__file__).parent
 ROOT = Path(__file__).parent.parent
 API_ID = "a1b2c3d4e5"  # the one that pages use
+SOURCES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "docs" / "examples").glob("*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SETUPS: dict[str, dict[str, Any]] = {
@@ -58,8 +60,7 @@ class Block(NamedTuple):
     line: int  # the number of body's first line
 
 
-def _blocks(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
+def _blocks(text: str) -> list[Block]:
     return [
         Block(
             found["info"].strip(),
@@ -113,7 +114,11 @@ every_page = pytest.mark.parametrize("page", _named(PAGES, ROOT))
 @every_page
 def test_page_runs(page: Path) -> None:
     """A reader who copies a page's blocks one after the other meets no error."""
-    blocks = [b for b in _blocks(page) if b.info == "python" and b.key != "not run"]
+    blocks = [
+        b
+        for b in _blocks(page.read_text(encoding="utf-8"))
+        if b.info == "python" and b.key != "not run"
+    ]
     namespace: dict[str, Any] = {"__name__": "__main__"}
     api_id = API_ID
     with ExitStack() as stack:
@@ -129,7 +134,7 @@ def test_page_runs(page: Path) -> None:
 @every_page
 def test_page_marks_its_blocks(page: Path) -> None:
     """A block that is not run says why, and none is left out by a misspelling."""
-    blocks = _blocks(page)
+    blocks = _blocks(page.read_text(encoding="utf-8"))
     fences = re.findall(r"^ *```", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(fences) == 2 * len(blocks), f"{page}: a block is not closed, or opened strangely"
     for block in blocks:
@@ -144,7 +149,7 @@ def test_page_marks_its_blocks(page: Path) -> None:
 @every_page
 def test_page_shows_real_output(page: Path) -> None:
     """The output a page shows is what the script prints today."""
-    for block in _blocks(page):
+    for block in _blocks(page.read_text(encoding="utf-8")):
         if block.key == "output of":
             assert _output(ROOT / block.said).rstrip() == block.body.rstrip(), block.line
 
@@ -155,9 +160,41 @@ def test_script_runs(script: Path) -> None:
     assert _output(script)
 
 
-@pytest.mark.parametrize("path", _named(sorted(PACKAGE.rglob("*.py")), PACKAGE))
-def test_docstrings(path: Path) -> None:
-    """What a docstring shows after `>>>` is what happens."""
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
-    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+def _docstrings(path: Path) -> list[tuple[str, int]]:
+    """The docstrings of a module and of what is in it, each with its first line's number."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    nodes = [
+        n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, kinds)
+    ]
+    return [(text, n.body[0].lineno) for n in nodes if (text := ast.get_docstring(n))]
+
+
+def _examples() -> list[Any]:
+    """The python blocks of the docstrings."""
+    return [
+        pytest.param(block.body, id=f"{path.relative_to(PACKAGE).as_posix()}:{line + block.line}")
+        for path in SOURCES
+        for text, line in _docstrings(path)
+        for block in _blocks(text)
+        if block.info == "python"
+    ]
+
+
+@pytest.mark.parametrize("example", _examples())
+def test_docstring_runs(example: str) -> None:
+    """An example in a docstring can be copied, and runs as it is."""
+    setup = "rehearsal of a function" if "LambdaAlias" in example else "rehearsal"
+    with ExitStack() as stack:
+        api_id = _rehearse(stack, SETUPS[setup])
+        exec(compile(example.replace(API_ID, api_id), "an example", "exec", dont_inherit=True), {})
+
+
+@pytest.mark.parametrize("path", _named(SOURCES, PACKAGE))
+def test_docstring_marks_its_blocks(path: Path) -> None:
+    """A docstring shows code in a fence and in no other form, so none is left out."""
+    for text, line in _docstrings(path):
+        assert ">>>" not in text, f"{path}:{line}"
+        for block in _blocks(text):
+            assert block.info in {"python", "text"}, f"{path}:{line}: ```{block.info}"
+        for part in re.split(r"\n\n", BLOCK.sub("", text)):
+            assert not part.startswith("    "), f"{path}:{line}: an indented block is not run"

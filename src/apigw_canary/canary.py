@@ -18,6 +18,18 @@ from apigw_canary.rollouts import AnyCanary, Standing
 class Canary(AnyCanary):
     """One canary of one rollout: its deployment, and the variables it overrides.
 
+    ```python
+    from datetime import timedelta
+
+    from apigw_canary import RolloutPolicy, Stage
+
+    policy = RolloutPolicy.canary(10, bake=timedelta(minutes=10))
+    canary = Stage("a1b2c3d4e5", "prod").enable_canary(10, variables={"alias": "v2"})
+    decision = policy.decide(canary.observe(policy))
+    print(decision)
+    canary.apply(decision)
+    ```
+
     Made by `Stage.enable_canary` and `Stage.canary`. Each method reads the stage first; where
     another canary has taken the place, or the variables are others, it raises `StageChangedError`
     and sends nothing. Threads may share it.

@@ -36,6 +36,15 @@ class LambdaAlias:
     AWS refuses a write to an alias that somebody else has changed since it was read, and takes
     version, weight and description in one call: each change is made wholly, with its record, or not
     at all. The record is at the end of the alias's description, which takes 256 characters.
+
+    ```python
+    from apigw_canary import LambdaAlias
+
+    alias = LambdaAlias("orders", "live")
+    canary = alias.enable_canary(10, version="2", release="2026-11-23.1")
+    canary.promote()
+    alias.revert()
+    ```
     """
 
     def __init__(

@@ -39,6 +39,16 @@ RETRY_FOR = timedelta(seconds=30)
 class Stage:
     """One stage of one REST API, in one region.
 
+    ```python
+    from apigw_canary import Stage
+
+    stage = Stage("a1b2c3d4e5", "prod")
+    canary = stage.enable_canary(5, release="2026-11-23.1", variables={"alias": "v2"})
+    print(stage.describe())
+    receipt = canary.promote()
+    stage.revert(receipt)
+    ```
+
     `rest_api_id` and `name` say which; `session` is a `boto3.Session`, or None for boto3's default
     one: profiles, regions and `AWS_ENDPOINT_URL_*` count as they do for boto3. `metrics` is where
     the arms' minutes come from, by default CloudWatch; `records` a store for the rollouts' records,

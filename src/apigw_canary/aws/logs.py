@@ -89,6 +89,18 @@ class AccessLogs:
     East, 2026, and that of most regions. `session`: a boto3 session; None takes the stage's.
 
     Minutes older than a quarter of an hour are kept, and not scanned again by the same object.
+
+    ```python
+    from datetime import timedelta
+
+    from apigw_canary import AccessLogs, RolloutPolicy, Signal, Stage
+
+    logs = AccessLogs(bad={"refused": "errorType = 'BAD_REQUEST_BODY'"})
+    signals = [Signal.errors_5xx(), Signal.custom("refused")]
+    policy = RolloutPolicy.canary(20, timedelta(minutes=10), signals=signals)
+    canary = Stage("a1b2c3d4e5", "prod", metrics=logs).enable_canary(20)
+    print(canary.observe(policy).notes)
+    ```
     """
 
     def __init__(

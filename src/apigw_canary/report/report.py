@@ -20,6 +20,17 @@ class Report:
 
     Names, reasons and messages of others are shown as they are: in no form do they become markup,
     links, mentions or commands of a terminal. Nothing in it is a value of a stage variable.
+
+    ```python
+    from datetime import timedelta
+
+    from apigw_canary import Report, RolloutPolicy, Stage
+
+    policy = RolloutPolicy.canary(10, bake=timedelta(minutes=10))
+    canary = Stage("a1b2c3d4e5", "prod").enable_canary(10, variables={"alias": "v2"})
+    looks = [canary.observe(policy)]  # one more at each look
+    print(Report(looks, policy).markdown())
+    ```
     """
 
     def __init__(

@@ -1,6 +1,8 @@
 """The record of a rollout on a Lambda alias: at the end of the alias's own description.
 
-    User's text [apigw-canary:1 5f1c9e0b7a3d2468 1767603600 1767604200 025.00 7>8 r - 2026-11.1]
+```text
+User's text [apigw-canary:1 5f1c9e0b7a3d2468 1767603600 1767604200 025.00 7>8 r - 2026-11.1]
+```
 
 Rollout id, start, start of the step, share, versions before and after, outcome, earlier releases,
 release. All but the last two are of fixed width, or do not change during a rollout: what fits when

@@ -223,6 +223,24 @@ class MetricSource(Protocol):
     Raising an exception means that nothing could be seen, and so Hold. A source whose baseline
     counts include the canary's, or may do so, or that has something to say of how it read, answers
     with `Measured`; any other mapping means that the arms' counts are apart.
+
+    ```python
+    from datetime import timedelta
+
+    from apigw_canary import Minute, RolloutPolicy, Signal, Stage
+
+
+    class Refunds:
+        def minutes(self, stage, signals, start, end):
+            rows = [Minute(start, 380, 3, 20, 0)]  # of your own counts, each minute that is known
+            return {signal.name: rows for signal in signals}
+
+
+    refunds = [Signal.custom("refunds", margin=0.02, critical=True)]
+    policy = RolloutPolicy.canary(5, timedelta(minutes=10), signals=refunds)
+    canary = Stage("a1b2c3d4e5", "prod", metrics=Refunds()).enable_canary(5)
+    print(policy.decide(canary.observe(policy)))
+    ```
     """
 
     def minutes(

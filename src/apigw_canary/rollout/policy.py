@@ -114,6 +114,22 @@ def _default_signals() -> tuple[Signal, ...]:
 class RolloutPolicy(Plain):
     """The plan of a rollout, and the risk it may take.
 
+    ```python
+    from datetime import timedelta
+
+    from apigw_canary import RolloutPolicy, Signal
+
+    policy = RolloutPolicy.linear(
+        start=5,
+        by=20,
+        every=timedelta(minutes=10),
+        signals=[Signal.errors_5xx(margin=0.002), Signal.errors_4xx()],
+        alarms=["checkout-errors"],
+        deadline=timedelta(hours=6),
+    )
+    print([step.percent for step in policy.steps])
+    ```
+
     The two risks hold for the evidence of all signals together, however often one looks, for a
     policy that stays the same during the rollout.
     """

@@ -2,8 +2,10 @@
 
 A deployment can serve several stages, so each stage has a line of its own, below the user's text:
 
-    Release notes of the user
-    apigw-canary:1:prod:{"rollout":{"id":"…","release":"2026-11-23.1",…}}
+```text
+Release notes of the user
+apigw-canary:1:prod:{"rollout":{"id":"…","release":"2026-11-23.1",…}}
+```
 
 The line is input like any other: anybody who may change a deployment may change it. It is parsed
 strictly, its length is capped, and nothing in it is used before it was checked.

@@ -297,9 +297,14 @@ def rehearsal(
     its access logs are moto's, which is active for as long as the context lasts. The same arguments
     and the same calls give the same traffic, however often somebody looks.
 
-        with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.05)}) as aws:
-            canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
-            aws.sleep(300)
+    ```python
+    from apigw_canary.testing import Backend, rehearsal
+
+    with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.05)}) as aws:
+        canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
+        aws.sleep(300)
+        print(sum(row.errors_5xx for row in aws.served if row.arm == "canary"))
+    ```
 
     Parameters:
         requests_per_minute: Mean number of requests a minute, or a function from the virtual time

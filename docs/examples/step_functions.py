@@ -1,0 +1,54 @@
+"""The Lambda function that a state machine of Step Functions calls, then waits, until it is over.
+
+The state machine is rollout.asl.json beside this file. The state that it hands from look to look
+holds only what AWS does not keep: when metrics were last seen.
+"""
+
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any
+
+from apigw_canary import RolloutPolicy, Stage
+from apigw_canary.errors import RolloutEndedError
+
+POLICY = RolloutPolicy.exponential(start=5, factor=3, every=timedelta(minutes=10))
+
+
+def look(stage: Stage, event: dict[str, Any]) -> dict[str, Any]:
+    """One look; what it returns is the input of the next one."""
+    try:
+        canary = stage.enable_canary(
+            POLICY.steps[0].percent, release=event["release"], variables={"alias": "v2"}
+        )
+    except RolloutEndedError as ended:
+        return {**event, "final": True, "outcome": ended.outcome, "wait": 0}
+    seen = event.get("watched_at")
+    observation = canary.observe(POLICY, watched_at=seen and datetime.fromisoformat(seen))
+    decision = POLICY.decide(observation)
+    canary.apply(decision)
+    return {
+        **event,
+        "watched_at": observation.watched_at and observation.watched_at.isoformat(),
+        "final": decision.final,
+        "outcome": decision.kind,
+        "said": str(decision),
+        "wait": ceil(decision.wait.total_seconds()),
+    }
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """The Lambda function; the first event has `rest_api_id`, `stage` and `release`."""
+    del context
+    return look(Stage(event["rest_api_id"], event["stage"]), event)
+
+
+if __name__ == "__main__":
+    from apigw_canary.testing import rehearsal
+
+    with rehearsal() as aws:
+        state: dict[str, Any] = {"release": "2026-11-23.1"}
+        while not state.get("final"):
+            fresh = Stage(aws.rest_api_id, "prod", session=aws.session, sleep=aws.sleep)
+            state = look(fresh, state)
+            print(state["said"])
+            aws.sleep(state["wait"])

@@ -1,0 +1,259 @@
+"""What the manual says of the code is what the code says."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import runpy
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import apigw_canary
+from apigw_canary import Minute, RolloutPolicy, Signal, Stage, StageState, errors, testing
+from apigw_canary.rollout import rules
+from apigw_canary.testing import Backend, Rehearsal, rehearsal
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+ERRORS = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, errors.CanaryError)
+}
+
+
+@pytest.fixture(scope="module")
+def draw() -> Any:
+    return runpy.run_path(str(DOCS / "pictures" / "draw.py"))
+
+
+def test_pictures_are_what_the_code_draws(draw: Any) -> None:
+    """A picture or the table of the decisions that is stale fails the build."""
+    for path, text in draw["drawn"]().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path} is stale; run: make pictures"
+
+
+def test_the_order_tells_every_rule_and_what_it_decides(draw: Any) -> None:
+    """Each rule has a sentence, and at least one decision; what is left is Hold."""
+    order = draw["order"]()
+    assert len(order) == len(rules.RULES) + 1
+    assert all(asks.endswith(".") and decided for asks, decided in order)
+    assert {verb for _, decided in order for verb in decided} == {
+        "Hold",
+        "final Hold",
+        "Shift",
+        "Promote",
+        "Rollback",
+    }
+    assert order[-1] == ("None of these.", ["Hold"])
+
+
+def test_pictures_are_told_to_those_who_do_not_see_them() -> None:
+    """Each picture has a title and a description of its own, and a text where it is shown."""
+    for path in sorted((DOCS / "pictures").glob("*.svg")):
+        svg = path.read_text(encoding="utf-8")
+        assert re.search(r"<title id=.title.>[^<]{20,}</title>", svg), path
+        assert re.search(r"<desc id=.told.>[^<]{50,}</desc>", svg), path
+        assert "prefers-color-scheme:dark" in svg
+        assert any(
+            re.search(rf"!\[[^]]{{20,}}]\(pictures/{path.name}\)", p) for p in PAGES.values()
+        )
+
+
+def _entries() -> dict[str, str]:
+    """The page of errors by its headings."""
+    parts = re.split(r"^### (\w+)\n", PAGES["errors"], flags=re.MULTILINE)
+    names = parts[1::2]
+    assert len(names) == len(set(names)), "an error has two entries"
+    return {name: part.partition("\n## ")[0] for name, part in zip(names, parts[2::2], strict=True)}
+
+
+def test_each_error_has_an_entry() -> None:
+    """Each public class of errors is on the page, each with cause and remedy, and no other."""
+    entries = _entries()
+    assert sorted(entries) == sorted(ERRORS)
+    for name, kind in ERRORS.items():
+        raised = not any(kind in other.__bases__ for other in ERRORS.values())
+        assert ("*Cause*:" in entries[name]) is raised, name
+        assert ("*Remedy*:" in entries[name]) is raised, name
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_has_the_facts_that_its_entry_names(name: str) -> None:
+    """`error.field` and its like are attributes of that class."""
+    facts = {fact for base in ERRORS[name].__mro__ for fact in inspect.get_annotations(base)}
+    assert set(re.findall(r"`error\.(\w+)`", _entries()[name])) <= facts
+
+
+# What the manual calls these names, and what may be asked of them.
+NAMES: Mapping[str, Sequence[type]] = {
+    "stage": [Stage],
+    "canary": [apigw_canary.Canary, apigw_canary.AliasCanary],
+    "alias": [apigw_canary.LambdaAlias],
+    "policy": [RolloutPolicy],
+    "observation": [apigw_canary.Observation],
+    "forecast": [apigw_canary.Forecast],
+    "aws": [Rehearsal],
+    **{
+        name: [kind]
+        for name in (*apigw_canary.__all__, *testing.__all__)
+        if isinstance(kind := getattr(testing, name, None) or getattr(apigw_canary, name), type)
+    },
+}
+
+
+def _said() -> list[tuple[str, str, str]]:
+    """Every `name.member` in the manual, as page, name and member."""
+    return [
+        (page, name, member)
+        for page, text in [*PAGES.items(), ("README", README)]
+        for code in re.findall(r"`([^`\n]+)`", text)
+        for name, member in re.findall(r"(?<![\w./])(\w+)\.(\w+)", code)
+        if name in NAMES
+    ]
+
+
+def test_what_the_manual_names_is_there() -> None:
+    """A method or field that the prose speaks of exists: nothing has been renamed behind it."""
+    said = _said()
+    unknown = [
+        f"{page}: {name}.{member}"
+        for page, name, member in said
+        if not any(
+            hasattr(kind, member) or member in inspect.get_annotations(kind) for kind in NAMES[name]
+        )
+    ]
+    assert len(said) > 100
+    assert unknown == []
+
+
+def test_make_targets_exist() -> None:
+    """`make bench` and its like can be typed."""
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    said = {
+        target
+        for text in [*PAGES.values(), README]
+        for target in re.findall(r"(?:`|^)make ([\w-]+)", text, re.MULTILINE)
+    }
+    assert said
+    assert said <= targets
+
+
+def test_readme_leads_to_every_page() -> None:
+    """ "Learn more" names every page of the manual, once."""
+    more = README.partition("## Learn more")[2].partition("\n## ")[0]
+    linked = re.findall(r"\]\((?:docs/)?(\w[\w-]*)\.md\)", more)
+    assert sorted(linked) == sorted({*PAGES, "CHANGELOG"} - {"index", "changelog"})
+
+
+def test_the_pager_knows_what_decisions_say() -> None:
+    """What a stuck canary is said to say is what `decide` says."""
+    table = PAGES["pager"].partition("| It says |")[2].partition("\n\n")[0]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    said = [text for row in rows for text in re.findall("`([^`]+)`", row)]
+    reasons = inspect.getsource(rules)
+    assert len(said) >= 10
+    assert [text for text in said if text not in reasons] == []
+
+
+def test_the_columns_of_the_benchmark_are_explained() -> None:
+    """The page explains the columns that `make bench` prints, and no other."""
+    source = (ROOT / "benchmarks" / "run.py").read_text(encoding="utf-8")
+    printed = set(re.findall(r"\{'(\w[^']*)':[<>]\d+\}", source)) - {"judge", "time"}
+    rows = re.findall(r"^\| (`.*?) \|", PAGES["benchmarks"], re.MULTILINE)
+    assert {name for row in rows for name in re.findall("`([^`]+)`", row)} == printed
+
+
+def test_exit_codes_are_as_told() -> None:
+    """The table of the CI job's exit codes has those of the script."""
+    job = runpy.run_path(str(DOCS / "examples" / "ci_job.py"), run_name="ci_job")
+    codes = {job[n] for n in ("GOES_ON", "PROMOTED", "ENDED", "LEFT", "DECIDE_AGAIN", "FAILED")}
+    assert {int(n) for n in re.findall(r"^\| (\d+) \|", PAGES["callers"], re.MULTILINE)} == codes
+
+
+class _Failing:
+    """A source that works for ten minutes of the rollout, and then fails."""
+
+    def __init__(self, aws: Rehearsal) -> None:
+        self.aws = aws
+        self.began = aws.now()
+
+    def minutes(
+        self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
+    ) -> dict[str, list[Minute]]:
+        if (self.aws.now() - self.began).total_seconds() > 600:
+            raise OSError("gone")
+        return {signal.name: [Minute(self.began, 400, 0, 20, 0)] for signal in signals}
+
+
+def _execute(aws: Rehearsal, **options: Any) -> tuple[str, dict[str, Any]]:
+    """The states of rollout.asl.json, followed to an end: its name, and what was handed on."""
+    look = runpy.run_path(str(DOCS / "examples" / "step_functions.py"))["look"]
+    machine = json.loads((DOCS / "examples" / "rollout.asl.json").read_text(encoding="utf-8"))
+    data: dict[str, Any] = {"rest_api_id": aws.rest_api_id, "stage": "prod", "release": "2026.1"}
+    name = machine["StartAt"]
+    for _ in range(1000):
+        state = machine["States"][name]
+        match state["Type"]:
+            case "Task":
+                fresh = Stage(
+                    aws.rest_api_id, "prod", session=aws.session, sleep=aws.sleep, **options
+                )
+                data = json.loads(json.dumps(look(fresh, data)))
+            case "Wait":
+                aws.sleep(data[state["SecondsPath"].removeprefix("$.")])
+            case "Choice":
+                name = next(
+                    (c["Next"] for c in state["Choices"] if _holds(c, data)), state["Default"]
+                )
+                continue
+            case ending:
+                assert ending in {"Succeed", "Fail"}
+                return name, data
+        name = state["Next"]
+    pytest.fail("it does not end")
+
+
+def _holds(choice: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    (wanted,) = (value for key, value in choice.items() if key.endswith("Equals"))
+    return bool(data[choice["Variable"].removeprefix("$.")] == wanted)
+
+
+def test_the_state_machine_promotes_a_good_release() -> None:
+    """And an execution that is started once more ends in the same state."""
+    with rehearsal() as aws:
+        name, data = _execute(aws)
+        assert (name, data["outcome"]) == ("Promoted", "promote")
+        name, data = _execute(aws)
+        assert (name, data["outcome"]) == ("Promoted", "promoted")
+
+
+def test_the_state_machine_fails_for_a_bad_release() -> None:
+    """The cause is the decision; production is as before."""
+    with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.1)}) as aws:
+        name, data = _execute(aws)
+        assert (name, data["outcome"]) == ("Not promoted", "rollback")
+        assert dict(aws.stage.describe().variables) == {"alias": "v1"}
+
+
+def test_the_state_machine_remembers_when_metrics_were_seen() -> None:
+    """Although each look is a process of its own, a source that fails ends in a rollback."""
+    with rehearsal() as aws:
+        name, data = _execute(aws, metrics=_Failing(aws))
+        assert (name, data["outcome"]) == ("Not promoted", "rollback")
+        assert "unwatched" in data["said"]
+
+
+def test_the_state_machine_knows_the_errors() -> None:
+    """What it does not try again are errors that exist."""
+    machine = json.loads((DOCS / "examples" / "rollout.asl.json").read_text(encoding="utf-8"))
+    given_up = machine["States"]["Look"]["Retry"][0]
+    assert given_up["MaxAttempts"] == 0
+    assert set(given_up["ErrorEquals"]) < set(ERRORS)
