@@ -659,6 +659,7 @@ class TestRollouts:
             aws.alarm(NAME, "INSUFFICIENT_DATA")
             aws.sleep(1800)
             canary.observe(ROLLOUT)
+            aws.sleep(60)
             aws.alarm(NAME)
             aws.fail(operation, fault)
             look = canary.observe(ROLLOUT)

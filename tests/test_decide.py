@@ -172,6 +172,23 @@ def test_6_the_deadline(on_inconclusive: Any, kind: type) -> None:
     assert "deadline of 2 h" in decision.reason
 
 
+@pytest.mark.parametrize("unseen", [{"failure": "no access"}, {"minutes": rows(20, canary=(0, 0))}])
+@pytest.mark.parametrize("on_inconclusive, kind", [("hold", Hold), ("rollback", Rollback)])
+def test_6_the_deadline_of_what_nobody_sees(
+    on_inconclusive: Any, kind: type, unseen: dict[str, Any]
+) -> None:
+    """To a process that starts afresh a failing source fails anew each time; not for ever."""
+    policy = attrs.evolve(POLICY, deadline=60 * MINUTE, on_inconclusive=on_inconclusive)
+    minutes = unseen.get("minutes", rows(20))
+    look = {"failure": unseen.get("failure"), "at": START + 60 * MINUTE}
+    decision = decide(minutes, policy, **look)
+    assert isinstance(decision, kind)
+    assert decision.final
+    assert "deadline" in decision.reason
+    assert (look["failure"] or "") in decision.reason
+    assert not decide(minutes, policy, **look | {"at": START + 25 * MINUTE}).final
+
+
 def test_counts_that_do_not_fit_hold() -> None:
     """A canary with more than the series that is said to include it is not believed."""
     minutes = rows(60, baseline=(40, 0), canary=(50, 0))

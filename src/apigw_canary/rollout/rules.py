@@ -167,32 +167,42 @@ def _paused(view: _View) -> Decision | None:
 
 
 def _unwatched(view: _View) -> Decision | None:
+    """The canary has traffic, and for longer than `blind` nobody could see how it fares."""
+    unseen = _unseen_for(view)
+    if unseen is None or unseen[0] <= view.policy.blind:
+        return None
+    return view.roll_back(f"unwatched for longer than {span(view.policy.blind)}: {unseen[1]}")
+
+
+def _unseen(view: _View) -> Decision | None:
     """The canary has traffic, and nobody can see how it fares."""
+    unseen = _unseen_for(view)
+    return view.hold(unseen[1]) if unseen is not None else None
+
+
+def _unseen_for(view: _View) -> tuple[timedelta, str] | None:
+    """For how long nobody has seen how the canary fares, and why; None where somebody does."""
     if view.seen.failure is not None:
-        return _failing(view, view.seen.failure)
+        return _failing_for(view, view.seen.failure)
     dark = _dark_for(view)
     if dark is None:
         return None
-    reason = (
+    return dark, (
         f"no data from the canary for {span(dark)} while the baseline is busy: if it does have "
         "requests, ask the source whether it looks in the right place"
     )
-    if dark > view.policy.blind:
-        return view.roll_back(f"unwatched for longer than {span(view.policy.blind)}: {reason}")
-    return view.hold(reason)
 
 
-def _failing(view: _View, failure: str) -> Decision:
-    """The source fails: for how long is what only a process that saw it work can tell."""
-    if view.seen.watched_at is None:
-        return view.hold(
+def _failing_for(view: _View, failure: str) -> tuple[timedelta, str]:
+    """How long the source has failed is what only a process that saw it work can tell."""
+    seen = view.seen.watched_at
+    if seen is None or seen == view.seen.at:
+        return timedelta(0), (
             f"the metrics or alarms cannot be read, for how long is not known ({failure})"
         )
-    since = max(view.seen.watched_at, view.seen.step_started_at)
+    since = max(seen, view.seen.step_started_at)
     reason = f"the metrics or alarms could not be read since {moment(since)} ({failure})"
-    if view.seen.at - since > view.policy.blind:
-        return view.roll_back(f"unwatched for longer than {span(view.policy.blind)}: {reason}")
-    return view.hold(reason)
+    return view.seen.at - since, reason
 
 
 def _dark_for(view: _View) -> timedelta | None:
@@ -218,6 +228,8 @@ def _overdue(view: _View) -> Decision | None:
     if age <= allowed:
         return None
     reason = f"the deadline of {span(allowed)} has passed without a verdict"
+    if view.seen.failure is not None:
+        reason = f"{reason}; the metrics or alarms cannot be read ({view.seen.failure})"
     if view.policy.on_inconclusive == "rollback":
         return view.roll_back(f"inconclusive: {reason}")
     return view.hold(
@@ -337,6 +349,7 @@ RULES: tuple[Callable[[_View], Decision | None], ...] = (
     _paused,
     _unwatched,
     _overdue,
+    _unseen,
     _misread,
     _both_sick,
     _baking,
