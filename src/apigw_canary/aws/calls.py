@@ -77,8 +77,8 @@ class Calls:
         except BotoCoreError as error:
             raise InvalidInputError(
                 "session",
-                "a boto3 session with a region and all else a client needs",
-                f"one that says: {error}",
+                "a boto3 session with a region (or AWS_DEFAULT_REGION) and all else a client needs",
+                f"one that says: {str(error).rstrip('.')}",
             ) from error
 
     def within(self, session: Session) -> "Calls":

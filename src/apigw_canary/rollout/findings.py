@@ -91,6 +91,8 @@ class Finding(Plain):
 
     def __str__(self) -> str:
         where = "" if self.route is None else f" of {self.route}"
+        if not self.baseline_requests and not self.canary_requests:
+            return f"{self.signal}{where}: no data"
         return (
             f"{self.signal}{where}: canary {share(self.canary_rate, self.canary_requests)}, "
             f"baseline {share(self.baseline_rate, self.baseline_requests)}"

@@ -20,6 +20,7 @@ from apigw_canary.rollout.observation import Minute, Observation
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.rules import decide
 from apigw_canary.rollout.signals import Signal
+from apigw_canary.rollout.words import span
 
 SHORTEST_DEADLINE = timedelta(hours=24)
 LONGEST_DEADLINE = timedelta(days=14)
@@ -283,6 +284,11 @@ class RolloutPolicy(Plain):
             steps.append(Step(100, final_bake))
         return cls(steps, **risks)
 
+    def __str__(self) -> str:
+        """The plan, in words."""
+        steps = ", ".join(f"{step.percent:g} % for {span(step.bake)}" for step in self.steps)
+        return f"{steps}, then promoted; {span(self.allowed)} at most"
+
     @property
     def plan(self) -> timedelta:
         """The bakes of all steps together: the shortest time the rollout can take."""
@@ -310,11 +316,11 @@ class RolloutPolicy(Plain):
         `intervals`: also the ratios and differences of the arms' rates that the evidence has not
         ruled out, at a confidence of 1 - `false_rollback`. They take some forty times as long.
         """
-        return analyze(self, observation, with_intervals=intervals)
+        return analyze(self, _observation(observation), with_intervals=intervals)
 
     def decide(self, observation: Observation) -> Decision:
         """What to do now. Pure: the same observation gives the same decision."""
-        return decide(self, observation)
+        return decide(self, _observation(observation))
 
     def forecast(
         self,
@@ -368,3 +374,9 @@ class RolloutPolicy(Plain):
         overlap, minutes with canary requests are left out. Seconds for 14 days.
         """
         return backtest(self, minutes, noise=noise, rollouts=rollouts, seed=seed)
+
+
+def _observation(given: Observation) -> Observation:
+    if not isinstance(given, Observation):
+        inputs.refuse("observation", "an Observation, as canary.observe(policy) gives it", given)
+    return given
