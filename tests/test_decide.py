@@ -338,6 +338,14 @@ def test_an_unknown_overlap_is_judged_both_ways() -> None:
     assert POLICY.analyze(seen(apart, overlap="unknown")) == POLICY.analyze(seen(apart))
 
 
+def test_a_source_that_says_included_is_not_believed_against_its_minutes() -> None:
+    """Minutes in which the canary has more errors than the stage do not count as none at all."""
+    failing = rows(60, baseline=(1000, 2), canary=(500, 0))
+    failing[::2] = rows(60, baseline=(1000, 2), canary=(500, 40))[::2]
+    assert isinstance(decide(failing, overlap="included", percent=33.33), Rollback)
+    assert not isinstance(decide(failing, overlap="included", percent=50), Promote)
+
+
 @pytest.mark.parametrize("share", [75, 85, 95])
 def test_a_broken_canary_with_most_of_the_requests_is_found(share: int) -> None:
     """Where the series may include the canary's requests its failures are not taken for both's."""
