@@ -17,6 +17,7 @@ from apigw_canary import (
     Basis,
     Decision,
     Hold,
+    Measured,
     Minute,
     Observation,
     Promote,
@@ -423,6 +424,20 @@ def test_a_minute_twice_is_refused() -> None:
     """An observation cannot hold the same minute of a signal twice."""
     with pytest.raises(InvalidInputError, match="each minute once"):
         seen([*rows(2), *rows(1)])
+    routes: Any = {"GET /orders": {"errors_5xx": [*rows(2), *rows(1)]}}
+    with pytest.raises(InvalidInputError, match=r"GET /orders.*each minute once"):
+        seen(rows(2), routes=routes)
+
+
+@pytest.mark.parametrize(
+    "said", [{"notes": "read"}, {"notes": [3]}, {"doubt": ""}, {"doubt": False}]
+)
+def test_what_a_source_says_is_text(said: Any) -> None:
+    """A source that says something else is mistaken, before it is judged or stored."""
+    with pytest.raises(InvalidInputError, match=next(iter(said))):
+        Measured({}, **said)
+    with pytest.raises(InvalidInputError, match=next(iter(said))):
+        seen(**said)
 
 
 def test_evidence_that_is_all_lost_stays_lost() -> None:
