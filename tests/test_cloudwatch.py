@@ -115,9 +115,26 @@ class TestMinutes:
                 ("Count", "prod"): counts,
                 ("Count", "prod/Canary"): counts,
                 ("5XXError", "prod"): late,
+                ("5XXError", "prod/Canary"): late,
             }
         )
         assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == [at(n) for n in range(6)]
+
+    @pytest.mark.parametrize("arm", ["prod", "prod/Canary"])
+    @pytest.mark.parametrize("known", [{}, {at(0): 0.0, at(1): 2.0, at(3): 1.0}])
+    def test_errors_of_one_arm_that_do_not_come(self, arm: str, known: dict[Any, float]) -> None:
+        """Where a number of none is published too, a minute that lacks it is not a healthy one."""
+        counts = {at(n): 9.0 for n in range(4)}
+        other = "prod" if arm == "prod/Canary" else "prod/Canary"
+        aws = Aws(
+            {
+                ("Count", "prod"): counts,
+                ("Count", "prod/Canary"): counts,
+                ("5XXError", other): {at(n): 0.0 for n in range(4)},
+                ("5XXError", arm): known,
+            }
+        )
+        assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == list(known)
 
     def test_errors_that_are_published_now_and_then_are_not_late(self) -> None:
         """Where only minutes with errors have a number of them, the others have none."""
@@ -134,6 +151,7 @@ class TestMinutes:
         aws = Aws(
             {
                 ("5XXError", arm): {at(0): 0.0, at(1): 0.0, at(2): 0.0},
+                ("5XXError", other): {at(1): 0.0, at(2): 0.0},
                 ("Count", arm): {at(2): 5.0},
                 ("Count", other): {at(1): 9.0, at(2): 9.0},
             }

@@ -17,6 +17,7 @@ from apigw_canary import (
     Basis,
     Decision,
     Hold,
+    Measured,
     Minute,
     Observation,
     Promote,
@@ -355,6 +356,14 @@ def test_an_unknown_overlap_is_judged_both_ways() -> None:
     assert POLICY.analyze(seen(apart, overlap="unknown")) == POLICY.analyze(seen(apart))
 
 
+def test_a_source_that_says_included_is_not_believed_against_its_minutes() -> None:
+    """Minutes in which the canary has more errors than the stage do not count as none at all."""
+    failing = rows(60, baseline=(1000, 2), canary=(500, 0))
+    failing[::2] = rows(60, baseline=(1000, 2), canary=(500, 40))[::2]
+    assert isinstance(decide(failing, overlap="included", percent=33.33), Rollback)
+    assert not isinstance(decide(failing, overlap="included", percent=50), Promote)
+
+
 @pytest.mark.parametrize("share", [75, 85, 95])
 def test_a_broken_canary_with_most_of_the_requests_is_found(share: int) -> None:
     """Where the series may include the canary's requests its failures are not taken for both's."""
@@ -432,6 +441,20 @@ def test_a_minute_twice_is_refused() -> None:
     """An observation cannot hold the same minute of a signal twice."""
     with pytest.raises(InvalidInputError, match="each minute once"):
         seen([*rows(2), *rows(1)])
+    routes: Any = {"GET /orders": {"errors_5xx": [*rows(2), *rows(1)]}}
+    with pytest.raises(InvalidInputError, match=r"GET /orders.*each minute once"):
+        seen(rows(2), routes=routes)
+
+
+@pytest.mark.parametrize(
+    "said", [{"notes": "read"}, {"notes": [3]}, {"doubt": ""}, {"doubt": False}]
+)
+def test_what_a_source_says_is_text(said: Any) -> None:
+    """A source that says something else is mistaken, before it is judged or stored."""
+    with pytest.raises(InvalidInputError, match=next(iter(said))):
+        Measured({}, **said)
+    with pytest.raises(InvalidInputError, match=next(iter(said))):
+        seen(**said)
 
 
 def test_evidence_that_is_all_lost_stays_lost() -> None:

@@ -249,6 +249,16 @@ class TestForecast:
         assert forecast.worse[0].rolled_back == 1
         assert forecast.problems == ()
 
+    def test_alarms_are_taken_to_be_ok(self) -> None:
+        """Nobody knows what they will say; a plan with alarms is not a plan that never ends."""
+        plan = attrs.evolve(SHORT, deadline=40 * MINUTE)
+        one, other = (
+            attrs.evolve(plan, alarms=alarms).forecast(500, 0.001, times=(), rollouts=10)
+            for alarms in ([], ["checkout-p99"])
+        )
+        assert one == other
+        assert other.clean.promoted > 0
+
     def test_it_reads_as_sentences(self) -> None:
         text = str(SHORT.forecast(2000, 0.001, times=[30], rollouts=20))
         assert text.startswith(
@@ -326,6 +336,11 @@ class TestBacktest:
         assert len(noisy.rolled_back) > len(calm.rolled_back) + 3
         assert {each.signal for each in noisy.rolled_back} == {"errors_5xx"}
         assert all(each.started_at >= noisy.since for each in noisy.rolled_back)
+
+    def test_alarms_are_taken_to_be_ok(self) -> None:
+        past = days(4)
+        alarmed = attrs.evolve(SHORT, alarms=["checkout-p99"])
+        assert alarmed.backtest(past) == SHORT.backtest(past)
 
     def test_the_same_seed_gives_the_same_result(self) -> None:
         one, same, other = (

@@ -13,8 +13,10 @@ import pytest
 
 from acting import finished, sent
 from apigw_canary import (
+    AccessLogs,
     AliasCanary,
     CanaryError,
+    CloudWatchMetrics,
     Hold,
     LambdaAlias,
     LambdaMetrics,
@@ -284,6 +286,13 @@ def test_names_are_checked() -> None:
             LambdaAlias("other", "live", session=aws.session).describe()
         with pytest.raises(InvalidInputError, match="promotion"):
             fresh(aws).revert("r1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", [CloudWatchMetrics, AccessLogs])
+def test_sources_of_a_stage_are_refused(source: Any) -> None:
+    """What measures API Gateway knows nothing of an alias: said before any traffic moves."""
+    with pytest.raises(InvalidInputError, match=r"metrics must be LambdaMetrics\(\)"):
+        LambdaAlias("orders", "live", metrics=source())
 
 
 def test_the_text_of_the_user_stays() -> None:

@@ -39,6 +39,7 @@ from apigw_canary.errors import (
     AccessDeniedError,
     InvalidInputError,
     MetricsError,
+    NotFoundError,
     ThrottledError,
 )
 from apigw_canary.testing import Backend, Fault, Rehearsal, RehearsalError, rehearsal
@@ -928,3 +929,12 @@ class TestRehearsal:
             with pytest.raises(InvalidInputError, match="log_group"):
                 canary.observe(RolloutPolicy.canary(5, MINUTE))
             assert aws.session.client("logs").describe_log_groups()["logGroups"] == []
+
+
+def test_a_group_that_is_not_there_is_named() -> None:
+    """AWS's own words do not say which group was asked for."""
+    with rehearsal() as aws:
+        source = AccessLogs("orders-access")
+        stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=source)
+        with pytest.raises(NotFoundError, match="Asked for was log group orders-access"):
+            stage.check(RolloutPolicy.canary(25, 10 * MINUTE))

@@ -468,6 +468,15 @@ class TestRollout:
         report = Report([attrs.evolve(look, basis=None) for look in good()], POLICY)
         assert report.text().startswith("Rollout: Promote")
 
+    def test_what_the_source_said_outlives_the_rollout(self) -> None:
+        """The look at its end reads no metrics: what was doubted or left out before is still said."""
+        doubted = attrs.evolve(good()[2], doubt="another API has the same name")
+        last = attrs.evolve(good()[3], notes=["3 minutes were left out"])
+        ended = attrs.evolve(last, phase="promoted", percent=0, minutes={}, notes=())
+        said = Report([doubted, last, ended], POLICY).text()
+        assert "3 minutes were left out." in said
+        assert "The counts were not believed: another API has the same name." in said
+
     def test_remarks(self) -> None:
         """What a source said, what could not be read and what others changed is told once."""
         looks = [

@@ -19,6 +19,7 @@ from apigw_canary import (
     CanaryError,
     Decision,
     Hold,
+    LambdaMetrics,
     Minute,
     Observation,
     Promote,
@@ -27,7 +28,12 @@ from apigw_canary import (
     Stage,
     Step,
 )
-from apigw_canary.errors import RecordError, RolloutEndedError, StageChangedError
+from apigw_canary.errors import (
+    AccessDeniedError,
+    RecordError,
+    RolloutEndedError,
+    StageChangedError,
+)
 from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
 
 MINUTE = timedelta(minutes=1)
@@ -325,18 +331,50 @@ def test_the_ci_job_speaks_by_its_exit_codes(tmp_path: Path) -> None:
     assert job.exit_code(attrs.evolve(ended, percent=25.0)) == job.LEFT
 
 
-def test_a_source_of_ones_own_may_fail() -> None:
+def _closed(*_: Any) -> Any:
+    raise OSError("the warehouse is closed")
+
+
+def _more_bad_than_requests(*window: Any) -> Any:
+    return {"errors_5xx": [Minute(window[2], 9, 10, 0, 0)]}
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"),
+    [(_closed, "the warehouse is closed"), (_more_bad_than_requests, "baseline_bad must be")],
+)
+def test_a_source_of_ones_own_may_fail(minutes: Any, said: str) -> None:
     """Whatever a source raises is a Hold, and after `blind` a Rollback."""
 
     class Broken:
-        def minutes(self, *_: Any) -> dict[str, list[Minute]]:
-            raise OSError("the warehouse is closed")
+        def minutes(self, *window: Any) -> Any:
+            return minutes(*window)
 
     with rehearsal() as aws:
         stage = fresh(aws, metrics=Broken())
         canary = stage.enable_canary(10, release="r1", variables=V2)
         decision = POLICY.decide(canary.observe(POLICY))
         assert isinstance(decision, Hold)
-        assert "the warehouse is closed" in decision.reason
+        assert said in decision.reason
+        assert any(said in problem.what for problem in stage.check(POLICY))
         aws.sleep(31 * 60)
         assert isinstance(POLICY.decide(canary.observe(POLICY)), Rollback)
+
+
+def test_a_promotion_goes_on_whatever_the_source_refuses() -> None:
+    """Half promoted, production calls the canary's alias: arms that are one stop no rollout."""
+    with rehearsal(versions=[Backend(), Backend()]) as aws:
+        source = LambdaMetrics("orders", variable="alias")
+        aws.session.client("lambda").create_alias(
+            FunctionName="orders", Name="v2", FunctionVersion="2"
+        )
+        canary = fresh(aws, metrics=source).enable_canary(10, release="r1", variables=V2)
+        aws.fail("UpdateStage", Fault.ACCESS_DENIED, skip=1)
+        with pytest.raises(AccessDeniedError):
+            canary.promote()
+        resumed = fresh(aws, metrics=source).canary()
+        assert resumed is not None
+        seen = resumed.observe(POLICY)
+        assert "what would be changed for the canary" in (seen.failure or "")
+        assert resumed.apply(POLICY.decide(seen)) is not None
+        assert serving(aws)[1:] == (V2, None)

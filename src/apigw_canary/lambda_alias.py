@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 from apigw_canary.aws.alarms import require_alarms
 from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.lambda_metrics import LambdaMetrics
 from apigw_canary.aws.lambdas import Alias, SeenAlias
+from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.changes.alias_control import AliasBond, AliasControl
 from apigw_canary.changes.alias_verbs import Wish, enable, promote, revert, roll_back, shift
 from apigw_canary.changes.sending import Condition, Look, unconditionally
@@ -64,6 +66,8 @@ class LambdaAlias:
         self._control = AliasControl(
             Alias(self._calls, inputs.identifier(function, "function"), alias)
         )
+        if isinstance(metrics, CloudWatchMetrics | AccessLogs):
+            inputs.refuse("metrics", "LambdaMetrics(), or a source of your own", type(metrics))
         if metrics is None or isinstance(metrics, LambdaMetrics):
             metrics = (metrics or LambdaMetrics()).using(self._calls)
         self._metrics: MetricSource = metrics

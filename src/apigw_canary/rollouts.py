@@ -9,6 +9,9 @@ import attrs
 
 from apigw_canary.aws.alarms import read_alarms
 from apigw_canary.aws.calls import Calls
+from apigw_canary.aws.cloudwatch import CloudWatchMetrics
+from apigw_canary.aws.lambda_metrics import LambdaMetrics
+from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.changes.sending import Condition, Look, listed
 from apigw_canary.errors import (
     CallerError,
@@ -29,6 +32,8 @@ from apigw_canary.rollout.words import span
 HISTORY = timedelta(hours=1)
 """How much of the baseline's past is read: it teaches the judge the baseline's usual rate."""
 
+OUR_SOURCES = CloudWatchMetrics | AccessLogs | LambdaMetrics
+"""Sources that call AWS as their stage does."""
 
 _Read = TypeVar("_Read")
 
@@ -120,8 +125,10 @@ class AnyCanary(ABC):
                         lambda: read_alarms(self._calls(), policy.alarms, started_at),
                     )
             except CallerError as error:
-                error.within(f"Nothing was changed by this call. {state}")
-                raise
+                if phase == "running":
+                    error.within(f"Nothing was changed by this call. {state}")
+                    raise
+                failures.append(str(error))  # a promotion goes on, whatever is to be mended
             if not failures:
                 self._watched_at = seen.at
         percent = state.canary.percent if state.canary and phase == "running" else 0.0
@@ -217,18 +224,21 @@ def measured(
     metrics: MetricSource, state: StageState, policy: RolloutPolicy, start: datetime, end: datetime
 ) -> Measured:
     """The minutes of a rollout from `start` to `end`, and the baseline's history before it."""
-    found = metrics.minutes(
-        state,
-        policy.signals,
-        (start - HISTORY).replace(second=0, microsecond=0),
-        end.replace(second=0, microsecond=0),
-    )
-    if not isinstance(found, Measured):
-        found = Measured({name: tuple(rows) for name, rows in found.items()})
-    for name, rows in found.items():
-        if len({row.at for row in rows}) < len(rows):
-            raise MetricsError(f"The source of metrics gave a minute of {name} twice.")
-    return found
+    try:
+        found = metrics.minutes(
+            state,
+            policy.signals,
+            (start - HISTORY).replace(second=0, microsecond=0),
+            end.replace(second=0, microsecond=0),
+        )
+        if isinstance(found, Measured):
+            return found
+        return Measured({name: tuple(rows) for name, rows in found.items()})
+    except CallerError as error:
+        if isinstance(metrics, OUR_SOURCES):
+            raise
+        # Such as a minute with more bad requests than requests: not this caller's mistake.
+        raise MetricsError(f"The source of metrics failed: {error}") from error
 
 
 def _still_due(decision: Shift | Promote) -> Condition:

@@ -12,8 +12,6 @@ from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.invocation import Functions
-from apigw_canary.aws.lambda_metrics import LambdaMetrics
-from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.canary import Canary
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
@@ -30,7 +28,7 @@ from apigw_canary.rollout.observation import Measured, MetricSource, Observation
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState, Variables
-from apigw_canary.rollouts import measured
+from apigw_canary.rollouts import OUR_SOURCES, measured
 
 RETRY_FOR = timedelta(seconds=30)
 """How long pauses between retries may add up to. AWS's conflicts last seconds."""
@@ -81,7 +79,7 @@ class Stage:
             gateway,
             DescriptionRecords(gateway) if records is None else StoredRecords(records, gateway),
         )
-        if metrics is None or isinstance(metrics, CloudWatchMetrics | AccessLogs | LambdaMetrics):
+        if metrics is None or isinstance(metrics, OUR_SOURCES):
             metrics = (metrics or CloudWatchMetrics()).using(self._calls)
         self._metrics: MetricSource = metrics
 

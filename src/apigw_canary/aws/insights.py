@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, NoReturn
 
 from apigw_canary.aws.calls import Answer, Calls
-from apigw_canary.errors import CanaryError, MetricsError
+from apigw_canary.errors import CanaryError, MetricsError, NotFoundError
 from apigw_canary.rollout import inputs
 
 MOST_ROWS = 10_000
@@ -68,15 +68,18 @@ class Insights:
         Raises `MetricsError` where the answer is not whole. A query whose answer is not awaited
         any more, for whatever reason, is stopped.
         """
-        started = self._calls.call(
-            "logs",
-            "StartQuery",
-            logGroupName=group,
-            startTime=int(start.timestamp()),
-            endTime=int(end.timestamp()) - 1,  # both ends are inclusive
-            queryString=query,
-            limit=MOST_ROWS,
-        )
+        try:
+            started = self._calls.call(
+                "logs",
+                "StartQuery",
+                logGroupName=group,
+                startTime=int(start.timestamp()),
+                endTime=int(end.timestamp()) - 1,  # both ends are inclusive
+                queryString=query,
+                limit=MOST_ROWS,
+            )
+        except NotFoundError as error:
+            raise error.within("", f"Asked for was log group {group}.") from error.__cause__
         query_id = started["queryId"]
         try:
             answer = self._awaited(query_id)

@@ -21,17 +21,20 @@ class Arms(NamedTuple):
 def joined(requests: Arms, errors: Arms) -> Iterator[Minute]:
     """Minutes of errors.
 
-    A missing count is no requests, and a missing number of errors none where the count is there.
-    A minute with errors, be it none, and without a count, or with more errors than requests, is
-    still being published, and left out; so are minutes that the errors have not come to yet.
+    A missing count is no requests, and a missing number of errors none where the count is there,
+    unless numbers of none are published as well. A minute with errors, be it none, and without a
+    count, or with more errors than requests, is still being published, and left out; so are minutes
+    that the errors have not come to yet.
     """
     until = _published_until(requests.baseline, errors)
+    late = {at for pair in zip(requests, errors, strict=True) for at in _late(*pair, errors)}
     for at in _times(requests):
         if at > until:
             return
         if any(at in bad and at not in count for count, bad in zip(requests, errors, strict=True)):
             continue
-        yield from _minute(at, requests, errors)
+        if at not in late:
+            yield from _minute(at, requests, errors)
 
 
 def joined_shares(requests: Arms, shares: Arms) -> Iterator[Minute]:
@@ -63,6 +66,16 @@ def _minute(at: datetime, requests: Arms, bad: Arms) -> Iterator[Minute]:
     ]
     if 0 <= counts[1] <= counts[0] and 0 <= counts[3] <= counts[2]:
         yield Minute(at, *counts)
+
+
+def _late(count: Series, bad: Series, errors: Arms) -> set[datetime]:
+    """The minutes of an arm whose number of errors has not come.
+
+    Where it has a number of none for some minute it is to have one for each with requests; and if
+    it has no numbers at all, where the other arm has: what is missing is no good news.
+    """
+    numbers = bad or {**errors.baseline, **errors.canary}
+    return count.keys() - bad.keys() if 0 in numbers.values() else set()
 
 
 def _published_until(count: Series, errors: Arms) -> datetime:

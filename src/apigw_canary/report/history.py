@@ -68,7 +68,7 @@ def history(observations: Iterable[Observation], policy: RolloutPolicy) -> Docum
                 pictures.charts(looks, policy, paths(policy, watched), marks),
             ),
             Section("Decisions", [_decisions(stretches)]),
-            *_remarks(looks),
+            *_remarks(looks, watched),
         ],
         data={
             "policy": policy.to_dict(),
@@ -130,10 +130,11 @@ def _share(look: Observation) -> str:
     return f"{look.percent:g} %" if look.phase == "running" else look.phase.replace("_", " ")
 
 
-def _remarks(looks: Sequence[Observation]) -> Iterator[Section]:
+def _remarks(looks: Sequence[Observation], watched: Observation) -> Iterator[Section]:
     """What the source said, what could not be seen, and what somebody else did."""
     said = [
-        *(sentence(note) for note in looks[-1].notes),
+        *(sentence(note) for note in watched.notes),
+        *_counted("The counts were not believed", [look.doubt for look in looks]),
         *_counted("The metrics could not be read", [look.failure for look in looks]),
         *_counted(
             "Somebody else changed the stage",

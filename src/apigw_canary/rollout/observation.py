@@ -63,6 +63,9 @@ class Minute(Plain):
         return Minute(self.at, requests, bad, self.canary_requests, self.canary_bad)
 
 
+_ByName = Mapping[str, tuple[Minute, ...]]
+
+
 def _ordered(
     minutes: Mapping[str, Iterable[Minute]],
 ) -> dict[str, tuple[Minute, ...]]:
@@ -70,7 +73,10 @@ def _ordered(
 
 
 def _as_notes(notes: Iterable[str]) -> tuple[str, ...]:
-    return tuple(notes)
+    kept = () if isinstance(notes, str) else tuple(notes)
+    if isinstance(notes, str) or not all(isinstance(note, str) for note in kept):
+        inputs.refuse("notes", "a list of sentences", notes)
+    return kept
 
 
 def _as_alarms(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:
@@ -83,6 +89,16 @@ def _by_route(
     if routes is None:
         return None
     return {route: _ordered(minutes) for route, minutes in routes.items()}
+
+
+def _check_told(minutes: _ByName, routes: Mapping[str, _ByName] | None, doubt: object) -> None:
+    """Refuse what would be judged wrongly: a minute that counts twice, a doubt about nothing."""
+    for where, told in [("minutes", minutes), *(routes or {}).items()]:
+        for name, rows in told.items():
+            if len({row.at for row in rows}) < len(rows):
+                inputs.refuse(f"{where}[{name!r}]", "each minute once", "a minute twice")
+    if doubt is not None and not (isinstance(doubt, str) and doubt):
+        inputs.refuse("doubt", "a sentence, or None", doubt)
 
 
 @attrs.frozen(kw_only=True)
@@ -151,9 +167,7 @@ class Observation(Plain):
         inputs.choice(self.phase, "phase", get_args(Phase))
         if len({alarm.name for alarm in self.alarms}) < len(self.alarms):
             inputs.refuse("alarms", "of different names", [alarm.name for alarm in self.alarms])
-        for name, rows in self.minutes.items():
-            if len({row.at for row in rows}) < len(rows):
-                inputs.refuse(f"minutes[{name!r}]", "each minute once", "a minute twice")
+        _check_told(self.minutes, self.routes, self.doubt)
 
     def judged_from(self) -> datetime:
         """The first minute that is all this canary's: one full minute after it was enabled.
@@ -206,6 +220,7 @@ class Measured(Mapping[str, tuple[Minute, ...]]):
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))
+        _check_told(self.minutes, self.routes, self.doubt)
 
     def __getitem__(self, name: str) -> tuple[Minute, ...]:
         return self.minutes[name]

@@ -337,7 +337,7 @@ class RolloutPolicy(Plain):
         Simulates `rollouts` of a clean canary, and of canaries that fail `times` as often, and lets
         the policy decide each minute of them. `bad_rate` is the baseline's share of bad requests, 0
         to 1, of every critical signal, or by the signals' names; `signal` gets worse, by default
-        the first critical one. A signal without a rate is left out.
+        the first critical one. A signal without a rate is left out, and alarms are taken to be OK.
 
         The requests are independent of each other, as real ones never quite are: what the real
         traffic does to the policy `backtest` says. A second or two where the traffic suits the
@@ -371,7 +371,8 @@ class RolloutPolicy(Plain):
         Divided at random the arms are more alike than two deployments ever are: `noise`, the
         coefficient of variation by which an arm's rate varies by itself from minute to minute, must
         be assumed. Where it is not known which requests were a canary's, because the counts may
-        overlap, minutes with canary requests are left out. Seconds for 14 days.
+        overlap, minutes with canary requests are left out. Alarms are taken to be OK. Seconds for
+        14 days.
         """
         return backtest(self, minutes, noise=noise, rollouts=rollouts, seed=seed)
 

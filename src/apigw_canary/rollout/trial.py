@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+import attrs
+
 from apigw_canary.rollout import shares
 from apigw_canary.rollout.decision import Decision, Shift
 from apigw_canary.rollout.evidence import NotWorse, Row
@@ -92,7 +94,8 @@ class Trial:
         history: Mapping[str, Row],
         first_look: timedelta = MINUTE,
     ) -> None:
-        self._policy = policy
+        # Alarms are of the real traffic; one that was not looked at is never taken for OK.
+        self._policy = attrs.evolve(policy, alarms=())
         self._traffic = traffic
         self._started_at = started_at
         self._minutes = {name: [Minute(started_at - MINUTE, *row)] for name, row in history.items()}
