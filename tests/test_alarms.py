@@ -639,15 +639,16 @@ class TestRollouts:
             assert len(decisions) == 41
             assert "treats missing data" in decisions[39].reason
 
-    def test_an_unknown_name_is_an_error_with_the_stages_state(self) -> None:
-        """Before anything is judged, and saying what the canary does meanwhile."""
-        with rehearsal() as aws:
+    def test_an_unknown_name_with_a_canary_that_has_traffic(self) -> None:
+        """No error, which would leave it with nobody to watch it: it holds, and is rolled back."""
+        with rehearsal(**GOOD) as aws:
             aws.alarm(NAME)
             canary = aws.stage.enable_canary(20, variables=V2)
-            with pytest.raises(NotFoundError, match="'all'") as caught:
-                canary.observe(ROLLOUT)
-            assert "at 20 %" in caught.value.state
-            assert "Nothing was changed" in caught.value.state
+            look = canary.observe(ROLLOUT)
+            assert "no alarm called 'all'" in (look.failure or "")
+            assert isinstance(ROLLOUT.decide(look), Hold)
+            aws.sleep(31 * 60)
+            assert isinstance(ROLLOUT.decide(canary.observe(ROLLOUT)), Rollback)
 
     @pytest.mark.parametrize("operation", ["DescribeAlarms", "DescribeAlarmHistory"])
     @pytest.mark.parametrize("fault", [Fault.ACCESS_DENIED, Fault.EXPIRED_CREDENTIALS])
@@ -735,7 +736,7 @@ def test_an_unknown_name_is_an_error_before_the_start() -> None:
         with pytest.raises(NotFoundError, match="no alarm called 'latency'") as e:
             aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
         assert "Nothing was changed." in e.value.state
-        assert [call.operation for call in aws.calls] == ["DescribeAlarms"]
+        assert [call.operation for call in aws.calls] == ["GetStage", "DescribeAlarms"]
         aws.alarm("latency")
         aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
 
@@ -746,7 +747,7 @@ def test_an_unknown_name_is_an_error_before_the_start_of_an_alias() -> None:
     with rehearsal(versions=[Backend(), Backend()]) as aws:
         with pytest.raises(NotFoundError, match="no alarm called 'errors'"):
             aws.alias("v1").enable_canary(5, version="2", policy=policy)
-        assert [call.operation for call in aws.calls] == ["DescribeAlarms"]
+        assert [call.operation for call in aws.calls] == ["GetAlias", "DescribeAlarms"]
         aws.alarm("errors")
         aws.alias("v1").enable_canary(5, version="2", policy=policy)
 

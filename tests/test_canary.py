@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,10 +38,12 @@ from apigw_canary import (
     RolloutPolicy,
     Shift,
     Signal,
+    StageState,
     Step,
     decision_from_dict,
 )
 from apigw_canary.errors import (
+    AccessDeniedError,
     CanaryAlreadyEnabledError,
     DecisionExpiredError,
     InvalidInputError,
@@ -929,8 +931,11 @@ def test_errors_that_come_late_do_not_look_healthy() -> None:
         assert serving(aws) == before
 
 
+REFUNDS = RolloutPolicy([Step(5, MINUTES)], signals=[Signal.custom("refunds", critical=True)])
+
+
 def test_a_failing_source_is_in_the_observation() -> None:
-    """Metrics that cannot be read do not raise; bad input to them does."""
+    """Metrics that cannot be read do not raise, whosever fault it is: the canary has traffic."""
     with rehearsal() as aws:
         canary = aws.stage.enable_canary(5, variables=V2)
         aws.sleep(600)
@@ -944,10 +949,51 @@ def test_a_failing_source_is_in_the_observation() -> None:
         aws.fail("GetMetricData", Fault.ACCESS_DENIED)
         seen = canary.observe(POLICY, watched_at=aws.now() - 2 * MINUTES)
         assert seen.watched_at == aws.now() - 2 * MINUTES
-        with pytest.raises(InvalidInputError, match="refunds"):
-            canary.observe(
-                RolloutPolicy([Step(5, MINUTES)], signals=[Signal.custom("refunds", critical=True)])
-            )
+        assert "refunds" in (canary.observe(REFUNDS).failure or "")
+
+
+@pytest.mark.parametrize(
+    "policy, fault, error",
+    [(REFUNDS, None, InvalidInputError), (POLICY, Fault.ACCESS_DENIED, AccessDeniedError)],
+)
+def test_a_canary_that_cannot_be_watched_is_not_enabled(
+    policy: RolloutPolicy, fault: Fault | None, error: type[CanaryError]
+) -> None:
+    """Given the policy its metrics are read before the start; a running canary is returned."""
+    with rehearsal() as aws:
+        if fault is not None:
+            aws.fail("GetMetricData", fault)
+        with pytest.raises(error) as e:
+            aws.stage.enable_canary(5, variables=V2, policy=policy)
+        assert "Nothing was changed. Stage prod" in e.value.state
+        assert sent(aws)[-1] in {"GetStage", "GetMetricData"}
+        running = aws.stage.enable_canary(5, variables=V2)
+        before = len(aws.calls)
+        again = aws.stage.enable_canary(5, variables=V2, policy=policy)
+        assert again.deployment_id == running.deployment_id
+        assert "GetMetricData" not in sent(aws)[before:]
+
+
+def test_a_policy_is_one() -> None:
+    """Something else in its place is an error before the first call."""
+    with rehearsal() as aws:
+        with pytest.raises(InvalidInputError, match="RolloutPolicy"):
+            aws.stage.enable_canary(5, variables=V2, policy="canary")  # type: ignore[arg-type]
+        assert aws.calls == []
+
+
+def test_a_source_that_gives_something_else() -> None:
+    """Minutes under a name that nobody asked for are told, and so is the name without minutes."""
+
+    class Refunds:
+        def minutes(
+            self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
+        ) -> dict[str, list[Minute]]:
+            return {"refund": [Minute(start, 10, 0, 0, 0)]}
+
+    with rehearsal() as aws:
+        seen = fresh(aws, metrics=Refunds()).enable_canary(5, variables=V2).observe(REFUNDS)
+        assert seen.notes == ("the source gave no minutes of refunds, but gave refund",)
 
 
 @pytest.mark.parametrize(

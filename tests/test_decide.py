@@ -181,13 +181,13 @@ def test_6_the_deadline_of_what_nobody_sees(
     """To a process that starts afresh a failing source fails anew each time; not for ever."""
     policy = attrs.evolve(POLICY, deadline=60 * MINUTE, on_inconclusive=on_inconclusive)
     minutes = unseen.get("minutes", rows(20))
-    look = {"failure": unseen.get("failure"), "at": START + 60 * MINUTE}
-    decision = decide(minutes, policy, **look)
+    failure = unseen.get("failure")
+    decision = decide(minutes, policy, failure=failure, at=START + 60 * MINUTE)
     assert isinstance(decision, kind)
     assert decision.final
     assert "deadline" in decision.reason
-    assert (look["failure"] or "") in decision.reason
-    assert not decide(minutes, policy, **look | {"at": START + 25 * MINUTE}).final
+    assert (failure or "") in decision.reason
+    assert not decide(minutes, policy, failure=failure, at=START + 25 * MINUTE).final
 
 
 def test_counts_that_do_not_fit_hold() -> None:

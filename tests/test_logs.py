@@ -925,9 +925,10 @@ class TestRehearsal:
     def test_a_stage_without_access_logs(self) -> None:
         """Access logs can be left out, and then CloudWatch Logs is moto's."""
         with rehearsal(requests_per_minute=10, access_logs=None) as aws:
-            canary = fresh(aws, metrics=AccessLogs()).enable_canary(5, variables=V2)
+            stage, policy = fresh(aws, metrics=AccessLogs()), RolloutPolicy.canary(5, MINUTE)
             with pytest.raises(InvalidInputError, match="log_group"):
-                canary.observe(RolloutPolicy.canary(5, MINUTE))
+                stage.enable_canary(5, variables=V2, policy=policy)
+            assert any("log_group" in problem.what for problem in stage.check(policy))
             assert aws.session.client("logs").describe_log_groups()["logGroups"] == []
 
 
@@ -936,5 +937,7 @@ def test_a_group_that_is_not_there_is_named() -> None:
     with rehearsal() as aws:
         source = AccessLogs("orders-access")
         stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=source)
+        policy = RolloutPolicy.canary(25, 10 * MINUTE)
         with pytest.raises(NotFoundError, match="Asked for was log group orders-access"):
-            stage.check(RolloutPolicy.canary(25, 10 * MINUTE))
+            stage.enable_canary(25, variables=V2, policy=policy)
+        assert any("log group orders-access" in problem.remedy for problem in stage.check(policy))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple, cast, get_args
 
 import pytest
@@ -447,6 +447,8 @@ DEGRADED = {
     (Row("analyze"), "cloudwatch:ListMetrics", "MetricNames"),
     (Row("check"), "apigateway:GET", "Stages"),
     (Row("check"), "cloudwatch:ListMetrics", "MetricNames"),
+    (Row("enable_canary"), "apigateway:GET", "Stages"),
+    (Row("enable_canary"), "cloudwatch:ListMetrics", "MetricNames"),
     (Row("failures"), "apigateway:GET", "EachDeployment"),
     (Row("failures"), "logs:StopQuery", "Everything"),
     (Row("observe"), "apigateway:GET", "Stages"),
@@ -761,6 +763,27 @@ def test_an_id_that_is_of_no_rest_api() -> None:
         aws.allow = allowing([*pairs(policy), *looking])
         (problem,) = other.check()
         assert "it is of type HTTP" in problem.what
+
+
+def test_the_source_is_the_places_own() -> None:
+    """Whoever reads access logs is not sent to CloudWatch, and is asked for what is not known."""
+
+    def actions(metrics: Any) -> set[str]:
+        stage = Stage("a1b2c3d4e5", "prod", session=session, metrics=metrics)
+        policy = permissions(stage, "observe", account=ACCOUNT)
+        return {action for action, _ in pairs(policy)} - {"apigateway:GET"}
+
+    with rehearsal() as aws:
+        session = aws.session
+        assert actions(AccessLogs("logs")) == {
+            "logs:GetQueryResults",
+            "logs:StartQuery",
+            "logs:StopQuery",
+        }
+        assert actions(LambdaMetrics("orders", variable="alias")) == {"cloudwatch:GetMetricData"}
+        assert actions(SimpleNamespace(minutes=None)) == set()
+        with pytest.raises(InvalidInputError, match="log_groups"):
+            actions(AccessLogs())
 
 
 def test_a_source_of_ones_own() -> None:

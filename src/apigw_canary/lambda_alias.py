@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from apigw_canary.aws.alarms import require_alarms
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.lambda_metrics import LambdaMetrics
@@ -19,7 +18,7 @@ from apigw_canary.rollout.observation import Basis, MetricSource, Phase
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState, Variables
-from apigw_canary.rollouts import AnyCanary, Standing
+from apigw_canary.rollouts import AnyCanary, Standing, watchable
 
 RETRY_FOR = timedelta(seconds=30)
 """How long pauses between retries may add up to."""
@@ -86,6 +85,11 @@ class LambdaAlias:
         return self._control.alias.name
 
     @property
+    def metrics(self) -> MetricSource:
+        """Where the minutes come from."""
+        return self._metrics
+
+    @property
     def region(self) -> str:
         """The region that calls go to."""
         return self._calls.region
@@ -120,10 +124,9 @@ class LambdaAlias:
 
         `policy`: as for `Stage.enable_canary`.
         """
-        if policy is not None and policy.alarms:
-            require_alarms(self._calls, policy.alarms)
+        only_if = watchable(self._calls, self._metrics, policy)
         wish = Wish(percent=percent, version=version, release=release, description=description)
-        return AliasCanary(self._control, enable(self._control, wish), self._metrics)
+        return AliasCanary(self._control, enable(self._control, wish, only_if), self._metrics)
 
     def canary(self) -> "AliasCanary | None":
         """The canary that is running, whoever enabled it; None if there is none. One call."""

@@ -7,18 +7,10 @@ from typing import Literal, NamedTuple, TypeVar, assert_never
 
 import attrs
 
-from apigw_canary.aws.alarms import read_alarms
+from apigw_canary.aws.alarms import read_alarms, require_alarms
 from apigw_canary.aws.calls import Calls
-from apigw_canary.aws.cloudwatch import CloudWatchMetrics
-from apigw_canary.aws.lambda_metrics import LambdaMetrics
-from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.changes.sending import Condition, Look, listed
-from apigw_canary.errors import (
-    CallerError,
-    DecisionExpiredError,
-    MetricsError,
-    StageChangedError,
-)
+from apigw_canary.errors import CanaryError, DecisionExpiredError, StageChangedError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
@@ -31,9 +23,6 @@ from apigw_canary.rollout.words import span
 
 HISTORY = timedelta(hours=1)
 """How much of the baseline's past is read: it teaches the judge the baseline's usual rate."""
-
-OUR_SOURCES = CloudWatchMetrics | AccessLogs | LambdaMetrics
-"""Sources that call AWS as their stage does."""
 
 _Read = TypeVar("_Read")
 
@@ -90,14 +79,14 @@ class AnyCanary(ABC):
         """Look at the rollout: one read and, while the canary runs, one of the metrics.
 
         Alarms that the policy names take one DescribeAlarms, and one DescribeAlarmHistory for each
-        that has changed its state since the start and does not fire; a name that CloudWatch does
-        not know is `NotFoundError`.
+        that has changed its state since the start and does not fire.
 
-        A source that fails, of metrics or alarms, does not raise; its failure is in the
-        observation, and the decision is Hold until the policy's `blind` is over. How long it has
-        failed is remembered by this object; a process that starts afresh for each look gives the
-        time of the last look that saw everything as `watched_at`. Without it a failing source is
-        Hold until the deadline.
+        A source that fails, of metrics or alarms, for whatever reason, does not raise, for that
+        would leave a canary with nobody to watch it: its failure is in the observation, and the
+        decision is Hold until the policy's `blind` is over, then Rollback. How long it has failed
+        is remembered by this object; a process that starts afresh for each look gives the time of
+        the last look that saw everything as `watched_at`. Without it a failing source is Hold until
+        the deadline.
         """
         if not isinstance(policy, RolloutPolicy):
             inputs.refuse("policy", "a RolloutPolicy", policy)
@@ -112,23 +101,17 @@ class AnyCanary(ABC):
         elif self._watched_at is None:
             self._watched_at = seen.at  # what was before this object's first look it cannot know
         if phase in ("running", "promoting"):
-            try:
-                found = _tried(
+            found = _tried(
+                failures,
+                found,
+                lambda: measured(self._metrics, state, policy, started_at, seen.at),
+            )
+            if phase == "running" and policy.alarms:  # a promotion goes on whatever they say
+                alarms = _tried(
                     failures,
-                    found,
-                    lambda: measured(self._metrics, state, policy, started_at, seen.at),
+                    alarms,
+                    lambda: read_alarms(self._calls(), policy.alarms, started_at),
                 )
-                if phase == "running" and policy.alarms:  # a promotion goes on whatever they say
-                    alarms = _tried(
-                        failures,
-                        alarms,
-                        lambda: read_alarms(self._calls(), policy.alarms, started_at),
-                    )
-            except CallerError as error:
-                if phase == "running":
-                    error.within(f"Nothing was changed by this call. {state}")
-                    raise
-                failures.append(str(error))  # a promotion goes on, whatever is to be mended
             if not failures:
                 self._watched_at = seen.at
         percent = state.canary.percent if state.canary and phase == "running" else 0.0
@@ -210,11 +193,9 @@ def _changed(before: Look | None, state: StageState) -> dict[str, str]:
 
 
 def _tried(failures: list[str], otherwise: _Read, read: Callable[[], _Read]) -> _Read:
-    """What is read; or `otherwise`, and a failure more. What the caller must mend is raised."""
+    """What is read; or `otherwise`, and a failure more."""
     try:
         return read()
-    except CallerError:
-        raise
     except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
         failures.append(f"{type(error).__name__}: {error}")
         return otherwise
@@ -224,21 +205,42 @@ def measured(
     metrics: MetricSource, state: StageState, policy: RolloutPolicy, start: datetime, end: datetime
 ) -> Measured:
     """The minutes of a rollout from `start` to `end`, and the baseline's history before it."""
-    try:
-        found = metrics.minutes(
-            state,
-            policy.signals,
-            (start - HISTORY).replace(second=0, microsecond=0),
-            end.replace(second=0, microsecond=0),
-        )
-        if isinstance(found, Measured):
-            return found
-        return Measured({name: tuple(rows) for name, rows in found.items()})
-    except CallerError as error:
-        if isinstance(metrics, OUR_SOURCES):
-            raise
-        # Such as a minute with more bad requests than requests: not this caller's mistake.
-        raise MetricsError(f"The source of metrics failed: {error}") from error
+    found = metrics.minutes(
+        state,
+        policy.signals,
+        (start - HISTORY).replace(second=0, microsecond=0),
+        end.replace(second=0, microsecond=0),
+    )
+    if not isinstance(found, Measured):
+        found = Measured({name: tuple(rows) for name, rows in found.items()})
+    names = [signal.name for signal in policy.signals]
+    missing, unasked = [n for n in names if n not in found], [n for n in found if n not in names]
+    if not missing:
+        return found
+    told = f", but gave {', '.join(unasked)}" if unasked else ""
+    note = f"the source gave no minutes of {', '.join(missing)}{told}"
+    return attrs.evolve(found, notes=(*found.notes, note))
+
+
+def watchable(calls: Calls, metrics: MetricSource, policy: RolloutPolicy | None) -> Condition:
+    """The condition on which a canary is enabled: that it can be watched with that policy.
+
+    Found out later the same would be a Hold, with a canary that has traffic.
+    """
+    if policy is not None and not isinstance(policy, RolloutPolicy):
+        inputs.refuse("policy", "a RolloutPolicy or None", policy)
+
+    def check(seen: Look) -> None:
+        if policy is None:
+            return
+        try:
+            if policy.alarms:
+                require_alarms(calls, policy.alarms)
+            measured(metrics, seen.stage, policy, seen.at, seen.at)
+        except CanaryError as error:
+            raise error.within(f"Nothing was changed. {seen.stage}") from error.__cause__
+
+    return check
 
 
 def _still_due(decision: Shift | Promote) -> Condition:

@@ -7,11 +7,12 @@ from typing import Self
 
 import attrs
 
-from apigw_canary.aws.alarms import require_alarms
 from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.invocation import Functions
+from apigw_canary.aws.lambda_metrics import LambdaMetrics
+from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.canary import Canary
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
@@ -28,7 +29,7 @@ from apigw_canary.rollout.observation import Measured, MetricSource, Observation
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState, Variables
-from apigw_canary.rollouts import OUR_SOURCES, measured
+from apigw_canary.rollouts import measured, watchable
 
 RETRY_FOR = timedelta(seconds=30)
 """How long pauses between retries may add up to. AWS's conflicts last seconds."""
@@ -79,7 +80,7 @@ class Stage:
             gateway,
             DescriptionRecords(gateway) if records is None else StoredRecords(records, gateway),
         )
-        if metrics is None or isinstance(metrics, OUR_SOURCES):
+        if metrics is None or isinstance(metrics, CloudWatchMetrics | AccessLogs | LambdaMetrics):
             metrics = (metrics or CloudWatchMetrics()).using(self._calls)
         self._metrics: MetricSource = metrics
 
@@ -137,6 +138,11 @@ class Stage:
     def name(self) -> str:
         """The stage's name."""
         return self._control.gateway.stage_name
+
+    @property
+    def metrics(self) -> MetricSource:
+        """Where the minutes come from."""
+        return self._metrics
 
     @property
     def region(self) -> str:
@@ -234,14 +240,15 @@ class Stage:
         `WeakenedApiError`, unless `accept_changes`. Integrations are not compared: AWS does not
         show those of a deployment.
 
-        `policy`: the one that the canary will be observed with. An alarm of it that CloudWatch does
-        not know is `NotFoundError`, before anything is changed: one DescribeAlarms.
+        `policy`: the one that the canary will be observed with. Its alarms and metrics are read
+        once, and what keeps them from being read is an error before anything is changed; an alarm
+        that CloudWatch does not know is `NotFoundError`. The calls of a first look; none where the
+        canary is running.
         """
-        if policy is not None and policy.alarms:
-            require_alarms(self._calls, policy.alarms)
         bond = enable(
             self._control,
-            Wish(
+            only_if=watchable(self._calls, self._metrics, policy),
+            wish=Wish(
                 percent=percent,
                 release=release,
                 deployment_id=deployment_id,

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import attrs
 
 from apigw_canary.aws.calls import Answer, Calls
-from apigw_canary.errors import CanaryError, MetricsError, NotFoundError
+from apigw_canary.errors import MetricsError, NotFoundError
 from apigw_canary.rollout.alarms import Alarm, AlarmState
 from apigw_canary.rollout.words import moment
 
@@ -44,14 +44,8 @@ def unknown_alarms(calls: Calls, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def require_alarms(calls: Calls, names: Sequence[str]) -> None:
-    """Before a canary is enabled: `NotFoundError` where AWS does not know one of its alarms.
-
-    One DescribeAlarms for a hundred.
-    """
-    try:
-        _require(calls, unknown_alarms(calls, names))
-    except CanaryError as error:
-        raise error.within("Nothing was changed.") from error.__cause__
+    """Raises `NotFoundError` where AWS does not know a name: one DescribeAlarms for a hundred."""
+    _require(calls, unknown_alarms(calls, names))
 
 
 def _unknown_of(names: Sequence[str], described: Container[str]) -> tuple[str, ...]:

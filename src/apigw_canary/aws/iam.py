@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
+from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alias_record import AliasState
 from apigw_canary.rollout.policy import RolloutPolicy
@@ -213,9 +214,9 @@ def permissions(
 
     `place` is a `Stage` or a `LambdaAlias`. `operations` are names of methods of it and of its
     canary, such as "promote"; none: what a whole rollout and its undoing need. For "observe",
-    "analyze" and "check": `reads` are the metric sources, by default that of the place; () where
-    the metrics come from a source of your own. A `policy` with alarms adds what reads those, also
-    for "enable_canary", which makes sure of their names. `flush_cache` is as for "promote".
+    "analyze" and "check": `reads` are the metric sources, by default that of the place, and none
+    where that is your own. A `policy` adds what reads its alarms, and
+    what "enable_canary" makes sure of with it. `flush_cache` is as for "promote".
 
     `log_groups` are what "AccessLogs" and "failures" read, `functions` the Lambda functions behind
     a stage: names, then of `account`, a number of twelve digits, or ARNs. A `LambdaAlias` needs the
@@ -224,22 +225,24 @@ def permissions(
     where = _where(place)
     needs = _NEEDS
     sources: tuple[Source, ...] = get_args(Source)
-    default: tuple[Source, ...] = ("CloudWatchMetrics",)
+    default: Source = "CloudWatchMetrics"
     if "function" in where:
         if functions or flush_cache:
             field = "functions" if functions else "flush_cache"
             inputs.refuse(field, "left out for an alias", functions or flush_cache)
         functions = [where["function"]]
         needs = _NEEDS_OF_ALIAS
-        sources = default = ("LambdaMetrics",)
-    reads = default if reads is None else reads
+        default = "LambdaMetrics"
+        sources = (default,)
+    if reads is None:
+        reads, log_groups = _own(place, default, log_groups)
     for operation in operations:
         inputs.choice(operation, "operations", tuple(needs))
     for source in reads:
         inputs.choice(source, "reads", sources)
     asked = set[Any](operations or _ROLLOUT)
     calls = {call for each in asked for call in needs[each]}
-    if asked & _WATCHING:
+    if asked & _WATCHING or (policy is not None and "enable_canary" in asked):
         calls.update(*(_READS[source] for source in reads))
     if policy is not None:
         calls.update(_of_alarms(asked, policy))
@@ -252,6 +255,19 @@ def permissions(
         "log_groups": list(_arns(log_groups, account, where, _LOG_GROUP)),
     }
     return {"Version": "2012-10-17", "Statement": list(_statements(calls, where, named))}
+
+
+def _own(
+    place: object, default: Source, log_groups: Sequence[str]
+) -> tuple[Sequence[Source], Sequence[str]]:
+    """The source that a place has, as far as it is of this library, and the logs it reads."""
+    metrics = getattr(place, "metrics", None)
+    if metrics is None:
+        return (default,), log_groups
+    reads = [source for source in get_args(Source) if source == type(metrics).__name__]
+    if isinstance(metrics, AccessLogs) and metrics.log_group is not None:
+        log_groups = log_groups or (metrics.log_group,)
+    return reads, log_groups
 
 
 def _of_alarms(asked: Iterable[str], policy: RolloutPolicy) -> Iterator[str]:

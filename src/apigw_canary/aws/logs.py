@@ -133,6 +133,11 @@ class AccessLogs:
         self._kept: _Kept | None = None
         self._lock = threading.Lock()
 
+    @property
+    def log_group(self) -> str | None:
+        """The log group it was given; None where the stage's settings name it."""
+        return self._group
+
     def using(self, calls: Calls) -> "AccessLogs":
         """The same, calling AWS as its stage does; in its own session if it was given one."""
         bound = AccessLogs(

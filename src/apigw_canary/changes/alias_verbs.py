@@ -46,12 +46,16 @@ class Wish:
             check_text(self.description, "description")
 
 
-def enable(control: AliasControl, wish: Wish) -> AliasBond:
-    """A canary as wished for, or the one that is running if it is that."""
+def enable(control: AliasControl, wish: Wish, only_if: Condition) -> AliasBond:
+    """A canary as wished for, or the one that is running if it is that.
+
+    Made only on a condition; the one that is running is returned on none.
+    """
     seen = control.look()
     state = seen.stage
     if state.canary is not None:
         return _running(control, wish, seen)
+    only_if(seen)
     last = control.record(seen)
     last = last and last.settled_on(state)
     _check_release(wish, last, seen)

@@ -10,7 +10,7 @@ import attrs
 
 from apigw_canary.aws.apigateway import Deployment, Seen, enable_patch
 from apigw_canary.changes.control import Bond, Control, log
-from apigw_canary.changes.sending import listed
+from apigw_canary.changes.sending import Condition, listed
 from apigw_canary.errors import (
     CanaryAlreadyEnabledError,
     CanaryError,
@@ -77,12 +77,16 @@ class Wish:
         )
 
 
-def enable(control: Control, wish: Wish) -> Bond:
-    """A canary as wished for, or the one that is running if it is that."""
+def enable(control: Control, wish: Wish, only_if: Condition) -> Bond:
+    """A canary as wished for, or the one that is running if it is that.
+
+    Made only on a condition; the one that is running is returned on none.
+    """
     seen = control.look()
     state = seen.stage
     if state.canary is not None:
         return _running(control, wish, seen, state.canary)
+    only_if(seen)
     deployment, record, begun = _prepared(control, wish, seen)
     if deployment.created_at - seen.at > _LONG:
         # AWS was busy, and somebody else may have been quicker.
@@ -167,7 +171,7 @@ def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> B
             f"{listed(differences)}.",
             differences=differences,
             state=str(state),
-            remedy="Give another release, or end it with stage.rollback().",
+            remedy="End it with stage.rollback(), and enable what was asked under another release.",
         )
     return bond
 

@@ -196,9 +196,10 @@ def _unknown_alarms(reader: _Reader, calls: Calls, policy: RolloutPolicy | None)
 def _traffic(reader: _Reader, measure: Measure, seen: Seen) -> Measured | None:
     try:
         return reader.read("The metrics", lambda: measure(seen.stage, seen.at), "error")
-    except CallerError:
-        raise
+    except CallerError as error:  # the source cannot measure what the policy asks for
+        why, remedy = error.happened, error.remedy or "Correct the source, or the policy's signals."
     except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
         why = f"{type(error).__name__}: {error}"
-        reader.miss("error", "The metrics", why, "Without them a canary is rolled back unwatched.")
+        remedy = "Without them a canary is rolled back unwatched."
+    reader.miss("error", "The metrics", why, remedy)
     return None
