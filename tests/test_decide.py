@@ -131,6 +131,13 @@ def test_5_a_canary_nobody_sees(dark: int, kind: type) -> None:
     assert ("unwatched" in decision.reason) == (kind is Rollback)
 
 
+def test_a_signal_without_minutes() -> None:
+    """What was not measured is no data, which is not the same as no requests."""
+    signals = [Signal.errors_5xx(), Signal.custom("refunds")]
+    policy = attrs.evolve(POLICY, signals=signals)
+    assert "refunds: no data" in decide(rows(58), policy).reason
+
+
 def test_5_a_canary_that_had_never_any_data() -> None:
     """A canary that was never seen counts from its start."""
     assert isinstance(decide(rows(58, canary=(0, 0))), Rollback)

@@ -17,6 +17,7 @@ from apigw_canary import (
     CloudWatchMetrics,
     Hold,
     Measured,
+    Minute,
     Observation,
     Rollback,
     RolloutPolicy,
@@ -318,3 +319,15 @@ def test_a_series_that_includes_what_is_interpolated() -> None:
     assert apart is not None
     assert (apart.baseline_requests, apart.baseline_bad) == (95, 0)
     assert attrs.evolve(row, baseline_bad=1, canary_bad=2).apart() is None
+
+
+@pytest.mark.parametrize("overlap", ["excluded", "included"])
+def test_beside_another_source(overlap: Literal["excluded", "included"]) -> None:
+    """Signals whose arms are apart are read as such, whatever the other source counts."""
+    own = Minute(START, 95, 2, 5, 1)
+    theirs = Minute(START, 95, 0, 5, 0) if overlap == "excluded" else Minute(START, 100, 0, 5, 0)
+    found = Measured({"errors_5xx": [theirs]}, overlap=overlap, notes=["said"])
+    both = found.beside({"refunds": [own]})
+    assert (both.overlap, both.notes, both["errors_5xx"]) == (overlap, ("said",), (theirs,))
+    (row,) = both["refunds"]
+    assert (row if overlap == "excluded" else row.apart()) == own

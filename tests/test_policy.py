@@ -541,7 +541,21 @@ class TestSteps:
         assert walked == list(policy.steps)
 
 
+def test_in_words() -> None:
+    """What is printed is the plan: its steps, its end, and for how long at most."""
+    policy = RolloutPolicy([Step(5, timedelta(minutes=10)), Step(50, timedelta(hours=1))])
+    assert str(policy) == "5 % for 10 min, 50 % for 1 h, then promoted; 1 d at most"
+
+
 class TestDecide:
+    @pytest.mark.parametrize("verb", ["decide", "analyze"])
+    def test_of_an_observation_only(self, verb: str) -> None:
+        """A canary in its place is told what is missing."""
+        with pytest.raises(
+            InvalidInputError, match=r"an Observation, as canary\.observe\(policy\)"
+        ):
+            getattr(RolloutPolicy.canary(5, timedelta(minutes=1)), verb)(object())
+
     @given(policies(), observations)
     def test_any_observation_gets_a_decision(
         self, policy: RolloutPolicy, observation: Observation

@@ -22,7 +22,7 @@ from acting import (
     replace,
     sent,
 )
-from apigw_canary import Outcome, RolloutPolicy, Stage
+from apigw_canary import AccessLogs, LambdaAlias, Outcome, RolloutPolicy, Stage
 from apigw_canary.errors import (
     AmbiguousNameError,
     CanaryAlreadyEnabledError,
@@ -486,3 +486,11 @@ def test_repr_names_the_stage() -> None:
         canary = aws.stage.enable_canary(5, release="r1", variables={"key": "hunter2"})
         assert "r1" in repr(canary)
         assert "hunter2" not in repr(canary)
+
+
+@pytest.mark.parametrize("metrics", [object(), "CloudWatch", AccessLogs])
+def test_a_source_has_minutes(metrics: Any) -> None:
+    """What is no source of metrics is found out before anything is sent."""
+    for place in (Stage, LambdaAlias):
+        with pytest.raises(InvalidInputError, match="minutes"):
+            place("orders", "live", metrics=metrics)

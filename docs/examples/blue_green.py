@@ -21,7 +21,9 @@ def release(stage: Stage, lambda_: Any, *, sleep: Callable[[float], None] = time
     with suppress(lambda_.exceptions.ResourceConflictException):  # run again: it is there already
         lambda_.create_alias(**alias)
         allow_invocation(lambda_, alias["Name"])
-    canary = stage.enable_canary(10, release=version, variables={"alias": alias["Name"]})
+    canary = stage.enable_canary(
+        10, release=version, variables={"alias": alias["Name"]}, policy=POLICY
+    )
     while True:
         decision = POLICY.decide(canary.observe(POLICY))
         print(decision)

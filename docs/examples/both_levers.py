@@ -18,8 +18,8 @@ def release(
 ) -> None:
     """The API as it is edited now, and version 2 of the code, each at its own pace."""
     canaries = {
-        "contract": stage.enable_canary(10, release="2026-11-23.1"),
-        "code": alias.enable_canary(10, release="2026-11-23.1", version="2"),
+        "contract": stage.enable_canary(10, release="2026-11-23.1", policy=POLICY),
+        "code": alias.enable_canary(10, release="2026-11-23.1", version="2", policy=POLICY),
     }
     while canaries:
         for lever, canary in list(canaries.items()):

@@ -33,7 +33,7 @@ GOES_ON, PROMOTED, ENDED, LEFT, DECIDE_AGAIN, FAILED = 0, 10, 20, 25, 30, 40
 def decide(stage: Stage, release: str, file: Path) -> int:
     """Store the decision of this look."""
     try:
-        canary = stage.enable_canary(10, release=release, variables={"alias": "v2"})
+        canary = stage.enable_canary(10, release=release, variables={"alias": "v2"}, policy=POLICY)
         decision = POLICY.decide(canary.observe(POLICY))
     except RolloutEndedError as ended:
         print(ended)

@@ -12,7 +12,7 @@ POLICY = RolloutPolicy([Step(5, BAKE), Step(25, BAKE), Step(50, BAKE), Step(100,
 
 def roll_out(stage: Stage, release: str, sleep: Callable[[float], None]) -> None:
     """Release v2 on a stage; with a real stage, `sleep` is `time.sleep`."""
-    canary = stage.enable_canary(5, release=release, variables={"alias": "v2"})
+    canary = stage.enable_canary(5, release=release, variables={"alias": "v2"}, policy=POLICY)
     while True:
         observation = canary.observe(POLICY)
         decision = POLICY.decide(observation)

@@ -16,7 +16,7 @@ def look(stage: Stage, release: str) -> dict[str, Any]:
     """One look at the rollout, and what came of it; fit for a log."""
     try:
         canary = stage.enable_canary(
-            POLICY.steps[0].percent, release=release, variables={"alias": "v2"}
+            POLICY.steps[0].percent, release=release, variables={"alias": "v2"}, policy=POLICY
         )
     except RolloutEndedError as ended:
         return {"final": True, "outcome": ended.outcome}

@@ -53,7 +53,7 @@ def watch(
 ) -> None:
     """Roll a release out, and show how it goes; where there is no terminal, how it ended."""
     canary = stage.enable_canary(
-        POLICY.steps[0].percent, release=release, variables={"alias": "v2"}
+        POLICY.steps[0].percent, release=release, variables={"alias": "v2"}, policy=POLICY
     )
     with Live(console=console, auto_refresh=False) as live:
         while True:

@@ -18,7 +18,7 @@ def release(stage: Stage, name: str, *, sleep: Callable[[float], None] = time.sl
     """Whether the release became production."""
     try:
         canary = stage.enable_canary(
-            POLICY.steps[0].percent, release=name, variables={"alias": "v2"}
+            POLICY.steps[0].percent, release=name, variables={"alias": "v2"}, policy=POLICY
         )
     except RolloutEndedError as ended:
         print(ended)

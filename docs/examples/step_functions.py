@@ -18,7 +18,10 @@ def look(stage: Stage, event: dict[str, Any]) -> dict[str, Any]:
     """One look; what it returns is the input of the next one."""
     try:
         canary = stage.enable_canary(
-            POLICY.steps[0].percent, release=event["release"], variables={"alias": "v2"}
+            POLICY.steps[0].percent,
+            release=event["release"],
+            variables={"alias": "v2"},
+            policy=POLICY,
         )
     except RolloutEndedError as ended:
         return {**event, "final": True, "outcome": ended.outcome, "wait": 0}

@@ -69,6 +69,7 @@ class LambdaAlias:
             inputs.refuse("metrics", "LambdaMetrics(), or a source of your own", type(metrics))
         if metrics is None or isinstance(metrics, LambdaMetrics):
             metrics = (metrics or LambdaMetrics()).using(self._calls)
+        inputs.source(metrics)
         self._metrics: MetricSource = metrics
 
     def __repr__(self) -> str:

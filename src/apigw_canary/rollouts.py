@@ -214,9 +214,11 @@ def measured(
     if not isinstance(found, Measured):
         found = Measured({name: tuple(rows) for name, rows in found.items()})
     names = [signal.name for signal in policy.signals]
-    missing, unasked = [n for n in names if n not in found], [n for n in found if n not in names]
+    said = " ".join(found.notes)
+    missing = [name for name in names if name not in found and name not in said]
     if not missing:
         return found
+    unasked = [name for name in found if name not in names]
     told = f", but gave {', '.join(unasked)}" if unasked else ""
     note = f"the source gave no minutes of {', '.join(missing)}{told}"
     return attrs.evolve(found, notes=(*found.notes, note))

@@ -82,6 +82,7 @@ class Stage:
         )
         if metrics is None or isinstance(metrics, CloudWatchMetrics | AccessLogs | LambdaMetrics):
             metrics = (metrics or CloudWatchMetrics()).using(self._calls)
+        inputs.source(metrics)
         self._metrics: MetricSource = metrics
 
     @classmethod

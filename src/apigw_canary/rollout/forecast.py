@@ -108,7 +108,8 @@ class Forecast(Explained):
     smallest_seen: float | None
     """The smallest multiple, of those tried, that nine in ten rollouts find; None if none is."""
     problems: tuple[str, ...]
-    """What the plan does not do, each with the smallest change that mends it: a sentence each."""
+    """What the plan does not do, for a clean canary and for one five times as bad, each with the
+    smallest change that mends it: a sentence each."""
 
     def __str__(self) -> str:
         rate = f"{100 * self.bad_rates[self.signal]:g} % {self.signal}"

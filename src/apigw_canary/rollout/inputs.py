@@ -37,6 +37,12 @@ def refuse(field: str, expected: str, value: object) -> NoReturn:
     raise InvalidInputError(field, expected, shown if len(shown) <= 80 else f"{shown[:77]}...")
 
 
+def source(value: object) -> None:
+    """Refuse what is no source of metrics."""
+    if isinstance(value, type) or not callable(getattr(value, "minutes", None)):
+        refuse("metrics", "an object with minutes(stage, signals, start, end)", value)
+
+
 def number(
     value: object, field: str, *, low: float = -math.inf, high: float = math.inf, unit: str = ""
 ) -> float:

@@ -49,6 +49,16 @@ class Minute(Plain):
             requests = inputs.number(getattr(self, f"{arm}_requests"), f"{arm}_requests", low=0)
             inputs.number(getattr(self, f"{arm}_bad"), f"{arm}_bad", low=0, high=requests)
 
+    def together(self) -> "Minute":
+        """The minute with the canary's counts in the baseline's as well."""
+        return Minute(
+            self.at,
+            self.baseline_requests + self.canary_requests,
+            self.baseline_bad + self.canary_bad,
+            self.canary_requests,
+            self.canary_bad,
+        )
+
     def apart(self) -> "Minute | None":
         """The minute if the baseline's counts include the canary's; None where they cannot.
 
@@ -221,6 +231,16 @@ class Measured(Mapping[str, tuple[Minute, ...]]):
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))
         _check_told(self.minutes, self.routes, self.doubt)
+
+    def beside(self, others: Mapping[str, Iterable[Minute]]) -> "Measured":
+        """The same with signals of another source, whose arms are counted apart.
+
+        Where here the baseline's counts include the canary's, they are made to include them too.
+        """
+        others = _ordered(others)
+        if self.overlap == "included":
+            others = {name: tuple(row.together() for row in rows) for name, rows in others.items()}
+        return attrs.evolve(self, minutes={**self.minutes, **others})
 
     def __getitem__(self, name: str) -> tuple[Minute, ...]:
         return self.minutes[name]

@@ -29,6 +29,12 @@ FUNCTION = "orders"
 VARIABLE = "alias"
 """The stage variable that says which alias of it is called."""
 
+URI = (
+    f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/arn:aws:lambda:{REGION}:"
+    f"{ACCOUNT_ID}:function:{FUNCTION}:${{stageVariables.{VARIABLE}}}/invocations"
+)
+"""The integration that calls that alias."""
+
 NAMESPACE = "AWS/Lambda"
 _MINUTE = timedelta(minutes=1)
 _LAG: Mapping[str, timedelta] = MappingProxyType(

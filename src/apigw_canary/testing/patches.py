@@ -8,8 +8,9 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Container, Mapping, Sequence
+from typing import NoReturn
 
-from apigw_canary.testing.answers import Json, bad_request, unknown
+from apigw_canary.testing.answers import Json, RehearsalError, bad_request, unknown
 
 # Recorded as it stands, missing commas and all.
 _VALID_PATHS = (
@@ -138,7 +139,7 @@ def _replace(stage: Json, path: str, value: str, deployments: Container[str]) ->
         case ["variables", name]:
             stage["variables"] = checked_variables({**stage.get("variables", {}), name: value})
         case _:
-            unknown(f"replace {path}, which the rehearsal does not simulate")
+            _not_simulated(f"replace {path}")
 
 
 def _remove(stage: Json, path: str) -> None:
@@ -157,7 +158,7 @@ def _remove(stage: Json, path: str) -> None:
         case ["variables", name]:
             _remove_variable(stage, "variables", name)
         case _:
-            unknown(f"remove {path}, which the rehearsal does not simulate")
+            _not_simulated(f"remove {path}")
 
 
 def _copy(stage: Json, source: str, path: str) -> None:
@@ -206,3 +207,10 @@ def _percent(text: str) -> float:
     ):
         unknown(f"percentTraffic {text}; known are 0 to 100 in steps of 0.01")
     return float(text)
+
+
+def _not_simulated(operation: str) -> NoReturn:
+    raise RehearsalError(
+        f"the rehearsal does not simulate {operation}; rehearsal(settings=…) says how the stage is "
+        "set up"
+    )

@@ -17,7 +17,7 @@ from apigw_canary.testing.alarms import Alarms
 from apigw_canary.testing.answers import Json
 from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
-from apigw_canary.testing.lambdas import FUNCTION, Function, Invocations
+from apigw_canary.testing.lambdas import FUNCTION, URI, Function, Invocations
 from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, Logs
 from apigw_canary.testing.metrics import LAG, Metrics
 from apigw_canary.testing.permissions import Allowance
@@ -315,9 +315,10 @@ def rehearsal(
         backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
             Wins over what the deployment captured; if several match, the first one does.
         versions: How the invocations of each version of the Lambda function `orders` fare, version
-            1 first. Given, the API calls `orders:${stageVariables.alias}`, and neither `api` nor
-            `backends` matter. The versions are published, and there is an alias of version 1 by the
-            name that the stage variable has; more are made with boto3, in moto's Lambda.
+            1 first. Given, the API calls `orders:${stageVariables.alias}`, unless `methods` say
+            otherwise, and neither `api` nor `backends` matter. The versions are published, and
+            there is an alias of version 1 by the name that the stage variable has; more are made
+            with boto3, in moto's Lambda.
         variables: The stage's variables at the start.
         stage: The name of the stage that takes the traffic; others can be made, and have none.
         api_name: The name of the API, by which CloudWatch knows it. Characters that are not ASCII
@@ -351,6 +352,8 @@ def rehearsal(
         raise ValueError(f"start must be aware, with a time zone: {start}")
     begins = start.astimezone(UTC) - history
     rate = requests_per_minute if callable(requests_per_minute) else _constant(requests_per_minute)
+    if versions and methods is METHODS:
+        methods = dict.fromkeys(METHODS, Method(uri=URI))
     traffic = Traffic(rate=rate, api=api, backends=backends, seed=seed, begins=begins)
     metrics = Metrics(
         traffic,
