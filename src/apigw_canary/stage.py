@@ -9,7 +9,7 @@ import attrs
 
 from apigw_canary.aws.alarms import require_alarms
 from apigw_canary.aws.apigateway import ApiGateway, apis_named
-from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.invocation import Functions
 from apigw_canary.canary import Canary
@@ -29,9 +29,6 @@ from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState, Variables
 from apigw_canary.rollouts import OUR_SOURCES, measured
-
-RETRY_FOR = timedelta(seconds=30)
-"""How long pauses between retries may add up to. AWS's conflicts last seconds."""
 
 
 class Stage:
