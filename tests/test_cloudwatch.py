@@ -92,6 +92,7 @@ class TestMinutes:
     ) -> None:
         """Whatever the pages: the minutes with a known count and no contradiction, in order."""
         baseline, bad = {**baseline, 9: 1}, {**bad, 9: 1}  # the errors are published to the end
+        canary, canary_bad = {**canary, 9: 1}, {**canary_bad, 9: 1}
         names = ("Count", "prod"), ("5XXError", "prod"), ("Count", "prod/Canary")
         every = (baseline, bad, canary, canary_bad)
         series = {
@@ -120,17 +121,23 @@ class TestMinutes:
         )
         assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == [at(n) for n in range(6)]
 
-    @pytest.mark.parametrize("arm", ["prod", "prod/Canary"])
+    @pytest.mark.parametrize(
+        "arm, others", [("prod", 0.0), ("prod/Canary", 0.0), ("prod/Canary", 2.0)]
+    )
     @pytest.mark.parametrize("known", [{}, {at(0): 0.0, at(1): 2.0, at(3): 1.0}])
-    def test_errors_of_one_arm_that_do_not_come(self, arm: str, known: dict[Any, float]) -> None:
-        """Where a number of none is published too, a minute that lacks it is not a healthy one."""
+    def test_errors_of_one_arm_that_do_not_come(
+        self, arm: str, known: dict[Any, float], others: float
+    ) -> None:
+        """Where a number of none is published too, a minute that lacks it is not a healthy one; nor
+        is a canary without any number beside a baseline that has one each minute.
+        """
         counts = {at(n): 9.0 for n in range(4)}
         other = "prod" if arm == "prod/Canary" else "prod/Canary"
         aws = Aws(
             {
                 ("Count", "prod"): counts,
                 ("Count", "prod/Canary"): counts,
-                ("5XXError", other): {at(n): 0.0 for n in range(4)},
+                ("5XXError", other): {at(n): others for n in range(4)},
                 ("5XXError", arm): known,
             }
         )

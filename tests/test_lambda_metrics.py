@@ -185,6 +185,29 @@ def test_throttled_invocations_are_told() -> None:
     assert found["errors_5xx"] == ()
 
 
+@pytest.mark.parametrize(
+    "canary, expected",
+    [
+        ({"Throttles": 4}, (4, 4)),  # none was let through
+        ({"Throttles": 4, "Invocations": 6, "Errors": 1}, (10, 5)),
+        ({"Throttles": 0, "Invocations": 6, "Errors": 1}, (6, 1)),
+        ({"Throttles": 4, "Invocations": 6}, None),  # the errors of the others are not known yet
+    ],
+)
+def test_throttled_requests_of_a_stage_have_failed(
+    canary: Mapping[str, float], expected: tuple[float, float] | None
+) -> None:
+    """Whoever called the API got an error: a canary without capacity is no healthy one."""
+    production = {"Invocations": 90.0, "Errors": 0.0}
+    arms = {"orders:v1": production, "orders:v2": canary}
+    aws = Aws({(metric, arm): n for arm, of in arms.items() for metric, n in of.items()})
+    source = LambdaMetrics("orders", variable="alias", session=aws)
+    found = source.minutes(stage({"alias": "v1"}, {"alias": "v2"}), ERRORS, START, END)
+    counted = [(row.canary_requests, row.canary_bad) for row in found["errors_5xx"]]
+    assert counted == ([] if expected is None else [expected])
+    assert [note.split(" ")[0] for note in found.notes] == (["4"] if canary["Throttles"] else [])
+
+
 def test_half_an_answer() -> None:
     """What CloudWatch could not give is not taken for minutes without errors."""
     with pytest.raises(MetricsError, match="InternalError"):

@@ -469,7 +469,7 @@ class TestRollout:
         assert report.text().startswith("Rollout: Promote")
 
     def test_what_the_source_said_outlives_the_rollout(self) -> None:
-        """The look at its end reads no metrics: what was doubted or left out before is still said."""
+        """The last look reads no metrics: what was doubted or left out before is still said."""
         doubted = attrs.evolve(good()[2], doubt="another API has the same name")
         last = attrs.evolve(good()[3], notes=["3 minutes were left out"])
         ended = attrs.evolve(last, phase="promoted", percent=0, minutes={}, notes=())

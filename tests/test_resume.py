@@ -340,7 +340,7 @@ def _more_bad_than_requests(*window: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "said"),
+    "minutes, said",
     [(_closed, "the warehouse is closed"), (_more_bad_than_requests, "baseline_bad must be")],
 )
 def test_a_source_of_ones_own_may_fail(minutes: Any, said: str) -> None:

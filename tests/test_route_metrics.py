@@ -237,6 +237,30 @@ def test_restated_minutes_replace_old_ones() -> None:
     assert bad[ENABLED + 17 * MINUTE] == 1
 
 
+@pytest.mark.parametrize(
+    "minutes, signals",
+    [
+        (30, (Signal.slow(over=50),)),  # other statistics under the same names
+        (30, SIGNALS),  # a signal more
+        (10, (Signal.slow(over=300),)),  # a time that has been read beyond
+    ],
+)
+def test_another_question_is_not_answered_with_what_was_read(
+    minutes: int, signals: Sequence[Signal]
+) -> None:
+    """What is kept of one look is no answer for a policy with other signals, or an earlier end."""
+
+    def count(metric: str, stage: str, route: str, at: datetime) -> float | None:
+        found = healthy_but("GET /a")(metric, stage, route, at)
+        return 30.0 if metric == "PR(:50)" and found is not None else found
+
+    aws = Aws(["GET /a", "GET /slow"], count)
+    metrics = CloudWatchMetrics(session=aws, routes=True)
+    read(aws, metrics=metrics, signals=(Signal.slow(over=300),))
+    again = read(aws, minutes, metrics, signals=signals)
+    assert again.routes == read(aws, minutes, signals=signals).routes
+
+
 def test_without_detailed_metrics_a_note_says_so() -> None:
     """Not measured is not the same as healthy."""
     found = read(Aws([], healthy_but("")))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.lambda_metrics import LambdaMetrics
 from apigw_canary.aws.lambdas import Alias, SeenAlias
@@ -19,9 +19,6 @@ from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState, Variables
 from apigw_canary.rollouts import AnyCanary, Standing, watchable
-
-RETRY_FOR = timedelta(seconds=30)
-"""How long pauses between retries may add up to."""
 
 
 class LambdaAlias:

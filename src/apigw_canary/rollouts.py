@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal, NamedTuple, TypeVar, assert_never
 
 import attrs
@@ -15,14 +15,18 @@ from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
 from apigw_canary.rollout.findings import Analysis
-from apigw_canary.rollout.observation import Basis, Measured, MetricSource, Observation, Phase
+from apigw_canary.rollout.observation import (
+    HISTORY,
+    Basis,
+    Measured,
+    MetricSource,
+    Observation,
+    Phase,
+)
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState
 from apigw_canary.rollout.words import span
-
-HISTORY = timedelta(hours=1)
-"""How much of the baseline's past is read: it teaches the judge the baseline's usual rate."""
 
 _Read = TypeVar("_Read")
 

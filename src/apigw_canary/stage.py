@@ -8,7 +8,7 @@ from typing import Self
 import attrs
 
 from apigw_canary.aws.apigateway import ApiGateway, apis_named
-from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.invocation import Functions
 from apigw_canary.aws.lambda_metrics import LambdaMetrics
@@ -30,9 +30,6 @@ from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState, Variables
 from apigw_canary.rollouts import measured, watchable
-
-RETRY_FOR = timedelta(seconds=30)
-"""How long pauses between retries may add up to. AWS's conflicts last seconds."""
 
 
 class Stage:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Answer = Mapping[str, Any]
 
+RETRY_FOR = timedelta(seconds=30)
+"""How long pauses between retries may add up to. AWS's conflicts last seconds."""
+
 
 class Session(Protocol):
     """What is needed of a `boto3.Session`."""
@@ -42,7 +45,7 @@ class Calls:
         *,
         clock: Callable[[], datetime] | None = None,
         sleep: Callable[[float], None] = time.sleep,
-        retry_for: timedelta = timedelta(seconds=30),
+        retry_for: timedelta = RETRY_FOR,
     ) -> None:
         self._session = session
         self._clock = clock

@@ -1,10 +1,10 @@
 """CloudWatch: minutes of both arms from the metrics that Lambda publishes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from apigw_canary.aws.calls import Calls, Session
-from apigw_canary.aws.metricdata import Query, fetched
+from apigw_canary.aws.metricdata import Query, Series, fetched
 from apigw_canary.aws.series import Arms, joined
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.rollout import inputs
@@ -34,8 +34,9 @@ class LambdaMetrics:
 
     An invocation that ends in an error is an `errors_5xx`: an exception or a timeout, not an answer
     with status 500 that the function gives itself. Throttled ones are no invocations in
-    Lambda's counts, and which version they would have reached is not known: the notes tell of
-    them. A signal that Lambda does not publish, such as `errors_4xx`, has no minutes, and a note;
+    Lambda's counts. Behind a stage each is a request that failed, and counted as that; of a
+    weighted alias it is not known which version they would have reached. The notes tell of them. A
+    signal that Lambda does not publish, such as `errors_4xx`, has no minutes, and a note;
     one that is critical is `InvalidInputError`.
 
     Lambda publishes an invocation when it has ended, in the minute in which it began: with a
@@ -110,13 +111,11 @@ class LambdaMetrics:
             )
         ]
         series = fetched(self._calls, queries, start, end)
+        alias = isinstance(stage, AliasState)
+        if not alias:
+            series = {**series, **dict(_with_throttled(series, arms, seen))}
         minutes = {
-            name: tuple(
-                joined(
-                    Arms(series["baseline_requests"], series.get("canary_requests", {})),
-                    Arms(series[f"baseline_{name}"], series.get(f"canary_{name}", {})),
-                )
-            )
+            name: tuple(joined(*(_both(series, each) for each in ("requests", name))))
             for name in seen
         }
         notes = [
@@ -125,8 +124,8 @@ class LambdaMetrics:
             if signal.name not in _ERRORS
         ]
         notes += [
-            f"{throttled:,.0f} invocations of the {arm} were throttled; they count neither as "
-            "requests nor as errors."
+            f"{throttled:,.0f} invocations of the {arm} were throttled; they count "
+            + ("neither as requests nor as errors." if alias else "as failed requests.")
             for arm in arms
             if (throttled := sum(series[f"{arm}_throttles"].values()))
         ]
@@ -179,3 +178,29 @@ def _versions(alias: StageState) -> Mapping[str, _Dimensions]:
         for arm, version in (("baseline", alias.deployment_id), ("canary", canary))
         if version is not None
     }
+
+
+def _both(series: Mapping[str, Series], name: str) -> Arms:
+    """The series of both arms; without a canary its is empty."""
+    return Arms(series[f"baseline_{name}"], series.get(f"canary_{name}", {}))
+
+
+def _with_throttled(
+    series: Mapping[str, Series], arms: Iterable[str], errors: Iterable[str]
+) -> Iterator[tuple[str, Series]]:
+    """Requests and errors with the throttled invocations, which Lambda has in neither.
+
+    Where there were others too their errors must have come: a part of a number is none.
+    """
+    for arm in arms:
+        requests = series[f"{arm}_requests"]
+        throttled = {at: count for at, count in series[f"{arm}_throttles"].items() if count}
+        yield f"{arm}_requests", _sum(requests, throttled)
+        for name in errors:
+            bad = series[f"{arm}_{name}"]
+            whole = {at: n for at, n in throttled.items() if at in bad or at not in requests}
+            yield f"{arm}_{name}", _sum(bad, whole)
+
+
+def _sum(one: Series, other: Series) -> Series:
+    return {at: one.get(at, 0.0) + other.get(at, 0.0) for at in {*one, *other}}

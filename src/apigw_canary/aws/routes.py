@@ -38,6 +38,7 @@ class Routes:
         self._dimensions = (("ApiName", api_name), ("Stage", stage))
         self._only = only
         self._known: list[str] | None = None
+        self._asked: Sequence[Query] = ()
         self._start: datetime | None = None
         self._until: datetime | None = None
         self._series: dict[str, dict[datetime, float]] = {}
@@ -70,18 +71,18 @@ class Routes:
         )
 
     def _fetch(self, asked: Sequence[Query], start: datetime, end: datetime) -> None:
-        if start != self._start or self._until is None:
-            self._series = {query.id: {} for query in asked}
-            since = start
-        else:
+        since = start
+        if (start, asked) == (self._start, self._asked) and self._until and self._until <= end:
             since = max(start, self._until - READ_AGAIN)
         new = fetched(self._calls, asked, since, end)
+        if since == start:
+            self._series = {}
         for query in asked:
             kept = self._series.setdefault(query.id, {})
             for at in [at for at in kept if at >= since]:
                 del kept[at]
             kept.update(new[query.id])
-        self._start, self._until = start, end
+        self._asked, self._start, self._until = asked, start, end
 
     def _listed(self) -> list[str]:
         """The routes that CloudWatch has series of: a ListMetrics for each 500 of them."""

@@ -1,6 +1,6 @@
 """Minutes of both arms from CloudWatch's series. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -27,7 +27,13 @@ def joined(requests: Arms, errors: Arms) -> Iterator[Minute]:
     that the errors have not come to yet.
     """
     until = _published_until(requests.baseline, errors)
-    late = {at for pair in zip(requests, errors, strict=True) for at in _late(*pair, errors)}
+    each = any(0 in bad.values() for bad in errors)
+    # Not the other way round: a baseline without any number may be one without any error.
+    beside = each or _has_each(requests.baseline, errors.baseline)
+    late = {
+        *_late(requests.baseline, errors.baseline, each=each),
+        *_late(requests.canary, errors.canary, each=beside),
+    }
     for at in _times(requests):
         if at > until:
             return
@@ -68,14 +74,13 @@ def _minute(at: datetime, requests: Arms, bad: Arms) -> Iterator[Minute]:
         yield Minute(at, *counts)
 
 
-def _late(count: Series, bad: Series, errors: Arms) -> set[datetime]:
+def _late(count: Series, bad: Series, *, each: bool) -> Collection[datetime]:
     """The minutes of an arm whose number of errors has not come.
 
-    Where it has a number of none for some minute it is to have one for each with requests; and if
-    it has no numbers at all, where the other arm has: what is missing is no good news.
+    Where it has a number of none for some minute it is to have one for each with requests; where it
+    has no numbers at all, `each` says whether it should.
     """
-    numbers = bad or {**errors.baseline, **errors.canary}
-    return count.keys() - bad.keys() if 0 in numbers.values() else set()
+    return count.keys() - bad.keys() if (0 in bad.values() if bad else each) else ()
 
 
 def _published_until(count: Series, errors: Arms) -> datetime:
@@ -85,8 +90,13 @@ def _published_until(count: Series, errors: Arms) -> datetime:
     not healthy. Where only some have, what lacks it has none.
     """
     newest = max([*errors.baseline, *errors.canary], default=None)
-    if newest is None:
+    if newest is None or not _has_each(count, errors.baseline, newest):
         return datetime.max.replace(tzinfo=UTC)
-    before = [at for at in count if at <= newest]
-    has_all = sum(at in errors.baseline for at in before) >= _DENSE * len(before)
-    return newest if before and has_all else datetime.max.replace(tzinfo=UTC)
+    return newest
+
+
+def _has_each(count: Series, bad: Series, newest: datetime | None = None) -> bool:
+    """Whether each minute with requests has a number of errors, up to the newest that has."""
+    newest = newest or max(bad, default=None)
+    before = [at for at in count if newest is not None and at <= newest]
+    return bool(before) and sum(at in bad for at in before) >= _DENSE * len(before)

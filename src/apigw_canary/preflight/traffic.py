@@ -6,12 +6,9 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from apigw_canary.rollout.evidence import Row, not_worse
-from apigw_canary.rollout.observation import MINUTE, Measured
+from apigw_canary.rollout.observation import HISTORY, MINUTE, Measured
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.signals import Signal
-
-HOUR = timedelta(hours=1)
-"""How much of the past is read, and taken for what is to come."""
 
 
 class Outlook(NamedTuple):
@@ -32,7 +29,7 @@ class Outlook(NamedTuple):
 
 def requests_per_minute(traffic: Measured) -> float:
     """Of both arms, over the past hour; the most that any signal counts."""
-    return max((_totals(traffic, name)[0] for name in traffic), default=0.0) / (HOUR / MINUTE)
+    return max((_totals(traffic, name)[0] for name in traffic), default=0.0) / (HISTORY / MINUTE)
 
 
 def outlook(policy: RolloutPolicy, traffic: Measured) -> list[Outlook]:
@@ -55,7 +52,7 @@ def _totals(traffic: Measured, name: str) -> tuple[float, float]:
 
 
 def _outlook(policy: RolloutPolicy, signal: Signal, requests: float, bad: float) -> Outlook:
-    per_minute = requests / (HOUR / MINUTE)
+    per_minute = requests / (HISTORY / MINUTE)
     rate = bad / requests if requests else 0.0
     below = [step for step in policy.steps if step.percent < 100]
     planned_minutes = sum(math.ceil(step.bake / MINUTE) for step in below)

@@ -12,16 +12,19 @@ from apigw_canary.rollout.chance import binomial, divide, whole
 from apigw_canary.rollout.decision import Promote, Rollback
 from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.explained import Explained
-from apigw_canary.rollout.observation import MINUTE, Measured, Minute, Observation
+from apigw_canary.rollout.observation import (
+    HISTORY,
+    MINUTE,
+    Measured,
+    Minute,
+    Observation,
+)
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.trial import Trial, ended_by, length, whole_minutes
 from apigw_canary.rollout.words import moment, span
 
 if TYPE_CHECKING:
     from apigw_canary.rollout.policy import RolloutPolicy
-
-HISTORY = timedelta(hours=1)
-"""The baseline's past that a rollout begins with, as `Canary.observe` reads it."""
 
 
 @attrs.frozen(kw_only=True)

@@ -14,6 +14,9 @@ from apigw_canary.rollout.state import StageState
 
 MINUTE = timedelta(minutes=1)
 
+HISTORY = timedelta(hours=1)
+"""How much of the baseline's past is read: it teaches the judge the baseline's usual rate."""
+
 Overlap = Literal["excluded", "included", "unknown"]
 
 Phase = Literal[

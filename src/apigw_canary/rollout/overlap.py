@@ -122,9 +122,9 @@ def reading(minutes: Sequence[Minute], observation: Observation) -> tuple[Overla
 
     An unknown overlap is found out where the minutes themselves tell: it takes shares of about a
     half; at small ones both readings say the same. One minute of excess is enough here: this lasts
-    for one look, and a canary with more errors than the stage is not to be waited for. What a source
-    says is believed until some minutes contradict it: left out as impossible, they would be the
-    very ones in which the canary failed.
+    for one look, and a canary with more errors than the stage is not to be waited for. What a
+    source says is believed until some minutes contradict it: left out as impossible, they would be
+    the very ones in which the canary failed.
     """
     first = observation.step_judged_from()
     step = [minute for minute in minutes if minute.at >= first]
