@@ -18,12 +18,15 @@ from apigw_canary import (
     CloudWatchMetrics,
     Measured,
     Observation,
+    Promote,
     Rollback,
     RolloutPolicy,
     Signal,
+    Stage,
     StageState,
 )
 from apigw_canary.errors import InvalidInputError
+from apigw_canary.testing import rehearsal
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -334,3 +337,17 @@ def test_fifty_stages_side_by_side() -> None:
         alone = CloudWatchMetrics(session=Aws(ROUTES[:2], count), routes=True)
         assert together[i] == judged(stages[i], alone)
     assert len({analysis.findings[0].canary_bad for analysis in together}) == 50
+
+
+def test_a_rehearsed_stage_has_no_detailed_metrics() -> None:
+    """A source that asks for routes is rehearsed too: a note says what to turn on."""
+    with rehearsal() as aws:
+        metrics = CloudWatchMetrics(routes=True)
+        stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=metrics)
+        policy = RolloutPolicy.canary(20, 10 * MINUTE)
+        canary = stage.enable_canary(20, variables={"alias": "v2"}, policy=policy)
+        aws.sleep(1800)
+        seen = canary.observe(policy)
+        assert (seen.failure, seen.routes) == (None, None)
+        assert any("turn on detailed metrics" in note for note in seen.notes)
+        assert isinstance(policy.decide(seen), Promote)

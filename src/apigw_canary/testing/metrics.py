@@ -74,6 +74,8 @@ class Published:
         return None
 
     def _list_metrics(self, p: Json, now: datetime) -> Json:
+        if any(wanted["Name"] == "Method" for wanted in p.get("Dimensions", ())):
+            return {"Metrics": []}  # nothing is published by method: detailed metrics are off
         check_simulated("ListMetrics", p, frozenset({"Namespace", "MetricName", "Dimensions"}))
         metrics = [
             {
