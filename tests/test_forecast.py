@@ -410,6 +410,7 @@ class TestBacktest:
             {"minutes": {"errors_4xx": days(3)["errors_5xx"]}},
             {"minutes": {"errors_5xx": [1, 2]}},
             {"minutes": days(1)},
+            {"minutes": Measured(days(3), doubt="two APIs of one name")},
             {"noise": -1},
             {"rollouts": 0},
             {"seed": 0.5},

@@ -18,6 +18,7 @@ from apigw_canary.rollout.observation import (
     Measured,
     Minute,
     Observation,
+    Overlap,
 )
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.trial import Trial, ended_by, length, whole_minutes
@@ -133,7 +134,11 @@ def backtest(
 
 def _past(policy: "RolloutPolicy", minutes: Mapping[str, Sequence[Minute]] | Observation) -> _Past:
     """What the policy's signals counted, of both arms together."""
-    overlap = minutes.overlap if isinstance(minutes, Observation | Measured) else "excluded"
+    overlap: Overlap = "excluded"
+    if isinstance(minutes, Observation | Measured):
+        overlap = minutes.overlap
+        if minutes.doubt is not None:
+            inputs.refuse("minutes", f"counts that are believed ({minutes.doubt})", "doubted ones")
     series = minutes.minutes if isinstance(minutes, Observation) else minutes
     if not isinstance(series, Mapping):
         inputs.refuse("minutes", "an Observation, or a mapping of signals to minutes", minutes)
