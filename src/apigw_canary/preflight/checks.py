@@ -48,8 +48,7 @@ def _metrics_off(facts: Facts) -> Iterator[Problem]:
     if not facts.settings.metrics_enabled:
         yield Problem(
             "warning",
-            "Detailed metrics are off: errors are counted for the whole stage, not for each "
-            "method.",
+            "Detailed metrics are off: CloudWatch counts for the whole stage, not for each method.",
             "Enable detailed CloudWatch metrics on the stage; they are billed as custom metrics.",
         )
 

@@ -18,7 +18,6 @@ from apigw_canary.rollout.observation import (
     Measured,
     Minute,
     Observation,
-    Overlap,
 )
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.trial import Trial, ended_by, length, whole_minutes
@@ -98,6 +97,8 @@ def backtest(
     """See `RolloutPolicy.backtest`."""
     inputs.number(noise, "noise", low=0, high=2)
     inputs.count(seed, "seed", low=-(2**63), high=2**63)
+    if isinstance(minutes, Observation | Measured) and minutes.doubt is not None:
+        inputs.refuse("minutes", f"counts that are believed ({minutes.doubt})", "doubted ones")
     past = _past(policy, minutes)
     until = max(max(rows) for rows in past.values()) + MINUTE
     starts = list(_starts(policy, past, until))
@@ -134,11 +135,7 @@ def backtest(
 
 def _past(policy: "RolloutPolicy", minutes: Mapping[str, Sequence[Minute]] | Observation) -> _Past:
     """What the policy's signals counted, of both arms together."""
-    overlap: Overlap = "excluded"
-    if isinstance(minutes, Observation | Measured):
-        overlap = minutes.overlap
-        if minutes.doubt is not None:
-            inputs.refuse("minutes", f"counts that are believed ({minutes.doubt})", "doubted ones")
+    overlap = minutes.overlap if isinstance(minutes, Observation | Measured) else "excluded"
     series = minutes.minutes if isinstance(minutes, Observation) else minutes
     if not isinstance(series, Mapping):
         inputs.refuse("minutes", "an Observation, or a mapping of signals to minutes", minutes)
