@@ -781,7 +781,7 @@ def test_the_source_is_the_places_own() -> None:
             "logs:StopQuery",
         }
         assert actions(LambdaMetrics("orders", variable="alias")) == {"cloudwatch:GetMetricData"}
-        assert actions(SimpleNamespace(minutes=None)) == set()
+        assert actions(SimpleNamespace(minutes=dict)) == set()
         with pytest.raises(InvalidInputError, match="log_groups"):
             actions(AccessLogs())
 
