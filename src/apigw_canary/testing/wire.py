@@ -6,6 +6,7 @@ it works whatever protocol a service speaks, and paginators and typed exceptions
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import random
@@ -19,6 +20,7 @@ from apigw_canary.testing.answers import Json, Refusal
 
 if TYPE_CHECKING:
     import boto3
+    from botocore.hooks import BaseEventHooks
     from botocore.loaders import Loader
 
 REGION = "eu-central-1"
@@ -70,9 +72,22 @@ def _bare_session() -> boto3.Session:
         "credentials_file": (None, None, os.devnull, None),
         "ignore_configured_endpoint_urls": (None, None, True, None),
     }
-    session = botocore.session.Session(session_vars=variables)
+    session = botocore.session.Session(
+        variables, event_hooks=copy.copy(_handlers()), include_builtin_handlers=False
+    )
     session.register_component("data_loader", loader())
     return boto3.Session("rehearsal", "rehearsal", region_name=REGION, botocore_session=session)
+
+
+@functools.cache
+def _handlers() -> BaseEventHooks:
+    """Botocore's own handlers of events: registering them is most of the rest of what a session costs."""
+    import botocore.session
+    from botocore.hooks import HierarchicalEmitter
+
+    events = HierarchicalEmitter()
+    botocore.session.Session(event_hooks=events)
+    return events
 
 
 @functools.cache
