@@ -81,7 +81,7 @@ def _bare_session() -> boto3.Session:
 
 @functools.cache
 def _handlers() -> BaseEventHooks:
-    """Botocore's own handlers of events: registering them is most of the rest of what a session costs."""
+    """Botocore's own handlers of events: registering them is most of the rest of it."""
     import botocore.session
     from botocore.hooks import HierarchicalEmitter
 
