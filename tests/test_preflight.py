@@ -42,6 +42,7 @@ from apigw_canary.errors import (
     UnconfirmedChangeError,
 )
 from apigw_canary.preflight.traffic import outlook
+from apigw_canary.rollout.alarms import AlarmState
 from apigw_canary.rollout.contract import Route
 from apigw_canary.testing import Backend, Fault, Method, Rehearsal, RehearsalError, rehearsal
 
@@ -341,6 +342,22 @@ class TestPolicy:
             assert "no alarm hihg-errors." in problem.what
             aws.alarm("hihg-errors", composite=True)
             assert aws.stage.check(policy) == ()
+
+    @pytest.mark.parametrize(
+        "state, told",
+        [("INSUFFICIENT_DATA", "no canary is promoted"), ("ALARM", "firing already")],
+    )
+    def test_alarms_that_are_no_voice(self, state: AlarmState, told: str) -> None:
+        """One that fires already, or says nothing, is told before the start."""
+        policy = attrs.evolve(PLAN, alarms=["errors", "latency"])
+        with rehearsal(settings=ALL_ON) as aws:
+            aws.alarm("latency")
+            aws.alarm("errors", state)
+            (problem,) = aws.stage.check(policy)
+            assert problem.severity == "warning"
+            assert "errors" in problem.what
+            assert "latency" not in problem.what
+            assert told in problem.what
 
 
 class TestContract:

@@ -33,27 +33,24 @@ def read_alarms(calls: Calls, names: Sequence[str], start: datetime) -> tuple[Al
     a name, `MetricsError` where its answer is not understood.
     """
     described = _described(calls, names)
-    _require(calls, _unknown_of(names, described))
+    _require(calls, names, described)
     alarms = (as_alarm(described[name]) for name in names)
     return tuple(_with_history(calls, alarm, start) for alarm in alarms)
 
 
-def unknown_alarms(calls: Calls, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the names that AWS shows no alarm for: one DescribeAlarms for a hundred."""
-    return _unknown_of(names, _described(calls, names))
+def alarms_now(calls: Calls, names: Sequence[str]) -> dict[str, Alarm | None]:
+    """Each name with its alarm, None where AWS shows none: one DescribeAlarms for a hundred."""
+    described = _described(calls, names)
+    return {name: as_alarm(described[name]) if name in described else None for name in names}
 
 
 def require_alarms(calls: Calls, names: Sequence[str]) -> None:
     """Raises `NotFoundError` where AWS does not know a name: one DescribeAlarms for a hundred."""
-    _require(calls, unknown_alarms(calls, names))
+    _require(calls, names, _described(calls, names))
 
 
-def _unknown_of(names: Sequence[str], described: Container[str]) -> tuple[str, ...]:
-    """The names that were not described."""
-    return tuple(name for name in names if name not in described)
-
-
-def _require(calls: Calls, unknown: Sequence[str]) -> None:
+def _require(calls: Calls, names: Sequence[str], described: Container[str]) -> None:
+    unknown = [name for name in names if name not in described]
     if unknown:
         raise NotFoundError(
             f"CloudWatch in {calls.region} shows no alarm called {', '.join(map(repr, unknown))}.",

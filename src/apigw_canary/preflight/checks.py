@@ -155,12 +155,30 @@ def _blind_at_100(facts: Facts) -> Iterator[Problem]:
 
 
 def _unknown_alarms(facts: Facts) -> Iterator[Problem]:
-    if facts.unknown_alarms:
+    unknown = [name for name, alarm in facts.alarms.items() if alarm is None]
+    if unknown:
         yield Problem(
             "error",
-            f"CloudWatch has no alarm {_listed(facts.unknown_alarms)}.",
+            f"CloudWatch has no alarm {_listed(unknown)}.",
             "Correct the policy's alarms, or create them in the stage's account and region; "
             "composite ones show only to who may DescribeAlarms on *.",
+        )
+
+
+def _alarms_now(facts: Facts) -> Iterator[Problem]:
+    known = [alarm for alarm in facts.alarms.values() if alarm is not None]
+    if silent := [alarm.name for alarm in known if alarm.state == "INSUFFICIENT_DATA"]:
+        yield Problem(
+            "warning",
+            f"An alarm that says nothing is not taken for OK: {_listed(silent)}. As long as it is "
+            "so no canary is promoted.",
+            "Let it treat missing data as good where that is right, or leave it out of the policy.",
+        )
+    if firing := [alarm.name for alarm in known if alarm.state == "ALARM"]:
+        yield Problem(
+            "warning",
+            f"{_listed(firing)}: firing already, and so no voice against a canary that begins now.",
+            "Mend what it is about first, unless the release is what mends it.",
         )
 
 
@@ -308,6 +326,7 @@ CHECKS: tuple[Check, ...] = (
     _doubted,
     _quiet,
     _unknown_alarms,
+    _alarms_now,
     _blind_at_100,
     _cache,
     _metrics_off,

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import attrs
 
-from apigw_canary.aws.alarms import unknown_alarms
+from apigw_canary.aws.alarms import alarms_now
 from apigw_canary.aws.apigateway import ApiGateway, Method, Seen, StageSettings
 from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.invocation import Function, Functions
@@ -18,6 +18,7 @@ from apigw_canary.errors import (
 )
 from apigw_canary.preflight.problem import Problem, Severity
 from apigw_canary.preflight.targets import Policy, Target, targets
+from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.contract import Changes, Contract, Route, changes
 from apigw_canary.rollout.observation import Measured
 from apigw_canary.rollout.policy import RolloutPolicy
@@ -49,8 +50,8 @@ class Facts:
     functions: Mapping[Function, Policy] = attrs.field(factory=dict[Function, Policy])
     deployment_id: str | None = None
     """The deployment of the canary, where there is one already."""
-    unknown_alarms: tuple[str, ...] = ()
-    """Alarms of the policy that CloudWatch does not have."""
+    alarms: Mapping[str, Alarm | None] = attrs.field(factory=dict[str, Alarm | None])
+    """The policy's alarms; None for one that CloudWatch does not have."""
     unread: tuple[Problem, ...] = ()
     """What could not be found out, and why."""
 
@@ -114,7 +115,7 @@ def gather(
         unintegrated=tuple(m.route for m in methods or () if not m.has_integration),
         functions=_policies(reader, Functions(calls), led),
         deployment_id=deployment_id,
-        unknown_alarms=_unknown_alarms(reader, calls, policy),
+        alarms=_alarms(reader, calls, policy),
         # The last, when all the rest has been read.
         unread=tuple(dict.fromkeys(reader.unread)),
     )
@@ -186,11 +187,13 @@ def _policies(
     return found
 
 
-def _unknown_alarms(reader: _Reader, calls: Calls, policy: RolloutPolicy | None) -> tuple[str, ...]:
+def _alarms(
+    reader: _Reader, calls: Calls, policy: RolloutPolicy | None
+) -> Mapping[str, Alarm | None]:
     if policy is None or not policy.alarms:
-        return ()
+        return {}
     names = policy.alarms
-    return reader.read("The alarms", lambda: unknown_alarms(calls, names), "error") or ()
+    return reader.read("The alarms", lambda: alarms_now(calls, names), "error") or {}
 
 
 def _traffic(reader: _Reader, measure: Measure, seen: Seen) -> Measured | None:

@@ -167,7 +167,7 @@ def _paused(view: _View) -> Decision | None:
 
 
 def _unwatched(view: _View) -> Decision | None:
-    """The canary has traffic, and for longer than `blind` nobody could see how it fares."""
+    """The canary has traffic, and for too long nobody could see how it fares."""
     unseen = _unseen_for(view)
     if unseen is None or unseen[0] <= view.policy.blind:
         return None
