@@ -11,8 +11,7 @@ from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.invocation import Functions
-from apigw_canary.aws.lambda_metrics import LambdaMetrics
-from apigw_canary.aws.logs import AccessLogs
+from apigw_canary.aws.source import AwsSource
 from apigw_canary.canary import Canary
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
@@ -77,7 +76,7 @@ class Stage:
             gateway,
             DescriptionRecords(gateway) if records is None else StoredRecords(records, gateway),
         )
-        if metrics is None or isinstance(metrics, CloudWatchMetrics | AccessLogs | LambdaMetrics):
+        if metrics is None or isinstance(metrics, AwsSource):
             metrics = (metrics or CloudWatchMetrics()).using(self._calls)
         inputs.source(metrics)
         self._metrics: MetricSource = metrics

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import get_args
 
-from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws.calls import Session
 from apigw_canary.aws.published import published
 from apigw_canary.aws.reader import ERRORS, Reader
+from apigw_canary.aws.source import AwsSource
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.observation import Measured, Overlap
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.state import StageState
 
 
-class CloudWatchMetrics:
+class CloudWatchMetrics(AwsSource):
     """Requests, errors and slow requests of both arms, from `AWS/ApiGateway`.
 
     `canary_stage`: the value of the dimension `Stage` under which the canary's requests are
@@ -44,6 +45,7 @@ class CloudWatchMetrics:
         routes: bool | Sequence[str] = False,
         session: Session | None = None,
     ) -> None:
+        super().__init__(session)
         if not re.fullmatch(r"[^{}]*\{stage\}[^{}]*", canary_stage):
             inputs.refuse("canary_stage", "a text with one {stage} in it", canary_stage)
         inputs.choice(overlap, "overlap", get_args(Overlap))
@@ -53,21 +55,16 @@ class CloudWatchMetrics:
         self._canary_stage = canary_stage
         self._api_name = api_name
         self._routes = routes if isinstance(routes, bool) else tuple(routes)
-        self._session = session
-        self._calls: Calls | None = None
         self._readers: dict[tuple[str, str], Reader] = {}
 
-    def using(self, calls: Calls) -> "CloudWatchMetrics":
-        """The same, calling AWS as its stage does; in its own session if it was given one."""
-        bound = CloudWatchMetrics(
+    def _again(self) -> "CloudWatchMetrics":
+        return CloudWatchMetrics(
             canary_stage=self._canary_stage,
             overlap=self._overlap,
             api_name=self._api_name,
             routes=self._routes,
             session=self._session,
         )
-        bound._calls = calls.within(self._session) if self._session is not None else calls
-        return bound
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
@@ -84,8 +81,6 @@ class CloudWatchMetrics:
         """
         inputs.aware(start, "start")
         inputs.aware(end, "end")
-        if self._calls is None:
-            self._calls = Calls(self._session)
         for signal in signals:
             if signal.name not in ERRORS and signal.over is None and signal.quantile is None:
                 expected = f"of {', '.join(ERRORS)} and slow ones, to be read from CloudWatch"
@@ -93,9 +88,10 @@ class CloudWatchMetrics:
         key = (stage.rest_api_id, stage.name)
         reader = self._readers.get(key)
         if reader is None or reader.is_doubted:  # what is doubted may have been mended
+            calls = self._own_calls()
             self._readers[key] = reader = Reader(
-                self._calls,
-                published(self._calls, stage, self._api_name),
+                calls,
+                published(calls, stage, self._api_name),
                 self._canary_stage,
                 stage.name,
                 routes=self._routes,

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws.calls import Session
 from apigw_canary.aws.metricdata import Query, Series, fetched
 from apigw_canary.aws.series import Arms, joined
+from apigw_canary.aws.source import AwsSource
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alias_record import AliasState
@@ -22,7 +23,7 @@ _THROTTLES = "Throttles"
 _Dimensions = Mapping[str, str]
 
 
-class LambdaMetrics:
+class LambdaMetrics(AwsSource):
     """Invocations and errors of both arms, from `AWS/Lambda`, where the arms are told apart.
 
     Without arguments: of a weighted alias, for a `LambdaAlias`; the arms are the alias's own
@@ -56,6 +57,7 @@ class LambdaMetrics:
         canary: str | None = None,
         session: Session | None = None,
     ) -> None:
+        super().__init__(session)
         for name, value in (
             ("function", function),
             ("variable", variable),
@@ -69,16 +71,11 @@ class LambdaMetrics:
         self._function = function
         self._variable = variable
         self._aliases = {"baseline": baseline, "canary": canary}
-        self._session = session
-        self._calls: Calls | None = None
 
-    def using(self, calls: Calls) -> "LambdaMetrics":
-        """The same, calling AWS as its stage does; in its own session if it was given one."""
-        bound = LambdaMetrics(
+    def _again(self) -> "LambdaMetrics":
+        return LambdaMetrics(
             self._function, variable=self._variable, session=self._session, **self._aliases
         )
-        bound._calls = calls.within(self._session) if self._session is not None else calls
-        return bound
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
@@ -90,8 +87,6 @@ class LambdaMetrics:
         """
         inputs.aware(start, "start")
         inputs.aware(end, "end")
-        if self._calls is None:
-            self._calls = Calls(self._session)
         for signal in signals:
             if signal.critical and signal.name not in _ERRORS:
                 inputs.refuse(
@@ -110,7 +105,7 @@ class LambdaMetrics:
                 *((name, _ERRORS[name]) for name in seen),
             )
         ]
-        series = fetched(self._calls, queries, start, end)
+        series = fetched(self._own_calls(), queries, start, end)
         alias = isinstance(stage, AliasState)
         if not alias:
             series = {**series, **dict(_with_throttled(series, arms, seen))}

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from apigw_canary.aws.apigateway import ApiGateway
-from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws.calls import Session
 from apigw_canary.aws.insights import (
     GROUP_NAME,
     MOST_ROWS,
@@ -39,10 +39,11 @@ from apigw_canary.aws.logformat import (
     AccessLog,
     access_log,
 )
+from apigw_canary.aws.source import AwsSource
 from apigw_canary.errors import MetricsError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.failure import Failure, Kind, ranked
-from apigw_canary.rollout.observation import MINUTE, Measured, Minute, ceil_minute
+from apigw_canary.rollout.observation import HISTORY, MINUTE, Measured, Minute, ceil_minute
 from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX, Signal
 from apigw_canary.rollout.state import StageState
 from apigw_canary.rollout.words import moment
@@ -51,7 +52,6 @@ SETTLED = timedelta(minutes=15)
 """How old a minute is that is not read again. Lines usually arrive within a minute or two; that
 they do is not promised."""
 
-_HISTORY = timedelta(hours=1)
 _SPAN = (MOST_ROWS // 4) * MINUTE
 """What one query covers: a minute has up to three rows, "true", "false" and "-"."""
 _KIND = ((STATUS,), (METHOD,), (PATH,), (ERROR_TYPE,), MESSAGES)
@@ -69,7 +69,7 @@ class _Kept(NamedTuple):
     rows: dict[datetime, dict[str, Row]]
 
 
-class AccessLogs:
+class AccessLogs(AwsSource):
     """Requests and bad ones of both arms, from the stage's access logs in CloudWatch Logs.
 
     `log_group`: the group; None takes it from the stage's settings. Canary requests are written to
@@ -114,6 +114,7 @@ class AccessLogs:
         usd_per_gb: float = 0.005,
         session: Session | None = None,
     ) -> None:
+        super().__init__(session)
         if log_group is not None and not re.fullmatch(GROUP_NAME, str(log_group)):
             inputs.refuse("log_group", "the name of a log group, which is no ARN", log_group)
         self._group = log_group
@@ -126,8 +127,6 @@ class AccessLogs:
         self._lag = inputs.duration(lag, "lag", high=SETTLED)
         self._timeout = inputs.duration(timeout, "timeout", high=timedelta(hours=1))
         self._usd_per_gb = inputs.number(usd_per_gb, "usd_per_gb", low=0)
-        self._session = session
-        self._calls: Calls | None = None
         self._logs: dict[tuple[str, str], AccessLog] = {}
         self._limits: dict[tuple[str, float, datetime], float] = {}
         self._kept: _Kept | None = None
@@ -138,9 +137,8 @@ class AccessLogs:
         """The log group it was given; None where the stage's settings name it."""
         return self._group
 
-    def using(self, calls: Calls) -> "AccessLogs":
-        """The same, calling AWS as its stage does; in its own session if it was given one."""
-        bound = AccessLogs(
+    def _again(self) -> "AccessLogs":
+        return AccessLogs(
             self._group,
             format=self._fields,
             bad=self._bad,
@@ -149,8 +147,6 @@ class AccessLogs:
             usd_per_gb=self._usd_per_gb,
             session=self._session,
         )
-        bound._calls = calls.within(self._session) if self._session is not None else calls
-        return bound
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
@@ -213,11 +209,6 @@ class AccessLogs:
                 kinds[arm_of(row)][kind] += count(row, "requests")
         return ranked(kinds["canary"], kinds["baseline"], limit)
 
-    def _own_calls(self) -> Calls:
-        if self._calls is None:
-            self._calls = Calls(self._session)
-        return self._calls
-
     def _insights(self) -> Insights:
         return Insights(self._own_calls(), self._timeout)
 
@@ -264,7 +255,7 @@ class AccessLogs:
                 f"filter {ARM} not in [{canary}]",
                 f"stats count({latency}) as requests, pct({latency}, {percentile}) as high",
             )
-            rows = self._insights().find(log.group, query, start, start + _HISTORY).rows
+            rows = self._insights().find(log.group, query, start, start + HISTORY).rows
             if not rows or count(rows[0], "requests") == 0:
                 raise MetricsError(
                     f"{log.group} has no requests of the baseline in the hour from "
