@@ -64,7 +64,7 @@ class Part(NamedTuple):
 
 def after(parts: Sequence[Part], damping: Damping, x: float) -> list[float]:
     """The logs of the parts after the minute."""
-    divisor = damping.still + damping.canary_bad * x
+    divisor = damping.of(x)
     return [before + (still + slope * x) / divisor for before, still, slope in parts]
 
 

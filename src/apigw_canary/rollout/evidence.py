@@ -139,7 +139,7 @@ class Worse:
         self._noise.add(x_c, x_b + x_c, share)
         bets, growths = stakes.bets(n_b, n_c, rate, self._null)
         parts = self._divided(growths)
-        divisor = damping.still + damping.canary_bad * x_c
+        divisor = damping.of(x_c)
         gains = [
             (quiet + x_c * canary_bad + x_b * baseline_bad) / divisor
             for quiet, canary_bad, baseline_bad in bets

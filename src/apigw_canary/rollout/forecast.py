@@ -14,7 +14,7 @@ from apigw_canary.rollout.chance import binomial, whole
 from apigw_canary.rollout.decision import Promote, Rollback
 from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.explained import Explained
-from apigw_canary.rollout.observation import MINUTE
+from apigw_canary.rollout.observation import HISTORY, MINUTE
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.trial import Ended, Trial, ended_by, length, schedule, whole_minutes
 from apigw_canary.rollout.words import span
@@ -27,9 +27,6 @@ OFTEN = 0.9
 
 MULTIPLES = (1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 """Where the smallest rise that is found is looked for."""
-
-HISTORY = 60
-"""Minutes of the baseline before the start, as `Canary.observe` reads them."""
 
 FAR_WORSE = 5
 """A rise that a margin should not overlook."""
@@ -248,7 +245,7 @@ class _Scene:
                 for name, rate in self.rates.items()
             }
 
-        hour = whole(rng, HISTORY * self.requests)
+        hour = whole(rng, HISTORY // MINUTE * self.requests)
         history = {n: Row(hour, binomial(rng, hour, rate), 0, 0) for n, rate in self.rates.items()}
         return Trial(self.policy, served, started_at=_START, history=history, first_look=likely)
 

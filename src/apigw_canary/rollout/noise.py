@@ -34,6 +34,10 @@ class Damping(NamedTuple):
     canary_bad: float
     """What each of them adds."""
 
+    def of(self, canary_bad: float) -> float:
+        """The damping of a minute with so many."""
+        return self.still + self.canary_bad * canary_bad
+
 
 class Noise:
     """The variance of an arm's rate around its mean, relative to the mean squared.
