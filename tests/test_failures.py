@@ -15,7 +15,8 @@ from apigw_canary import AccessLogs, Failure
 from apigw_canary.errors import InvalidInputError, MetricsError, StageChangedError
 from apigw_canary.rollout.failure import Kind, ranked
 from apigw_canary.testing import Backend, rehearsal
-from test_logs import END, FORMAT, STAGE, START, Aws
+from cloud import END, STAGE, START
+from test_logs import FORMAT, Aws
 
 GET = Kind("GET", "/orders", 502, "INTEGRATION_FAILURE", "Internal server error")
 FINE = Kind("GET", "/orders", 200, None, None)

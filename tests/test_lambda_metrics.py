@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
@@ -25,10 +25,8 @@ from apigw_canary.errors import InvalidInputError, MetricsError
 from apigw_canary.rollout.alias_record import AliasState
 from apigw_canary.rollout.state import CanaryState
 from apigw_canary.testing import Backend, Rehearsal, RehearsalError, rehearsal
+from cloud import END, MINUTE, START
 
-MINUTE = timedelta(minutes=1)
-START = datetime(2026, 1, 5, 9, tzinfo=UTC)
-END = START + 10 * MINUTE
 GOOD = Backend()
 BAD = Backend(errors_5xx=0.05)
 ERRORS = (Signal.errors_5xx(),)

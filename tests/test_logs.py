@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from acting import V2, fresh, sent
 from apigw_canary import (
     AccessLogs,
-    CanaryState,
     CloudWatchMetrics,
     Measured,
     MetricSource,
@@ -31,7 +30,6 @@ from apigw_canary import (
     RolloutPolicy,
     Signal,
     Stage,
-    StageState,
 )
 from apigw_canary.aws.insights import MOST_ROWS, field, text
 from apigw_canary.aws.logformat import _UNSAID, parsed
@@ -44,27 +42,13 @@ from apigw_canary.errors import (
 )
 from apigw_canary.testing import Backend, Fault, Rehearsal, RehearsalError, rehearsal
 from apigw_canary.testing.logs import ACCESS_LOG_FORMAT
+from cloud import END, MINUTE, STAGE, START, at
 
-MINUTE = timedelta(minutes=1)
-START = datetime(2026, 1, 5, 9, tzinfo=UTC)
-END = START + 10 * MINUTE
 ERRORS = (Signal.errors_5xx(), Signal.errors_4xx())
 FORMAT = {"isCanaryRequest": "canary", "status": "status", "responseLatency": "ms"}
-STAGE = StageState(
-    region="eu-central-1",
-    rest_api_id="a1b2c3d4e5",
-    name="prod",
-    deployment_id="old111",
-    canary=CanaryState(deployment_id="new222", percent=10.0),
-    updated_at=START,
-)
 COLUMNS = ("requests", "known_0", "bad_0", "known_1", "bad_1")
 
 Cells = dict[str, str]
-
-
-def at(minute: int) -> datetime:
-    return START + minute * MINUTE
 
 
 def row(minute: int, arm: str, *numbers: object, **cells: str) -> Cells:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +13,8 @@ import attrs
 import pytest
 from botocore.exceptions import ClientError
 
+import cloud
 from apigw_canary import (
-    CanaryState,
     CloudWatchMetrics,
     Measured,
     Observation,
@@ -27,19 +27,10 @@ from apigw_canary import (
 )
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.testing import rehearsal
+from cloud import MINUTE, SIGNALS, START
 
-MINUTE = timedelta(minutes=1)
-START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 ENABLED = START + 60 * MINUTE
-STAGE = StageState(
-    region="eu-central-1",
-    rest_api_id="a1b2c3d4e5",
-    name="prod",
-    deployment_id="old111",
-    canary=CanaryState(deployment_id="new222", percent=10.0),
-    updated_at=ENABLED,
-)
-SIGNALS = (Signal.errors_5xx(), Signal.errors_4xx())
+STAGE = attrs.evolve(cloud.STAGE, updated_at=ENABLED)
 
 Count = Callable[[str, str, str, datetime], float | None]
 """Metric or statistic, stage and route to a datapoint, or None."""
