@@ -55,11 +55,16 @@ def evidence_of(policy: "RolloutPolicy", observation: Observation) -> list[Route
     known = _known_before(observation)
     judged = [signal for signal in policy.signals if not signal.report_only]
     total = sum(signal.weight for signal in judged) * len(known)
+    suspects = _suspects(policy, observation, judged, known)
+    # The stage's minutes say how those of its routes are to be read.
+    overlaps = {
+        name: reading(observation.settled(name, policy.confirm_settle), observation)[0]
+        for name in {signal.name for _, signal in suspects}
+    }
     found = []
-    for route, signal in _suspects(policy, observation, judged, known):
+    for route, signal in suspects:
         minutes = observation.settled(signal.name, policy.settle, route=route)
-        confirmed = observation.settled(signal.name, policy.confirm_settle)
-        readings = as_rows(minutes, reading(confirmed, observation)[0])
+        readings = as_rows(minutes, overlaps[signal.name])
         weight = policy.route_weight * signal.weight / total
         alpha = policy.false_rollback * (weight or signal.weight / total)
         worse = weakest(
