@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from apigw_canary.rollout import evidence
 from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.findings import Finding, Verdict
-from apigw_canary.rollout.observation import Minute, Observation
+from apigw_canary.rollout.observation import Minute, Observation, Overlap
 from apigw_canary.rollout.overlap import reading
 from apigw_canary.rollout.readings import as_rows, weakest
 from apigw_canary.rollout.signals import Signal
@@ -57,7 +57,7 @@ def evidence_of(policy: "RolloutPolicy", observation: Observation) -> list[Route
     total = sum(signal.weight for signal in judged) * len(known)
     suspects = _suspects(policy, observation, judged, known)
     # The stage's minutes say how those of its routes are to be read.
-    overlaps = {
+    overlaps: dict[str, Overlap] = {
         name: reading(observation.settled(name, policy.confirm_settle), observation)[0]
         for name in {signal.name for _, signal in suspects}
     }
