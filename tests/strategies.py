@@ -28,7 +28,6 @@ from apigw_canary import (
     Minute,
     Observation,
     Outcome,
-    Outlook,
     Problem,
     Promote,
     Promotion,
@@ -37,6 +36,7 @@ from apigw_canary import (
     RolloutPolicy,
     Shift,
     Signal,
+    SimulatedRollout,
     StageState,
     Step,
     Verdict,
@@ -91,12 +91,16 @@ counts = st.integers(0, 10**6) | st.floats(0, 1e6)
 @st.composite
 def minutes(draw: st.DrawFn, at: st.SearchStrategy[datetime] = minute_times) -> Minute:
     baseline, canary = draw(counts), draw(counts)
+    baseline_bad = draw(st.just(0) | st.floats(0, baseline))
+    canary_bad = draw(st.just(0) | st.floats(0, canary))
     return Minute(
         draw(at),
         baseline,
-        draw(st.just(0) | st.floats(0, baseline)),
+        baseline_bad,
         canary,
-        draw(st.just(0) | st.floats(0, canary)),
+        canary_bad,
+        draw(st.just(0) | st.floats(0, baseline - baseline_bad)),
+        draw(st.just(0) | st.floats(0, canary - canary_bad)),
     )
 
 
@@ -151,7 +155,7 @@ def deadlines(steps: Iterable[Step]) -> st.SearchStrategy[timedelta | None]:
 
 @st.composite
 def policies(draw: st.DrawFn) -> RolloutPolicy:
-    settle = draw(st.timedeltas(timedelta(0), timedelta(hours=1)))
+    metric_delay = draw(st.timedeltas(timedelta(0), timedelta(hours=1)))
     names = draw(st.lists(signal_names, min_size=1, max_size=3, unique=True))
     bake = draw(st.sampled_from([short_bakes, bakes]))
     steps = [Step(share, draw(bake)) for share in draw(rising)]
@@ -166,9 +170,9 @@ def policies(draw: st.DrawFn) -> RolloutPolicy:
         false_promotion=draw(st.floats(1e-6, 0.5)),
         deadline=draw(deadlines(steps)),
         on_inconclusive=draw(st.sampled_from(["hold", "rollback"])),
-        blind=draw(st.timedeltas(MINUTE, 14 * DAY)),
-        settle=settle,
-        confirm_settle=draw(st.timedeltas(settle, timedelta(hours=1))),
+        max_unobserved=draw(st.timedeltas(MINUTE, 14 * DAY)),
+        metric_delay=metric_delay,
+        promotion_metric_delay=draw(st.timedeltas(metric_delay, timedelta(hours=1))),
     )
 
 
@@ -181,6 +185,7 @@ bases = st.builds(
     deployment_id=identifiers,
     overrides=st.text("0123456789abcdef", min_size=8, max_size=8),
     percent=percents,
+    release=st.none() | lines,
 )
 
 observations = st.builds(
@@ -203,13 +208,17 @@ observations = st.builds(
             "promoted_elsewhere",
         ]
     ),
+    production_changed=st.dictionaries(lines, lines, max_size=2),
+    on_hold=st.none() | lines,
+    held_for=st.timedeltas(timedelta(0), timedelta(days=14)),
     failure=st.none() | lines,
-    watched_at=st.none() | times,
+    failing_since=st.none() | times,
+    last_complete_at=st.none() | times,
     notes=st.lists(lines, max_size=2),
     alarms=st.lists(alarms, max_size=2, unique_by=lambda alarm: alarm.name),
     routes=st.none()
     | st.dictionaries(lines, st.dictionaries(signal_names, minute_rows, max_size=2), max_size=2),
-    doubt=st.none() | lines,
+    suspect=st.none() | lines,
 )
 
 outcomes = st.sampled_from(Outcome)
@@ -266,16 +275,16 @@ findings = st.builds(
     baseline_bad=counts,
     canary_requests=counts,
     canary_bad=counts,
-    worse_odds=odds,
-    worse_needed=odds,
-    not_worse_odds=odds,
-    not_worse_needed=odds,
+    worse_evidence=odds,
+    worse_threshold=odds,
+    not_worse_evidence=odds,
+    not_worse_threshold=odds,
     requests_needed=st.none() | st.integers(0, 10**9),
     minutes_needed=st.none() | st.floats(0, 1e6),
     ratio=st.none() | intervals,
     difference=st.none() | intervals,
-    sick=st.booleans(),
-    fits=st.booleans(),
+    baseline_unhealthy=st.booleans(),
+    sample_ratio_ok=st.booleans(),
 )
 
 failures = st.builds(
@@ -296,8 +305,8 @@ analyses = st.builds(
     verdict=st.sampled_from(Verdict),
     findings=st.lists(findings, max_size=2).map(tuple),
     routes=st.lists(findings, max_size=2).map(tuple),
-    worse_odds=odds,
-    worse_needed=odds,
+    worse_evidence=odds,
+    worse_threshold=odds,
     worse_at=st.none() | minute_times,
 )
 
@@ -362,7 +371,7 @@ _shares = st.floats(0, 1)
 _maybe_after = st.none() | short_bakes
 
 outlooks = st.builds(
-    Outlook,
+    SimulatedRollout,
     times=st.floats(1, 1e6),
     promoted=_shares,
     promoted_after=_maybe_after,
@@ -422,7 +431,7 @@ PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
     Forecast: forecasts,
     Minute: minutes(),
     Observation: observations,
-    Outlook: outlooks,
+    SimulatedRollout: outlooks,
     Problem: st.builds(Problem, st.sampled_from(["error", "warning"]), lines, lines),
     Promotion: promotions(),
     Rollout: rollouts,

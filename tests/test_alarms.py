@@ -674,7 +674,7 @@ class TestRollouts:
             assert isinstance(ROLLOUT.decide(canary.observe(ROLLOUT)), Promote)
 
     def test_alarms_that_stay_unreadable_end_the_rollout(self) -> None:
-        """After `blind` nobody watches, whatever the metrics show."""
+        """After `max_unobserved` nobody watches, whatever the metrics show."""
         with rehearsal(**GOOD) as aws:
             prepared(aws)
             canary = aws.stage.enable_canary(20, variables=V2)

@@ -940,15 +940,15 @@ def test_a_failing_source_is_in_the_observation() -> None:
         canary = aws.stage.enable_canary(5, variables=V2)
         aws.sleep(600)
         seen = canary.observe(POLICY)
-        assert (seen.failure, seen.watched_at) == (None, aws.now())
+        assert (seen.failure, seen.last_complete_at) == (None, aws.now())
         aws.sleep(60)
         aws.fail("GetMetricData", Fault.ACCESS_DENIED)
         seen = canary.observe(POLICY)
         assert "GetMetricData" in (seen.failure or "")
-        assert seen.watched_at == aws.now() - MINUTES
+        assert seen.last_complete_at == aws.now() - MINUTES
         aws.fail("GetMetricData", Fault.ACCESS_DENIED)
-        seen = canary.observe(POLICY, watched_at=aws.now() - 2 * MINUTES)
-        assert seen.watched_at == aws.now() - 2 * MINUTES
+        seen = canary.observe(POLICY, last_complete_at=aws.now() - 2 * MINUTES)
+        assert seen.last_complete_at == aws.now() - 2 * MINUTES
         assert "refunds" in (canary.observe(REFUNDS).failure or "")
 
 

@@ -433,18 +433,18 @@ class TestNames:
         aws = Aws(apis={STAGE.rest_api_id: "orders", "twin": other, "third": "invoices"})
         metrics = CloudWatchMetrics(session=aws)
         found = metrics.minutes(STAGE, SIGNALS, START, END)
-        assert found.doubt is not None
-        assert "shares the name 'orders' with twin" in found.doubt
-        assert "CloudWatchMetrics(api_name='orders')" in found.doubt
+        assert found.suspect is not None
+        assert "shares the name 'orders' with twin" in found.suspect
+        assert "CloudWatchMetrics(api_name='orders')" in found.suspect
         assert read(aws, api_name="orders")
         aws.apis = {**aws.apis, "twin": "orders-old"}
-        assert metrics.minutes(STAGE, SIGNALS, START, END).doubt is None
+        assert metrics.minutes(STAGE, SIGNALS, START, END).suspect is None
 
     def test_that_are_stated_are_not_doubted(self) -> None:
         """Who says which name is right is believed."""
         aws = Aws(apis={STAGE.rest_api_id: "orders", "twin": "orders"})
         metrics = CloudWatchMetrics(session=aws, api_name="orders")
-        assert metrics.minutes(STAGE, SIGNALS, START, END).doubt is None
+        assert metrics.minutes(STAGE, SIGNALS, START, END).suspect is None
 
     def test_shared_with_an_api_of_other_stages(self) -> None:
         """Its stages are counted apart; only the API's total is not ours alone, and not used."""
@@ -455,7 +455,7 @@ class TestNames:
 
         aws = Other(apis={STAGE.rest_api_id: "orders", "other": "orders"})
         found = CloudWatchMetrics(session=aws).minutes(STAGE, SIGNALS, START, END)
-        assert found.doubt is None
+        assert found.suspect is None
         assert "with other, which have no stage prod" in found.notes[0]
         assert not any(query["Id"] == "api_requests" for query in aws.asked[0][QUERIES])
 
@@ -471,7 +471,7 @@ class TestNames:
 
         aws = Hidden(apis={STAGE.rest_api_id: "orders", "other": "orders"})
         found = CloudWatchMetrics(session=aws).minutes(STAGE, SIGNALS, START, END)
-        assert (found.doubt is not None) == doubted
+        assert (found.suspect is not None) == doubted
 
     def test_of_metrics_in_another_account(self) -> None:
         """Where API Gateway does not know the API, a stated name is enough to read its metrics."""
@@ -498,7 +498,7 @@ class TestNames:
         aws = Denied({("Count", "prod"): {at(0): 9.0}})
         found = CloudWatchMetrics(session=aws).minutes(STAGE, SIGNALS, START, END)
         assert len(found["errors_5xx"]) == 1
-        assert found.doubt is None
+        assert found.suspect is None
         assert "that no other API has the same name could not be checked" in found.notes[0]
 
     def test_doubts_hold(self) -> None:

@@ -17,7 +17,7 @@ from apigw_canary import (
     Basis,
     Decision,
     Hold,
-    Measured,
+    Measurements,
     Minute,
     Observation,
     Promote,
@@ -154,10 +154,10 @@ def test_5_few_requests_are_no_darkness() -> None:
     "watched, kind", [(None, Hold), (10, Hold), (30, Hold), (31, Rollback), (90, Rollback)]
 )
 def test_5_a_source_that_fails(watched: int | None, kind: type) -> None:
-    """A failing source holds until `blind` is over since the data were last seen in this step."""
+    """A failing source holds until `max_unobserved` is over since this step last had data."""
     at = START + 60 * MINUTE
     decision = decide(
-        failure="no access", watched_at=None if watched is None else at - watched * MINUTE
+        failure="no access", last_complete_at=None if watched is None else at - watched * MINUTE
     )
     assert isinstance(decision, kind)
     assert "no access" in decision.reason
@@ -324,7 +324,7 @@ def test_minutes_of_an_earlier_canary_do_not_count() -> None:
 
 
 def test_young_minutes_do_not_count() -> None:
-    """Against the canary a minute counts after `settle`, for it after `confirm_settle`."""
+    """A minute counts against the canary after `metric_delay`, for it after the longer delay."""
     old, young = rows(57), rows(3, start=START + 57 * MINUTE, canary=(50, 50))
     assert isinstance(decide([*old, *young[1:]], at=START + 60 * MINUTE), Shift)
     assert isinstance(decide([*old, *young], at=START + 60 * MINUTE), Rollback)
@@ -337,7 +337,7 @@ def test_the_history_teaches_the_baseline() -> None:
     at = START + 4 * MINUTE
     without = POLICY.analyze(seen(bad, at=at))
     taught = POLICY.analyze(seen([*history, *bad], at=at))
-    assert taught.worse_odds > without.worse_odds
+    assert taught.worse_evidence > without.worse_evidence
     assert taught.findings[0].baseline_requests == without.findings[0].baseline_requests
 
 
@@ -356,8 +356,8 @@ def test_an_unknown_overlap_is_judged_both_ways() -> None:
     (both,) = POLICY.analyze(seen(few, overlap="unknown")).findings
     for overlap in ("included", "excluded"):
         (one,) = POLICY.analyze(seen(few, overlap=overlap)).findings
-        assert both.not_worse_odds <= one.not_worse_odds
-        assert both.worse_odds <= one.worse_odds
+        assert both.not_worse_evidence <= one.not_worse_evidence
+        assert both.worse_evidence <= one.worse_evidence
     # In one minute the canary had more than the series: it cannot be included.
     apart = [*few[:30], Minute(few[30].at, 40, 0, 50, 0), *few[31:]]
     assert POLICY.analyze(seen(apart, overlap="unknown")) == POLICY.analyze(seen(apart))
@@ -437,11 +437,11 @@ def test_a_quiet_night_is_no_darkness() -> None:
 @pytest.mark.parametrize("second", range(0, 60, 7))
 def test_the_wait_ends_when_a_minute_settles(second: int) -> None:
     """The next look is when the next minute is old enough, at most a minute away."""
-    policy = attrs.evolve(POLICY, settle=timedelta(seconds=90))
+    policy = attrs.evolve(POLICY, metric_delay=timedelta(seconds=90))
     at = START + 60 * MINUTE + timedelta(seconds=second)
     decision = decide(GOOD, policy, at=at, step_started_at=at)
     assert timedelta(0) < decision.wait <= MINUTE
-    assert (at + decision.wait - policy.settle).timestamp() % 60 == 0
+    assert (at + decision.wait - policy.metric_delay).timestamp() % 60 == 0
 
 
 def test_a_minute_twice_is_refused() -> None:
@@ -454,12 +454,12 @@ def test_a_minute_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [{"notes": "read"}, {"notes": [3]}, {"doubt": ""}, {"doubt": False}]
+    "said", [{"notes": "read"}, {"notes": [3]}, {"suspect": ""}, {"suspect": False}]
 )
 def test_what_a_source_says_is_text(said: Any) -> None:
     """A source that says something else is mistaken, before it is judged or stored."""
     with pytest.raises(InvalidInputError, match=next(iter(said))):
-        Measured({}, **said)
+        Measurements({}, **said)
     with pytest.raises(InvalidInputError, match=next(iter(said))):
         seen(**said)
 
@@ -507,7 +507,7 @@ def observations(draw: st.DrawFn) -> Observation:
         overlap=draw(st.sampled_from(["excluded", "included", "unknown"])),
         basis=BASIS,
         failure=draw(st.sampled_from([None, None, "failed"])),
-        watched_at=draw(st.sampled_from([None, START])),
+        last_complete_at=draw(st.sampled_from([None, START])),
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apigw_canary import (
-    Measured,
+    Measurements,
     Minute,
     Observation,
     RolloutPolicy,
@@ -39,7 +39,7 @@ def small_plans(draw: st.DrawFn) -> RolloutPolicy:
     shares = st.sampled_from([1.0, 5.0, 10.0, 25.0, 50.0, 70.0, 90.0, 99.0])
     percents = draw(st.lists(shares, min_size=1, max_size=4, unique=True).map(sorted))
     percents += draw(st.sampled_from([[], [100.0]]))
-    settle = draw(lengths)
+    metric_delay = draw(lengths)
     limit = st.sampled_from([None, None, None, 0.02, 0.4])
     margin = st.sampled_from([0.005, 0.05, 0.3])
     return RolloutPolicy(
@@ -53,9 +53,9 @@ def small_plans(draw: st.DrawFn) -> RolloutPolicy:
         false_promotion=draw(st.sampled_from([0.01, 0.05, 0.5])),
         deadline=draw(st.sampled_from([40, 50, 90])) * MINUTE,
         on_inconclusive=draw(st.sampled_from(["hold", "rollback"])),
-        blind=draw(st.sampled_from([1, 2, 10, 30])) * MINUTE,
-        settle=settle,
-        confirm_settle=settle + draw(lengths),
+        max_unobserved=draw(st.sampled_from([1, 2, 10, 30])) * MINUTE,
+        metric_delay=metric_delay,
+        promotion_metric_delay=metric_delay + draw(lengths),
     )
 
 
@@ -193,8 +193,8 @@ class TestForecast:
         policy = attrs.evolve(SHORT, signals=[Signal.errors_5xx(margin=0.003)])
         forecast = policy.forecast(2000, 0.001, times=(), rollouts=40)
         assert forecast.problems == ()
-        assert forecast.clean.promoted_after == policy.plan
-        assert forecast.length == policy.plan + policy.confirm_settle
+        assert forecast.clean.promoted_after == policy.total_bake
+        assert forecast.length == policy.total_bake + policy.promotion_metric_delay
 
     def test_a_plan_too_short_for_the_traffic_says_what_would_do(self) -> None:
         """Each of the changes it names brings nine in ten clean canaries to the end in time."""
@@ -322,7 +322,7 @@ class TestBacktest:
         assert tested.promoted + len(tested.rolled_back) + tested.undecided == 24
         assert tested.promoted >= 20
         assert tested.promoted_after is not None
-        assert tested.promoted_after >= SHORT.plan
+        assert tested.promoted_after >= SHORT.total_bake
         assert "Of 24 healthy rollouts from 2026-11-23 13:00 UTC" in str(tested)
 
     def test_incidents_that_hit_both_arms_roll_hardly_anything_back(self) -> None:
@@ -358,7 +358,7 @@ class TestBacktest:
         split = [attrs.evolve(m, canary_requests=200, canary_bad=m.baseline_bad) for m in healthy]
         apart = [attrs.evolve(m, baseline_requests=200, baseline_bad=0) for m in split]
         expected = SHORT.backtest({"errors_5xx": healthy})
-        assert SHORT.backtest(Measured({"errors_5xx": split}, overlap="included")) == expected
+        assert SHORT.backtest(Measurements({"errors_5xx": split}, overlap="included")) == expected
         assert SHORT.backtest({"errors_5xx": apart}) == expected
         observation = Observation(
             at=START,
@@ -410,7 +410,7 @@ class TestBacktest:
             {"minutes": {"errors_4xx": days(3)["errors_5xx"]}},
             {"minutes": {"errors_5xx": [1, 2]}},
             {"minutes": days(1)},
-            {"minutes": Measured(days(3), doubt="two APIs of one name")},
+            {"minutes": Measurements(days(3), suspect="two APIs of one name")},
             {"noise": -1},
             {"rollouts": 0},
             {"seed": 0.5},

@@ -336,9 +336,9 @@ class TestTimes:
         """Both ends of a given range are included."""
         low, high = timedelta(minutes=1), timedelta(minutes=2)
         for value in (low, high):
-            assert inputs.duration(value, "blind", low=low, high=high) == value
+            assert inputs.duration(value, "max_unobserved", low=low, high=high) == value
         for value in (low - timedelta.resolution, high + timedelta.resolution):
-            refused(inputs.duration, value, "blind", low=low, high=high)
+            refused(inputs.duration, value, "max_unobserved", low=low, high=high)
 
 
 @given(st.text(min_size=300) | st.lists(st.integers(), min_size=200))

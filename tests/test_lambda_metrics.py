@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from acting import finished
 from apigw_canary import (
     LambdaMetrics,
-    Measured,
+    Measurements,
     Promote,
     Rollback,
     RolloutPolicy,
@@ -86,7 +86,7 @@ class Aws:
         return {"MetricDataResults": results}
 
 
-def read(aws: Aws, state: StageState, signals: Sequence[Signal] = ERRORS) -> Measured:
+def read(aws: Aws, state: StageState, signals: Sequence[Signal] = ERRORS) -> Measurements:
     return LambdaMetrics(session=aws).minutes(state, signals, START, END)
 
 

@@ -22,7 +22,7 @@ from acting import V2, fresh, sent
 from apigw_canary import (
     AccessLogs,
     CloudWatchMetrics,
-    Measured,
+    Measurements,
     MetricSource,
     Minute,
     Promote,
@@ -134,7 +134,7 @@ def read(
     start: datetime = START,
     end: datetime = END,
     **options: Any,
-) -> Measured:
+) -> Measurements:
     return source(aws, **options).minutes(STAGE, signals, start, end)
 
 
@@ -469,7 +469,7 @@ def refusal(operation: str, code: str) -> ClientError:
 
 
 class TestWaiting:
-    def bound(self, aws: Aws, slept: list[float], **options: Any) -> Callable[[], Measured]:
+    def bound(self, aws: Aws, slept: list[float], **options: Any) -> Callable[[], Measurements]:
         stage = Stage("a1b2c3d4e5", "prod", session=aws, sleep=slept.append)
         logs = source(aws, **options)
         logs._session = None

@@ -183,14 +183,14 @@ class _Failing:
 
     def __init__(self, aws: Rehearsal) -> None:
         self.aws = aws
-        self.began = aws.now()
+        self.in_alarm_since = aws.now()
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
     ) -> dict[str, list[Minute]]:
-        if (self.aws.now() - self.began).total_seconds() > 600:
+        if (self.aws.now() - self.in_alarm_since).total_seconds() > 600:
             raise OSError("gone")
-        return {signal.name: [Minute(self.began, 400, 0, 20, 0)] for signal in signals}
+        return {signal.name: [Minute(self.in_alarm_since, 400, 0, 20, 0)] for signal in signals}
 
 
 def _execute(aws: Rehearsal, **options: Any) -> tuple[str, dict[str, Any]]:

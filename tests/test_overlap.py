@@ -16,7 +16,7 @@ from apigw_canary import (
     CanaryState,
     CloudWatchMetrics,
     Hold,
-    Measured,
+    Measurements,
     Minute,
     Observation,
     Rollback,
@@ -66,7 +66,7 @@ def published(
 
 def look(
     series: Series, minutes: int, metrics: CloudWatchMetrics | None = None, **options: Any
-) -> Measured:
+) -> Measurements:
     """What is measured of the first so many minutes; in a process of its own, unless told."""
     percent = options.pop("percent", 10.0)
     aws = Aws(series, stages=["prod", "beta"])
@@ -121,7 +121,7 @@ def test_what_is_found_out_is_never_wrong(
         }
         found = metrics.minutes(STAGE, SIGNALS[:1], START, at(minutes))
         assert found.overlap in {truth, "unknown"}
-        assert found.doubt is None
+        assert found.suspect is None
 
 
 @both_truths
@@ -213,9 +213,9 @@ class TestStated:
         """What the caller says counts from the first minute."""
         series = published(truth, [(95, 5, 7, 0)] * 10)
         early, late = (look(series, n, overlap=truth) for n in (4, 15))
-        assert (early.overlap, early.doubt) == (truth, None)
+        assert (early.overlap, early.suspect) == (truth, None)
         assert f"stated ({truth})" in early.notes[0]
-        assert (late.overlap, late.doubt) == (truth, None)
+        assert (late.overlap, late.suspect) == (truth, None)
 
     @both_truths
     def test_is_not_believed_against_the_data(self, truth: Truth) -> None:
@@ -223,9 +223,9 @@ class TestStated:
         stated = "included" if truth == "excluded" else "excluded"
         found = look(published(truth, [(95, 5, 7, 0)] * 10), 15, overlap=stated)
         assert found.overlap == "unknown"
-        assert found.doubt is not None
-        assert f"overlap='{stated}' was stated" in found.doubt
-        assert "the API's total is exactly" in found.doubt
+        assert found.suspect is not None
+        assert f"overlap='{stated}' was stated" in found.suspect
+        assert "the API's total is exactly" in found.suspect
 
 
 POLICY = RolloutPolicy.canary(10, timedelta(minutes=10))
@@ -295,7 +295,7 @@ def test_a_bad_canary_is_rolled_back_whatever_is_doubted() -> None:
     """A doubt keeps a canary from going up, and never keeps a bad one where it is."""
     with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.2)}) as aws:
         seen = rolled_out(aws, minutes=8)
-    doubted = attrs.evolve(seen[-1], doubt="another API has the same name")
+    doubted = attrs.evolve(seen[-1], suspect="another API has the same name")
     assert isinstance(POLICY.decide(doubted), Rollback)
 
 
@@ -315,10 +315,10 @@ def test_without_permission_for_the_stages(truth: Truth) -> None:
 def test_a_series_that_includes_what_is_interpolated() -> None:
     """Interpolated counts differ by a little: a canary with slightly more proves nothing."""
     row = next(iter(look(published("included", [(95, 5, 0, 0)] * 3), 9).minutes["errors_5xx"]))
-    apart = attrs.evolve(row, baseline_bad=1.2, canary_bad=1.25).apart()
+    apart = attrs.evolve(row, baseline_bad=1.2, canary_bad=1.25).with_canary_subtracted()
     assert apart is not None
     assert (apart.baseline_requests, apart.baseline_bad) == (95, 0)
-    assert attrs.evolve(row, baseline_bad=1, canary_bad=2).apart() is None
+    assert attrs.evolve(row, baseline_bad=1, canary_bad=2).with_canary_subtracted() is None
 
 
 @pytest.mark.parametrize("overlap", ["excluded", "included"])
@@ -326,8 +326,8 @@ def test_beside_another_source(overlap: Literal["excluded", "included"]) -> None
     """Signals whose arms are apart are read as such, whatever the other source counts."""
     own = Minute(START, 95, 2, 5, 1)
     theirs = Minute(START, 95, 0, 5, 0) if overlap == "excluded" else Minute(START, 100, 0, 5, 0)
-    found = Measured({"errors_5xx": [theirs]}, overlap=overlap, notes=["said"])
-    both = found.beside({"refunds": [own]})
+    found = Measurements({"errors_5xx": [theirs]}, overlap=overlap, notes=["said"])
+    both = found.merged_with({"refunds": [own]})
     assert (both.overlap, both.notes, both["errors_5xx"]) == (overlap, ("said",), (theirs,))
     (row,) = both["refunds"]
-    assert (row if overlap == "excluded" else row.apart()) == own
+    assert (row if overlap == "excluded" else row.with_canary_subtracted()) == own

@@ -730,15 +730,15 @@ def test_an_api_of_the_same_name() -> None:
         policy = permissions(aws.stage, "canary", "observe")
         aws.allow = policy
         look = observed(fresh(aws))
-        assert "may count" in (look.doubt or "")
-        assert "allow reading their stages" in (look.doubt or "")
+        assert "may count" in (look.suspect or "")
+        assert "allow reading their stages" in (look.suspect or "")
         assert f"which stages {twin} has could not be read" in look.notes[0]
         assert "Allow apigateway:GET to" in look.notes[0]
 
         stages = f"arn:aws:apigateway:eu-central-1::/restapis/{twin}/stages"
         aws.allow = allowing([*pairs(policy), ("apigateway:GET", stages)])
         look = observed(fresh(aws))
-        assert look.doubt is None
+        assert look.suspect is None
         assert "not authorized" not in str(look.notes)
 
 

@@ -289,10 +289,10 @@ class TestNamed:
     def test_takes_the_rest_of_a_policy(self) -> None:
         """Final bake and risks are given as to the other constructors."""
         policy = RolloutPolicy.named(
-            "Canary10Percent5Minutes", final_bake=HOUR, false_rollback=0.01, settle=MINUTE
+            "Canary10Percent5Minutes", final_bake=HOUR, false_rollback=0.01, metric_delay=MINUTE
         )
         assert policy.steps[-1] == Step(100, HOUR)
-        assert (policy.false_rollback, policy.settle) == (0.01, MINUTE)
+        assert (policy.false_rollback, policy.metric_delay) == (0.01, MINUTE)
 
 
 CONSTRUCTORS: list[Any] = [
@@ -311,9 +311,9 @@ RISKS: dict[str, Any] = {
     "false_promotion": 0.02,
     "deadline": 3 * HOUR,
     "on_inconclusive": "rollback",
-    "blind": 5 * MINUTE,
-    "settle": 3 * MINUTE,
-    "confirm_settle": 4 * MINUTE,
+    "max_unobserved": 5 * MINUTE,
+    "metric_delay": 3 * MINUTE,
+    "promotion_metric_delay": 4 * MINUTE,
     "route_weight": 0.5,
 }
 
@@ -335,8 +335,8 @@ class TestPolicy:
         assert policy.signals == (Signal.errors_5xx(), Signal.errors_4xx())
         assert (policy.false_rollback, policy.false_promotion) == (0.05, 0.05)
         assert (policy.deadline, policy.on_inconclusive) == (None, "hold")
-        assert (policy.settle, policy.confirm_settle) == (2 * MINUTE, 5 * MINUTE)
-        assert policy.blind == 30 * MINUTE
+        assert (policy.metric_delay, policy.promotion_metric_delay) == (2 * MINUTE, 5 * MINUTE)
+        assert policy.max_unobserved == 30 * MINUTE
 
     def test_lists_become_tuples(self) -> None:
         """Lists and other iterables are taken, tuples kept; equal policies are equal and hash."""
@@ -411,16 +411,16 @@ class TestPolicy:
                 {"on_inconclusive": "promote"},
                 "on_inconclusive must be 'hold' or 'rollback', not 'promote'.",
             ),
-            ({"blind": timedelta(0)}, "blind must be a timedelta from 0:01:00 to 14 days"),
-            ({"settle": -MINUTE}, "settle must be a timedelta from 0:00:00 to 1:00:00"),
-            ({"settle": 2 * HOUR}, "settle must be a timedelta from 0:00:00 to 1:00:00"),
+            ({"max_unobserved": timedelta(0)}, "max_unobserved must be a timedelta from 0:01:00 to 14 days"),
+            ({"metric_delay": -MINUTE}, "metric_delay must be a timedelta from 0:00:00 to 1:00:00"),
+            ({"metric_delay": 2 * HOUR}, "metric_delay must be a timedelta from 0:00:00 to 1:00:00"),
             (
-                {"confirm_settle": MINUTE},
-                "confirm_settle must be a timedelta from 0:02:00 to 1:00:00",
+                {"promotion_metric_delay": MINUTE},
+                "promotion_metric_delay must be a timedelta from 0:02:00 to 1:00:00",
             ),
             (
-                {"confirm_settle": 2 * HOUR},
-                "confirm_settle must be a timedelta from 0:02:00 to 1:00:00",
+                {"promotion_metric_delay": 2 * HOUR},
+                "promotion_metric_delay must be a timedelta from 0:02:00 to 1:00:00",
             ),
         ],
     )
@@ -467,9 +467,9 @@ class TestDeadline:
         """Without a deadline: twice the plan, at least 24 hours, at most 14 days."""
         steps = [Step(percent, data.draw(bakes)) for percent in found]
         policy = RolloutPolicy(steps)
-        allowed, plan = policy.allowed, sum((step.bake for step in steps), timedelta(0))
+        allowed, plan = policy.effective_deadline, sum((step.bake for step in steps), timedelta(0))
 
-        assert policy.plan == plan
+        assert policy.total_bake == plan
         assert DAY <= allowed <= 14 * DAY
         assert allowed in {2 * plan, DAY, 14 * DAY}
         if DAY < 2 * plan < 14 * DAY:
@@ -482,7 +482,7 @@ class TestDeadline:
     @example(14 * DAY)
     def test_given_deadline_is_the_one(self, deadline: timedelta) -> None:
         """A deadline that was given is the one, shorter than twice the plan or not."""
-        assert RolloutPolicy.canary(5, DAY, deadline=deadline).allowed == deadline
+        assert RolloutPolicy.canary(5, DAY, deadline=deadline).effective_deadline == deadline
 
     @given(rising, st.data(), st.timedeltas(-DAY, 15 * DAY))
     def test_leaves_time_for_the_plan(
@@ -493,7 +493,7 @@ class TestDeadline:
         plan = sum((step.bake for step in steps), timedelta(0))
         deadline = plan + beyond
         if max(plan, MINUTE) <= deadline <= 14 * DAY:
-            assert RolloutPolicy(steps, deadline=deadline).allowed == deadline
+            assert RolloutPolicy(steps, deadline=deadline).effective_deadline == deadline
         else:
             assert refused(RolloutPolicy, steps, deadline=deadline).field == "deadline"
 
@@ -501,7 +501,7 @@ class TestDeadline:
         """What the plan bakes at 100 % has to fit before the deadline as well."""
 
         def plan_of(deadline: timedelta) -> timedelta:
-            return RolloutPolicy.canary(5, HOUR, final_bake=2 * HOUR, deadline=deadline).plan
+            return RolloutPolicy.canary(5, HOUR, final_bake=2 * HOUR, deadline=deadline).total_bake
 
         assert plan_of(3 * HOUR) == 3 * HOUR
         error = refused(plan_of, 3 * HOUR - timedelta.resolution)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from acting import ORDERS, V2, create_function, fresh, new_deployment, sent, serving, uri
 from apigw_canary import (
-    Measured,
+    Measurements,
     Minute,
     Problem,
     Promote,
@@ -283,10 +283,10 @@ class TestTraffic:
         """Metrics that may be of something else are an error: nothing would be promoted on them."""
         with rehearsal(settings=ALL_ON) as aws:
             row = Minute(aws.now() - MINUTES, 10**6, 0, 0, 0)
-            named = Measured({"errors_5xx": [row]}, doubt="two APIs have this name")
+            named = Measurements({"errors_5xx": [row]}, suspect="two APIs have this name")
 
             class Doubted:
-                def minutes(self, *_: object) -> Measured:
+                def minutes(self, *_: object) -> Measurements:
                     return named
 
             (problem,) = fresh(aws, metrics=Doubted()).check(PLAN)
@@ -300,19 +300,19 @@ class TestTraffic:
         with rehearsal(requests_per_minute=60, api=Backend(errors_5xx=0)) as aws:
             start = aws.now()
             rows = [Minute(start - (i + 1) * MINUTES, 60, 0, 0, 0) for i in range(60)]
-            (expected,) = outlook(policy, Measured({"errors_5xx": rows}))
+            (expected,) = outlook(policy, Measurements({"errors_5xx": rows}))
             canary = aws.stage.enable_canary(25, variables=V2)
             while not isinstance(decision := policy.decide(canary.observe(policy)), Promote):
                 aws.sleep(decision.wait.total_seconds())
             assert expected.bakes < expected.takes
-            took = aws.now() - start - policy.confirm_settle
+            took = aws.now() - start - policy.promotion_metric_delay
             assert 2 / 3 < took / expected.takes < 4 / 3
 
     def test_overlap(self) -> None:
         """Requests are not counted twice where the stage's counts include the canary's."""
         rows = {"errors_5xx": [Minute(datetime.fromisoformat("2026-01-05T09:00Z"), 90, 0, 30, 0)]}
-        (apart,) = outlook(PLAN, Measured(rows))
-        (included,) = outlook(PLAN, Measured(rows, overlap="included"))
+        (apart,) = outlook(PLAN, Measurements(rows))
+        (included,) = outlook(PLAN, Measurements(rows, overlap="included"))
         assert apart.planned == pytest.approx(included.planned * 120 / 90)
 
 

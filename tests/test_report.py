@@ -344,7 +344,10 @@ class TestDecision:
         first, second = analysis.findings
         doubtful = attrs.evolve(
             analysis,
-            findings=(attrs.evolve(first, fits=False), attrs.evolve(second, sick=True)),
+            findings=(
+                attrs.evolve(first, sample_ratio_ok=False),
+                attrs.evolve(second, baseline_unhealthy=True),
+            ),
         )
         said = Report(doubtful).markdown()
         assert "counts do not fit the share" in said
@@ -470,7 +473,7 @@ class TestRollout:
 
     def test_what_the_source_said_outlives_the_rollout(self) -> None:
         """The last look reads no metrics: what was doubted or left out before is still said."""
-        doubted = attrs.evolve(good()[2], doubt="another API has the same name")
+        doubted = attrs.evolve(good()[2], suspect="another API has the same name")
         last = attrs.evolve(good()[3], notes=["3 minutes were left out"])
         ended = attrs.evolve(last, phase="promoted", percent=0, minutes={}, notes=())
         said = Report([doubted, last, ended], POLICY).text()
@@ -569,9 +572,9 @@ class TestCharts:
         """The pictures of the evidence end at the numbers the decision rests on."""
         for look in (good()[-1], bad()[-1]):
             analysis, found = POLICY.analyze(look), paths(POLICY, look)
-            assert max(odds for _, odds in found.worse) == pytest.approx(analysis.worse_odds)
+            assert max(odds for _, odds in found.worse) == pytest.approx(analysis.worse_evidence)
             for path, finding in zip(found.signals, analysis.findings, strict=True):
-                assert path.not_worse[-1][1] == finding.not_worse_odds
+                assert path.not_worse[-1][1] == finding.not_worse_evidence
                 counts = [row.canary_requests for _, row in path.counts]
                 assert sum(counts) == finding.canary_requests
                 assert path.counts[0][0] >= look.judged_from()

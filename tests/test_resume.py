@@ -107,7 +107,7 @@ def test_two_rollouts_do_not_mix() -> None:
         for observation in second:
             for finding in POLICY.analyze(observation).findings:
                 assert finding.canary_bad <= 0.05 * finding.canary_requests + 5
-            rows = observation.settled("errors_5xx", POLICY.settle)
+            rows = observation.settled("errors_5xx", POLICY.metric_delay)
             assert all(row.at >= started + MINUTE or not row.canary_requests for row in rows)
 
 
@@ -344,7 +344,7 @@ def _more_bad_than_requests(*window: Any) -> Any:
     [(_closed, "the warehouse is closed"), (_more_bad_than_requests, "baseline_bad must be")],
 )
 def test_a_source_of_ones_own_may_fail(minutes: Any, said: str) -> None:
-    """Whatever a source raises is a Hold, and after `blind` a Rollback."""
+    """Whatever a source raises is a Hold, and after `max_unobserved` a Rollback."""
 
     class Broken:
         def minutes(self, *window: Any) -> Any:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 import cloud
 from apigw_canary import (
     CloudWatchMetrics,
-    Measured,
+    Measurements,
     Observation,
     Promote,
     Rollback,
@@ -129,12 +129,12 @@ def read(
     *,
     routes: Any = True,
     signals: Sequence[Signal] = SIGNALS,
-) -> Measured:
+) -> Measurements:
     metrics = metrics or CloudWatchMetrics(session=aws, routes=routes)
     return metrics.minutes(STAGE, signals, START, ENABLED + minutes * MINUTE)
 
 
-def seen(measured: Measured, minutes: int = 30) -> Observation:
+def seen(measured: Measurements, minutes: int = 30) -> Observation:
     return Observation(
         at=ENABLED + minutes * MINUTE,
         started_at=ENABLED,

@@ -63,7 +63,7 @@ def test_the_worst_routes_come_first() -> None:
     assert [finding.route for finding in found[:2]] == ["GET /bad19", "GET /bad18"]
     assert len(found) == LISTED
     assert {finding.verdict for finding in found[:2]} == {Verdict.WORSE}
-    odds = [finding.worse_odds for finding in found]
+    odds = [finding.worse_evidence for finding in found]
     assert odds == sorted(odds, reverse=True)
 
 
@@ -72,19 +72,19 @@ def test_routes_share_the_risk() -> None:
     for others in (1, 9, 99):
         healthy = dict(list(HEALTHY.items())[:others])
         (finding,) = POLICY.analyze(seen({**healthy, "GET /bad": series(1)})).routes
-        assert finding.worse_needed == pytest.approx(
+        assert finding.worse_threshold == pytest.approx(
             (others + 1) / (POLICY.false_rollback * POLICY.route_weight)
         )
     (stage,) = POLICY.analyze(seen(HEALTHY)).findings
-    assert stage.worse_needed == pytest.approx(1 / (0.05 * 0.75))
+    assert stage.worse_threshold == pytest.approx(1 / (0.05 * 0.75))
     (alone,) = POLICY.analyze(seen(None)).findings
-    assert alone.worse_needed == pytest.approx(1 / 0.05)
+    assert alone.worse_threshold == pytest.approx(1 / 0.05)
 
 
 def test_a_source_without_routes_leaves_all_to_the_stage() -> None:
     """Measured none and not measured differ: the policy is the same whatever the traffic."""
     (none,) = POLICY.analyze(seen({})).findings
-    assert none.worse_needed == pytest.approx(1 / (0.05 * 0.75))
+    assert none.worse_threshold == pytest.approx(1 / (0.05 * 0.75))
 
 
 def test_without_weight_routes_are_reported_only() -> None:
@@ -93,7 +93,7 @@ def test_without_weight_routes_are_reported_only() -> None:
     analysis = policy.analyze(seen({**HEALTHY, "POST /pay": series(1, n_b=9, n_c=1)}))
     assert analysis.verdict is Verdict.NOT_WORSE
     assert analysis.routes[0].route == "POST /pay"
-    assert analysis.worse_odds == policy.analyze(seen(None)).worse_odds
+    assert analysis.worse_evidence == policy.analyze(seen(None)).worse_evidence
 
 
 def test_a_route_only_the_canary_has_cannot_be_compared() -> None:
@@ -146,10 +146,10 @@ def test_routes_left_out_only_lower_the_evidence(bad: list[int]) -> None:
     observation = seen(
         {f"GET /r{i}": series(b / 10, n_b=90, n_c=10, count=5) for i, b in enumerate(bad)}
     )
-    everything = POLICY.analyze(observation).worse_odds
+    everything = POLICY.analyze(observation).worse_evidence
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(routes, "MOST_JUDGED", 3)
-        assert POLICY.analyze(observation).worse_odds <= everything * (1 + 1e-9)
+        assert POLICY.analyze(observation).worse_evidence <= everything * (1 + 1e-9)
 
 
 def test_healthy_routes_are_rarely_rolled_back() -> None:

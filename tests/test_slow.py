@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from apigw_canary import (
     CloudWatchMetrics,
     Hold,
-    Measured,
+    Measurements,
     Minute,
     Observation,
     Promote,
@@ -175,7 +175,7 @@ def series(**points: Any) -> dict[tuple[str, str], dict[datetime, float]]:
     return found
 
 
-def measured(aws: Aws, *signals: Signal, **window: Any) -> Measured:
+def measured(aws: Aws, *signals: Signal, **window: Any) -> Measurements:
     start, end = window.get("start", START), window.get("end", END)
     return CloudWatchMetrics(session=aws).minutes(STAGE, signals, start, end)
 
@@ -240,7 +240,7 @@ P99 = Signal.slow(quantile=0.99)
 
 
 class TestLimitOfTheBaseline:
-    def asked(self, p99: Mapping[int, float], count: Any = 100, **window: Any) -> Measured:
+    def asked(self, p99: Mapping[int, float], count: Any = 100, **window: Any) -> Measurements:
         aws = Aws(series(prod={"Count": count, "p99": p99, "PR(:800)": 99}))
         return measured(aws, P99, **window)
 

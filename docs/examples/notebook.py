@@ -18,10 +18,12 @@ def look_back(stage: Stage, start: datetime, end: datetime) -> None:
     print(f"{start:%H:%M} to {end:%H:%M}: {analysis.verdict.value}")
     for finding in analysis.findings:
         print(f"  {finding}")
-        print(f"    worse:     {finding.worse_odds:8.2g} to 1, needed {finding.worse_needed:.0f}")
         print(
-            f"    not worse: {finding.not_worse_odds:8.2g} to 1, "
-            f"needed {finding.not_worse_needed:.0f}"
+            f"    worse:     {finding.worse_evidence:8.2g}, threshold {finding.worse_threshold:.0f}"
+        )
+        print(
+            f"    not worse: {finding.not_worse_evidence:8.2g}, "
+            f"threshold {finding.not_worse_threshold:.0f}"
         )
 
 

@@ -25,13 +25,14 @@ def look(stage: Stage, event: dict[str, Any]) -> dict[str, Any]:
         )
     except RolloutEndedError as ended:
         return {**event, "final": True, "outcome": ended.outcome, "wait": 0}
-    seen = event.get("watched_at")
-    observation = canary.observe(POLICY, watched_at=seen and datetime.fromisoformat(seen))
+    seen = event.get("last_complete_at")
+    observation = canary.observe(POLICY, last_complete_at=seen and datetime.fromisoformat(seen))
     decision = POLICY.decide(observation)
     canary.apply(decision)
     return {
         **event,
-        "watched_at": observation.watched_at and observation.watched_at.isoformat(),
+        "last_complete_at": observation.last_complete_at
+        and observation.last_complete_at.isoformat(),
         "final": decision.final,
         "outcome": decision.kind,
         "said": str(decision),

@@ -19,7 +19,10 @@ from apigw_canary import (
 )
 
 LIMIT = RolloutPolicy.canary(
-    5, timedelta(minutes=10), signals=[Signal.errors_5xx(limit=0.01)], settle=timedelta(minutes=2)
+    5,
+    timedelta(minutes=10),
+    signals=[Signal.errors_5xx(limit=0.01)],
+    metric_delay=timedelta(minutes=2),
 )
 
 

@@ -25,10 +25,10 @@ if typing.TYPE_CHECKING:
     )
     from apigw_canary.rollout.failure import Failure
     from apigw_canary.rollout.findings import Analysis, Finding, Interval, Verdict
-    from apigw_canary.rollout.forecast import Forecast, Outlook
+    from apigw_canary.rollout.forecast import Forecast, SimulatedRollout
     from apigw_canary.rollout.observation import (
         Basis,
-        Measured,
+        Measurements,
         MetricSource,
         Minute,
         Observation,
@@ -60,12 +60,11 @@ __all__ = [
     "InvocationPermission",
     "LambdaAlias",
     "LambdaMetrics",
-    "Measured",
+    "Measurements",
     "MetricSource",
     "Minute",
     "Observation",
     "Outcome",
-    "Outlook",
     "Problem",
     "Promote",
     "Promotion",
@@ -76,6 +75,7 @@ __all__ = [
     "RolloutRecords",
     "Shift",
     "Signal",
+    "SimulatedRollout",
     "Stage",
     "StageState",
     "Step",
@@ -105,12 +105,12 @@ _HOMES = {
     "InvocationPermission": "preflight.problem",
     "LambdaAlias": "lambda_alias",
     "LambdaMetrics": "aws.lambda_metrics",
-    "Measured": "rollout.observation",
+    "Measurements": "rollout.observation",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",
     "Outcome": "rollout.state",
-    "Outlook": "rollout.forecast",
+    "SimulatedRollout": "rollout.forecast",
     "Problem": "preflight.problem",
     "Promote": "rollout.decision",
     "Promotion": "rollout.promotion",

@@ -18,7 +18,7 @@ from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.observation import (
     HISTORY,
     Basis,
-    Measured,
+    Measurements,
     MetricSource,
     Observation,
     Phase,
@@ -45,7 +45,7 @@ class AnyCanary(ABC):
     def __init__(self, metrics: MetricSource) -> None:
         self._metrics = metrics
         self._ended: Literal["promoted", "rolled_back", "removed"] | None = None
-        self._watched_at: datetime | None = None
+        self._last_complete_at: datetime | None = None
 
     @abstractmethod
     def _calls(self) -> Calls:
@@ -79,7 +79,9 @@ class AnyCanary(ABC):
     def rollback(self) -> None:
         """End the canary at once; production keeps what it had before the rollout."""
 
-    def observe(self, policy: RolloutPolicy, *, watched_at: datetime | None = None) -> Observation:
+    def observe(
+        self, policy: RolloutPolicy, *, last_complete_at: datetime | None = None
+    ) -> Observation:
         """Look at the rollout: one read and, while the canary runs, one of the metrics.
 
         Alarms that the policy names take one DescribeAlarms, and one DescribeAlarmHistory for each
@@ -87,23 +89,25 @@ class AnyCanary(ABC):
 
         A source that fails, of metrics or alarms, for whatever reason, does not raise, for that
         would leave a canary with nobody to watch it: its failure is in the observation, and the
-        decision is Hold until the policy's `blind` is over, then Rollback. How long it has failed
-        is remembered by this object; a process that starts afresh for each look gives the time of
-        the last look that saw everything as `watched_at`. Without it a failing source is Hold until
-        the deadline.
+        decision is Hold until the policy's `max_unobserved` is over, then Rollback. How long it has
+        failed is remembered by this object; a process that starts afresh for each look gives the
+        time of the last look that saw everything as `last_complete_at`. Without it a failing source
+        is Hold until the deadline.
         """
         if not isinstance(policy, RolloutPolicy):
             inputs.refuse("policy", "a RolloutPolicy", policy)
         before, seen = self._last(), self._look()
         state = seen.stage
         phase, started_at, step_started_at = self._standing(seen)
-        found = Measured({})
+        found = Measurements({})
         alarms: tuple[Alarm, ...] = ()
         failures: list[str] = []
-        if watched_at is not None:
-            self._watched_at = inputs.aware(watched_at, "watched_at")
-        elif self._watched_at is None:
-            self._watched_at = seen.at  # what was before this object's first look it cannot know
+        if last_complete_at is not None:
+            self._last_complete_at = inputs.aware(last_complete_at, "last_complete_at")
+        elif self._last_complete_at is None:
+            self._last_complete_at = (
+                seen.at
+            )  # what was before this object's first look it cannot know
         if phase in ("running", "promoting"):
             found = _tried(
                 failures,
@@ -117,7 +121,7 @@ class AnyCanary(ABC):
                     lambda: read_alarms(self._calls(), policy.alarms, started_at),
                 )
             if not failures:
-                self._watched_at = seen.at
+                self._last_complete_at = seen.at
         percent = state.canary.percent if state.canary and phase == "running" else 0.0
         return Observation(
             at=seen.at,
@@ -128,13 +132,13 @@ class AnyCanary(ABC):
             overlap=found.overlap,
             notes=found.notes,
             routes=found.routes,
-            doubt=found.doubt,
+            suspect=found.suspect,
             basis=self._basis(percent),
             phase=phase,
             changed=_changed(before, state),
             alarms=alarms,
             failure="; ".join(failures) or None,
-            watched_at=self._watched_at,
+            last_complete_at=self._last_complete_at,
         )
 
     def analyze(self, policy: RolloutPolicy) -> Analysis:
@@ -207,7 +211,7 @@ def _tried(failures: list[str], otherwise: _Read, read: Callable[[], _Read]) -> 
 
 def measured(
     metrics: MetricSource, state: StageState, policy: RolloutPolicy, start: datetime, end: datetime
-) -> Measured:
+) -> Measurements:
     """The minutes of a rollout from `start` to `end`, and the baseline's history before it."""
     found = metrics.minutes(
         state,
@@ -215,8 +219,8 @@ def measured(
         (start - HISTORY).replace(second=0, microsecond=0),
         end.replace(second=0, microsecond=0),
     )
-    if not isinstance(found, Measured):
-        found = Measured({name: tuple(rows) for name, rows in found.items()})
+    if not isinstance(found, Measurements):
+        found = Measurements({name: tuple(rows) for name, rows in found.items()})
     names = [signal.name for signal in policy.signals]
     said = " ".join(found.notes)
     missing = [name for name in names if name not in found and name not in said]

@@ -24,7 +24,7 @@ from apigw_canary.preflight.facts import gather
 from apigw_canary.preflight.invocation import allow
 from apigw_canary.preflight.problem import InvocationPermission, Problem
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.observation import Measured, MetricSource, Observation
+from apigw_canary.rollout.observation import Measurements, MetricSource, Observation
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState, Variables
@@ -178,7 +178,7 @@ class Stage:
         if deployment_id is not None:
             inputs.identifier(deployment_id, "deployment_id")
 
-        def measure(state: StageState, at: datetime) -> Measured:
+        def measure(state: StageState, at: datetime) -> Measurements:
             assert policy is not None
             return measured(self._metrics, state, policy, at, at)
 
@@ -291,7 +291,7 @@ class Stage:
             overlap=found.overlap,
             notes=found.notes,
             routes=found.routes,
-            doubt=found.doubt,
+            suspect=found.suspect,
         )
 
     def rollback(self) -> None:

@@ -10,7 +10,7 @@ from apigw_canary.aws.published import published
 from apigw_canary.aws.reader import ERRORS, Reader
 from apigw_canary.aws.source import AwsSource
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.observation import Measured, Overlap
+from apigw_canary.rollout.observation import Measurements, Overlap
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.state import StageState
 
@@ -68,7 +68,7 @@ class CloudWatchMetrics(AwsSource):
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
-    ) -> Measured:
+    ) -> Measurements:
         """The minutes of each signal in [start, end).
 
         One GetMetricData for each 500 series and 100,800 datapoints; the first time also

@@ -10,7 +10,7 @@ from apigw_canary.aws.source import AwsSource
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alias_record import AliasState
-from apigw_canary.rollout.observation import Measured
+from apigw_canary.rollout.observation import Measurements
 from apigw_canary.rollout.signals import ERRORS_5XX, Signal
 from apigw_canary.rollout.state import StageState
 
@@ -41,7 +41,7 @@ class LambdaMetrics(AwsSource):
     one that is critical is `InvalidInputError`.
 
     Lambda publishes an invocation when it has ended, in the minute in which it began: with a
-    function that may take longer than the policy's `settle`, raise that.
+    function that may take longer than the policy's `metric_delay`, raise that.
 
     Without a canary there are the baseline's minutes only.
 
@@ -79,7 +79,7 @@ class LambdaMetrics(AwsSource):
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
-    ) -> Measured:
+    ) -> Measurements:
         """The minutes of each signal in [start, end): one GetMetricData.
 
         Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
@@ -124,7 +124,7 @@ class LambdaMetrics(AwsSource):
             for arm in arms
             if (throttled := sum(series[f"{arm}_throttles"].values()))
         ]
-        return Measured(minutes, notes=notes)
+        return Measurements(minutes, notes=notes)
 
     def _arms(self, stage: StageState) -> Mapping[str, _Dimensions]:
         if isinstance(stage, AliasState):

@@ -43,7 +43,7 @@ from apigw_canary.aws.source import AwsSource
 from apigw_canary.errors import MetricsError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.failure import Failure, Kind, ranked
-from apigw_canary.rollout.observation import HISTORY, MINUTE, Measured, Minute, ceil_minute
+from apigw_canary.rollout.observation import HISTORY, MINUTE, Measurements, Minute, ceil_minute
 from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX, Signal
 from apigw_canary.rollout.state import StageState
 from apigw_canary.rollout.words import moment
@@ -150,7 +150,7 @@ class AccessLogs(AwsSource):
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
-    ) -> Measured:
+    ) -> Measurements:
         """The minutes of each signal in [start, end): one query, and GetStage once.
 
         A query is a StartQuery and two or more GetQueryResults; a signal with a `quantile` needs
@@ -183,7 +183,7 @@ class AccessLogs(AwsSource):
                 "this stage's."
             )
         notes.append(self._cost(log, scanned))
-        return Measured({name: tuple(rows) for name, rows in minutes.items()}, notes=notes)
+        return Measurements({name: tuple(rows) for name, rows in minutes.items()}, notes=notes)
 
     def failures(
         self, stage: StageState, start: datetime, end: datetime, *, limit: int = 20

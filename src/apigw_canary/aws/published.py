@@ -17,7 +17,7 @@ class Published(NamedTuple):
     stages: tuple[str, ...]
     """All stages whose requests the API's total counts; empty where that is not known."""
     notes: tuple[str, ...] = ()
-    doubt: str | None = None
+    suspect: str | None = None
 
 
 def published_as(name: str, rest_api_id: str) -> str:
@@ -57,9 +57,9 @@ def published(calls: Calls, stage: StageState, stated: str | None) -> Published:
     counts, remedy = ("may count", "allow reading their stages, ") if unread else ("counts", "")
     return found._replace(
         notes=(*notes, *unread),
-        doubt=f"{others}, and CloudWatch {counts} the stages {stage.name} of {stage.rest_api_id}, "
-        f"{', '.join(twins)} as one; {remedy}rename one of them, read access logs, or, if its "
-        "counts are right all the same, say so: "
+        suspect=f"{others}, and CloudWatch {counts} the stages {stage.name} of "
+        f"{stage.rest_api_id}, {', '.join(twins)} as one; {remedy}rename one of them, "
+        "read access logs, or, if its counts are right all the same, say so: "
         f"CloudWatchMetrics(api_name={found.api_name!r})",
     )
 

@@ -12,7 +12,7 @@ from apigw_canary.aws.routes import Routes
 from apigw_canary.aws.series import Arms, joined, joined_shares
 from apigw_canary.aws.slow import SlowRequests
 from apigw_canary.rollout import overlap, shares
-from apigw_canary.rollout.observation import MINUTE, Measured, Minute, Overlap, ceil_minute
+from apigw_canary.rollout.observation import MINUTE, Measurements, Minute, Overlap, ceil_minute
 from apigw_canary.rollout.overlap import Totals
 from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX, Signal
 from apigw_canary.rollout.state import StageState
@@ -23,7 +23,7 @@ KEPT = timedelta(days=15)
 
 SETTLED = timedelta(minutes=5)
 """How old a minute must be to say anything of what its series are; as a policy's
-`confirm_settle`."""
+`promotion_metric_delay`."""
 
 ERRORS = {ERRORS_5XX: "5XXError", ERRORS_4XX: "4XXError"}
 """Signals that have a metric of their own."""
@@ -67,7 +67,7 @@ class Reader:
     @property
     def is_doubted(self) -> bool:
         """Whether the name was not the API's alone when it was looked up."""
-        return self._known.doubt is not None
+        return self._known.suspect is not None
 
     def read(
         self,
@@ -76,7 +76,7 @@ class Reader:
         start: datetime,
         end: datetime,
         stated: Overlap,
-    ) -> Measured:
+    ) -> Measurements:
         """The minutes of each signal in [start, end), and how they are to be read."""
         with self._lock:
             return self._read(stage, signals, start, end, stated)
@@ -88,7 +88,7 @@ class Reader:
         start: datetime,
         end: datetime,
         stated: Overlap,
-    ) -> Measured:
+    ) -> Measurements:
         notes = list(self._known.notes)
         kept_from = ceil_minute(end - KEPT)
         limits, said = self._slow.limits(
@@ -129,10 +129,12 @@ class Reader:
             )
             notes.append(read)
         reading, how = self._found.read(stated)
-        doubt = self._known.doubt
+        suspect = self._known.suspect
         if contrary := self._found.contrary(stated):
-            doubt = f"overlap={stated!r} was stated, but {contrary}; correct it or leave it out"
-        return Measured(minutes, overlap=reading, notes=[*notes, how], doubt=doubt, routes=routes)
+            suspect = f"overlap={stated!r} was stated, but {contrary}; correct it or leave it out"
+        return Measurements(
+            minutes, overlap=reading, notes=[*notes, how], suspect=suspect, routes=routes
+        )
 
     def _minutes(
         self, series: Mapping[str, Series], errors: Sequence[str], limits: Mapping[str, float]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Self
 
 from apigw_canary.aws.calls import Calls, Session
-from apigw_canary.rollout.observation import Measured
+from apigw_canary.rollout.observation import Measurements
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.state import StageState
 
@@ -21,7 +21,7 @@ class AwsSource(ABC):
     @abstractmethod
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
-    ) -> Measured:
+    ) -> Measurements:
         """As `MetricSource` has it."""
 
     @abstractmethod

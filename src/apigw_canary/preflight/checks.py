@@ -118,8 +118,8 @@ def _quiet(facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 "error",
                 f"{pace}{each.signal} will not be confirmed before the deadline of "
-                f"{span(policy.allowed)}: about {each.needed:,.0f} canary requests until then are "
-                "too few.",
+                f"{span(policy.effective_deadline)}: about {each.needed:,.0f} canary requests "
+                "until then are too few.",
                 f"Give {larger}a wider margin, or a later deadline.",
             )
         elif each.takes > each.bakes:
@@ -133,10 +133,10 @@ def _quiet(facts: Facts) -> Iterator[Problem]:
 
 
 def _doubted(facts: Facts) -> Iterator[Problem]:
-    if facts.traffic is not None and facts.traffic.doubt is not None:
+    if facts.traffic is not None and facts.traffic.suspect is not None:
         yield Problem(
             "error",
-            f"The metrics may be of something else: {sentence(facts.traffic.doubt)}",
+            f"The metrics may be of something else: {sentence(facts.traffic.suspect)}",
             "As long as that is so no canary is promoted.",
         )
 

@@ -20,12 +20,12 @@ from apigw_canary.preflight.problem import Problem, Severity
 from apigw_canary.preflight.targets import Policy, Target, targets
 from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.contract import Changes, Contract, Route, changes
-from apigw_canary.rollout.observation import Measured
+from apigw_canary.rollout.observation import Measurements
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.state import StageState, Variables
 from apigw_canary.rollout.words import sentence
 
-Measure = Callable[[StageState, datetime], Measured]
+Measure = Callable[[StageState, datetime], Measurements]
 """The minutes of the hour before a time."""
 
 _Found = TypeVar("_Found")
@@ -40,7 +40,7 @@ class Facts:
     settings: StageSettings
     overrides: Variables
     policy: RolloutPolicy | None = None
-    traffic: Measured | None = None
+    traffic: Measurements | None = None
     compared: str = ""
     """What production's methods were compared with."""
     changes: Changes | None = None
@@ -196,7 +196,7 @@ def _alarms(
     return reader.read("The alarms", lambda: alarms_now(calls, names), "error") or {}
 
 
-def _traffic(reader: _Reader, measure: Measure, seen: Seen) -> Measured | None:
+def _traffic(reader: _Reader, measure: Measure, seen: Seen) -> Measurements | None:
     try:
         return reader.read("The metrics", lambda: measure(seen.stage, seen.at), "error")
     except CallerError as error:  # the source cannot measure what the policy asks for

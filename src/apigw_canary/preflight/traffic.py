@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from apigw_canary.rollout.evidence import Row, not_worse
-from apigw_canary.rollout.observation import HISTORY, MINUTE, Measured
+from apigw_canary.rollout.observation import HISTORY, MINUTE, Measurements
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.signals import Signal
 
@@ -27,12 +27,12 @@ class Outlook(NamedTuple):
     """Whether that is before the deadline."""
 
 
-def requests_per_minute(traffic: Measured) -> float:
+def requests_per_minute(traffic: Measurements) -> float:
     """Of both arms, over the past hour; the most that any signal counts."""
     return max((_totals(traffic, name)[0] for name in traffic), default=0.0) / (HISTORY / MINUTE)
 
 
-def outlook(policy: RolloutPolicy, traffic: Measured) -> list[Outlook]:
+def outlook(policy: RolloutPolicy, traffic: Measurements) -> list[Outlook]:
     """For each signal that a promotion needs, as the past hour was."""
     return [
         _outlook(policy, signal, *_totals(traffic, signal.name))
@@ -41,7 +41,7 @@ def outlook(policy: RolloutPolicy, traffic: Measured) -> list[Outlook]:
     ]
 
 
-def _totals(traffic: Measured, name: str) -> tuple[float, float]:
+def _totals(traffic: Measurements, name: str) -> tuple[float, float]:
     """Requests and bad ones of both arms."""
     apart = traffic.overlap != "included"
     requests = bad = 0.0
@@ -78,7 +78,7 @@ def _outlook(policy: RolloutPolicy, signal: Signal, requests: float, bad: float)
 
 def _shares(policy: RolloutPolicy) -> Iterator[float]:
     """The canary's share, 0 to 1, in each minute until the deadline, without a step at 100 %."""
-    left = math.ceil(policy.allowed / MINUTE)
+    left = math.ceil(policy.effective_deadline / MINUTE)
     below = [step for step in policy.steps if step.percent < 100]
     for step in below:
         minutes = min(math.ceil(step.bake / MINUTE), left)

@@ -64,8 +64,8 @@ def _analysis(analysis: Analysis) -> Document:
         lead=sentence(str(analysis)),
         facts=Facts(
             [
-                ("Evidence that it is worse", f"{odds(analysis.worse_odds)} at its strongest"),
-                ("Needed for a rollback", odds(analysis.worse_needed)),
+                ("Evidence that it is worse", f"{odds(analysis.worse_evidence)} at its strongest"),
+                ("Needed for a rollback", odds(analysis.worse_threshold)),
                 *([] if since is None else [("Worse since", moment(since))]),
             ]
         ),
@@ -174,17 +174,17 @@ def signals(analysis: Analysis) -> Section:
 
 def _row(finding: Finding) -> list[str]:
     verdict = VERDICTS[finding.verdict]
-    if not finding.fits:
+    if not finding.sample_ratio_ok:
         verdict = "counts do not fit the share"
-    elif finding.sick:
+    elif finding.baseline_unhealthy:
         verdict = "the baseline is sick"
     return [
         finding.signal,
         share(finding.canary_rate, finding.canary_requests),
         share(finding.baseline_rate, finding.baseline_requests),
         verdict,
-        _of(finding.worse_odds, finding.worse_needed),
-        _of(finding.not_worse_odds, finding.not_worse_needed),
+        _of(finding.worse_evidence, finding.worse_threshold),
+        _of(finding.not_worse_evidence, finding.not_worse_threshold),
     ]
 
 

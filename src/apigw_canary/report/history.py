@@ -134,7 +134,7 @@ def _remarks(looks: Sequence[Observation], watched: Observation) -> Iterator[Sec
     """What the source said, what could not be seen, and what somebody else did."""
     said = [
         *(sentence(note) for note in watched.notes),
-        *_counted("The counts were not believed", [look.doubt for look in looks]),
+        *_counted("The counts were not believed", [look.suspect for look in looks]),
         *_counted("The metrics could not be read", [look.failure for look in looks]),
         *_counted(
             "Somebody else changed the stage",

@@ -41,13 +41,13 @@ class Alarm(Plain):
         inputs.choice(self.state, "state", get_args(AlarmState))
 
     @property
-    def began(self) -> datetime | None:
+    def in_alarm_since(self) -> datetime | None:
         """When it last began firing, whether it still does or not; None where that is unknown."""
         return self.since if self.state == "ALARM" else self.fired_at
 
     def began_since(self, start: datetime) -> bool:
         """Whether it began firing at or after a time."""
-        return self.began is not None and self.began >= start
+        return self.in_alarm_since is not None and self.in_alarm_since >= start
 
 
 def fired(alarms: Iterable[Alarm], start: datetime) -> str | None:
@@ -57,9 +57,9 @@ def fired(alarms: Iterable[Alarm], start: datetime) -> str | None:
 
 
 def _firing(alarm: Alarm) -> str:
-    assert alarm.began is not None
+    assert alarm.in_alarm_since is not None
     now = "" if alarm.state == "ALARM" else f" ({alarm.state} since {moment(alarm.since)})"
-    return f"the alarm {alarm.name} began firing at {moment(alarm.began)}{now}"
+    return f"the alarm {alarm.name} began firing at {moment(alarm.in_alarm_since)}{now}"
 
 
 def remarks(names: Sequence[str], alarms: Iterable[Alarm], start: datetime) -> Iterator[str]:

@@ -23,7 +23,7 @@ def analyze(
     strongest = max((log for _, log in path), default=0.0)
     needed = 1 / policy.false_rollback
     findings = tuple(
-        _finding(g, worse_needed=1 / g.alpha, not_worse_needed=1 / policy.false_promotion)
+        _finding(g, worse_threshold=1 / g.alpha, not_worse_threshold=1 / policy.false_promotion)
         for g in gathered.signals
     )
     if with_intervals:
@@ -34,30 +34,30 @@ def analyze(
     critical = [f for f, g in zip(findings, gathered.signals, strict=True) if g.signal.critical]
     if strongest >= math.log(needed):
         verdict = Verdict.WORSE
-    elif all(f.not_worse_odds >= f.not_worse_needed for f in critical):
+    elif all(f.not_worse_evidence >= f.not_worse_threshold for f in critical):
         verdict = Verdict.NOT_WORSE
     else:
         verdict = Verdict.UNDECIDED
     return Analysis(
         verdict=verdict,
         findings=findings,
-        worse_odds=evidence.odds(strongest),
-        worse_needed=needed,
+        worse_evidence=evidence.odds(strongest),
+        worse_threshold=needed,
         routes=routes.findings(gathered.routes),
         worse_at=next((at for at, log in path if log >= math.log(needed)), None),
     )
 
 
-def _finding(g: Gathered, *, worse_needed: float, not_worse_needed: float) -> Finding:
+def _finding(g: Gathered, *, worse_threshold: float, not_worse_threshold: float) -> Finding:
     strongest = max(g.worse, default=0.0)
     not_worse = g.not_worse[-1] if g.not_worse else 0.0
-    if strongest >= math.log(worse_needed):
+    if strongest >= math.log(worse_threshold):
         verdict = Verdict.WORSE
-    elif not_worse >= math.log(not_worse_needed):
+    elif not_worse >= math.log(not_worse_threshold):
         verdict = Verdict.NOT_WORSE
     else:
         verdict = Verdict.UNDECIDED
-    more = _requests_needed(g, not_worse, math.log(not_worse_needed))
+    more = _requests_needed(g, not_worse, math.log(not_worse_threshold))
     return Finding(
         signal=g.signal.name,
         verdict=verdict,
@@ -65,14 +65,14 @@ def _finding(g: Gathered, *, worse_needed: float, not_worse_needed: float) -> Fi
         baseline_bad=g.totals.baseline_bad,
         canary_requests=g.totals.canary_requests,
         canary_bad=g.totals.canary_bad,
-        worse_odds=evidence.odds(strongest),
-        worse_needed=worse_needed,
-        not_worse_odds=evidence.odds(not_worse),
-        not_worse_needed=not_worse_needed,
+        worse_evidence=evidence.odds(strongest),
+        worse_threshold=worse_threshold,
+        not_worse_evidence=evidence.odds(not_worse),
+        not_worse_threshold=not_worse_threshold,
         requests_needed=more,
         minutes_needed=more / g.pace if more is not None and g.pace else None,
-        sick=g.sick,
-        fits=g.fits,
+        baseline_unhealthy=g.baseline_unhealthy,
+        sample_ratio_ok=g.sample_ratio_ok,
     )
 
 

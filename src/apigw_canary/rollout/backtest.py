@@ -15,7 +15,7 @@ from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.observation import (
     HISTORY,
     MINUTE,
-    Measured,
+    Measurements,
     Minute,
     Observation,
 )
@@ -97,8 +97,8 @@ def backtest(
     """See `RolloutPolicy.backtest`."""
     inputs.number(noise, "noise", low=0, high=2)
     inputs.count(seed, "seed", low=-(2**63), high=2**63)
-    if isinstance(minutes, Observation | Measured) and minutes.doubt is not None:
-        inputs.refuse("minutes", f"counts that are believed ({minutes.doubt})", "doubted ones")
+    if isinstance(minutes, Observation | Measurements) and minutes.suspect is not None:
+        inputs.refuse("minutes", f"counts that are believed ({minutes.suspect})", "doubted ones")
     past = _past(policy, minutes)
     until = max(max(rows) for rows in past.values()) + MINUTE
     starts = list(_starts(policy, past, until))
@@ -135,7 +135,7 @@ def backtest(
 
 def _past(policy: "RolloutPolicy", minutes: Mapping[str, Sequence[Minute]] | Observation) -> _Past:
     """What the policy's signals counted, of both arms together."""
-    overlap = minutes.overlap if isinstance(minutes, Observation | Measured) else "excluded"
+    overlap = minutes.overlap if isinstance(minutes, Observation | Measurements) else "excluded"
     series = minutes.minutes if isinstance(minutes, Observation) else minutes
     if not isinstance(series, Mapping):
         inputs.refuse("minutes", "an Observation, or a mapping of signals to minutes", minutes)
@@ -209,7 +209,7 @@ def _trial(
         )
         for name, totals in past.items()
     }
-    deadline = max(policy.plan, min(policy.allowed, until - start))
+    deadline = max(policy.total_bake, min(policy.effective_deadline, until - start))
     policy = attrs.evolve(policy, on_inconclusive="hold", deadline=deadline)
     return Trial(policy, served, started_at=start, history=history, first_look=length(policy))
 

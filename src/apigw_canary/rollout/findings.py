@@ -55,22 +55,22 @@ class Finding(Plain):
     canary_requests: float
     """The canary's requests in the minutes judged, and below the bad ones among them."""
     canary_bad: float
-    worse_odds: float
+    worse_evidence: float
     """How many times over the evidence speaks for "worse", at its strongest so far; 1 is none."""
-    worse_needed: float
-    """What `worse_odds` must reach for this signal alone to roll back."""
-    not_worse_odds: float
+    worse_threshold: float
+    """What `worse_evidence` must reach for this signal alone to roll back."""
+    not_worse_evidence: float
     """How many times over the evidence speaks for "not worse" now; 1 is none, as for any route."""
-    not_worse_needed: float
-    """What `not_worse_odds` must reach."""
+    not_worse_threshold: float
+    """What `not_worse_evidence` must reach."""
     requests_needed: int | None = None
     """About how many more canary requests "not worse" needs if the evidence goes on growing as it
     has; None where it is reached or not in sight."""
     minutes_needed: float | None = None
     """The same in minutes, at the present pace of requests and share; None where there is none."""
-    sick: bool = False
+    baseline_unhealthy: bool = False
     """Whether the baseline is too sick itself for a comparison."""
-    fits: bool = True
+    sample_ratio_ok: bool = True
     """Whether the canary's part of the requests fits its share; else the counts are of something
     else, and not believed."""
     ratio: Interval | None = None
@@ -110,9 +110,9 @@ class Analysis(Explained):
     routes: tuple[Finding, ...] = ()
     """The worst routes, the worst first, where the source measures them: one finding for a signal
     of a route in which the canary fares worse than its baseline."""
-    worse_odds: float
+    worse_evidence: float
     """The weighted mean of the signals' evidence for "worse", at its strongest so far."""
-    worse_needed: float
+    worse_threshold: float
     """What it must reach for a rollback: 1/`false_rollback`."""
     worse_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
     """The minute with which it reached that; None where it has not."""

@@ -41,7 +41,7 @@ _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 
 
 @attrs.frozen(kw_only=True)
-class Outlook(Plain):
+class SimulatedRollout(Plain):
     """How rollouts fare whose canary fails `times` as often as the baseline.
 
     The times, since the start, are those by which half or nine in ten of *all* rollouts ended
@@ -98,9 +98,9 @@ class Forecast(Explained):
     """The signal that gets worse."""
     length: timedelta
     """What the plan takes: its bakes, and the time in which minutes settle."""
-    clean: Outlook
+    clean: SimulatedRollout
     """A canary as good as the baseline."""
-    worse: tuple[Outlook, ...]
+    worse: tuple[SimulatedRollout, ...]
     """Canaries that fail more often."""
     smallest_seen: float | None
     """The smallest multiple, of those tried, that nine in ten rollouts find; None if none is."""
@@ -251,16 +251,16 @@ class _Scene:
 
     def fits(self) -> bool:
         """Whether nine in ten clean canaries are promoted within what the plan takes."""
-        deadline = max(self.policy.plan, min(self.length, self.policy.allowed))
+        deadline = max(self.policy.total_bake, min(self.length, self.policy.effective_deadline))
         ends_then = attrs.evolve(self.policy, deadline=deadline)
         return self.mostly(self.in_time, attrs.evolve(self, policy=ends_then).run())
 
 
-def _outlook(scene: _Scene, times: float, rollouts: Sequence[Ended]) -> Outlook:
+def _outlook(scene: _Scene, times: float, rollouts: Sequence[Ended]) -> SimulatedRollout:
     def share(kind: type[Promote | Rollback]) -> float:
         return sum(isinstance(ended.decision, kind) for ended in rollouts) / len(rollouts)
 
-    return Outlook(
+    return SimulatedRollout(
         times=times,
         promoted=share(Promote),
         promoted_after=ended_by(0.5, rollouts, Promote),
@@ -272,7 +272,7 @@ def _outlook(scene: _Scene, times: float, rollouts: Sequence[Ended]) -> Outlook:
     )
 
 
-def _smallest_seen(scene: _Scene, known: Sequence[Outlook]) -> float | None:
+def _smallest_seen(scene: _Scene, known: Sequence[SimulatedRollout]) -> float | None:
     low = max((each.times for each in known if each.rolled_back < OFTEN), default=1.0)
     seen = min((e.times for e in known if e.times > low), default=None)
     between = [
@@ -319,7 +319,7 @@ def _longer_bakes(scene: _Scene, bake: int, clean: Sequence[Ended]) -> Iterator[
         return
     for stretch in STRETCHES:
         more = whole_minutes(stretch * (late - scene.length))
-        if scene.length + more * MINUTE <= scene.policy.allowed:
+        if scene.length + more * MINUTE <= scene.policy.effective_deadline:
             yield (bake + more) * MINUTE
 
 

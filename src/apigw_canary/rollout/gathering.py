@@ -44,8 +44,8 @@ class Gathered(NamedTuple):
     pace: float
     """The canary's requests a minute, as of late and at the present share."""
     totals: Row
-    sick: bool
-    fits: bool
+    baseline_unhealthy: bool
+    sample_ratio_ok: bool
     """Whether the counts can be those of a canary with its share."""
 
 
@@ -88,9 +88,9 @@ def _gather(
 ) -> Gathered:
     # What it may spend of the risk: at its 1/alpha the weighted mean is at the policy's.
     alpha = policy.false_rollback * (weight or 1)
-    settled = observation.settled(signal.name, policy.settle)
-    confirmed = observation.settled(signal.name, policy.confirm_settle)
-    overlap, fits = reading(confirmed, observation)
+    settled = observation.settled(signal.name, policy.metric_delay)
+    confirmed = observation.settled(signal.name, policy.promotion_metric_delay)
+    overlap, sample_ratio_ok = reading(confirmed, observation)
     readings = as_rows(settled, overlap)
     not_worse = (
         evidence.not_worse(rows, ratio=signal.ratio, margin=signal.margin, noise=signal.noise)
@@ -107,8 +107,8 @@ def _gather(
         not_worse=weakest(not_worse),
         pace=_pace(readings[0], observation.percent),
         totals=totals(readings[0], settled, observation),
-        sick=all(_is_sick(rows, signal, policy.false_rollback) for rows in readings),
-        fits=fits,
+        baseline_unhealthy=all(_is_sick(rows, signal, policy.false_rollback) for rows in readings),
+        sample_ratio_ok=sample_ratio_ok,
     )
 
 

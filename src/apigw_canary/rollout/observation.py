@@ -44,25 +44,36 @@ class Minute(Plain):
     """Requests of the canary."""
     canary_bad: float
     """Bad ones among them."""
+    baseline_unknown: float = 0.0
+    """Requests of the baseline whose outcome could not be read: among its requests, and not among
+    the bad ones."""
+    canary_unknown: float = 0.0
+    """Requests of the canary whose outcome could not be read, as above."""
 
     def __attrs_post_init__(self) -> None:
         if self.at.timestamp() % 60:
             inputs.refuse("at", "the beginning of a minute", self.at)
         for arm in ("baseline", "canary"):
             requests = inputs.number(getattr(self, f"{arm}_requests"), f"{arm}_requests", low=0)
-            inputs.number(getattr(self, f"{arm}_bad"), f"{arm}_bad", low=0, high=requests)
+            bad = inputs.number(getattr(self, f"{arm}_bad"), f"{arm}_bad", low=0, high=requests)
+            known = requests - bad
+            inputs.number(getattr(self, f"{arm}_unknown"), f"{arm}_unknown", low=0, high=known)
 
-    def together(self) -> "Minute":
+    def with_canary_added(self) -> "Minute":
         """The minute with the canary's counts in the baseline's as well."""
+        requests = self.baseline_requests + self.canary_requests
+        bad = self.baseline_bad + self.canary_bad
         return Minute(
             self.at,
-            self.baseline_requests + self.canary_requests,
-            self.baseline_bad + self.canary_bad,
+            requests,
+            bad,
             self.canary_requests,
             self.canary_bad,
+            min(self.baseline_unknown + self.canary_unknown, requests - bad),  # rounding
+            self.canary_unknown,
         )
 
-    def apart(self) -> "Minute | None":
+    def with_canary_subtracted(self) -> "Minute | None":
         """The minute if the baseline's counts include the canary's; None where they cannot.
 
         Interpolated counts differ by a little from what they stand for, and prove nothing.
@@ -71,9 +82,18 @@ class Minute(Plain):
         bad = self.baseline_bad - self.canary_bad
         if self.baseline_bad % 1 or self.canary_bad % 1:
             bad = max(min(bad, requests), 0.0)
-        if not 0 <= bad <= requests:
+        unknown = self.baseline_unknown - self.canary_unknown
+        if not (0 <= bad <= requests and 0 <= unknown <= requests - bad):
             return None
-        return Minute(self.at, requests, bad, self.canary_requests, self.canary_bad)
+        return Minute(
+            self.at,
+            requests,
+            bad,
+            self.canary_requests,
+            self.canary_bad,
+            unknown,
+            self.canary_unknown,
+        )
 
 
 _ByName = Mapping[str, tuple[Minute, ...]]
@@ -104,14 +124,14 @@ def _by_route(
     return {route: _ordered(minutes) for route, minutes in routes.items()}
 
 
-def _check_told(minutes: _ByName, routes: Mapping[str, _ByName] | None, doubt: object) -> None:
+def _check_told(minutes: _ByName, routes: Mapping[str, _ByName] | None, suspect: object) -> None:
     """Refuse what would be judged wrongly: a minute that counts twice, a doubt about nothing."""
     for where, told in [("minutes", minutes), *(routes or {}).items()]:
         for name, rows in told.items():
             if len({row.at for row in rows}) < len(rows):
                 inputs.refuse(f"{where}[{name!r}]", "each minute once", "a minute twice")
-    if doubt is not None and not (isinstance(doubt, str) and doubt):
-        inputs.refuse("doubt", "a sentence, or None", doubt)
+    if suspect is not None and not (isinstance(suspect, str) and suspect):
+        inputs.refuse("suspect", "a sentence, or None", suspect)
 
 
 @attrs.frozen(kw_only=True)
@@ -132,6 +152,8 @@ class Basis(Plain):
     """A fingerprint of the variables the canary overrides."""
     percent: float
     """The canary's share of the requests, 0 to 100."""
+    release: str | None = None
+    """The release, as given to `enable_canary`; None without one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -159,9 +181,19 @@ class Observation(Plain):
     changed: Mapping[str, str] = attrs.field(factory=dict)
     """What somebody else changed on the stage since the look before, as far as the observing
     process knows: a name, and how it differs. No variable values."""
+    production_changed: Mapping[str, str] = attrs.field(factory=dict)
+    """Production's deployment, and each variable that the canary overrides, where it was changed
+    outside this rollout since the rollout began, or since
+    `canary.accept_production_changes()`: a name, and how it differs. No variable values."""
+    on_hold: str | None = None
+    """Why an operator holds the rollout (`canary.hold`); None where it is not on hold."""
+    held_for: timedelta = timedelta(0)
+    """How long the rollout has been on hold in all; the deadline's clock stops for it."""
     failure: str | None = None
     """Why the metrics, or the alarms, could not be read; None where they could."""
-    watched_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
+    failing_since: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
+    """Since when they could not be read, where that is known."""
+    last_complete_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
     """When they could be read last, where they could not be now and that is known."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes)
     """What the source says of how it read, and of what it could not see: a sentence each."""
@@ -172,7 +204,7 @@ class Observation(Plain):
     )
     """Route, such as "GET /orders/{id}", to its minutes by signal; None where the source does not
     measure routes."""
-    doubt: str | None = None
+    suspect: str | None = None
     """Why the counts may be of something else; then they never speak for the canary."""
 
     def __attrs_post_init__(self) -> None:
@@ -180,7 +212,7 @@ class Observation(Plain):
         inputs.choice(self.phase, "phase", get_args(Phase))
         if len({alarm.name for alarm in self.alarms}) < len(self.alarms):
             inputs.refuse("alarms", "of different names", [alarm.name for alarm in self.alarms])
-        _check_told(self.minutes, self.routes, self.doubt)
+        _check_told(self.minutes, self.routes, self.suspect)
 
     def judged_from(self) -> datetime:
         """The first minute that is all this canary's: one full minute after it was enabled.
@@ -215,7 +247,7 @@ def ceil_minute(time: datetime) -> datetime:
 
 
 @attrs.frozen
-class Measured(Mapping[str, tuple[Minute, ...]]):
+class Measurements(Mapping[str, tuple[Minute, ...]]):
     """What a source measured, with how it is to be read: a mapping of signal names to minutes."""
 
     minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
@@ -228,21 +260,24 @@ class Measured(Mapping[str, tuple[Minute, ...]]):
         default=None, converter=_by_route, kw_only=True
     )
     """Route, such as "GET /orders/{id}", to its minutes by signal; None where not measured."""
-    doubt: str | None = attrs.field(default=None, kw_only=True)
+    suspect: str | None = attrs.field(default=None, kw_only=True)
     """Why the counts may be of something else, and what to do about it; None where they are not."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.overlap, "overlap", get_args(Overlap))
-        _check_told(self.minutes, self.routes, self.doubt)
+        _check_told(self.minutes, self.routes, self.suspect)
 
-    def beside(self, others: Mapping[str, Iterable[Minute]]) -> "Measured":
+    def merged_with(self, others: Mapping[str, Iterable[Minute]]) -> "Measurements":
         """The same with signals of another source, whose arms are counted apart.
 
         Where here the baseline's counts include the canary's, they are made to include them too.
         """
         others = _ordered(others)
         if self.overlap == "included":
-            others = {name: tuple(row.together() for row in rows) for name, rows in others.items()}
+            others = {
+                name: tuple(row.with_canary_added() for row in rows)
+                for name, rows in others.items()
+            }
         return attrs.evolve(self, minutes={**self.minutes, **others})
 
     def __getitem__(self, name: str) -> tuple[Minute, ...]:
@@ -260,7 +295,7 @@ class MetricSource(Protocol):
 
     Raising an exception means that nothing could be seen, and so Hold. A source whose baseline
     counts include the canary's, or may do so, or that has something to say of how it read, answers
-    with `Measured`; any other mapping means that the arms' counts are apart.
+    with `Measurements`; any other mapping means that the arms' counts are apart.
 
     ```python
     from datetime import timedelta

@@ -76,7 +76,7 @@ class Found:
 
 def by_excess(minutes: Iterable[Minute], *, enough: int = ENOUGH) -> Sign | None:
     """More requests or errors of the canary than of the stage, which so cannot include them."""
-    times = {minute.at for minute in minutes if minute.apart() is None}
+    times = {minute.at for minute in minutes if minute.with_canary_subtracted() is None}
     if len(times) < enough:
         return None
     return Sign("excluded", f"in {len(times)} minutes the canary has more than the stage")

@@ -71,9 +71,9 @@ class Risks(TypedDict, total=False):
     false_promotion: float
     deadline: timedelta | None
     on_inconclusive: Literal["hold", "rollback"]
-    blind: timedelta
-    settle: timedelta
-    confirm_settle: timedelta
+    max_unobserved: timedelta
+    metric_delay: timedelta
+    promotion_metric_delay: timedelta
     route_weight: float
 
 
@@ -152,14 +152,15 @@ class RolloutPolicy(Plain):
     false_promotion: float = attrs.field(default=0.05, kw_only=True)
     """The most of all canaries worse by the margin that may be promoted, 0 to 0.5."""
     deadline: timedelta | None = attrs.field(default=None, kw_only=True)
-    """How long after its start a rollout without a verdict ends; None for `allowed`'s default."""
+    """How long after its start a rollout without a verdict ends; None for the default of
+    `effective_deadline`."""
     on_inconclusive: Literal["hold", "rollback"] = attrs.field(default="hold", kw_only=True)
     """What to do then: leave the canary for a person to decide, or roll back."""
-    blind: timedelta = attrs.field(default=timedelta(minutes=30), kw_only=True)
+    max_unobserved: timedelta = attrs.field(default=timedelta(minutes=30), kw_only=True)
     """How long a canary may serve requests that nobody can see before it is rolled back."""
-    settle: timedelta = attrs.field(default=timedelta(minutes=2), kw_only=True)
+    metric_delay: timedelta = attrs.field(default=timedelta(minutes=2), kw_only=True)
     """How old a minute must be to speak against the canary: metrics arrive late."""
-    confirm_settle: timedelta = attrs.field(default=timedelta(minutes=5), kw_only=True)
+    promotion_metric_delay: timedelta = attrs.field(default=timedelta(minutes=5), kw_only=True)
     """How old a minute must be to speak for it: errors arrive later than counts, so a young
     minute looks healthier than it is. Exporters of CloudWatch metrics wait 3 to 10 minutes."""
     route_weight: float = attrs.field(default=0.25, kw_only=True)
@@ -185,16 +186,19 @@ class RolloutPolicy(Plain):
         for risk in ("false_rollback", "false_promotion"):
             inputs.number(getattr(self, risk), risk, low=1e-6, high=0.5)
         if self.deadline is not None:
-            shortest = max(self.plan, timedelta(minutes=1))
-            longest = max(self.plan, LONGEST_DEADLINE)
+            shortest = max(self.total_bake, timedelta(minutes=1))
+            longest = max(self.total_bake, LONGEST_DEADLINE)
             inputs.duration(self.deadline, "deadline", low=shortest, high=longest)
         if self.on_inconclusive not in ("hold", "rollback"):
             inputs.refuse("on_inconclusive", "'hold' or 'rollback'", self.on_inconclusive)
         inputs.number(self.route_weight, "route_weight", low=0, high=0.9)
-        inputs.duration(self.blind, "blind", low=timedelta(minutes=1))
-        inputs.duration(self.settle, "settle", high=timedelta(hours=1))
+        inputs.duration(self.max_unobserved, "max_unobserved", low=timedelta(minutes=1))
+        inputs.duration(self.metric_delay, "metric_delay", high=timedelta(hours=1))
         inputs.duration(
-            self.confirm_settle, "confirm_settle", low=self.settle, high=timedelta(hours=1)
+            self.promotion_metric_delay,
+            "promotion_metric_delay",
+            low=self.metric_delay,
+            high=timedelta(hours=1),
         )
 
     @classmethod
@@ -287,19 +291,19 @@ class RolloutPolicy(Plain):
     def __str__(self) -> str:
         """The plan, in words."""
         steps = ", ".join(f"{step.percent:g} % for {span(step.bake)}" for step in self.steps)
-        return f"{steps}, then promoted; {span(self.allowed)} at most"
+        return f"{steps}, then promoted; {span(self.effective_deadline)} at most"
 
     @property
-    def plan(self) -> timedelta:
+    def total_bake(self) -> timedelta:
         """The bakes of all steps together: the shortest time the rollout can take."""
         return sum((step.bake for step in self.steps), timedelta(0))
 
     @property
-    def allowed(self) -> timedelta:
+    def effective_deadline(self) -> timedelta:
         """The deadline, or its default: twice the plan, at least 24 hours, at most 14 days."""
         if self.deadline is not None:
             return self.deadline
-        return min(max(2 * self.plan, SHORTEST_DEADLINE), LONGEST_DEADLINE)
+        return min(max(2 * self.total_bake, SHORTEST_DEADLINE), LONGEST_DEADLINE)
 
     def step_at(self, percent: float) -> Step:
         """The step that a canary of this share is in: the last one not above it, or the first."""

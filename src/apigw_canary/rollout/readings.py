@@ -18,7 +18,7 @@ def as_rows(minutes: Sequence[Minute], overlap: Overlap) -> list[list[Row]]:
             return [[_row(minute) for minute in minutes]]
         case "included":
             # A minute that does not fit counts as one without requests: no evidence, no history.
-            return [[_row(minute.apart()) for minute in minutes]]
+            return [[_row(minute.with_canary_subtracted()) for minute in minutes]]
         case "unknown":
             return [*as_rows(minutes, "excluded"), *as_rows(minutes, "included")]
         case _:

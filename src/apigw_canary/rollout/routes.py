@@ -46,8 +46,8 @@ class RouteEvidence(NamedTuple):
     signal: str
     voice: Voice
     totals: Row
-    worse_needed: float
-    not_worse_needed: float
+    worse_threshold: float
+    not_worse_threshold: float
 
 
 def evidence_of(policy: "RolloutPolicy", observation: Observation) -> list[RouteEvidence]:
@@ -58,12 +58,12 @@ def evidence_of(policy: "RolloutPolicy", observation: Observation) -> list[Route
     suspects = _suspects(policy, observation, judged, known)
     # The stage's minutes say how those of its routes are to be read.
     overlaps: dict[str, Overlap] = {
-        name: reading(observation.settled(name, policy.confirm_settle), observation)[0]
+        name: reading(observation.settled(name, policy.promotion_metric_delay), observation)[0]
         for name in {signal.name for _, signal in suspects}
     }
     found = []
     for route, signal in suspects:
-        minutes = observation.settled(signal.name, policy.settle, route=route)
+        minutes = observation.settled(signal.name, policy.metric_delay, route=route)
         readings = as_rows(minutes, overlaps[signal.name])
         weight = policy.route_weight * signal.weight / total
         alpha = policy.false_rollback * (weight or signal.weight / total)
@@ -79,8 +79,8 @@ def evidence_of(policy: "RolloutPolicy", observation: Observation) -> list[Route
                 signal.name,
                 Voice(weight, minutes, worse),
                 totals(readings[0], minutes, observation),
-                worse_needed=1 / alpha,
-                not_worse_needed=1 / policy.false_promotion,
+                worse_threshold=1 / alpha,
+                not_worse_threshold=1 / policy.false_promotion,
             )
         )
     return found
@@ -112,7 +112,11 @@ def _suspects(
 ) -> list[tuple[str, Signal]]:
     """The series in which the canary exceeds what is tolerated, the largest excesses first."""
     excesses = [
-        (_excess(observation.settled(signal.name, policy.settle, route=route), signal), i, signal)
+        (
+            _excess(observation.settled(signal.name, policy.metric_delay, route=route), signal),
+            i,
+            signal,
+        )
         for i, route in enumerate(known)
         for signal in judged
     ]
@@ -132,7 +136,7 @@ def _excess(minutes: Sequence[Minute], signal: Signal) -> float:
 def findings(found: Sequence[RouteEvidence]) -> tuple[Finding, ...]:
     """What it says, the worst first."""
     said = [_finding(each) for each in found]
-    said.sort(key=lambda finding: finding.worse_odds / finding.worse_needed, reverse=True)
+    said.sort(key=lambda finding: finding.worse_evidence / finding.worse_threshold, reverse=True)
     return tuple(said[:LISTED])
 
 
@@ -142,15 +146,15 @@ def _finding(found: RouteEvidence) -> Finding:
     return Finding(
         route=found.route,
         signal=found.signal,
-        verdict=Verdict.WORSE if odds >= found.worse_needed else Verdict.UNDECIDED,
+        verdict=Verdict.WORSE if odds >= found.worse_threshold else Verdict.UNDECIDED,
         baseline_requests=n_b,
         baseline_bad=x_b,
         canary_requests=n_c,
         canary_bad=x_c,
-        worse_odds=odds,
-        worse_needed=found.worse_needed,
-        not_worse_odds=1.0,
-        not_worse_needed=found.not_worse_needed,
+        worse_evidence=odds,
+        worse_threshold=found.worse_threshold,
+        not_worse_evidence=1.0,
+        not_worse_threshold=found.not_worse_threshold,
     )
 
 

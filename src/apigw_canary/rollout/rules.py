@@ -76,7 +76,7 @@ class _View:
         }
 
     def _until_the_next_settled_minute(self) -> timedelta:
-        settling = self.seen.at - self.policy.settle
+        settling = self.seen.at - self.policy.metric_delay
         return ceil_minute(settling + timedelta(microseconds=1)) - settling
 
     def deciding(self) -> list[Finding]:
@@ -91,7 +91,7 @@ class _View:
 
     def unconfirmed(self) -> list[Finding]:
         """The findings of the critical signals that are not confirmed as not worse."""
-        return [f for f in self.critical() if f.not_worse_odds < f.not_worse_needed]
+        return [f for f in self.critical() if f.not_worse_evidence < f.not_worse_threshold]
 
     def canary_requests(self, since: datetime, age: timedelta) -> float:
         """The canary's requests in minutes from `since` that have settled for `age`.
@@ -123,13 +123,13 @@ def _worse(view: _View) -> Decision | None:
         return None
     findings = sorted(
         [*view.deciding(), *view.analysis.routes],
-        key=lambda f: f.worse_odds / f.worse_needed,
+        key=lambda f: f.worse_evidence / f.worse_threshold,
         reverse=True,
     )
     found = view.analysis
     return view.roll_back(
-        f"the canary is worse: {findings[0]}; the evidence is {odds(found.worse_odds)}, "
-        f"needed {found.worse_needed:g}"
+        f"the canary is worse: {findings[0]}; the evidence is {odds(found.worse_evidence)}, "
+        f"needed {found.worse_threshold:g}"
     )
 
 
@@ -169,9 +169,11 @@ def _paused(view: _View) -> Decision | None:
 def _unwatched(view: _View) -> Decision | None:
     """The canary has traffic, and for too long nobody could see how it fares."""
     unseen = _unseen_for(view)
-    if unseen is None or unseen[0] <= view.policy.blind:
+    if unseen is None or unseen[0] <= view.policy.max_unobserved:
         return None
-    return view.roll_back(f"unwatched for longer than {span(view.policy.blind)}: {unseen[1]}")
+    return view.roll_back(
+        f"unwatched for longer than {span(view.policy.max_unobserved)}: {unseen[1]}"
+    )
 
 
 def _unseen(view: _View) -> Decision | None:
@@ -195,7 +197,7 @@ def _unseen_for(view: _View) -> tuple[timedelta, str] | None:
 
 def _failing_for(view: _View, failure: str) -> tuple[timedelta, str]:
     """How long the source has failed is what only a process that saw it work can tell."""
-    seen = view.seen.watched_at
+    seen = view.seen.last_complete_at
     if seen is None or seen == view.seen.at:
         return timedelta(0), (
             f"the metrics or alarms cannot be read, for how long is not known ({failure})"
@@ -211,7 +213,7 @@ def _dark_for(view: _View) -> timedelta | None:
     for signal in view.policy.signals:
         if signal.report_only:
             continue
-        rows = view.seen.settled(signal.name, view.policy.settle)
+        rows = view.seen.settled(signal.name, view.policy.metric_delay)
         lit = max((row.at for row in rows if row.canary_requests > 0), default=None)
         since = view.seen.step_judged_from()
         since = max(since, lit + MINUTE) if lit is not None else since
@@ -223,7 +225,7 @@ def _dark_for(view: _View) -> timedelta | None:
 
 def _overdue(view: _View) -> Decision | None:
     """The deadline has passed."""
-    allowed = view.policy.allowed
+    allowed = view.policy.effective_deadline
     age = view.seen.at - view.seen.started_at
     if age <= allowed:
         return None
@@ -241,9 +243,9 @@ def _overdue(view: _View) -> Decision | None:
 
 def _misread(view: _View) -> Decision | None:
     """The counts are of something else, for what the source knows, or cannot fit the share."""
-    if view.seen.doubt is not None:
-        return view.hold(f"the counts are not believed: {view.seen.doubt}")
-    wrong = [finding for finding in view.deciding() if not finding.fits]
+    if view.seen.suspect is not None:
+        return view.hold(f"the counts are not believed: {view.seen.suspect}")
+    wrong = [finding for finding in view.deciding() if not finding.sample_ratio_ok]
     if not wrong:
         return None
     return view.hold(
@@ -254,7 +256,7 @@ def _misread(view: _View) -> Decision | None:
 
 def _both_sick(view: _View) -> Decision | None:
     """The baseline is sick itself."""
-    sick = [finding for finding in view.critical() if finding.sick]
+    sick = [finding for finding in view.critical() if finding.baseline_unhealthy]
     if not sick:
         return None
     return view.hold(
@@ -269,8 +271,8 @@ def _baking(view: _View) -> Decision | None:
     left = bake - view.elapsed
     if left > timedelta(0):
         return view.hold(f"baking for another {span(left)}; {view.analysis}")
-    settling = view.policy.confirm_settle
-    recently = max(view.seen.step_started_at, view.seen.at - settling - view.policy.blind)
+    settling = view.policy.promotion_metric_delay
+    recently = max(view.seen.step_started_at, view.seen.at - settling - view.policy.max_unobserved)
     if view.canary_requests(recently, settling) == 0:
         return view.hold(
             "the bake is over, but no canary request was seen, in each critical signal, from "
@@ -322,9 +324,9 @@ def _recent_excess(view: _View, signal: Signal) -> str | None:
     No test, but a plain look at the latest minutes: what is gathered over hours is slow to turn,
     and at 100 % nothing is gathered at all. It can only delay.
     """
-    rows = view.seen.settled(signal.name, view.policy.confirm_settle)
+    rows = view.seen.settled(signal.name, view.policy.promotion_metric_delay)
     if reading(rows, view.seen)[0] == "included":
-        rows = [apart for row in rows if (apart := row.apart()) is not None]
+        rows = [apart for row in rows if (apart := row.with_canary_subtracted()) is not None]
     lit = [row for row in rows if row.canary_requests > 0][-RECENT:]
     compared = [row for row in lit if row.baseline_requests > 0] or [
         row for row in rows if row.baseline_requests > 0
@@ -367,8 +369,8 @@ def _still_needed(finding: Finding) -> str:
         more += f", {span(timedelta(minutes=finding.minutes_needed))} at the present pace"
     return (
         f"cannot tell yet; {finding}; the evidence for not worse is "
-        f"{odds(finding.not_worse_odds)}, needed {finding.not_worse_needed:g}, for worse "
-        f"{odds(finding.worse_odds)}, needed {finding.worse_needed:.3g}; {more}"
+        f"{odds(finding.not_worse_evidence)}, needed {finding.not_worse_threshold:g}, for worse "
+        f"{odds(finding.worse_evidence)}, needed {finding.worse_threshold:.3g}; {more}"
     )
 
 

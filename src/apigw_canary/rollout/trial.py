@@ -46,7 +46,7 @@ class Ended(NamedTuple):
         analysis = self.decision.analysis
         if analysis is None or analysis.worse_at is None:
             return None
-        return max(analysis.findings, key=lambda f: f.worse_odds / f.worse_needed).signal
+        return max(analysis.findings, key=lambda f: f.worse_evidence / f.worse_threshold).signal
 
     def failed(self, signal: str) -> float:
         """The canary's bad requests until the end."""
@@ -60,7 +60,7 @@ def whole_minutes(length: timedelta) -> int:
 
 def schedule(policy: "RolloutPolicy") -> list[int]:
     """How many minutes each step lasts if nothing is amiss: its bake, and one settled minute."""
-    settled = whole_minutes(policy.confirm_settle) + 1
+    settled = whole_minutes(policy.promotion_metric_delay) + 1
     lasting = [max(whole_minutes(step.bake), settled) for step in policy.steps]
     lasting[0] = max(lasting[0], settled + 1)  # its first minute is not all the canary's
     return lasting
@@ -68,7 +68,7 @@ def schedule(policy: "RolloutPolicy") -> list[int]:
 
 def length(policy: "RolloutPolicy") -> timedelta:
     """What the plan takes: its bakes, and the time in which minutes settle."""
-    return sum(schedule(policy)) * MINUTE + policy.confirm_settle
+    return sum(schedule(policy)) * MINUTE + policy.promotion_metric_delay
 
 
 def ended_by(share: float, rollouts: Sequence[Ended], kind: type[Decision]) -> timedelta | None:
@@ -99,8 +99,8 @@ class Trial:
         self._traffic = traffic
         self._started_at = started_at
         self._minutes = {name: [Minute(started_at - MINUTE, *row)] for name, row in history.items()}
-        self._settle = whole_minutes(policy.settle)
-        self._confirm = whole_minutes(policy.confirm_settle)
+        self._settle = whole_minutes(policy.metric_delay)
+        self._confirm = whole_minutes(policy.promotion_metric_delay)
         self._now = 0
         self._percent, self._since = policy.steps[0].percent, 0
         self._served: list[tuple[float, Mapping[str, Row]]] = []
@@ -197,7 +197,7 @@ class Trial:
 
         Besides, now and then: a canary that is worse has been so since a minute that is told.
         """
-        if self._now >= self._next_look or self._now * MINUTE > self._policy.allowed:
+        if self._now >= self._next_look or self._now * MINUTE > self._policy.effective_deadline:
             return True
         if any(dark >= shares.NOT_BY_CHANCE - _ROUNDING for dark in self._dark.values()):
             return True
@@ -212,7 +212,7 @@ class Trial:
         """Whether the bake is over and shows canary requests, as the decision has it."""
         if (self._now - self._since) * MINUTE < self._policy.step_at(self._percent).bake:
             return False
-        watched = (self._policy.confirm_settle + self._policy.blind) / MINUTE
+        watched = (self._policy.promotion_metric_delay + self._policy.max_unobserved) / MINUTE
         recently = max(self._since, self._now - watched, 1)
         return all(lit >= recently for lit in self._lit.values())
 
