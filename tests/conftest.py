@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from typing import Any, NoReturn
@@ -42,6 +43,20 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the tests what costs time and tests nothing."""
+    import moto.core.models
+
+    # moto registers each service's addresses for `requests` again with each rehearsal; no test
+    # makes a request with it.
+    if hasattr(moto.core.models, "RESPONSES_METHODS"):
+        moto.core.models.RESPONSES_METHODS[:] = []
+    # What is loaded by now stays; going through it again and again finds no garbage.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
