@@ -411,9 +411,15 @@ class TestPolicy:
                 {"on_inconclusive": "promote"},
                 "on_inconclusive must be 'hold' or 'rollback', not 'promote'.",
             ),
-            ({"max_unobserved": timedelta(0)}, "max_unobserved must be a timedelta from 0:01:00 to 14 days"),
+            (
+                {"max_unobserved": timedelta(0)},
+                "max_unobserved must be a timedelta from 0:01:00 to 14 days",
+            ),
             ({"metric_delay": -MINUTE}, "metric_delay must be a timedelta from 0:00:00 to 1:00:00"),
-            ({"metric_delay": 2 * HOUR}, "metric_delay must be a timedelta from 0:00:00 to 1:00:00"),
+            (
+                {"metric_delay": 2 * HOUR},
+                "metric_delay must be a timedelta from 0:00:00 to 1:00:00",
+            ),
             (
                 {"promotion_metric_delay": MINUTE},
                 "promotion_metric_delay must be a timedelta from 0:02:00 to 1:00:00",

@@ -13,7 +13,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.config import Config
+from botocore.exceptions import ClientError, ParamValidationError, UnknownServiceError
 
 from apigw_canary.rollout.chance import binomial
 from apigw_canary.testing import Backend, Rehearsal, RehearsalError, rehearsal
@@ -770,6 +771,94 @@ class TestUnknown:
                 deploymentId=deployment_id,
                 patchOperations=[remove("/description")],
             )
+
+
+class TestClients:
+    """Clients are copies of shared ones, which nobody may notice but by the time it takes."""
+
+    @pytest.mark.parametrize("register", ["register_first", "register", "register_last"])
+    @pytest.mark.parametrize("looked_up", ["before", "after"])
+    def test_handlers_are_a_clients_own(
+        self, aws: Rehearsal, register: str, looked_up: str
+    ) -> None:
+        """Also of events that reach moto, also at a client that has made calls, and removable."""
+        one, other = aws.session.client("sqs"), aws.session.client("sqs")
+        events = one.meta.events
+        one.create_queue(QueueName="q")
+        seen: list[str] = []
+
+        def look(event_name: str, **_: object) -> None:
+            seen.append(event_name)
+
+        for event in ("before-call.sqs", "before-send.sqs"):
+            getattr(events if looked_up == "before" else one.meta.events, register)(event, look)
+        for client in (other, one, aws.session.client("sqs")):
+            assert len(client.list_queues()["QueueUrls"]) == 1
+        assert seen == ["before-call.sqs.ListQueues", "before-send.sqs.ListQueues"]
+
+        for event in ("before-call.sqs", "before-send.sqs"):
+            events.unregister(event, look)
+        assert one.list_queues()["QueueUrls"]
+        assert len(seen) == 2
+        assert [call.operation for call in aws.calls] == ["CreateQueue", *["ListQueues"] * 4]
+
+    def test_a_handler_that_is_there_can_be_removed(self, aws: Rehearsal) -> None:
+        """From one client, as its first change."""
+        one, other = gateway(aws), gateway(aws)
+        one.meta.events.unregister("before-parameter-build", unique_id="none-such")
+        for client in (one, other):
+            assert client.get_stage(restApiId=aws.rest_api_id, stageName="prod")["variables"]
+
+    def test_a_sessions_handlers_are_its_clients(self, aws: Rehearsal) -> None:
+        """Those registered before a client was made, and not those of another rehearsal."""
+        early, seen = gateway(aws), []
+        aws.session.events.register("after-call", lambda model, **_: seen.append(model.name))
+        with rehearsal() as another:
+            for client in (early, gateway(aws), gateway(another)):
+                client.get_rest_apis()
+        assert seen == ["GetRestApis"]
+
+    def test_each_answers_for_its_own_rehearsal(self) -> None:
+        """Clients of two sessions, used in turns."""
+        with rehearsal(seed=1) as one, rehearsal(seed=2) as two:
+            clients = [(aws, gateway(aws)) for aws in (one, two)]
+            for aws, client in clients * 2:
+                assert [api["id"] for api in client.get_rest_apis()["items"]] == [aws.rest_api_id]
+            assert len(one.calls) == len(two.calls) == 2
+
+    def test_options_are_a_clients_own(
+        self, aws: Rehearsal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those of `config`, of the environment and of other arguments."""
+
+        def retries(**options: Any) -> Any:
+            client: Any = aws.session.client("apigateway", **options)
+            return client.meta.config.retries["mode"]
+
+        usual = retries()
+        assert retries(config=Config(retries={"mode": "adaptive"})) == "adaptive" != usual
+        assert retries() == usual
+        monkeypatch.setenv("AWS_RETRY_MODE", "adaptive")
+        assert retries() == "adaptive"
+        client: Any = aws.session.client("apigateway", "eu-west-1")
+        assert client.meta.region_name == "eu-west-1"
+        assert client.get_stages(restApiId=aws.rest_api_id)["item"]
+
+    def test_attributes_are_a_clients_own(self, aws: Rehearsal) -> None:
+        """A method that a test replaces is replaced at one client, for good; unknown ones fail."""
+        one, other = gateway(aws), gateway(aws)
+        one.get_stages = lambda **_: "mine"
+        one.meta.events.register("before-call", lambda **_: None)
+        assert one.get_stages() == "mine"
+        assert other.get_stages(restApiId=aws.rest_api_id)["item"]
+        with pytest.raises(AttributeError, match="get_stagess"):
+            _ = other.get_stagess
+
+    def test_services_that_are_not_there(self, aws: Rehearsal) -> None:
+        """The error is boto3's."""
+        service: Any = "none-such"
+        with pytest.raises(UnknownServiceError, match="none-such"):
+            aws.session.client(service)
 
 
 class TestSurroundings:

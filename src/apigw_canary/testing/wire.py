@@ -22,47 +22,50 @@ if TYPE_CHECKING:
     import boto3
     from botocore.hooks import BaseEventHooks
     from botocore.loaders import Loader
+    from botocore.session import Session as Core
 
 REGION = "eu-central-1"
 
 Dispatcher: TypeAlias = Callable[[str, str, Json], Json | None]
 """Service, operation and parameters → the answer, without ResponseMetadata; None: moto answers."""
 
-_PARAMETERS = "apigw_canary.testing"  # their key in botocore's context of a request
+# Keys in botocore's context of a request.
+_PARAMETERS = "apigw_canary.testing.parameters"
+_WIRE = "apigw_canary.testing.wire"  # the arguments of simulated_session
 
 
 def simulated_session(
     dispatch: Dispatcher, now: Callable[[], datetime], rng: random.Random
 ) -> boto3.Session:
     """A session whose calls `dispatch` answers, dated by `now`; `rng` makes the request ids."""
-    session = _bare_session()
+    from apigw_canary.testing.clients import Session
 
-    def keep_parameters(*, params: Json, context: Json, **_: object) -> None:
-        context[_PARAMETERS] = params
-
-    def reply(*, model: Any, context: Json, **_: object) -> Any:
-        parameters = _snapshot(model, context[_PARAMETERS])
-        try:
-            answer = dispatch(model.service_model.service_name, model.name, parameters)
-        except Refusal as refusal:
-            return _response(refusal.status, _error(model, refusal), rng)
-        if answer is None:
-            return None
-        return _response(model.http.get("responseCode", 200), answer, rng)
-
-    def state_date(*, parsed: Json, **_: object) -> None:
-        date = format_datetime(now(), usegmt=True)
-        parsed["ResponseMetadata"]["HTTPHeaders"]["date"] = date
-
-    session.events.register_last("before-parameter-build", keep_parameters)
-    session.events.register_first("before-call", reply)
-    session.events.register_last("after-call", state_date)
-    return session
+    return Session(_core(), _shared_session(), region=REGION, key=_WIRE, wire=(dispatch, now, rng))
 
 
-def _bare_session() -> boto3.Session:
-    """A session that knows nothing of the user's profile, configuration files and endpoints."""
-    import boto3
+def _keep_parameters(*, params: Json, context: Json, **_: object) -> None:
+    context[_PARAMETERS] = params
+
+
+def _reply(*, model: Any, context: Json, **_: object) -> Any:
+    dispatch, _now, rng = context[_WIRE]
+    parameters = _snapshot(model, context[_PARAMETERS])
+    try:
+        answer = dispatch(model.service_model.service_name, model.name, parameters)
+    except Refusal as refusal:
+        return _response(refusal.status, _error(model, refusal), rng)
+    if answer is None:
+        return None
+    return _response(model.http.get("responseCode", 200), answer, rng)
+
+
+def _state_date(*, parsed: Json, context: Json, **_: object) -> None:
+    _dispatch, now, _rng = context[_WIRE]
+    parsed["ResponseMetadata"]["HTTPHeaders"]["date"] = format_datetime(now(), usegmt=True)
+
+
+def _core() -> Core:
+    """What knows nothing of the user's profile, configuration files and endpoints."""
     import botocore.session
 
     # Each is: name in a file, environment variables, default, conversion.
@@ -72,21 +75,31 @@ def _bare_session() -> boto3.Session:
         "credentials_file": (None, None, os.devnull, None),
         "ignore_configured_endpoint_urls": (None, None, True, None),
     }
-    session = botocore.session.Session(
+    core = botocore.session.Session(
         variables, event_hooks=copy.copy(_handlers()), include_builtin_handlers=False
     )
-    session.register_component("data_loader", loader())
-    return boto3.Session("rehearsal", "rehearsal", region_name=REGION, botocore_session=session)
+    core.register_component("data_loader", loader())
+    return core
+
+
+@functools.cache
+def _shared_session() -> boto3.Session:
+    import boto3
+
+    return boto3.Session("rehearsal", "rehearsal", region_name=REGION, botocore_session=_core())
 
 
 @functools.cache
 def _handlers() -> BaseEventHooks:
-    """Botocore's own handlers of events: registering them is most of the rest of it."""
+    """Botocore's own handlers of events, and ours: registering them is most of the rest of it."""
     import botocore.session
     from botocore.hooks import HierarchicalEmitter
 
     events = HierarchicalEmitter()
     botocore.session.Session(event_hooks=events)
+    events.register_last("before-parameter-build", _keep_parameters)
+    events.register_first("before-call", _reply)
+    events.register_last("after-call", _state_date)
     return events
 
 

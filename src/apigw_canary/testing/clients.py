@@ -1,0 +1,124 @@
+"""Clients as copies: making one is most of what a rehearsal costs.
+
+A copy shares everything with a client that is made once per process for its service and options.
+The first change to a copy's event handlers gives it everything of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import boto3
+from botocore.hooks import BaseEventHooks
+from botocore.session import Session as Core
+
+from apigw_canary.testing.answers import Json
+
+_LOCK = threading.RLock()
+_SHARED: dict[object, tuple[object, Any]] = {}
+
+
+class Session(boto3.Session):
+    """A session whose clients find `wire` in the context of each request, under `key`.
+
+    They are copies of those of `shared`, unless arguments beside `config` are given or somebody
+    has read `events`, to register handlers there.
+    """
+
+    def __init__(
+        self, core: Core, shared: boto3.Session, *, region: str, key: str, wire: object
+    ) -> None:
+        super().__init__("rehearsal", "rehearsal", region_name=region, botocore_session=core)
+        self._shared = shared
+        self._wire = {key: wire}
+        self.events.register_first("provide-client-params", partial(_put, self._wire))
+        self._events_read = False
+
+    @property
+    def events(self) -> BaseEventHooks:
+        """The handlers that clients made from now on have."""
+        self._events_read = True
+        return super().events
+
+    def client(self, service_name: str, *args: Any, **options: Any) -> Any:
+        """Make a client: `boto3.Session.client`, arguments and errors included."""
+        make = partial(super().client, service_name, *args, **options)
+        if args or options.keys() - {"config"} or self._events_read:
+            return make()
+        return _copied(_made(self._shared, service_name, options.get("config")), self._wire, make)
+
+
+def _put(wire: Json, *, context: Json, **_: object) -> None:
+    context.update(wire)
+
+
+def _made(shared: boto3.Session, service: str, config: Any) -> Any:
+    """The client that is made once for these; the environment may configure clients as well."""
+    environment = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    key = (service, repr(config and vars(config)), repr(environment))
+    with _LOCK:
+        if key not in _SHARED:
+            make: Any = shared.client
+            # `config` is kept: a representation may hold the addresses of what is in it.
+            _SHARED[key] = config, make(service, config=config)
+        return _SHARED[key][1]
+
+
+def _copied(made: Any, wire: Json, make: Callable[[], Any]) -> Any:
+    # Not copy.copy: a client makes up the attributes that are looked for there.
+    client = object.__new__(type(made))
+    vars(client).update(vars(made))
+    client.meta = copy.copy(made.meta)
+
+    def separate() -> BaseEventHooks:
+        vars(client).update(vars(make()))
+        events: BaseEventHooks = client.meta.events
+        return events
+
+    client.meta.events = _Events(made.meta.events, wire, separate)
+    return client
+
+
+class _Events(BaseEventHooks):
+    """The events of `shared` until handlers are changed; from then on those that `separate` gives.
+
+    What is emitted has `wire` in its context.
+    """
+
+    def __init__(
+        self, shared: BaseEventHooks, wire: Json, separate: Callable[[], BaseEventHooks]
+    ) -> None:
+        self._events = shared
+        self._wire = wire
+        self._separate: Callable[[], BaseEventHooks] | None = separate
+
+    def emit(self, event_name: str, **about: Any) -> Any:
+        about.get("context", {}).update(self._wire)
+        return self._events.emit(event_name, **about)
+
+    def emit_until_response(self, event_name: str, **about: Any) -> Any:
+        about.get("context", {}).update(self._wire)
+        return self._events.emit_until_response(event_name, **about)  # type: ignore[attr-defined]
+
+    def register(self, *args: Any, **options: Any) -> None:
+        self._own().register(*args, **options)
+
+    def register_first(self, *args: Any, **options: Any) -> None:
+        self._own().register_first(*args, **options)
+
+    def register_last(self, *args: Any, **options: Any) -> None:
+        self._own().register_last(*args, **options)
+
+    def unregister(self, *args: Any, **options: Any) -> None:
+        self._own().unregister(*args, **options)
+
+    def _own(self) -> BaseEventHooks:
+        with _LOCK:
+            if self._separate is not None:
+                self._events, self._separate = self._separate(), None
+            return self._events
