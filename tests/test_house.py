@@ -222,6 +222,7 @@ def _plain(text: str) -> str:
     """Without what differs between versions of Python: module names, quotes, addresses."""
     text = re.sub(r"<(?:built-in )?(?:function|method) ([\w.]+)(?: at 0x\w+)?>", r"\1", text)
     text = re.sub(r" at 0x[0-9a-f]+", "", text)
+    text = re.sub(r"\*<class '([\w.]+)'>", r"Unpack[\1]", text)
     text = re.sub(r"ForwardRef\('([^']*)'[^)]*\)", r"\1", text)
     return re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Za-z_])", "", text)
 
