@@ -131,7 +131,7 @@ def test_a_boosted_minute_keeps_its_expectation_for_each_number_of_bad_requests(
     for ratio in (1.0, 1.1, 4.0):
         for m in (1, 3, 9, 24):
             split = Split(20, 8, m, ratio)
-            factor = boost.factor(split, parts, Damping(1, 0), 0.3)
+            factor = math.exp(boost.log_factor(split, parts, Damping(1, 0), 0.3))
             weights = {
                 x: math.comb(8, x) * math.comb(20, m - x) * ratio**x
                 for x in range(max(0, m - 20), min(m, 8) + 1)

@@ -147,7 +147,7 @@ def test_an_unknown_overlap_takes_both_readings() -> None:
     exclusive, inclusive = (
         minutes,
         [minutes[0]]
-        + [Row(n_b - n_c, max(x_b - x_c, 0), n_c, x_c) for n_b, x_b, n_c, x_c in minutes[1:]],
+        + [Row(n_b - n_c, max(x_b - x_c, 0), n_c, x_c) for n_b, x_b, n_c, x_c, *_ in minutes[1:]],
     )
     either = intervals.ratio([exclusive, inclusive], noise=0, alpha=ALPHA)
     assert either is not None

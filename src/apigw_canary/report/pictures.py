@@ -158,14 +158,14 @@ def _rates(path: SignalPath, start: datetime, end: datetime) -> Chart:
     so_far = thinned(list(_so_far(path.counts)))
     total = so_far[-1][1]
     arms = {
-        "canary": [_rate(at, row.canary_bad, row.canary_requests) for at, row in so_far],
-        "baseline": [_rate(at, row.baseline_bad, row.baseline_requests) for at, row in so_far],
+        "canary": [_rate(at, row.canary_bad, row.canary_known) for at, row in so_far],
+        "baseline": [_rate(at, row.baseline_bad, row.baseline_known) for at, row in so_far],
     }
     drawn = {arm: [point for point in points if point] for arm, points in arms.items()}
     return Chart(
         question=question,
-        answer=f"Canary {_told(total.canary_bad, total.canary_requests)}, "
-        f"baseline {_told(total.baseline_bad, total.baseline_requests)}.",
+        answer=f"Canary {_told(total.canary_bad, total.canary_known)}, "
+        f"baseline {_told(total.baseline_bad, total.baseline_known)}.",
         note="Share of bad requests since the start, with pointwise 95 % intervals. They show how "
         "much is known; the decision rests on the evidence.",
         lines=[
@@ -182,8 +182,8 @@ def _rates(path: SignalPath, start: datetime, end: datetime) -> Chart:
             [
                 (
                     clock(at),
-                    _told(row.canary_bad, row.canary_requests),
-                    _told(row.baseline_bad, row.baseline_requests),
+                    _told(row.canary_bad, row.canary_known),
+                    _told(row.baseline_bad, row.baseline_known),
                 )
                 for at, row in so_far
             ],

@@ -13,6 +13,13 @@ from apigw_canary.rollout.observation import Observation
 if TYPE_CHECKING:
     from apigw_canary.rollout.policy import RolloutPolicy
 
+_IN_SIGHT = 10_000
+"""Times the requests so far that "not worse" may still need. Beyond, the growth so far predicts
+nothing, and the number would not fit into a sentence."""
+
+_MOST_MINUTES = 365 * 24 * 60
+"""Minutes that "not worse" may still need; a rollout never takes longer than 14 days."""
+
 
 def analyze(
     policy: "RolloutPolicy", observation: Observation, *, with_intervals: bool = False
@@ -61,16 +68,13 @@ def _finding(g: Gathered, *, worse_threshold: float, not_worse_threshold: float)
     return Finding(
         signal=g.signal.name,
         verdict=verdict,
-        baseline_requests=g.totals.baseline_requests,
-        baseline_bad=g.totals.baseline_bad,
-        canary_requests=g.totals.canary_requests,
-        canary_bad=g.totals.canary_bad,
+        **g.totals._asdict(),
         worse_evidence=evidence.odds(strongest),
         worse_threshold=worse_threshold,
         not_worse_evidence=evidence.odds(not_worse),
         not_worse_threshold=not_worse_threshold,
         requests_needed=more,
-        minutes_needed=more / g.pace if more is not None and g.pace else None,
+        minutes_needed=_minutes_needed(more, g.pace),
         baseline_unhealthy=g.baseline_unhealthy,
         sample_ratio_ok=g.sample_ratio_ok,
     )
@@ -86,7 +90,14 @@ def _with_intervals(finding: Finding, g: Gathered, alpha: float) -> Finding:
 
 def _requests_needed(g: Gathered, log_now: float, log_needed: float) -> int | None:
     """How many more canary requests, if the evidence goes on growing as it has so far."""
-    if log_now <= 0 or log_now >= log_needed:
+    if not log_needed > log_now > log_needed / _IN_SIGHT:
         return None
     so_far = sum(minute.canary_requests for minute in g.confirmed)
     return math.ceil(so_far * (log_needed / log_now - 1))
+
+
+def _minutes_needed(requests: int | None, pace: float) -> float | None:
+    if requests is None or not pace:
+        return None
+    minutes = requests / pace
+    return minutes if minutes <= _MOST_MINUTES else None

@@ -34,10 +34,8 @@ _NEGLIGIBLE = 1e-14
 """Probability, relative to the most likely outcome, below which outcomes are left out."""
 _LARGEST = 600.0
 """Logs of capital are cut off there, below what a float can hold. It makes the factor smaller."""
-
-
 _LEAST = 1e-300
-"""A factor must have a logarithm, whatever rounding does."""
+"""What is left for the outcomes that are not cut off must have a log, whatever rounding does."""
 
 
 class Split(NamedTuple):
@@ -68,8 +66,8 @@ def after(parts: Sequence[Part], damping: Damping, x: float) -> list[float]:
     return [before + (still + slope * x) / divisor for before, still, slope in parts]
 
 
-def factor(split: Split, parts: Sequence[Part], damping: Damping, before: float) -> float:
-    """What the capital after the minute may be multiplied by, before it is cut off at 1.
+def log_factor(split: Split, parts: Sequence[Part], damping: Damping, before: float) -> float:
+    """The log of what the capital after the minute may be multiplied by, before it is cut off at 1.
 
     `before`: the capital before the minute. It and the `parts` are in units of the capital that
     rejects. The factor depends on the minute's total of bad requests only, not on their split.
@@ -81,14 +79,14 @@ def factor(split: Split, parts: Sequence[Part], damping: Damping, before: float)
     ]
     kept = list(accumulate([h * v for h, v in zip(law, capital, strict=True)]))
     if kept[-1] <= 0:
-        return 1.0  # all but lost, whatever the outcome
+        return 0.0  # all but lost, whatever the outcome
     target = min(kept[-1], before)
     cut, last = 0.0, len(law) - 1
     # From the largest x down: what comes to more than 1 is cut off, the rest makes up the target.
     while last > 0 and kept[last - 1] > 0 and (target - cut) * capital[last] > kept[last]:
         cut += law[last]
         last -= 1
-    return max((target - cut) / kept[last], _LEAST)
+    return math.log(max(target - cut, _LEAST)) - math.log(kept[last])
 
 
 def _law(split: Split) -> tuple[int, list[float]]:

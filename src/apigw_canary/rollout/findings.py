@@ -55,6 +55,12 @@ class Finding(Plain):
     canary_requests: float
     """The canary's requests in the minutes judged, and below the bad ones among them."""
     canary_bad: float
+    baseline_unknown: float = 0.0
+    """The baseline's requests whose outcome could not be read: among its requests, and not among
+    the bad ones. Evidence against the canary counts them as bad, evidence for it as good."""
+    canary_unknown: float = 0.0
+    """The canary's requests whose outcome could not be read. Evidence against the canary counts
+    them as good, evidence for it as bad."""
     worse_evidence: float
     """How many times over the evidence speaks for "worse", at its strongest so far; 1 is none."""
     worse_threshold: float
@@ -81,22 +87,41 @@ class Finding(Plain):
 
     @property
     def baseline_rate(self) -> float | None:
-        """The baseline's share of bad requests, 0 to 1; None without requests."""
-        return self.baseline_bad / self.baseline_requests if self.baseline_requests else None
+        """The baseline's share of bad requests among those of known outcome, 0 to 1; None without
+        such requests.
+        """
+        known = self.baseline_requests - self.baseline_unknown
+        return self.baseline_bad / known if known else None
 
     @property
     def canary_rate(self) -> float | None:
-        """The canary's share of bad requests, 0 to 1; None without requests."""
-        return self.canary_bad / self.canary_requests if self.canary_requests else None
+        """The canary's share of bad requests among those of known outcome, 0 to 1; None without
+        such requests.
+        """
+        known = self.canary_requests - self.canary_unknown
+        return self.canary_bad / known if known else None
 
     def __str__(self) -> str:
         where = "" if self.route is None else f" of {self.route}"
         if not self.baseline_requests and not self.canary_requests:
             return f"{self.signal}{where}: no data"
-        return (
-            f"{self.signal}{where}: canary {share(self.canary_rate, self.canary_requests)}, "
-            f"baseline {share(self.baseline_rate, self.baseline_requests)}"
+        said = (
+            f"{self.signal}{where}: "
+            f"canary {_rate(self.canary_rate, self.canary_requests, self.canary_unknown)}, "
+            f"baseline {_rate(self.baseline_rate, self.baseline_requests, self.baseline_unknown)}"
         )
+        if not self.baseline_unknown and not self.canary_unknown:
+            return said
+        return (
+            f"{said} (the outcome of {self.canary_unknown:,.0f} canary and "
+            f"{self.baseline_unknown:,.0f} baseline requests is unknown)"
+        )
+
+
+def _rate(rate: float | None, requests: float, unknown: float) -> str:
+    if rate is None and requests:
+        return "no known outcome"
+    return share(rate, requests - unknown)
 
 
 @attrs.frozen(kw_only=True)

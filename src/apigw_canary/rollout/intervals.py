@@ -74,7 +74,7 @@ def _interval(low: float, high: float | None, alpha: float) -> Interval | None:
 
 
 def _exchanged(rows: Sequence[Row]) -> list[Row]:
-    return [Row(n_c, x_c, n_b, x_b) for n_b, x_b, n_c, x_c in rows]
+    return [Row(n_c, x_c, n_b, x_b, u_c, u_b) for n_b, x_b, n_c, x_c, u_b, u_c in rows]
 
 
 def _is_worse(rows: Sequence[Row], times: float, more: float, noise: float, alpha: float) -> bool:

@@ -29,7 +29,12 @@ def _row(minute: Minute | None) -> Row:
     if minute is None:
         return Row(0, 0, 0, 0)
     return Row(
-        minute.baseline_requests, minute.baseline_bad, minute.canary_requests, minute.canary_bad
+        minute.baseline_requests,
+        minute.baseline_bad,
+        minute.canary_requests,
+        minute.canary_bad,
+        minute.baseline_unknown,
+        minute.canary_unknown,
     )
 
 

@@ -128,7 +128,7 @@ def _excess(minutes: Sequence[Minute], signal: Signal) -> float:
     """The canary's bad requests beyond the tolerated ones, in about standard deviations."""
     lit = [row for row in minutes if row.canary_requests]
     n_b, n_c = sum(r.baseline_requests for r in lit), sum(r.canary_requests for r in lit)
-    x_b, x_c = sum(r.baseline_bad for r in lit), sum(r.canary_bad for r in lit)
+    x_b, x_c = sum(r.baseline_bad + r.baseline_unknown for r in lit), sum(r.canary_bad for r in lit)
     tolerated = signal.ratio * x_b * n_c / n_b + signal.slack * n_c if n_b else 0.0
     return (x_c - tolerated) / math.sqrt(tolerated + 1)
 
@@ -142,15 +142,11 @@ def findings(found: Sequence[RouteEvidence]) -> tuple[Finding, ...]:
 
 def _finding(found: RouteEvidence) -> Finding:
     odds = evidence.odds(max(found.voice.worse, default=0.0))
-    n_b, x_b, n_c, x_c = found.totals
     return Finding(
         route=found.route,
         signal=found.signal,
         verdict=Verdict.WORSE if odds >= found.worse_threshold else Verdict.UNDECIDED,
-        baseline_requests=n_b,
-        baseline_bad=x_b,
-        canary_requests=n_c,
-        canary_bad=x_c,
+        **found.totals._asdict(),
         worse_evidence=odds,
         worse_threshold=found.worse_threshold,
         not_worse_evidence=1.0,
@@ -162,4 +158,4 @@ def totals(rows: Sequence[Row], minutes: Sequence[Minute], observation: Observat
     """The counts of the minutes that are this canary's."""
     first = observation.judged_from()
     judged = [row for row, minute in zip(rows, minutes, strict=True) if minute.at >= first]
-    return Row(*(sum(row[i] for row in judged) for i in range(4)))
+    return Row(*(sum(row[i] for row in judged) for i in range(len(Row._fields))))
