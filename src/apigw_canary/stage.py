@@ -272,8 +272,8 @@ class Stage:
         a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days. Alarms are
         not looked at.
         """
-        inputs.aware(start, "start")
-        if inputs.aware(end, "end") <= start:
+        start, end = inputs.aware(start, "start"), inputs.aware(end, "end")
+        if end <= start:
             inputs.refuse("end", f"after start ({start})", end)
         found = measured(self._metrics, self._control.look().stage, policy, start, end)
         canary, total = 0.0, 0.0

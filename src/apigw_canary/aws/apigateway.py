@@ -16,6 +16,7 @@ from apigw_canary.errors import (
     NotFoundError,
     ThrottledError,
 )
+from apigw_canary.rollout import inputs
 from apigw_canary.rollout.contract import Contract, Guard, Route
 from apigw_canary.rollout.state import CanaryState, StageState
 
@@ -356,5 +357,5 @@ def _deployment(answer: Answer) -> Deployment:
         return Deployment(
             id=answer["id"],
             description=answer.get("description"),
-            created_at=answer["createdDate"],
+            created_at=inputs.utc(answer["createdDate"]),
         )

@@ -79,8 +79,7 @@ class CloudWatchMetrics(AwsSource):
         Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
         signal that it cannot read.
         """
-        inputs.aware(start, "start")
-        inputs.aware(end, "end")
+        start, end = inputs.aware(start, "start"), inputs.aware(end, "end")
         for signal in signals:
             if signal.name not in ERRORS and signal.over is None and signal.quantile is None:
                 expected = f"of {', '.join(ERRORS)} and slow ones, to be read from CloudWatch"

@@ -85,8 +85,7 @@ class LambdaMetrics(AwsSource):
         Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
         critical signal that Lambda does not publish, and where both arms call one alias.
         """
-        inputs.aware(start, "start")
-        inputs.aware(end, "end")
+        start, end = inputs.aware(start, "start"), inputs.aware(end, "end")
         for signal in signals:
             if signal.critical and signal.name not in _ERRORS:
                 inputs.refuse(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import MetricsError
+from apigw_canary.rollout import inputs
 
 NAMESPACE = "AWS/ApiGateway"
 PERIOD = timedelta(minutes=1)
@@ -102,7 +103,7 @@ def _points(result: Mapping[str, Any]) -> Iterator[tuple[datetime, float]]:
     for at, value in zip(times, values, strict=True):
         if not 0 <= value < math.inf or at.timestamp() % PERIOD.total_seconds():
             raise _nonsense(result, f"{value} at {at}")
-        yield at, value
+        yield inputs.utc(at), value
 
 
 def _nonsense(result: Mapping[str, Any], what: str) -> MetricsError:

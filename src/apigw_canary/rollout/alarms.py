@@ -28,10 +28,10 @@ class Alarm(Plain):
     """Its name, unique in account and region."""
     state: AlarmState
     """What it says. INSUFFICIENT_DATA is never taken for OK."""
-    since: datetime = attrs.field(validator=inputs.aware_field, kw_only=True)
+    since: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field, kw_only=True)
     """When its state last changed."""
     fired_at: datetime | None = attrs.field(
-        default=None, validator=inputs.aware_field, kw_only=True
+        default=None, converter=inputs.utc_or_none, validator=inputs.aware_field, kw_only=True
     )
     """When it last began firing, where it has stopped again, be it between two looks; None where
     that is not known of the time since the rollout's start."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class FalseRollback(Plain):
     """A healthy canary that a policy would have rolled back."""
 
-    started_at: datetime = attrs.field(validator=inputs.aware_field)
+    started_at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When the rollout would have begun."""
     after: timedelta
     """How long after that it would have ended."""
@@ -43,9 +43,9 @@ class FalseRollback(Plain):
 class Backtest(Explained):
     """How a policy would have treated healthy releases in past traffic."""
 
-    since: datetime = attrs.field(validator=inputs.aware_field)
+    since: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When the first rollout would have begun."""
-    until: datetime = attrs.field(validator=inputs.aware_field)
+    until: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """The end of the last minute."""
     noise: float
     """The noise of single arms that was assumed, a coefficient of variation per minute."""

@@ -21,7 +21,7 @@ class Decided(Explained):
 
     kind: ClassVar[str]
 
-    at: datetime = attrs.field(validator=inputs.aware_field)
+    at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When the observation was made that it rests on."""
     reason: str
     """Why, with the numbers: one sentence."""

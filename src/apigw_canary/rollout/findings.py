@@ -139,7 +139,9 @@ class Analysis(Explained):
     """The weighted mean of the signals' evidence for "worse", at its strongest so far."""
     worse_threshold: float
     """What it must reach for a rollback: 1/`false_rollback`."""
-    worse_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
+    worse_at: datetime | None = attrs.field(
+        default=None, converter=inputs.utc_or_none, validator=inputs.aware_field
+    )
     """The minute with which it reached that; None where it has not."""
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ the value in the form it is kept in.
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from apigw_canary.errors import InvalidInputError
@@ -144,6 +144,25 @@ def choice(value: object, field: str, choices: tuple[str, ...]) -> None:
         refuse(field, f"one of {', '.join(choices)}", value)
 
 
+def utc(value: datetime) -> datetime:
+    """For attrs: an aware time in UTC; anything else as it is, for `aware_field` to refuse.
+
+    Python compares and subtracts two times of one zone by the clock on the wall, which is an hour
+    off in a night in which the clocks change. So inside there is no zone but UTC.
+    """
+    return utc_or_none(value) or value
+
+
+def utc_or_none(value: datetime | None) -> datetime | None:
+    """As `utc`, where the field allows None."""
+    if not isinstance(value, datetime) or value.tzinfo is UTC or value.utcoffset() is None:
+        return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        refuse("a time", "one in the years 1 to 9999 of UTC", value)
+
+
 def aware_field(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
     """For attrs: a time with a time zone, or None where the field allows it."""
     if value is not None:
@@ -151,10 +170,10 @@ def aware_field(_: object, attribute: "attrs.Attribute[Any]", value: object) -> 
 
 
 def aware(value: object, field: str) -> datetime:
-    """A time with a time zone."""
+    """A time with a time zone, in UTC."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         refuse(field, "a datetime with a time zone", value)
-    return value
+    return utc(value)
 
 
 def duration(

@@ -34,7 +34,7 @@ Phase = Literal[
 class Minute(Plain):
     """One minute of one signal, of both arms. Counts may be fractional (interpolated)."""
 
-    at: datetime = attrs.field(validator=inputs.aware_field)
+    at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """The minute's beginning."""
     baseline_requests: float
     """Requests of the baseline."""
@@ -160,11 +160,11 @@ class Basis(Plain):
 class Observation(Plain):
     """One look at a rollout. A saved list of them replays it."""
 
-    at: datetime = attrs.field(validator=inputs.aware_field)
+    at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When it was made."""
-    started_at: datetime = attrs.field(validator=inputs.aware_field)
+    started_at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When the canary was enabled."""
-    step_started_at: datetime = attrs.field(validator=inputs.aware_field)
+    step_started_at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When the canary got the share it has."""
     percent: float = attrs.field(converter=inputs.percent)
     """The canary's share of the requests, 0 to 100."""
@@ -191,9 +191,13 @@ class Observation(Plain):
     """How long the rollout has been on hold in all; the deadline's clock stops for it."""
     failure: str | None = None
     """Why the metrics, or the alarms, could not be read; None where they could."""
-    failing_since: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
+    failing_since: datetime | None = attrs.field(
+        default=None, converter=inputs.utc_or_none, validator=inputs.aware_field
+    )
     """Since when they could not be read, where that is known."""
-    last_complete_at: datetime | None = attrs.field(default=None, validator=inputs.aware_field)
+    last_complete_at: datetime | None = attrs.field(
+        default=None, converter=inputs.utc_or_none, validator=inputs.aware_field
+    )
     """When they could be read last, where they could not be now and that is known."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes)
     """What the source says of how it read, and of what it could not see: a sentence each."""

@@ -49,7 +49,7 @@ class Promotion(Plain):
     """The changed stage variables as they were; None where there was none of that name."""
     variables_after: Mapping[str, str] = attrs.field(converter=Variables)
     """The same variables as the promotion made them."""
-    begun_at: datetime = attrs.field(validator=inputs.aware_field)
+    begun_at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When the promotion was begun."""
 
     def __attrs_post_init__(self) -> None:

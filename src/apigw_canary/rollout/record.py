@@ -50,9 +50,9 @@ class Begun(Plain):
     """Unique to the rollout; also the token by which a deployment is recognised as its own."""
     release: str | None = None
     """The release, as given to `enable_canary`."""
-    started_at: datetime = attrs.field(validator=inputs.aware_field)
+    started_at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """AWS's time just before the canary was enabled."""
-    stage_updated_at: datetime = attrs.field(validator=inputs.aware_field)
+    stage_updated_at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """The stage's last change before that. Still the same: the canary was never enabled."""
     stage_deployment_id: str
     """The stage's own deployment then; the canary's too if it overrides variables only."""

@@ -98,9 +98,9 @@ class Rollout(Plain):
     """The rollout's own id, from its record; None where there is no readable record."""
     release: str | None = None
     """The release, as given to `enable_canary`."""
-    started_at: datetime = attrs.field(validator=inputs.aware_field)
+    started_at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When the canary was enabled; without a record, when the stage was last changed."""
-    step_started_at: datetime = attrs.field(validator=inputs.aware_field)
+    step_started_at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When the stage was last changed, so the step's start or later."""
     outcome: Outcome | None = None
     """How it ended; None while it runs."""
@@ -122,7 +122,7 @@ class StageState(Plain):
     """The stage's own variables. Values can be secrets: repr shows the names."""
     canary: CanaryState | None = None
     """The canary, where there is one."""
-    updated_at: datetime = attrs.field(validator=inputs.aware_field)
+    updated_at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When AWS last changed the stage, to the second."""
     rollout: Rollout | None = None
     """The rollout, as far as the record tells."""
