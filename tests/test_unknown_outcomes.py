@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from random import Random
 
+import attrs
 import pytest
 
 from apigw_canary import Minute, Observation, Report, RolloutPolicy, Signal, Verdict
+from apigw_canary.rollout.chance import binomial
+from apigw_canary.rollout.gathering import gather
+from apigw_canary.rollout.unknown import UnknownOutcomes, unknown_outcomes
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -100,3 +105,129 @@ def test_intervals_hold_both_completions() -> None:
     assert hidden.high is not None
     assert known.high is not None
     assert hidden.high > known.high
+
+
+def outcomes(seen: Observation) -> UnknownOutcomes:
+    return unknown_outcomes(gather(POLICY, seen).signals[0], seen)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 10_000])
+@pytest.mark.parametrize(
+    "unknown, suspect", [(0, False), (0.0024, False), (0.0026, True), (0.5, True), (1, True)]
+)
+def test_above_half_the_margin_they_are_suspect(
+    scale: float, unknown: float, suspect: bool
+) -> None:
+    """Half of the default margin is 0.25 %; at 1, 100 and 10⁶ canary requests a minute."""
+    canary = (100 * scale, 0, 100 * scale * unknown)
+    found = outcomes(observed(baseline=(900 * scale, 0, 0), canary=canary))
+    assert found.suspect is suspect
+    assert found.canary_part == pytest.approx(unknown)
+    assert found.canary_requests == pytest.approx(1000 * scale)
+
+
+def test_what_is_said_of_them() -> None:
+    found = outcomes(observed(baseline=(900, 1, 9), canary=(100, 0, 20)))
+    assert str(found) == (
+        "the outcome of 20.00 % of 1,000 canary requests and of 1.00 % of 9,000 baseline requests "
+        "could not be read, in the last 10 complete minutes with requests"
+    )
+    silent = outcomes(observed(canary=(0, 0, 0)))
+    assert silent.canary_part is None
+    assert not silent.suspect
+    assert str(silent).startswith("the outcome of no canary requests and of 0.00 % of 9,000 base")
+
+
+@pytest.mark.parametrize(
+    "canary, baseline, clock",
+    [
+        (1.0, 0.0, True),  # of the canary nothing can be read
+        (1.0, 1.0, False),  # of neither variant
+        (0.05, 0.0, True),
+        (0.05, 0.05, False),
+        (0.05, 0.02, True),
+        (0.05, 0.2, False),
+        (0.004, 0.0, False),  # below the margin
+    ],
+)
+@pytest.mark.parametrize("overlap", ["excluded", "included"])
+def test_the_unobserved_clock(canary: float, baseline: float, clock: bool, overlap: str) -> None:
+    """It runs only where more of the canary cannot be read than of the baseline."""
+    seen = observed(
+        baseline=(9000, 0, 9000 * baseline), canary=(1000, 0, 1000 * canary), overlap=overlap
+    )
+    since = outcomes(seen).unobserved_since
+    assert since == (START + MINUTE if clock else None)
+
+
+def test_the_clock_starts_with_the_first_such_minute_and_stops() -> None:
+    """Ten minutes after the last unknown outcome nothing is left of it."""
+    seen = observed(minutes=90)
+    rows = [
+        attrs.evolve(row, canary_bad=0, canary_unknown=20)
+        if START + 30 * MINUTE <= row.at < START + 60 * MINUTE
+        else row
+        for row in seen.minutes["errors_5xx"]
+    ]
+    for minutes, since in ((30, None), (40, 30), (60, 30), (70, None)):
+        part = [row for row in rows if row.at < START + minutes * MINUTE]
+        at = START + (minutes + 2) * MINUTE
+        found = outcomes(attrs.evolve(seen, at=at, minutes={"errors_5xx": part}))
+        assert found.unobserved_since == (None if since is None else START + since * MINUTE)
+
+
+def test_without_a_baseline_its_latest_minutes_are_compared() -> None:
+    """As at 100 %: where its outcomes were as often unknown before, no clock runs."""
+    for part, clock in ((0.2, False), (0, True)):
+        seen = observed(baseline=(900, 0, 900 * part), canary=(100, 0, 20))
+        rows = [
+            row
+            if row.at < START
+            else attrs.evolve(row, baseline_requests=0, baseline_bad=0, baseline_unknown=0)
+            for row in seen.minutes["errors_5xx"]
+        ]
+        found = outcomes(attrs.evolve(seen, minutes={"errors_5xx": rows}))
+        assert (found.unobserved_since is not None) is clock
+
+
+def test_few_unknown_requests_start_no_clock() -> None:
+    """One or two of ten may be chance; all of ten are not."""
+    for unknown, clock in ((0.1, False), (1, True)):
+        found = outcomes(observed(baseline=(9, 0, 0), canary=(1, 0, unknown)))
+        assert (found.unobserved_since is not None) is clock
+
+
+def test_like_parts_of_both_never_run_the_clock_for_half_an_hour() -> None:
+    """Unknown at random, in twenty rollouts of two hours, at 1 and at 20 %."""
+    rng = Random(3)
+    for part in (0.01, 0.2):
+        for _ in range(20):
+            rows = [
+                Minute(
+                    START + (1 + i) * MINUTE,
+                    900,
+                    0,
+                    100,
+                    0,
+                    binomial(rng, 900, part),
+                    binomial(rng, 100, part),
+                )
+                for i in range(120)
+            ]
+            seen = observed()
+            for minutes in range(30, 121, 10):
+                at = START + (minutes + 2) * MINUTE
+                found = outcomes(attrs.evolve(seen, at=at, minutes={"errors_5xx": rows[:minutes]}))
+                since = found.unobserved_since
+                assert since is None or at - since < 30 * MINUTE
+
+
+def test_an_open_overlap_takes_the_least_of_the_baseline() -> None:
+    """And starts the clock only where each interpretation does."""
+    seen = observed(baseline=(900, 0, 90), canary=(100, 0, 90))
+    either = outcomes(attrs.evolve(seen, overlap="unknown"))
+    excluded, included = (
+        outcomes(attrs.evolve(seen, overlap=overlap)) for overlap in ("excluded", "included")
+    )
+    assert either.baseline_part == min(excluded.baseline_part or 0, included.baseline_part or 0)
+    assert either.unobserved_since is not None

@@ -7,7 +7,7 @@ import attrs
 
 from apigw_canary.rollout import evidence, intervals, routes
 from apigw_canary.rollout.findings import Analysis, Finding, Verdict
-from apigw_canary.rollout.gathering import Gathered, gather
+from apigw_canary.rollout.gathering import Evidence, Gathered, gather
 from apigw_canary.rollout.observation import Observation
 
 if TYPE_CHECKING:
@@ -25,7 +25,13 @@ def analyze(
     policy: "RolloutPolicy", observation: Observation, *, with_intervals: bool = False
 ) -> Analysis:
     """The evidence in the settled minutes of an observation."""
-    gathered = gather(policy, observation)
+    return summarize(policy, gather(policy, observation), with_intervals=with_intervals)
+
+
+def summarize(
+    policy: "RolloutPolicy", gathered: Evidence, *, with_intervals: bool = False
+) -> Analysis:
+    """What the evidence comes to."""
     path = gathered.against()
     strongest = max((log for _, log in path), default=0.0)
     needed = 1 / policy.false_rollback

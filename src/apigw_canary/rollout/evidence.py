@@ -9,6 +9,8 @@ Null hypotheses, with `p_b`, `p_c` the arms' rates of bad requests, in every min
 - `worse`: p_c <= ratio * p_b + slack. Its rejection says that the canary is worse.
 - `not_worse`: p_c >= ratio * p_b + margin. Its rejection says that the canary is not worse.
 - `above`: p <= limit, for one arm by itself.
+- `worse` with a limit, of which half of the capital is: in each minute p_c <= limit, or p_c <=
+  ratio * p_b + slack.
 
 Stakes come from past minutes only; a bad guess costs speed, never validity. Sources: Waudby-Smith
 and Ramdas, "Estimating means of bounded random variables by betting" (2024); Turner, Ly and
@@ -32,9 +34,9 @@ STAKES = (0.05, 0.15, 0.4, 0.9)
 _STAKE_CAPITAL = 0.07
 _GUESSED_CAPITAL = 0.72
 """The rest rides on the stake that grows fastest if the baseline stays as it was."""
-_NOT_WORSE_WEIGHTS = (*(_STAKE_CAPITAL for _ in STAKES), _GUESSED_CAPITAL)
+NOT_WORSE_WEIGHTS = (*(_STAKE_CAPITAL for _ in STAKES), _GUESSED_CAPITAL)
 
-_CAUTION = 0.97
+CAUTION = 0.97
 """The most of the capital that one request may cost: a loss of all could never be won back."""
 
 _PRIOR_BAD, _PRIOR_REQUESTS = 0.5, 200.0
@@ -129,15 +131,35 @@ def log_mean(logs: Sequence[float], weights: Sequence[float]) -> float:
 
 
 def worse(
-    rows: Iterable[Row], *, ratio: float, slack: float, noise: float, alpha: float
+    rows: Iterable[Row],
+    *,
+    ratio: float,
+    slack: float,
+    noise: float,
+    alpha: float,
+    limit: float | None = None,
+    no_baseline_from: int | None = None,
 ) -> list[float]:
     """Log capital after each row, against "the canary is no worse than tolerated".
 
     It rejects at 1/`alpha` and stays there: the capital beyond is given up for reaching it sooner.
     Rows with one arm only carry no evidence; the baseline's teach its rate.
+
+    With a `limit` half of the capital is bet against "in each minute within the limit, or no worse
+    than tolerated" (`Limit`). `no_baseline_from`: the row from which on there is no baseline by
+    design, a step at 100 %; there the limit is judged by itself.
     """
-    game = Worse(ratio=ratio, slack=slack, noise=noise, alpha=alpha)
-    return [game.add(row) for row in rows]
+    if limit is None:
+        game = Worse(ratio=ratio, slack=slack, noise=noise, alpha=alpha)
+        return [game.add(row) for row in rows]
+    compared = Worse(ratio=ratio, slack=slack, noise=noise, alpha=alpha / 2, stops=False)
+    limited = Limit(limit)
+    path = []
+    for i, row in enumerate(rows):
+        alone = no_baseline_from is not None and i >= no_baseline_from
+        log = compared.add(row)
+        path.append(log_mean((log, limited.add(row, compared.multiplier, alone=alone)), (0.5, 0.5)))
+    return path
 
 
 class Worse:
@@ -152,7 +174,10 @@ class Worse:
     the canary's bad requests, damping included, and falls with the baseline's.
     """
 
-    def __init__(self, *, ratio: float, slack: float, noise: float, alpha: float) -> None:
+    def __init__(
+        self, *, ratio: float, slack: float, noise: float, alpha: float, stops: bool = True
+    ) -> None:
+        """`stops`: whether `multiplier` is no longer needed once 1/alpha is reached."""
         self._null = stakes.Null(ratio, slack)
         self._noise = Noise(noise)
         # A little above 1/alpha, so that rounding does not keep a mean of signals from it.
@@ -160,10 +185,14 @@ class Worse:
         self._baseline = _Baseline()
         self._gained = [0.0] * len(stakes.ALTERNATIVES)
         self._log = 0.0
+        self._stops = stops
+        self.multiplier = 0.0
+        """The log of what the last row made of the capital, without the boost and what sat out."""
 
     def add(self, row: Row) -> float:
         """The log capital after one more row."""
-        if _comparable(row) and self._log < self._enough:
+        self.multiplier = 0.0
+        if _comparable(row) and not (self._stops and self._log >= self._enough):
             self._log = min(self._after(row), self._enough)
         self._baseline.add(row)
         return self._log
@@ -181,6 +210,9 @@ class Worse:
             for quiet, canary_bad, baseline_bad in bets
         ]
         self._gained = [gained + gain for gained, gain in zip(self._gained, gains, strict=True)]
+        self.multiplier = log_sum([part + gain for part, gain in zip(parts, gains, strict=True)])
+        if self._log >= self._enough:
+            return self._log
         if self._baseline.is_new:
             # With next to no history the guess may be far off: half the capital sits it out.
             parts = [*(part - _LOG_2 for part in parts), -_LOG_2]
@@ -290,7 +322,7 @@ class NotWorse:
                     + x_b * math.log1p(a * k)
                 ) / damping
         self._baseline.add(row)
-        return log_mean(self._logs, _NOT_WORSE_WEIGHTS)
+        return log_mean(self._logs, NOT_WORSE_WEIGHTS)
 
 
 def _fastest_stake(rate: float, k: float, margin: float) -> float:
@@ -300,19 +332,56 @@ def _fastest_stake(rate: float, k: float, margin: float) -> float:
     root = math.sqrt(q * q + 4 * d * d * k)
     # Two forms of the same root; each where the other would subtract almost equal numbers.
     stake = (root + q) / (2 * d * k) if q > 0 else 2 * d / (root - q)
-    return min(0.95 * stake, _CAUTION)
+    return min(0.95 * stake, CAUTION)
+
+
+class Limit:
+    """The evidence that the canary exceeds its limit, minute by minute, fed beside `Worse`.
+
+    The null hypothesis: in each minute the canary is within the limit, or no worse than tolerated.
+    A minute's multiplier is the lesser of the one against the limit and the one of the comparison:
+    whichever of the two holds, its mean is at most 1, and the lesser is no more than it. So an
+    incident of both arms is no evidence. Unknown requests count as good.
+
+    A minute in which the baseline happens to have no request is left out: the canary may exceed the
+    limit in it for the baseline's reasons.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._gained = [math.log(weight) for _, weight in EXCESSES]
+        self._log = 0.0
+
+    def add(self, row: Row, compared: float, *, alone: bool) -> float:
+        """The log capital after one more row.
+
+        `compared`: the comparison's `multiplier` for it. `alone`: the row is of a step at 100 %.
+        """
+        comparable = _comparable(row)
+        if comparable or (alone and _FEWEST <= row.canary_requests <= _MOST):
+            before = log_sum(self._gained)
+            gains = gains_above(self._limit, row.canary_requests, row.canary_bad)
+            self._gained = [gained + gain for gained, gain in zip(self._gained, gains, strict=True)]
+            own = log_sum(self._gained) - before
+            self._log += min(own, compared) if comparable else own
+        return self._log
+
+
+def gains_above(limit: float, requests: float, bad: float) -> list[float]:
+    """The log likelihood ratio of counts of one arm against the limit, for each of `EXCESSES`."""
+    return [
+        bad * math.log(rate / limit) + (requests - bad) * math.log((1 - rate) / (1 - limit))
+        for rate in (min(times * limit, (1 + limit) / 2) for times, _ in EXCESSES)
+    ]
 
 
 def above(counts: Iterable[tuple[float, float]], *, limit: float) -> list[float]:
     """Log capital after each (requests, bad) of one arm, against "its rate is within the limit"."""
     logs = [0.0] * len(EXCESSES)
     weights = [weight for _, weight in EXCESSES]
-    rates = [min(r * limit, (1 + limit) / 2) for r, _ in EXCESSES]
     path: list[float] = []
     for requests, bad in counts:
-        for i, rate in enumerate(rates):
-            logs[i] += bad * math.log(rate / limit) + (requests - bad) * math.log(
-                (1 - rate) / (1 - limit)
-            )
+        gains = gains_above(limit, requests, bad)
+        logs = [log + gain for log, gain in zip(logs, gains, strict=True)]
         path.append(log_mean(logs, weights))
     return path

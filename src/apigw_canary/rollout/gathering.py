@@ -1,7 +1,7 @@
 """The evidence of each signal, of the routes, and of all of them together, minute by minute."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,6 +39,8 @@ class Gathered(NamedTuple):
     """Log capital after each of them."""
     confirmed: list[Minute]
     """Those of the minutes that are old enough to speak for the canary."""
+    confirmed_readings: list[list[Row]]
+    """They as rows of two separate arms, in each reading that is open."""
     not_worse: list[float]
     """Log capital after each of these."""
     pace: float
@@ -91,10 +93,22 @@ def _gather(
     settled = observation.settled(signal.name, policy.metric_delay)
     confirmed = observation.settled(signal.name, policy.promotion_metric_delay)
     overlap, sample_ratio_ok = reading(confirmed, observation)
-    readings = as_rows(settled, overlap)
+    readings, confirmed_readings = as_rows(settled, overlap), as_rows(confirmed, overlap)
     not_worse = (
         evidence.not_worse(rows, ratio=signal.ratio, margin=signal.margin, noise=signal.noise)
-        for rows in as_rows(confirmed, overlap)
+        for rows in confirmed_readings
+    )
+    worse = (
+        evidence.worse(
+            rows,
+            ratio=signal.ratio,
+            slack=signal.slack,
+            noise=signal.noise,
+            alpha=alpha,
+            limit=signal.limit,
+            no_baseline_from=_no_baseline_from(settled, observation),
+        )
+        for rows in readings
     )
     return Gathered(
         signal=signal,
@@ -102,8 +116,9 @@ def _gather(
         alpha=alpha,
         minutes=settled,
         readings=readings,
-        worse=weakest(_worse_path(rows, signal, alpha) for rows in readings),
+        worse=weakest(worse),
         confirmed=confirmed,
+        confirmed_readings=confirmed_readings,
         not_worse=weakest(not_worse),
         pace=_pace(readings[0], observation.percent),
         totals=totals(readings[0], settled, observation),
@@ -112,29 +127,11 @@ def _gather(
     )
 
 
-def _worse_path(rows: Sequence[Row], signal: Signal, alpha: float) -> list[float]:
-    """The evidence against the canary: by comparison and, half of it, by the signal's limit."""
-    compared = evidence.worse(
-        rows,
-        ratio=signal.ratio,
-        slack=signal.slack,
-        noise=signal.noise,
-        alpha=alpha if signal.limit is None else alpha / 2,
-    )
-    if signal.limit is None:
-        return compared
-    limited = evidence.above(_canary_alone_over(signal.limit, rows), limit=signal.limit)
-    return [evidence.log_mean(pair, (0.5, 0.5)) for pair in zip(compared, limited, strict=True)]
-
-
-def _canary_alone_over(limit: float, rows: Sequence[Row]) -> Iterator[tuple[float, float]]:
-    """The canary's counts, without minutes in which the baseline exceeds the limit as well.
-
-    What both arms suffer from is no reason to end one of them.
-    """
-    for row in rows:
-        both = row.baseline_bad > limit * row.baseline_requests
-        yield (0.0, 0.0) if both else (row.canary_requests, row.canary_bad)
+def _no_baseline_from(minutes: Sequence[Minute], observation: Observation) -> int | None:
+    """The first of the minutes that is all of a step at 100 %, if that is the present step."""
+    if observation.percent < 100:
+        return None
+    return sum(minute.at < observation.step_judged_from() for minute in minutes)
 
 
 def _is_sick(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
