@@ -1,29 +1,47 @@
 # make demo    a rehearsed rollout, offline         make docs        build the manual into site/
-# make test    everything that must hold            make signatures  accept a changed public surface
-# make lint    only style and types                 make faults      every fault at every AWS call
-# make bench   the judge against its peers (QUICK=1) make overlap     how soon the overlap is known
-# make pictures  draw the manual's pictures anew    make test-terraform  the recipe of the manual
-# make clean   remove what make has made             make test-browser  reports and manual in a real
-#                                                     chromium, screenshots into build/screenshots/
+# make check   style, types and the quick tests     make signatures  accept a changed public surface
+# make test    everything that must hold            make faults      every fault at every AWS call
+# make test-all  the same, and the tests on each other Python found (NEWEST=1: the newest of them)
+# make lint    only style and types                 make overlap     how soon the overlap is known
+# make bench   the judge against its peers (QUICK=1) make test-terraform  the recipe of the manual
+# make pictures  draw the manual's pictures anew    make test-browser  reports and manual in a real
+# make clean   remove what make has made             chromium, screenshots into build/screenshots/
 
 PYTHON ?= python3
 PY := .venv/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+PIP := -m pip install --quiet --disable-pip-version-check
 # --verifytypes ignores --pythonpath; it takes the first python on the path.
 PYRIGHT := PATH="$(CURDIR)/.venv/bin:$$PATH" python -m pyright
+
+PYTEST := -m pytest --numprocesses=auto --dist=worksteal
+# Beside each other; the output of each in one piece, where make is 4 or later.
+BESIDE = @$(MAKE) --no-print-directory -j \
+  $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+# The other Pythons that are there; PYENV_VERSION is for those that are pyenv's.
+OTHERS = $(filter-out $(shell $(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])'), \
+  $(foreach v,3.11 3.12 3.13 3.14,$(if $(shell PYENV_VERSION=$v python$v -m venv -h 2>&-),$v)))
 
 # One pyright, the one in the venv: no looking for newer ones, none from the environment.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
-.PHONY: demo test test-browser test-terraform lint style mypy pyright pytest bench docs faults \
-  overlap signatures pictures clean
+.PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
+  bench docs faults overlap signatures pictures clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
 	@$(PY) docs/examples/demo.py
 
-test: lint docs pytest
+check: .venv/.dev
+	$(BESIDE) lint quick
+
+test: .venv/.dev
+	@echo "==> style, types, manual and tests, beside each other"
+	$(BESIDE) lint docs pytest
+
+test-all: test
+	@for v in $(if $(NEWEST),$(lastword $(OTHERS)),$(OTHERS)); do \
+	  $(MAKE) --no-print-directory pytest-$$v || exit 1; done
 
 lint: style mypy pyright
 
@@ -48,7 +66,15 @@ docs: .venv/.dev
 
 pytest: .venv/.dev
 	@echo "==> pytest"
-	@$(PY) -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term
+	@$(PY) $(PYTEST) --cov --cov-report=term
+
+quick: .venv/.dev
+	@echo "==> pytest, the quick tests"
+	@HYPOTHESIS_PROFILE=quick $(PY) $(PYTEST) --quiet -m "not long"
+
+pytest-%: .venv/%/.dev
+	@echo "==> pytest, on Python $*"
+	@.venv/$*/bin/python $(PYTEST)
 
 test-browser: .venv/.browser docs
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
@@ -93,20 +119,27 @@ clean:
 # Stamps: what is installed follows pyproject.toml.
 .venv/.testing: pyproject.toml | .venv/bin/python
 	@echo "==> installing apigw-canary[testing]"
-	@$(PIP) -e '.[testing]'
+	@$(PY) $(PIP) -e '.[testing]'
 	@touch $@
 
 .venv/.bench: pyproject.toml | .venv/bin/python
 	@echo "==> installing apigw-canary[bench]"
-	@$(PIP) -e '.[bench]'
+	@$(PY) $(PIP) -e '.[bench]'
 	@touch $@
 
 .venv/.browser: pyproject.toml | .venv/bin/python
 	@echo "==> installing apigw-canary[browser]"
-	@$(PIP) -e '.[browser]'
+	@$(PY) $(PIP) -e '.[browser]'
 	@touch $@ .venv/.dev .venv/.testing
 
 .venv/.dev: pyproject.toml | .venv/bin/python
 	@echo "==> installing apigw-canary[dev]"
-	@$(PIP) -e '.[dev]'
+	@$(PY) $(PIP) -e '.[dev]'
 	@touch $@ .venv/.testing
+
+.PRECIOUS: .venv/%/.dev
+.venv/%/.dev: pyproject.toml | .venv/bin/python
+	@echo "==> installing apigw-canary[dev] on Python $*"
+	@PYENV_VERSION=$* python$* -m venv .venv/$*
+	@.venv/$*/bin/python $(PIP) -e '.[dev]'
+	@touch $@

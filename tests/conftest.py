@@ -20,6 +20,7 @@ settings.register_profile(
     "ci", derandomize=True, database=None, deadline=None, max_examples=100, print_blob=True
 )
 settings.register_profile("dev", deadline=None, max_examples=1000, print_blob=True)
+settings.register_profile("quick", settings.get_profile("ci"), max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

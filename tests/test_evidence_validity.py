@@ -22,6 +22,8 @@ from apigw_canary.rollout.noise import Damping
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.long
+
 ROUNDING = 1e-12
 
 ARMS = ((12, 12), (30, 5), (4, 16), (60, 2))

@@ -33,6 +33,8 @@ import pytest
 import apigw_canary
 from apigw_canary.testing import Backend, rehearsal
 
+pytestmark = pytest.mark.long
+
 # Loaded before time.sleep is patched, which is what some of them have as a default.
 PUBLIC = [getattr(apigw_canary, name) for name in apigw_canary.__all__]
 PACKAGE = Path(apigw_canary.__file__).parent

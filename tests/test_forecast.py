@@ -27,6 +27,8 @@ from apigw_canary.rollout.chance import binomial, divide, whole
 from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.trial import Traffic, Trial
 
+pytestmark = pytest.mark.long
+
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

@@ -25,6 +25,8 @@ from apigw_canary import (
 from apigw_canary.testing import Backend, Fault, Rehearsal, rehearsal
 from cloud import SIGNALS, STAGE, START, Aws, at
 
+pytestmark = pytest.mark.long
+
 Truth = Literal["excluded", "included"]
 Series = dict[tuple[str, str], dict[datetime, float]]
 

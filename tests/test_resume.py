@@ -36,6 +36,8 @@ from apigw_canary.errors import (
 )
 from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
 
+pytestmark = pytest.mark.long
+
 MINUTE = timedelta(minutes=1)
 POLICY = RolloutPolicy([Step(10, 8 * MINUTE), Step(50, 8 * MINUTE)])
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"

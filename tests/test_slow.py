@@ -29,6 +29,8 @@ from apigw_canary.rollout.latency import LADDER, share_above, weighted_median
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 from cloud import END, MINUTE, STAGE, START, Aws, at
 
+pytestmark = pytest.mark.long
+
 HOUR = timedelta(hours=1)
 FIVE = Signal.errors_5xx()
 
