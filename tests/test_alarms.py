@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -37,6 +38,7 @@ from apigw_canary.errors import (
 )
 from apigw_canary.rollout.observation import Phase
 from apigw_canary.testing import Backend, Fault, Rehearsal, RehearsalError, rehearsal
+from apigw_canary.testing.alarms import Evaluation
 from strategies import alarm_states
 
 SECOND = timedelta(seconds=1)
@@ -305,6 +307,8 @@ class TestAnswers:
             described(),
             described(state=None, StateTransitionedTimestamp=DURING),
             described(state="SLEEPING", StateTransitionedTimestamp=DURING),
+            described(StateTransitionedTimestamp=DURING, EvaluationState="a\nb"),
+            described(StateTransitionedTimestamp=DURING, EvaluationState=5),
         ],
     )
     def test_half_a_description_is_no_ok(self, entry: Mapping[str, Any]) -> None:
@@ -387,6 +391,7 @@ class TestReading:
         assert {type_ for request in aws.asked for type_ in request["AlarmTypes"]} == {
             "MetricAlarm",
             "CompositeAlarm",
+            "LogAlarm",
         }
 
     def test_further_pages(self) -> None:
@@ -456,9 +461,42 @@ class TestRehearsed:
             states: Sequence[Any] = ("OK", "ALARM", "OK")
             for state in states:
                 aws.sleep(60)
-                aws.alarm("all", state, composite=True)
+                aws.alarm("all", state, kind="CompositeAlarm")
             (alarm,) = read(aws, "all", start=start)
             assert alarm.fired_at == start + 2 * MINUTE
+
+    def test_log_alarms_and_their_history(self) -> None:
+        """Log alarms are read as metric alarms are."""
+        with rehearsal() as aws:
+            start = aws.now()
+            states: Sequence[Any] = ("OK", "ALARM", "OK")
+            for state in states:
+                aws.sleep(60)
+                aws.alarm("errors in logs", state, kind="LogAlarm")
+            (alarm,) = read(aws, "errors in logs", start=start)
+            assert (alarm.state, alarm.fired_at) == ("OK", start + 2 * MINUTE)
+
+    @pytest.mark.parametrize("evaluation", get_args(Evaluation))
+    def test_a_state_that_cannot_be_evaluated_is_not_known(self, evaluation: Evaluation) -> None:
+        """An OK from before the evaluations failed is INSUFFICIENT_DATA; that it began firing
+        during the rollout stays true, and so does what its history has.
+        """
+        with rehearsal() as aws:
+            aws.alarm("ok")
+            aws.sleep(60)
+            start = aws.now()
+            for name in ("firing", "fired"):
+                aws.alarm(name, "ALARM")
+            aws.sleep(60)
+            aws.alarm("fired")
+            aws.alarm("ok", "OK", evaluation=evaluation)
+            aws.alarm("firing", "ALARM", evaluation=evaluation)
+            aws.alarm("fired", "OK", evaluation=evaluation)
+            ok, firing, fired = read(aws, "ok", "firing", "fired", start=start)
+        for alarm in (ok, firing, fired):
+            assert (alarm.state, alarm.evaluation) == ("INSUFFICIENT_DATA", evaluation)
+            assert Alarm.from_dict(alarm.to_dict()) == alarm
+        assert (ok.fired_at, firing.fired_at, fired.fired_at) == (None, start, start)
 
     def test_history_is_read_only_where_it_can_tell(self) -> None:
         """Not of an alarm that fires, nor of one that has not changed since the start."""
@@ -524,7 +562,7 @@ class TestSimulation:
     def test_composite_alarms_only_where_asked_for(self) -> None:
         """As on AWS, silently; and so their history."""
         with rehearsal() as aws:
-            aws.alarm("all", composite=True)
+            aws.alarm("all", kind="CompositeAlarm")
             client = aws.session.client("cloudwatch")
             asked: dict[str, Any] = {"AlarmName": "all", "HistoryItemType": "StateUpdate"}
             assert client.describe_alarms(AlarmNames=["all"])["CompositeAlarms"] == []
@@ -554,11 +592,26 @@ class TestSimulation:
         with rehearsal() as aws, pytest.raises(RehearsalError, match="simulate"):
             getattr(aws.session.client("cloudwatch"), operation)(**parameters)
 
-    @pytest.mark.parametrize("name, state", [("", "OK"), ("a", "SLEEPING")])
-    def test_bad_arguments(self, name: str, state: Any) -> None:
+    @pytest.mark.parametrize(
+        "name, arguments",
+        [
+            ("", {}),
+            ("a", {"state": "SLEEPING"}),
+            ("a", {"kind": "Siren"}),
+            ("a", {"evaluation": "NO"}),
+            ("a", {"evaluation": "PARTIAL_DATA", "kind": "CompositeAlarm"}),
+        ],
+    )
+    def test_bad_arguments(self, name: str, arguments: Any) -> None:
         """An alarm that cannot be is an error of the test."""
-        with rehearsal() as aws, pytest.raises(ValueError, match=r"name|state"):
-            aws.alarm(name, state)
+        with rehearsal() as aws, pytest.raises(ValueError, match=r"name|state|kind|evaluation"):
+            aws.alarm(name, **arguments)
+
+
+def test_a_state_beside_a_failed_evaluation_is_refused() -> None:
+    """There is one state that such an alarm can have."""
+    with pytest.raises(InvalidInputError, match="INSUFFICIENT_DATA with an evaluation"):
+        Alarm(NAME, "OK", since=START, evaluation="PARTIAL_DATA")
 
 
 GOOD: dict[str, Any] = {"requests_per_minute": 2000}
@@ -567,7 +620,7 @@ ROLLOUT = RolloutPolicy.canary(20, 10 * MINUTE, alarms=[NAME, "all"])
 
 def prepared(aws: Rehearsal) -> None:
     aws.alarm(NAME)
-    aws.alarm("all", composite=True)
+    aws.alarm("all", kind="CompositeAlarm")
     aws.sleep(60)
 
 
@@ -620,10 +673,29 @@ class TestRollouts:
             prepared(aws)
             assert isinstance(roll_out(aws, {3: flap})[-1], Rollback)
 
+    def test_an_alarm_that_cannot_be_evaluated_is_never_ok(self) -> None:
+        """A healthy canary is not promoted on a state of long ago, and the reason says so."""
+        with rehearsal(**GOOD) as aws:
+            prepared(aws)
+            aws.alarm(NAME, evaluation="EVALUATION_FAILURE")
+            decisions = roll_out(aws, {40: lambda: aws.alarm(NAME)})
+            assert isinstance(decisions[-1], Promote)
+            assert len(decisions) == 41
+            assert all(isinstance(each, Hold) for each in decisions[:40])
+            assert f"correct what keeps CloudWatch from evaluating {NAME}" in decisions[39].reason
+            assert "(EVALUATION_FAILURE), which counts as INSUFFICIENT_DATA" in decisions[39].reason
+
+    def test_an_alarm_that_fired_before_its_evaluations_failed_rolls_back(self) -> None:
+        """What speaks against the canary is not forgotten with the evaluation."""
+        with rehearsal(**GOOD) as aws:
+            prepared(aws)
+            fail = partial(aws.alarm, NAME, "ALARM", evaluation="EVALUATION_ERROR")
+            assert isinstance(roll_out(aws, {3: fail})[-1], Rollback)
+
     def test_a_fix_is_promoted_while_the_alarm_still_fires(self) -> None:
         """An alarm from before does not stop what may mend it."""
         with rehearsal(api=Backend(errors_5xx=0.01), **GOOD) as aws:
-            aws.alarm("all", composite=True)
+            aws.alarm("all", kind="CompositeAlarm")
             aws.alarm(NAME, "ALARM")
             aws.sleep(60)
             decisions = roll_out(aws, {})

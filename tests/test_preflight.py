@@ -340,7 +340,7 @@ class TestPolicy:
             (problem,) = aws.stage.check(policy)
             assert problem.severity == "error"
             assert "no alarm hihg-errors." in problem.what
-            aws.alarm("hihg-errors", composite=True)
+            aws.alarm("hihg-errors", kind="CompositeAlarm")
             assert aws.stage.check(policy) == ()
 
     @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """CloudWatch alarms: what state they are in, and whether they fired between two looks."""
 
 import json
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -12,8 +13,9 @@ from apigw_canary.errors import MetricsError, NotFoundError
 from apigw_canary.rollout.alarms import Alarm, AlarmState
 from apigw_canary.rollout.words import moment
 
-_TYPES = ("MetricAlarm", "CompositeAlarm")
-"""Asked for by name: by default AWS leaves composite alarms and their history out."""
+_TYPES = ("MetricAlarm", "CompositeAlarm", "LogAlarm")
+"""Asked for by name: by default AWS leaves composite alarms and their history out. An older
+botocore, which does not know log alarms, leaves them out of the answers."""
 
 _MOST_NAMES = 100
 """The most that one DescribeAlarms takes (Amazon CloudWatch API Reference)."""
@@ -56,7 +58,7 @@ def _require(calls: Calls, names: Sequence[str], described: Container[str]) -> N
             f"CloudWatch in {calls.region} shows no alarm called {', '.join(map(repr, unknown))}.",
             remedy="Correct the policy's `alarms`, or create them in this account and region. AWS "
             "shows composite alarms only to who may DescribeAlarms on all resources; log alarms "
-            "are not read.",
+            "need a botocore that knows them, such as 1.44.8.",
         )
 
 
@@ -72,7 +74,7 @@ def _described(calls: Calls, names: Sequence[str]) -> dict[str, Mapping[str, Any
 
 def _with_history(calls: Calls, alarm: Alarm, start: datetime) -> Alarm:
     """The alarm, with when it fired if it has stopped again since `start`."""
-    if alarm.state == "ALARM" or alarm.since < start:
+    if alarm.in_alarm_since is not None or alarm.since < start:
         return alarm
     pages = _pages(
         calls,
@@ -98,17 +100,29 @@ def _pages(calls: Calls, operation: str, **request: object) -> Iterator[Answer]:
 def as_alarm(described: Mapping[str, Any]) -> Alarm:
     """An alarm from an entry of DescribeAlarms.
 
+    An `EvaluationState` is there only where the last evaluation was not a full one; `StateValue`
+    may then be of long ago. It is not believed, except that an alarm in ALARM began firing.
+
     Where AWS does not say when the state changed, the time of its last update has to do: that is
     never earlier, so no alarm that began firing is missed, and one from before may be taken for it.
     """
     state: Any = described.get("StateValue")
     since = described.get("StateTransitionedTimestamp") or described.get("StateUpdatedTimestamp")
-    if state not in _STATES or since is None:
+    evaluation: Any = described.get("EvaluationState")
+    if state not in _STATES or since is None or not re.fullmatch("[A-Z_]*", str(evaluation or "")):
         raise MetricsError(
             f"CloudWatch says of the alarm {described['AlarmName']} that it is {state} since "
-            f"{since}, which is not understood."
+            f"{since} (evaluation: {evaluation}), which is not understood."
         )
-    return Alarm(described["AlarmName"], state, since=since)
+    if not evaluation:
+        return Alarm(described["AlarmName"], state, since=since)
+    return Alarm(
+        described["AlarmName"],
+        "INSUFFICIENT_DATA",
+        since=since,
+        fired_at=since if state == "ALARM" else None,
+        evaluation=evaluation,
+    )
 
 
 def last_fired(alarm: Alarm, items: Iterable[Mapping[str, Any]]) -> datetime | None:

@@ -27,7 +27,8 @@ class Alarm(Plain):
     name: str
     """Its name, unique in account and region."""
     state: AlarmState
-    """What it says. INSUFFICIENT_DATA is never taken for OK."""
+    """Its state; INSUFFICIENT_DATA is never taken for OK. Where CloudWatch could not evaluate it in
+    full, INSUFFICIENT_DATA too, whatever state it was in before."""
     since: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field, kw_only=True)
     """When its state last changed."""
     fired_at: datetime | None = attrs.field(
@@ -35,10 +36,18 @@ class Alarm(Plain):
     )
     """When it last began firing, where it has stopped again, be it between two looks; None where
     that is not known of the time since the rollout's start."""
+    evaluation: str | None = attrs.field(default=None, kw_only=True)
+    """What CloudWatch calls its last evaluation where that was not a full one, such as
+    "PARTIAL_DATA", "EVALUATION_FAILURE" or "EVALUATION_ERROR" (`EvaluationState` in the CloudWatch
+    API Reference); None after a full one."""
 
     def __attrs_post_init__(self) -> None:
         inputs.text(self.name, "name", limit=MAX_NAME)
         inputs.choice(self.state, "state", get_args(AlarmState))
+        if self.evaluation is not None:
+            inputs.text(self.evaluation, "evaluation")
+            if self.state != "INSUFFICIENT_DATA":
+                inputs.refuse("state", "INSUFFICIENT_DATA with an evaluation", self.state)
 
     @property
     def in_alarm_since(self) -> datetime | None:
@@ -65,7 +74,12 @@ def _firing(alarm: Alarm) -> str:
 def remarks(names: Sequence[str], alarms: Iterable[Alarm], start: datetime) -> Iterator[str]:
     """What is to be said of the alarms that a policy names, beside what decides."""
     for alarm in alarms:
-        if alarm.state == "INSUFFICIENT_DATA":
+        if alarm.evaluation is not None:
+            yield (
+                f"CloudWatch could not evaluate the alarm {alarm.name} in full "
+                f"({alarm.evaluation}), which counts as INSUFFICIENT_DATA"
+            )
+        elif alarm.state == "INSUFFICIENT_DATA":
             yield f"the alarm {alarm.name} has had INSUFFICIENT_DATA since {moment(alarm.since)}"
         elif alarm.state == "ALARM" and not alarm.began_since(start):
             yield (
@@ -84,8 +98,12 @@ def unseen(names: Iterable[str], alarms: Iterable[Alarm]) -> list[str]:
 
 def silent(names: Sequence[str], alarms: Iterable[Alarm]) -> str | None:
     """What to do about alarms that say neither OK nor ALARM; None where each says one."""
-    without_data = [alarm.name for alarm in alarms if alarm.state == "INSUFFICIENT_DATA"]
+    unknown = [alarm for alarm in alarms if alarm.state == "INSUFFICIENT_DATA"]
+    without_data = [alarm.name for alarm in unknown if alarm.evaluation is None]
+    not_evaluated = [alarm.name for alarm in unknown if alarm.evaluation is not None]
     remedies = []
+    if not_evaluated:
+        remedies.append(f"correct what keeps CloudWatch from evaluating {', '.join(not_evaluated)}")
     if without_data:
         remedies.append(
             f"mend how {', '.join(without_data)} treats missing data, or take it out of the "

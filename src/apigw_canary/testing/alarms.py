@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import MAX_NAME, AlarmState
@@ -27,6 +27,9 @@ _ELSEWHERE = frozenset(
 """What moto would answer about alarms of its own."""
 
 
+AlarmKind = Literal["MetricAlarm", "CompositeAlarm", "LogAlarm"]
+Evaluation = Literal["PARTIAL_DATA", "EVALUATION_FAILURE", "EVALUATION_ERROR"]
+
 _Item = TypeVar("_Item")
 
 
@@ -39,12 +42,9 @@ class _Change(NamedTuple):
 
 class _Alarm(NamedTuple):
     name: str
-    composite: bool
+    kind: AlarmKind
     changes: list[_Change]
-
-    @property
-    def kind(self) -> str:
-        return "CompositeAlarm" if self.composite else "MetricAlarm"
+    evaluation: Evaluation | None = None
 
     def become(self, state: AlarmState, at: datetime) -> None:
         if self.changes[-1].new != state:
@@ -52,6 +52,7 @@ class _Alarm(NamedTuple):
 
     def described(self) -> Json:
         last = self.changes[-1]
+        partly = {} if self.evaluation is None else {"EvaluationState": self.evaluation}
         return {
             "AlarmName": self.name,
             "AlarmArn": f"arn:aws:cloudwatch:{REGION}:123456789012:alarm:{self.name}",
@@ -59,6 +60,7 @@ class _Alarm(NamedTuple):
             "StateReason": "rehearsed",
             "StateUpdatedTimestamp": last.at,
             "StateTransitionedTimestamp": last.at,
+            **partly,
         }
 
     def history(self) -> list[Json]:
@@ -89,12 +91,27 @@ class Alarms:
     def __init__(self) -> None:
         self._alarms: dict[str, _Alarm] = {}
 
-    def set(self, name: str, state: AlarmState, at: datetime, *, composite: bool) -> None:
+    def set(
+        self,
+        name: str,
+        state: AlarmState,
+        at: datetime,
+        *,
+        kind: AlarmKind,
+        evaluation: Evaluation | None,
+    ) -> None:
         """Let an alarm be in a state from now on; a new one begins with INSUFFICIENT_DATA."""
         inputs.text(name, "name", limit=MAX_NAME)
         inputs.choice(state, "state", get_args(AlarmState))
-        created = _Alarm(name, composite, [_Change(at, None, "INSUFFICIENT_DATA")])
-        self._alarms.setdefault(name, created).become(state, at)
+        inputs.choice(kind, "kind", get_args(AlarmKind))
+        if evaluation is not None:
+            inputs.choice(evaluation, "evaluation", get_args(Evaluation))
+            if kind == "CompositeAlarm":
+                inputs.refuse("evaluation", "None for a composite alarm", evaluation)
+        created = _Alarm(name, kind, [_Change(at, None, "INSUFFICIENT_DATA")])
+        alarm = self._alarms.get(name, created)
+        alarm.become(state, at)
+        self._alarms[name] = alarm._replace(evaluation=evaluation)
 
     def answer(self, operation: str, parameters: Json) -> Json | None:
         """Answer what is about alarms; None for anything else."""
@@ -127,8 +144,10 @@ class Alarms:
         found = [alarm for alarm in self._of(p) if names is None or alarm.name in names]
         page, beside = _page(found, p)
         return {
-            "MetricAlarms": [alarm.described() for alarm in page if not alarm.composite],
-            "CompositeAlarms": [alarm.described() for alarm in page if alarm.composite],
+            **{
+                f"{kind}s": [alarm.described() for alarm in page if alarm.kind == kind]
+                for kind in get_args(AlarmKind)
+            },
             **beside,
         }
 

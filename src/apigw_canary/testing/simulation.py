@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from apigw_canary.testing.alarms import Alarms
+from apigw_canary.testing.alarms import AlarmKind, Alarms, Evaluation
 from apigw_canary.testing.answers import Json
 from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
@@ -161,15 +161,24 @@ class Rehearsal:
                 self._traffic.api = backend
             self._gateway.edit(self.rest_api_id, methods)
 
-    def alarm(self, name: str, state: AlarmState = "OK", *, composite: bool = False) -> None:
+    def alarm(
+        self,
+        name: str,
+        state: AlarmState = "OK",
+        *,
+        kind: AlarmKind = "MetricAlarm",
+        evaluation: Evaluation | None = None,
+    ) -> None:
         """Let a CloudWatch alarm be in a state from now on, and create it where it is not there.
 
-        `composite`: what it is created as; one that is there stays what it is. Its state changes
-        by this method only, whatever the traffic does.
+        `kind`: what it is created as; one that is there stays what it is. Its state changes by
+        this method only, whatever the traffic does. `evaluation`: the `EvaluationState` that
+        CloudWatch shows from now on, for a metric or log alarm that it cannot evaluate in full,
+        beside a `state` from before; None after a full evaluation.
         One that is to fire from before a canary has to be set before it: `sleep` between.
         """
         with self._lock:
-            self._alarms.set(name, state, self._now, composite=composite)
+            self._alarms.set(name, state, self._now, kind=kind, evaluation=evaluation)
 
     def fail(self, operation: str, fault: Fault, *, skip: int = 0, after: bool = False) -> None:
         """Let the next call of an AWS operation, such as "UpdateStage", meet a fault.
