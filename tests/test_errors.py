@@ -162,7 +162,7 @@ def test_survives_pickling_with_any_text(happened: str, state: str, remedy: str)
     error = CanaryError(happened, state=state, remedy=remedy)
     again = pickle.loads(pickle.dumps(error))
 
-    assert (again.happened, again.state, again.remedy) == (happened, state, remedy)
+    assert vars(again) == vars(error)
     assert str(again) == str(error)
 
 

@@ -30,8 +30,9 @@ PUBLIC_MODULES = (PACKAGE, f"{PACKAGE}.errors", f"{PACKAGE}.testing")
 # "" is apigw_canary itself. A new room is entered here.
 VERBS = {"stage", "canary", "lambda_alias", "rollouts"}
 ARROWS: dict[str, set[str]] = {
-    "errors": set(),
-    "rollout": {"errors"},
+    "texts": set(),
+    "errors": {"texts"},
+    "rollout": {"errors", "texts"},
     "report": {"rollout", "errors"},
     "aws": {"rollout", "errors"},
     "changes": {"aws", "rollout", "errors"},

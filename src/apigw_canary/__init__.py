@@ -39,6 +39,8 @@ if typing.TYPE_CHECKING:
     from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState
     from apigw_canary.stage import Stage
 
+    __version__: str
+
 __all__ = [
     "AccessLogs",
     "Alarm",
@@ -135,6 +137,10 @@ if not typing.TYPE_CHECKING:
         """Import a name when it is first used: a script that only needs one stays quick."""
         import importlib
 
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("apigw-canary")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

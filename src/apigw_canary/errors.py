@@ -33,6 +33,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
+from apigw_canary.texts import bounded
+
+_LONGEST_HAPPENED, _LONGEST_STATE, _LONGEST_REMEDY = 1000, 450, 540
+"""Characters of each part of a message, so that no message is longer than 2,000."""
+
 _Error = TypeVar("_Error", bound=BaseException)
 
 
@@ -58,8 +63,12 @@ class CanaryError(Exception):
         self._say(happened, state, remedy)
 
     def _say(self, happened: str, state: str, remedy: str) -> None:
-        self.happened, self.state, self.remedy = happened, state, remedy
-        self.args: tuple[Any, ...] = (" ".join(part for part in (happened, state, remedy) if part),)
+        # Texts of AWS and of the caller's objects get in here: whatever they are, a log stays one.
+        self.happened = bounded(happened, _LONGEST_HAPPENED)
+        self.state = bounded(state, _LONGEST_STATE)
+        self.remedy = bounded(remedy, _LONGEST_REMEDY)
+        parts = (self.happened, self.state, self.remedy)
+        self.args: tuple[Any, ...] = (" ".join(part for part in parts if part),)
 
     def within(self, state: str, remedy: str = "") -> Self:
         """The same error with the stage's state, where it has none yet, and one more remedy."""

@@ -10,6 +10,7 @@ from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.lambda_metrics import LambdaMetrics
 from apigw_canary.aws.lambdas import Alias, SeenAlias
 from apigw_canary.aws.logs import AccessLogs
+from apigw_canary.aws.source import bound_to
 from apigw_canary.changes.alias_control import AliasBond, AliasControl
 from apigw_canary.changes.alias_verbs import Wish, enable, promote, revert, roll_back, shift
 from apigw_canary.changes.sending import Condition, Look, unconditionally
@@ -64,10 +65,9 @@ class LambdaAlias:
         )
         if isinstance(metrics, CloudWatchMetrics | AccessLogs):
             inputs.refuse("metrics", "LambdaMetrics(), or a source of your own", type(metrics))
-        if metrics is None or isinstance(metrics, LambdaMetrics):
-            metrics = (metrics or LambdaMetrics()).using(self._calls)
-        inputs.source(metrics)
-        self._metrics: MetricSource = metrics
+        self._metrics: MetricSource = bound_to(
+            self._calls, LambdaMetrics() if metrics is None else metrics
+        )
 
     def __repr__(self) -> str:
         return f"LambdaAlias({self.function!r}, {self.alias!r})"

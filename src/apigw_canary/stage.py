@@ -11,7 +11,7 @@ from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.invocation import Functions
-from apigw_canary.aws.source import AwsSource
+from apigw_canary.aws.source import bound_to
 from apigw_canary.canary import Canary
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
@@ -76,10 +76,9 @@ class Stage:
             gateway,
             DescriptionRecords(gateway) if records is None else StoredRecords(records, gateway),
         )
-        if metrics is None or isinstance(metrics, AwsSource):
-            metrics = (metrics or CloudWatchMetrics()).using(self._calls)
-        inputs.source(metrics)
-        self._metrics: MetricSource = metrics
+        self._metrics: MetricSource = bound_to(
+            self._calls, CloudWatchMetrics() if metrics is None else metrics
+        )
 
     @classmethod
     def find(

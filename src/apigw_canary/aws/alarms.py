@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import attrs
 
-from apigw_canary.aws.calls import Answer, Calls
+from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import MetricsError, NotFoundError
 from apigw_canary.rollout.alarms import Alarm, AlarmState
 from apigw_canary.rollout.words import moment
@@ -66,7 +66,7 @@ def _described(calls: Calls, names: Sequence[str]) -> dict[str, Mapping[str, Any
     found: dict[str, Mapping[str, Any]] = {}
     for first in range(0, len(names), _MOST_NAMES):
         chunk = list(names[first : first + _MOST_NAMES])
-        for page in _pages(calls, "DescribeAlarms", AlarmNames=chunk, AlarmTypes=list(_TYPES)):
+        for page in calls.pages("cloudwatch", "DescribeAlarms", "NextToken", AlarmNames=chunk, AlarmTypes=list(_TYPES)):
             for kind in _TYPES:
                 found.update((alarm["AlarmName"], alarm) for alarm in page.get(f"{kind}s", ()))
     return found
@@ -76,9 +76,10 @@ def _with_history(calls: Calls, alarm: Alarm, start: datetime) -> Alarm:
     """The alarm, with when it fired if it has stopped again since `start`."""
     if alarm.in_alarm_since is not None or alarm.since < start:
         return alarm
-    pages = _pages(
-        calls,
+    pages = calls.pages(
+        "cloudwatch",
         "DescribeAlarmHistory",
+        "NextToken",
         AlarmName=alarm.name,
         AlarmTypes=list(_TYPES),
         HistoryItemType="StateUpdate",
@@ -86,15 +87,6 @@ def _with_history(calls: Calls, alarm: Alarm, start: datetime) -> Alarm:
     )
     items = [item for page in pages for item in page.get("AlarmHistoryItems", ())]
     return attrs.evolve(alarm, fired_at=last_fired(alarm, items))
-
-
-def _pages(calls: Calls, operation: str, **request: object) -> Iterator[Answer]:
-    while True:
-        answer = calls.call("cloudwatch", operation, **request)
-        yield answer
-        if not answer.get("NextToken"):
-            return
-        request["NextToken"] = answer["NextToken"]
 
 
 def as_alarm(described: Mapping[str, Any]) -> Alarm:

@@ -3,13 +3,15 @@
 Only operations that were recorded against AWS, or that its documentation states, are sent.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from apigw_canary.aws.calls import Answer, Calls
-from apigw_canary.aws.failures import CONFLICT, understanding
+from apigw_canary.aws.answers import Answer, misunderstood
+from apigw_canary.aws.calls import Calls
+from apigw_canary.aws.failures import CONFLICT
 from apigw_canary.errors import (
     AccessDeniedError,
     CannotTellError,
@@ -189,22 +191,20 @@ class ApiGateway:
             raise CannotTellError(
                 f"AWS gave no summary of the methods of deployment {deployment_id}."
             )
-        with understanding("a deployment"):
-            return {
-                Route(method, path): _guard(summary)
-                for path, methods in answer["apiSummary"].items()
-                for method, summary in methods.items()
-            }
+        return {
+            Route(method, path): _guard(summary)
+            for path, methods in answer["apiSummary"].items()
+            for method, summary in methods.items()
+        }
 
     def methods(self) -> list[Method]:
         """The methods of the API as it is being edited: one GetResources for 500 resources."""
         found = self._pages("GetResources", restApiId=self.rest_api_id, embed=["methods"])
-        with understanding("a resource"):
-            return [
-                _method(Route(name, resource["path"]), method)
-                for resource in found
-                for name, method in resource.get("resourceMethods", {}).items()
-            ]
+        return [
+            _method(Route(name, resource["path"]), method)
+            for resource in found
+            for name, method in resource.get("resourceMethods", {}).items()
+        ]
 
     def deployments(self) -> list[Deployment]:
         """All deployments: one GetDeployments for each 500 of them."""
@@ -233,8 +233,7 @@ class ApiGateway:
     def api_name(self) -> str:
         """One GetRestApi. Metrics are published under the name, not the id."""
         answer = self._calls.call("apigateway", "GetRestApi", restApiId=self.rest_api_id)
-        with understanding("an API"):
-            return str(answer["name"])
+        return str(answer["name"])
 
     def protocol(self) -> str | None:
         """`HTTP` or `WEBSOCKET` if that is what the id is of; None where it is not known.
@@ -268,14 +267,15 @@ class ApiGateway:
             ) from error.__cause__
 
     def _seen(self, answer: Answer) -> Seen:
-        with understanding("a stage"):
-            stage = parsed_stage(answer, region=self.region, rest_api_id=self.rest_api_id)
+        stage = parsed_stage(answer, region=self.region, rest_api_id=self.rest_api_id)
+        if stage.name != self.stage_name:
+            raise misunderstood("GetStage", "it is about another stage")
         return Seen(stage=stage, at=self._calls.now(answer))
 
 
 def api_names(calls: Calls) -> dict[str, str]:
     """The name of each REST API of the account and region, by its id; pages of 500."""
-    return {api["id"]: str(api.get("name", "")) for api in pages(calls, "GetRestApis")}
+    return {_id(api, "id"): api.get("name", "") for api in pages(calls, "GetRestApis")}
 
 
 def stage_names(calls: Calls, rest_api_id: str) -> tuple[str, ...]:
@@ -291,24 +291,20 @@ def apis_named(calls: Calls, name: str) -> list[str]:
 
 def pages(calls: Calls, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:
     """The items of all pages of one of API Gateway's lists."""
-    position: dict[str, str] = {}
-    while True:
-        answer = calls.call("apigateway", operation, limit=_PAGE, **position, **parameters)
+    for answer in calls.pages("apigateway", operation, "position", limit=_PAGE, **parameters):
         yield from answer.get("items", [])
-        if not answer.get("position"):
-            return
-        position = {"position": answer["position"]}
 
 
 def parsed_stage(answer: Answer, *, region: str, rest_api_id: str) -> StageState:
     """A stage from the answer of GetStage or UpdateStage. What is absent there is absent here."""
+    settings = answer.get("canarySettings")
     return StageState(
         region=region,
         rest_api_id=rest_api_id,
         name=answer["stageName"],
-        deployment_id=answer["deploymentId"],
+        deployment_id=_id(answer, "deploymentId"),
         variables=answer.get("variables", {}),
-        canary=_parsed_canary(answer["canarySettings"]) if "canarySettings" in answer else None,
+        canary=None if settings is None else _parsed_canary(settings),
         updated_at=answer["lastUpdatedDate"],
     )
 
@@ -329,7 +325,10 @@ def parsed_settings(answer: Answer) -> StageSettings:
 
 
 def _guard(method: Mapping[str, Any]) -> Guard:
-    return Guard(method["authorizationType"], method.get("apiKeyRequired", False))
+    authorization = method["authorizationType"]
+    if not re.fullmatch("[A-Z0-9_]{1,64}", authorization):
+        raise misunderstood("a call", "an authorizationType in it cannot be one")
+    return Guard(authorization, method.get("apiKeyRequired", False))
 
 
 def _method(route: Route, method: Mapping[str, Any]) -> Method:
@@ -344,18 +343,28 @@ def _method(route: Route, method: Mapping[str, Any]) -> Method:
 
 
 def _parsed_canary(settings: Mapping[str, Any]) -> CanaryState:
+    percent = float(settings["percentTraffic"])
+    if not 0 <= percent <= 100:
+        raise misunderstood("GetStage", f"percentTraffic is {percent:g}")
     return CanaryState(
-        deployment_id=settings["deploymentId"],
-        percent=float(settings["percentTraffic"]),
+        deployment_id=_id(settings, "deploymentId"),
+        percent=percent,
         variables=settings.get("stageVariableOverrides", {}),
         use_stage_cache=settings.get("useStageCache", False),
     )
 
 
 def _deployment(answer: Answer) -> Deployment:
-    with understanding("a deployment"):
-        return Deployment(
-            id=answer["id"],
-            description=answer.get("description"),
-            created_at=inputs.utc(answer["createdDate"]),
-        )
+    return Deployment(
+        id=_id(answer, "id"),
+        description=answer.get("description"),
+        created_at=inputs.utc(answer["createdDate"]),
+    )
+
+
+def _id(answer: Mapping[str, Any], name: str) -> str:
+    """An id of the answer: it is sent back in URLs, and shown in messages."""
+    found: str = answer[name]
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", found):
+        raise misunderstood("a call", f"its {name} cannot be an id")
+    return found

@@ -4,23 +4,40 @@ boto3, tenacity and what else takes long are imported when the first call is mad
 importing the library is cheap.
 """
 
+import functools
+import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from apigw_canary.aws.failures import raise_failed, raise_refused, worth_repeating
-from apigw_canary.errors import InvalidInputError
+from apigw_canary.aws.answers import EARLIEST, LATEST, Answer, conforming, misunderstood
+from apigw_canary.aws.failures import (
+    code_of,
+    never_sent,
+    raise_failed,
+    raise_refused,
+    worth_repeating,
+)
+from apigw_canary.errors import CanaryError, InvalidInputError
 from apigw_canary.rollout import inputs
 
 if TYPE_CHECKING:
     import tenacity
 
-Answer = Mapping[str, Any]
+log: logging.Logger = logging.getLogger("apigw_canary")
+log.addHandler(logging.NullHandler())  # silent unless the program configures logging
 
 RETRY_FOR = timedelta(seconds=30)
 """How long pauses between retries may add up to. AWS's conflicts last seconds."""
+
+_CONNECT_FOR = timedelta(seconds=4)
+"""The same for a connection, as long as AWS has not answered once in this session: the region or
+the endpoint is more likely to be wrong than the network to be down."""
+
+_MOST_PAGES = 1000
+"""Of one list. With 500 items a page, as API Gateway and CloudWatch give, that is half a million."""
 
 
 class Session(Protocol):
@@ -36,7 +53,10 @@ class Calls:
     A call that AWS refused because it was busy is repeated, with jitter and honouring what AWS
     says of when to come back, until the pauses add up to `retry_for`. A read is repeated after a
     timeout or a server error too; a write is not, because it may have been carried out: it ends
-    in `UnansweredError`, and whoever sent it reads what became of it.
+    in `UnansweredError`, and the caller reads the state afterwards. A failure of TLS is not
+    repeated.
+
+    Each call is logged at DEBUG without its parameters, each retry at WARNING.
     """
 
     def __init__(
@@ -52,6 +72,7 @@ class Calls:
         self._sleep = sleep
         self._retry_for = inputs.duration(retry_for, "retry_for")
         self._clients: dict[str, Any] = {}
+        self._answered = False
         # boto3 sessions are not thread-safe; the clients they make are.
         self._lock = threading.Lock()
 
@@ -71,18 +92,22 @@ class Calls:
             # One attempt: botocore never retries a conflict, ignores when AWS says to come back,
             # and repeats writes that are not safe to repeat. The retries are ours.
             retries={"total_max_attempts": 1, "mode": "standard"},
-            user_agent_extra="apigw-canary",
         )
         try:
             # boto3 itself stands for its default session. Any: its stubs know services by literal.
             session: Any = boto3 if self._session is None else self._session
-            return session.client(service, config=config)
+            client = session.client(service, config=config)
         except BotoCoreError as error:
             raise InvalidInputError(
                 "session",
                 "a boto3 session with a region (or AWS_DEFAULT_REGION) and all else a client needs",
                 f"one that says: {str(error).rstrip('.')}",
             ) from error
+        # A session of the caller's may give clients of its own, which are no botocore's.
+        events = getattr(getattr(client, "meta", None), "events", None)
+        if events is not None:  # last: botocore builds the header in a handler of the same event
+            events.register_last("request-created", _named, unique_id="apigw-canary")
+        return client
 
     def within(self, session: Session) -> "Calls":
         """The same clock and patience in another session."""
@@ -103,12 +128,20 @@ class Calls:
         """The time AWS stated in the answer, to the second, unless the caller brought a clock."""
         if self._clock is not None:
             return inputs.aware(self._clock(), "the time that clock() gives")
-        stated = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        stated = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
         if stated is None:  # AWS sends it always; a proxy between may not
             return datetime.now(UTC)
         from email.utils import parsedate_to_datetime
 
-        return parsedate_to_datetime(stated)
+        try:
+            at = parsedate_to_datetime(stated)
+            at = at.replace(tzinfo=at.tzinfo or UTC)  # "-0000" states no zone, and means UTC
+            if EARLIEST <= at < LATEST:
+                return at.astimezone(UTC)
+        except (OverflowError, TypeError, ValueError):
+            pass
+        # The local clock in its place could be wrong by hours, and a rollback is due after some.
+        raise misunderstood("a call", f"its Date is {stated!r}")
 
     def call(self, service: str, operation: str, **parameters: object) -> Answer:
         """The answer to one operation, such as `GetStage`.
@@ -120,23 +153,102 @@ class Calls:
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
-        send = getattr(self.client(service), xform_name(operation))
+        client = self.client(service)
+        send = _parsing(getattr(client, xform_name(operation)))
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: worth_repeating(operation, error)),
             wait=_pause,
-            stop=lambda state: (
-                state.idle_for + state.upcoming_sleep > self._retry_for.total_seconds()
-            ),
+            stop=self._is_given_up,
+            before_sleep=lambda state: _log_retry(operation, state),
             sleep=self._sleep,
             reraise=True,
         )
+        log.debug("calling %s of %s", operation, service)
         try:
             answer: Answer = retrying(send, **parameters)
         except ClientError as error:
             raise_refused(operation, error, self.region)
         except (BotoCoreError, ResponseParserError) as error:
             raise_failed(operation, error)
-        return answer
+        self._answered = True
+        model = getattr(getattr(client, "meta", None), "service_model", None)
+        if model is None:  # a client of the caller's own, which is no botocore's
+            return answer
+        return conforming(operation, answer, model.operation_model(operation).output_shape)
+
+    def pages(
+        self, service: str, operation: str, token: str, **parameters: object
+    ) -> Iterator[Answer]:
+        """The answers to an operation that answers in pages; `token` names the next one.
+
+        A token that comes again, or pages without an end, are `UnansweredError`.
+        """
+        seen = set[str]()
+        while True:
+            answer = self.call(service, operation, **parameters)
+            yield answer
+            following = answer.get(token)
+            if not following:
+                return
+            if following in seen or len(seen) == _MOST_PAGES:
+                raise misunderstood(operation, "its pages have no end")
+            seen.add(following)
+            parameters[token] = following
+
+    def _is_given_up(self, state: "tenacity.RetryCallState") -> bool:
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        patience = self._retry_for
+        if not self._answered and error is not None and never_sent(error):
+            patience = min(patience, _CONNECT_FOR)
+        return state.idle_for + state.upcoming_sleep > patience.total_seconds()
+
+
+def _named(request: Any, **_: object) -> None:
+    """Add this library to the user agent, after what the caller's session puts there."""
+    agent = request.headers["User-Agent"]
+    agent = agent.decode() if isinstance(agent, bytes) else agent
+    request.headers.replace_header("User-Agent", f"{agent} apigw-canary/{_version()}")
+
+
+@functools.cache
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("apigw-canary")
+
+
+def _parsing(send: Callable[..., Answer]) -> Callable[..., Answer]:
+    """The same, where botocore's parsers stumble over an answer: one error for all their ways."""
+    from botocore.parsers import ResponseParserError
+
+    def sent(**parameters: object) -> Answer:
+        try:
+            return send(**parameters)
+        except (CanaryError, NotImplementedError, ResponseParserError):
+            raise
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise ResponseParserError(
+                f"the answer cannot be parsed ({type(error).__name__}: {error})"
+            ) from error
+
+    return sent
+
+
+def _log_retry(operation: str, state: "tenacity.RetryCallState") -> None:
+    assert state.outcome is not None
+    error = state.outcome.exception()
+    assert error is not None
+    log.warning(
+        "%s failed (%s) and is repeated in %.1f s", operation, code_of(error), state.upcoming_sleep
+    )
 
 
 def _pause(state: "tenacity.RetryCallState") -> float:
@@ -150,6 +262,7 @@ def _pause(state: "tenacity.RetryCallState") -> float:
     response = getattr(state.outcome.exception(), "response", None) or {}
     try:
         asked = float(response.get("retryAfterSeconds", 0))
-    except ValueError:
+    except (TypeError, ValueError):
         asked = 0.0
-    return max(asked, tenacity.wait_random_exponential(multiplier=0.5, max=8)(state))
+    own = tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
+    return asked if asked > own else own  # "nan" is not greater

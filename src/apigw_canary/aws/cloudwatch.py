@@ -55,16 +55,9 @@ class CloudWatchMetrics(AwsSource):
         self._canary_stage = canary_stage
         self._api_name = api_name
         self._routes = routes if isinstance(routes, bool) else tuple(routes)
-        self._readers: dict[tuple[str, str], Reader] = {}
 
-    def _again(self) -> "CloudWatchMetrics":
-        return CloudWatchMetrics(
-            canary_stage=self._canary_stage,
-            overlap=self._overlap,
-            api_name=self._api_name,
-            routes=self._routes,
-            session=self._session,
-        )
+    def _forget(self) -> None:
+        self._readers: dict[tuple[str, str], Reader] = {}
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime

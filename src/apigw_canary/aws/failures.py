@@ -1,9 +1,8 @@
 """What botocore raises, as our errors: whose fault it is, and whether to send again."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from apigw_canary.errors import (
     AccessDeniedError,
@@ -15,7 +14,7 @@ from apigw_canary.errors import (
     UnansweredError,
     UnreachableError,
 )
-from apigw_canary.rollout.words import sentence
+from apigw_canary.rollout.words import bounded, sentence
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -50,19 +49,50 @@ _NOT_FOUND_TEXT = "Deployment id does not exist"  # answered as a BadRequestExce
 
 _SERVER_ERROR = 500
 
+_LONGEST_CODE, _LONGEST_TEXT = 80, 800
+"""Characters of AWS's code and text that a message shows: a proxy may answer with a whole page."""
+
+_NO_HANDSHAKE = (
+    "CERTIFICATE_VERIFY_FAILED",
+    "HANDSHAKE_FAILURE",
+    "PROTOCOL_VERSION",
+    "UNSUPPORTED_PROTOCOL",
+    "WRONG_VERSION_NUMBER",
+    "doesn't match",
+)
+"""Of TLS failures those that end the handshake, before a request is sent (OpenSSL's reasons, and
+urllib3's text for a certificate of another host)."""
+
+_TLS_REMEDY = (
+    "Where a proxy or an endpoint has a certificate of its own, give its authority's certificate in "
+    "AWS_CA_BUNDLE (or ca_bundle in the AWS configuration)."
+)
+
 
 def worth_repeating(operation: str, error: BaseException) -> bool:
     """Whether sending the same again may succeed and can do no harm."""
     from botocore.exceptions import ClientError
 
     if isinstance(error, ClientError):
-        busy = _code(error) == CONFLICT or _BUSY_TEXT in _text(error) or _code(error) in _THROTTLED
-        busy = busy or (operation, _code(error)) == _TOO_MANY_AT_ONCE
-        return busy or (operation.startswith(_READS) and _status(error) >= _SERVER_ERROR)
-    return _never_sent(error) or (operation.startswith(_READS) and _perhaps_done(error))
+        failed = operation.startswith(_READS) and _status(error) >= _SERVER_ERROR
+        return failed or _is_busy(operation, error)
+    if _is_tls(error):
+        return False  # the same certificate brings the same failure
+    return never_sent(error) or (operation.startswith(_READS) and _perhaps_done(error))
 
 
-def _never_sent(error: BaseException) -> bool:
+def _is_busy(operation: str, error: "ClientError") -> bool:
+    """AWS did nothing because it has too much to do, or something else at the same time."""
+    code = _code(error)
+    return (
+        code == CONFLICT
+        or code in _THROTTLED
+        or _BUSY_TEXT in _text(error)
+        or (operation, code) == _TOO_MANY_AT_ONCE
+    )
+
+
+def never_sent(error: BaseException) -> bool:
     """There was no connection."""
     from botocore.exceptions import (
         ConnectTimeoutError,
@@ -70,7 +100,15 @@ def _never_sent(error: BaseException) -> bool:
         ProxyConnectionError,
     )
 
+    if _is_tls(error):
+        return any(reason in str(error) for reason in _NO_HANDSHAKE)
     return isinstance(error, ConnectTimeoutError | EndpointConnectionError | ProxyConnectionError)
+
+
+def _is_tls(error: BaseException) -> bool:
+    from botocore.exceptions import SSLError
+
+    return isinstance(error, SSLError)
 
 
 def _perhaps_done(error: BaseException) -> bool:
@@ -79,15 +117,27 @@ def _perhaps_done(error: BaseException) -> bool:
     from botocore.parsers import ResponseParserError
 
     kinds = HTTPClientError | IncompleteReadError | SSLError | ResponseParserError
-    return not _never_sent(error) and isinstance(error, kinds)
+    return not never_sent(error) and isinstance(error, kinds)
+
+
+def code_of(error: BaseException) -> str:
+    """AWS's code for an error, or the name of botocore's."""
+    from botocore.exceptions import ClientError
+
+    return _code(error) if isinstance(error, ClientError) else type(error).__name__
 
 
 def _code(error: "ClientError") -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+    return bounded(str(_error(error).get("Code") or ""), _LONGEST_CODE)
 
 
 def _text(error: "ClientError") -> str:
-    return str(error.response.get("Error", {}).get("Message", ""))
+    return bounded(str(_error(error).get("Message") or ""), _LONGEST_TEXT)
+
+
+def _error(error: "ClientError") -> Mapping[str, Any]:
+    stated = error.response.get("Error")
+    return stated if isinstance(stated, dict) else {}
 
 
 def _status(error: "ClientError") -> int:
@@ -120,19 +170,22 @@ def raise_refused(operation: str, error: "ClientError", region: str) -> NoReturn
             f"{operation} in {region}: {sentence(text or code)}",
             remedy="Check the id or name, and that account and region are the right ones.",
         ) from error
-    if worth_repeating(operation, error):
+    reason = ": ".join(part for part in (code, sentence(text) if text else "") if part)
+    if _is_busy(operation, error):
         raise ThrottledError(
-            f"{operation} was refused again and again: {code}: {sentence(text)}",
+            f"{operation} was refused again and again: {reason}",
             operation=operation,
             code=code,
             remedy="Try again later, or give a longer `retry_for`.",
         ) from error
     if _status(error) >= _SERVER_ERROR:
         raise UnansweredError(
-            f"{operation} failed on AWS's side: {code}: {sentence(text)}", operation=operation
+            f"{operation} failed on AWS's side: {reason}",
+            operation=operation,
+            remedy="Try again later." if operation.startswith(_READS) else "",
         ) from error
     raise AwsError(
-        f"{operation} was refused: {code}: {sentence(text)}", operation=operation, code=code
+        f"{operation} was refused: {reason}", operation=operation, code=code
     ) from error
 
 
@@ -140,35 +193,27 @@ def raise_failed(operation: str, error: Exception) -> NoReturn:
     """There is no answer."""
     from botocore.exceptions import ParamValidationError
 
-    if _never_sent(error):
+    text = sentence(bounded(str(error), _LONGEST_TEXT))
+    tls = _TLS_REMEDY if _is_tls(error) else ""
+    if never_sent(error):
         raise UnreachableError(
-            f"{operation} could not be sent: {sentence(str(error))}",
+            f"{operation} could not be sent: {text}",
             operation=operation,
             code=type(error).__name__,
-            remedy="Check the network, and the region or endpoint.",
+            remedy=tls or "Check the network, and the region or endpoint.",
         ) from error
     if _perhaps_done(error):
         raise UnansweredError(
-            f"{operation} was sent and not answered: {sentence(str(error))}", operation=operation
+            f"{operation} was sent and not answered, or its answer was not understood: {text}",
+            operation=operation,
+            remedy=tls,
         ) from error
     if isinstance(error, ParamValidationError):
         raise InvalidInputError("a parameter", f"as {operation} takes it", str(error)) from error
     raise CredentialsError(
-        f"{operation} could not be signed: {sentence(str(error))}",
+        f"{operation} could not be signed: {text}",
         operation=operation,
         code=type(error).__name__,
         remedy="Give the session credentials, or renew them.",
     ) from error
 
-
-@contextmanager
-def understanding(what: str) -> Iterator[None]:
-    """An answer in which the essential is missing is as good as none."""
-    try:
-        yield
-    except KeyError as error:
-        raise UnansweredError(
-            f"An answer about {what} has no {error}: it is not AWS's.",
-            operation="",
-            remedy="Look for a proxy or an endpoint that answers in AWS's place.",
-        ) from error

@@ -6,7 +6,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple, NoReturn
 
-from apigw_canary.aws.calls import Answer, Calls
+from apigw_canary.aws.answers import Answer, misunderstood
+from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import CanaryError, MetricsError, NotFoundError
 from apigw_canary.rollout import inputs
 
@@ -81,6 +82,8 @@ class Insights:
         except NotFoundError as error:
             raise error.within("", f"Asked for was log group {group}.") from error.__cause__
         query_id = started["queryId"]
+        if not query_id:
+            raise misunderstood("StartQuery", "its queryId is empty")
         try:
             answer = self._awaited(query_id)
         except BaseException:

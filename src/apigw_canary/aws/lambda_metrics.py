@@ -72,10 +72,8 @@ class LambdaMetrics(AwsSource):
         self._variable = variable
         self._aliases = {"baseline": baseline, "canary": canary}
 
-    def _again(self) -> "LambdaMetrics":
-        return LambdaMetrics(
-            self._function, variable=self._variable, session=self._session, **self._aliases
-        )
+    def _forget(self) -> None:
+        """Nothing is kept between two observations."""
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime

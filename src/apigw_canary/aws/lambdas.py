@@ -1,11 +1,12 @@
 """Lambda: one alias, as AWS's operations see it."""
 
+import re
 from datetime import datetime
 from typing import NamedTuple
 
-from apigw_canary.aws.calls import Answer, Calls
-from apigw_canary.aws.failures import understanding
-from apigw_canary.errors import AwsError, CannotTellError, NotFoundError, StageChangedError
+from apigw_canary.aws.answers import Answer, misunderstood
+from apigw_canary.aws.calls import Calls
+from apigw_canary.errors import AwsError, NotFoundError, StageChangedError
 from apigw_canary.rollout.alias_record import AliasState
 from apigw_canary.rollout.state import CanaryState
 
@@ -96,8 +97,7 @@ class Alias:
             if error.code == _NOT_PROVISIONED:
                 return 0
             raise
-        with understanding("provisioned concurrency"):
-            return int(answer["RequestedProvisionedConcurrentExecutions"])
+        return int(answer["RequestedProvisionedConcurrentExecutions"])
 
     def _call(self, operation: str, **parameters: object) -> Answer:
         try:
@@ -109,30 +109,41 @@ class Alias:
 
     def _seen(self, answer: Answer) -> SeenAlias:
         at = self.calls.now(answer)
-        with understanding("an alias"):
-            stage = parsed_alias(answer, region=self.region, function=self.function, at=at)
-            revision = str(answer["RevisionId"])
-        return SeenAlias(stage, at, revision, answer.get("Description") or "")
+        stage = parsed_alias(answer, region=self.region, function=self.function, at=at)
+        if stage.name != self.name:
+            raise misunderstood("GetAlias", "it is about another alias")
+        return SeenAlias(stage, at, answer["RevisionId"], answer.get("Description") or "")
 
 
 def parsed_alias(answer: Answer, *, region: str, function: str, at: datetime) -> AliasState:
     """An alias from the answer of GetAlias or UpdateAlias, in the form of a stage."""
-    weights = (answer.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+    weights = answer.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
     if len(weights) > 1:
-        raise CannotTellError(
-            f"The alias is said to route to versions {', '.join(weights)} beside its own; AWS "
-            "allows one.",
-            remedy="Look for a proxy or an endpoint that answers in AWS's place.",
+        raise misunderstood(
+            "GetAlias",
+            f"it routes to versions {', '.join(weights)} beside its own, and AWS allows one",
         )
     canaries = [
-        CanaryState(deployment_id=version, percent=round(100 * float(share), 4))
+        CanaryState(deployment_id=_version(version), percent=_percent(share))
         for version, share in weights.items()
     ]
     return AliasState(
         region=region,
         rest_api_id=function,
         name=answer["Name"],
-        deployment_id=answer["FunctionVersion"],
+        deployment_id=_version(answer["FunctionVersion"]),
         canary=canaries[0] if canaries else None,
         updated_at=at,
     )
+
+
+def _version(found: str) -> str:
+    if not re.fullmatch(r"\$LATEST|[0-9]{1,20}", found):
+        raise misunderstood("GetAlias", "a version in it cannot be one")
+    return found
+
+
+def _percent(share: float) -> float:
+    if not 0 <= share <= 1:
+        raise misunderstood("GetAlias", f"a weight in it is {share:g}")
+    return round(100 * share, 4)

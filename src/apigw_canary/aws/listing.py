@@ -50,12 +50,9 @@ class Listing:
             "Dimensions": [{"Name": "ApiName", "Value": self._api_name}],
         }
         known: set[str] = set()
-        while True:
-            answer = self._calls.call("cloudwatch", "ListMetrics", **request)
+        for answer in self._calls.pages("cloudwatch", "ListMetrics", "NextToken", **request):
             for metric in answer["Metrics"]:
                 dimensions = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
                 if dimensions.keys() == {"ApiName", "Stage"}:
                     known.add(dimensions["Stage"])
-            if not answer.get("NextToken"):
-                return known
-            request["NextToken"] = answer["NextToken"]
+        return known

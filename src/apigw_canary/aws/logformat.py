@@ -21,7 +21,8 @@ _UNSAID = (IS_CANARY, STATUS, LATENCY, METHOD, PATH, ERROR_TYPE, MESSAGES[0])
 """The variables that are taken to be in fields of their own names where nothing is known."""
 
 _DOCS = "See the access-log format in docs/logs.md."
-_VARIABLE = r"\$context\.([\w.]+)"
+_VARIABLE = r"\$context\.([\w.:-]*\w)"
+"""Claims of a token are among them, and may be called as in `cognito:groups`."""
 
 
 class AccessLog(NamedTuple):
@@ -91,11 +92,18 @@ def access_log(
 
 
 def parsed(written: str) -> dict[str, str]:
-    """The fields of a JSON format; Logs Insights finds fields only in JSON."""
-    quoted = re.sub(rf'(?<!["\w.]){_VARIABLE}(?![\w."])', r'"$context.\1"', written)
+    """The fields of a JSON format; Logs Insights finds fields only in JSON.
+
+    A variable outside a string stands for a value that may be one of JSON's own, such as a number.
+    """
+    quoted = re.sub(
+        rf'"(?:[^"\\]|\\.)*"|{_VARIABLE}',
+        lambda found: f'"{found[0]}"' if found[1] else found[0],
+        written,
+    )
     try:
         found = json.loads(quoted)
-    except ValueError:
+    except (RecursionError, ValueError):
         found = None
     if not isinstance(found, dict):
         _refuse("one line of JSON", "another", "Logs Insights finds the fields of JSON only.")

@@ -127,26 +127,17 @@ class AccessLogs(AwsSource):
         self._lag = inputs.duration(lag, "lag", high=SETTLED)
         self._timeout = inputs.duration(timeout, "timeout", high=timedelta(hours=1))
         self._usd_per_gb = inputs.number(usd_per_gb, "usd_per_gb", low=0)
-        self._logs: dict[tuple[str, str], AccessLog] = {}
-        self._limits: dict[tuple[str, float, datetime], float] = {}
-        self._kept: _Kept | None = None
-        self._lock = threading.Lock()
 
     @property
     def log_group(self) -> str | None:
         """The log group it was given; None where the stage's settings name it."""
         return self._group
 
-    def _again(self) -> "AccessLogs":
-        return AccessLogs(
-            self._group,
-            format=self._fields,
-            bad=self._bad,
-            lag=self._lag,
-            timeout=self._timeout,
-            usd_per_gb=self._usd_per_gb,
-            session=self._session,
-        )
+    def _forget(self) -> None:
+        self._logs: dict[tuple[str, str], AccessLog] = {}
+        self._limits: dict[tuple[str, float, datetime], float] = {}
+        self._kept: _Kept | None = None
+        self._lock = threading.Lock()
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime

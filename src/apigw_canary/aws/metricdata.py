@@ -62,17 +62,13 @@ def _answered(
         "ScanBy": "TimestampAscending",
     }
     series: dict[str, dict[datetime, float]] = {}
-    while True:
-        answer = calls.call("cloudwatch", "GetMetricData", **request)
+    for answer in calls.pages("cloudwatch", "GetMetricData", "NextToken", **request):
         for result in answer["MetricDataResults"]:
-            _check_status(result, last="NextToken" not in answer)
+            _check_status(result, last=not answer.get("NextToken"))
             points = series.setdefault(result["Id"], {})
             for at, value in _points(result):
                 if points.setdefault(at, value) != value:
                     raise _nonsense(result, f"{points[at]:g} and {value:g} for {at}")
-        if "NextToken" not in answer:
-            break
-        request["NextToken"] = answer["NextToken"]
     missing = [query.id for query in queries if query.id not in series]
     if missing:
         raise MetricsError(

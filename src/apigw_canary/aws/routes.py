@@ -97,14 +97,11 @@ class Routes:
             "RecentlyActive": _ACTIVE,
         }
         routes: set[str] = set()
-        while True:
-            answer = self._calls.call("cloudwatch", "ListMetrics", **request)
+        for answer in self._calls.pages("cloudwatch", "ListMetrics", "NextToken", **request):
             for metric in answer["Metrics"]:
                 of = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
-                routes.add(f"{of['Method']} {of['Resource']}")
-            if not answer.get("NextToken"):
-                break
-            request["NextToken"] = answer["NextToken"]
+                if {"Method", "Resource"} <= of.keys():
+                    routes.add(f"{of['Method']} {of['Resource']}")
         return sorted(routes if self._only is None else routes & set(self._only))
 
 

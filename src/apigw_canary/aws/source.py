@@ -1,12 +1,14 @@
 """What the sources of metrics on AWS have in common: how they come to call it."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Self
 
 from apigw_canary.aws.calls import Calls, Session
-from apigw_canary.rollout.observation import Measurements
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.observation import Measurements, MetricSource
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.state import StageState
 
@@ -17,6 +19,7 @@ class AwsSource(ABC):
     def __init__(self, session: Session | None) -> None:
         self._session = session
         self._calls: Calls | None = None
+        self._forget()
 
     @abstractmethod
     def minutes(
@@ -25,14 +28,17 @@ class AwsSource(ABC):
         """As `MetricSource` has it."""
 
     @abstractmethod
-    def _again(self) -> Self:
-        """One that was made in the same way, and knows nothing yet of what was read."""
+    def _forget(self) -> None:
+        """Begin with nothing known of what was read."""
 
     def using(self, calls: Calls) -> Self:
-        """The same, calling AWS as its stage does; in its own session if it was given one."""
-        bound = self._again()
-        own = calls.within(self._session) if self._session is not None else calls
-        bound._calls = own  # noqa: SLF001 - another of this class
+        """A copy that calls AWS as `calls` does; in its own session if it was given one.
+
+        A stage calls this when it is made. A source that wraps this one passes `calls` on.
+        """
+        bound = copy.copy(self)
+        bound._calls = calls.within(self._session) if self._session is not None else calls
+        bound._forget()
         return bound
 
     def _own_calls(self) -> Calls:
@@ -40,3 +46,14 @@ class AwsSource(ABC):
         if self._calls is None:
             self._calls = Calls(self._session)
         return self._calls
+
+
+def bound_to(calls: Calls, source: MetricSource) -> MetricSource:
+    """The source as a stage uses it: what its `using` gives, if it has one."""
+    inputs.source(source)
+    using = getattr(source, "using", None)
+    if using is None:
+        return source
+    bound: MetricSource = using(calls)
+    inputs.source(bound)
+    return bound

@@ -6,6 +6,10 @@ import attrs
 
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.words import bounded
+
+_LONGEST_WHAT, _LONGEST_REMEDY = 1400, 500
+"""Characters: names in it come from AWS, and there can be hundreds."""
 
 Severity = Literal["error", "warning"]
 
@@ -17,9 +21,9 @@ class Problem(Plain):
     severity: Severity
     """"error": a canary would be refused, fail, or never be promoted. "warning": it would work,
     with less to go by, or perhaps not as meant."""
-    what: str
+    what: str = attrs.field(converter=lambda text: bounded(text, _LONGEST_WHAT))
     """What is so, with the evidence. No variable values."""
-    remedy: str
+    remedy: str = attrs.field(converter=lambda text: bounded(text, _LONGEST_REMEDY))
     """What to do about it."""
 
     def __attrs_post_init__(self) -> None:

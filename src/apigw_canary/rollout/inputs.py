@@ -79,6 +79,11 @@ def percent(value: object, field: str = "percent") -> float:
     return rounded + 0.0  # -0.0 would be sent as "-0"
 
 
+def held_percent(value: object, field: str = "percent") -> float:
+    """A traffic percentage that AWS holds, 0 to 100: however fine, it is what AWS says it is."""
+    return number(value, field, low=0, high=100)
+
+
 def identifier(value: object, field: str) -> str:
     """An id or name that goes into a URL: letters, digits, `-` and `_`."""
     if not isinstance(value, str) or not re.fullmatch(_IDENTIFIER, value):
@@ -98,8 +103,11 @@ def text(value: object, field: str, *, limit: int = _MAX_TEXT) -> str:
     return value
 
 
-def variables(value: object, field: str = "variables") -> dict[str, str]:
-    """Stage variables, name to value, as AWS accepts them. Errors name variables, not values."""
+def variables(value: object, field: str = "variables", *, held: bool = False) -> dict[str, str]:
+    """Stage variables, name to value, as AWS accepts them. Errors name variables, not values.
+
+    `held`: the values were read from AWS, so that each is accepted as it is.
+    """
     if not isinstance(value, Mapping):
         refuse(field, "a mapping of names to values", type(value).__name__)
     checked: dict[str, str] = {}
@@ -109,10 +117,9 @@ def variables(value: object, field: str = "variables") -> dict[str, str]:
             raise InvalidInputError(
                 f"a name in {field}", "1 to 64 letters, digits or '_'", _sized(name)
             )
-        if (
-            not isinstance(content, str)
-            or len(content) > MAX_VARIABLE_VALUE
-            or not re.fullmatch(_VARIABLE_VALUE, content)
+        if not isinstance(content, str) or not (
+            held
+            or (len(content) <= MAX_VARIABLE_VALUE and re.fullmatch(_VARIABLE_VALUE, content))
         ):
             raise InvalidInputError(
                 f"{field}[{name!r}]",

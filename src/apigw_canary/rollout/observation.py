@@ -166,7 +166,7 @@ class Observation(Plain):
     """When the canary was enabled."""
     step_started_at: datetime = attrs.field(converter=inputs.utc, validator=inputs.aware_field)
     """When the canary got the share it has."""
-    percent: float = attrs.field(converter=inputs.percent)
+    percent: float = attrs.field(converter=inputs.held_percent)
     """The canary's share of the requests, 0 to 100."""
     minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
     """Signal name to its minutes. Those from before `started_at` without canary requests are the

@@ -53,10 +53,11 @@ class Promotion(Plain):
     """When the promotion was begun."""
 
     def __attrs_post_init__(self) -> None:
-        inputs.variables(self.variables_after, "variables_after")
+        inputs.variables(self.variables_after, "variables_after", held=True)
         inputs.variables(
             {name: value for name, value in self.variables_before.items() if value is not None},
             "variables_before",
+            held=True,
         )
         if set(self.variables_before) != set(self.variables_after):
             inputs.refuse("variables_before", "of the same names as variables_after", "others")
