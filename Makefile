@@ -4,6 +4,7 @@
 # make test-all  the same, and the tests on each other Python found (NEWEST=1: the newest of them)
 # make lint    only style and types                 make overlap     how soon the overlap is known
 # make bench   the judge against its peers (QUICK=1) make test-terraform  the recipe of the manual
+# make hostile 2,000 damaged answers of AWS (ANSWERS=n SEED=n)
 # make pictures  draw the manual's pictures anew    make test-browser  reports and manual in a real
 # make clean   remove what make has made             chromium, screenshots into build/screenshots/
 
@@ -26,7 +27,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench docs faults overlap signatures pictures clean
+  bench docs faults hostile overlap signatures pictures clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -97,6 +98,9 @@ bench: .venv/.bench
 
 faults: .venv/.dev
 	@$(PY) tests/fault_matrix.py
+
+hostile: .venv/.dev
+	@$(PY) tests/hostile.py $(or $(ANSWERS),2000) $(or $(SEED),0)
 
 overlap: .venv/.testing
 	@$(PY) benchmarks/overlap.py

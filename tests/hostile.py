@@ -312,7 +312,7 @@ class Run:
             found = line()
         except CanaryError as error:
             self.outcomes[type(error).__name__] += 1
-            # The caller's lines are all in order; AWS may answer that there are no logs, or methods.
+            # The caller's lines are in order; AWS may answer that there are no logs or methods.
             if isinstance(error, InvalidInputError) and error.field not in _MISSING:
                 self.wrong.append(f"{name}: {error!r}")
             for text in (str(error), repr(error), error.happened, error.state, error.remedy):

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 from botocore.awsrequest import AWSResponse, HTTPHeaders
+from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -35,6 +36,7 @@ from botocore.exceptions import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import apigw_canary
 from apigw_canary import CloudWatchMetrics, Stage
 from apigw_canary.aws.apigateway import ApiGateway
 from apigw_canary.aws.calls import Calls
@@ -322,7 +324,7 @@ class TestPatience:
             assert caller.slept[0] >= asked
             assert len(caller.slept) == 1
 
-    @pytest.mark.parametrize("said", ["Wed, 21 Oct 2026 07:28:00 GMT", "", "soon", "-5"])
+    @pytest.mark.parametrize("said", ["Wed, 21 Oct 2026 07:28:00 GMT", "", "soon", "-5", "nan"])
     def test_retry_after_that_is_no_number(self, said: str) -> None:
         """A word on when to come back that cannot be understood is as none."""
         caller = Caller(THROTTLED._replace(headers={"Retry-After": said}), OK)
@@ -456,26 +458,41 @@ class TestRefusals:
 
     @pytest.mark.parametrize("trouble", named(PERHAPS_DONE[:3]))
     def test_server_errors_to_the_end(self, trouble: Http) -> None:
-        """A question that AWS keeps failing to answer ends in an error of the same patience."""
+        """A question that AWS keeps failing to answer is not called throttling."""
         caller = Caller(trouble)
         error = caller.refused(READ)
-        assert isinstance(error, TimeoutError)
+        assert type(error) is UnansweredError
+        assert "failed on AWS's side" in str(error)
         assert len(caller.slept) > 4
 
     @read_or_write
     def test_broken_tls(self, what: Any) -> None:
         """A certificate that is not trusted, as behind a proxy, is no matter of credentials."""
         trouble = SSLError(endpoint_url=URL, error=OSError("CERTIFICATE_VERIFY_FAILED"))
-        error = Caller(trouble).refused(what)
-        assert isinstance(error, UnreachableError | UnansweredError)
+        caller = Caller(trouble, OK)
+        error = caller.refused(what)
+        assert type(error) is UnreachableError
         assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+        assert "AWS_CA_BUNDLE" in error.remedy
+        assert caller.slept == []
 
     def test_broken_tls_is_not_known_to_be_unsent(self) -> None:
         """A connection may break in TLS after the request was sent: a change is sent once."""
         trouble = SSLError(endpoint_url=URL, error=OSError("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"))
         caller = Caller(trouble, OK)
-        caller.refused(WRITE)
+        assert type(caller.refused(WRITE)) is UnansweredError
         assert len(caller.wire.sent) == 1
+
+    def test_a_wrong_endpoint_is_told_within_seconds(self) -> None:
+        """As long as AWS has not answered once, a connection is tried for four seconds."""
+        unreachable = EndpointConnectionError(endpoint_url=URL)
+        caller = Caller(unreachable)
+        assert type(caller.refused()) is UnreachableError
+        assert sum(caller.slept) <= 4
+        later = Caller(OK, *[unreachable] * 12, OK)
+        later.call()
+        later.call()  # the network of an endpoint that was there before is waited for
+        assert sum(later.slept) > 4
 
     def test_answer_that_is_not_aws_s(self) -> None:
         """A page that a proxy puts in the answer's place ends in one of our errors."""
@@ -577,6 +594,23 @@ class TestSessions:
         assert b"AKIDEXAMPLE" in request.headers["Authorization"]
         assert request.url.startswith("https://apigateway.eu-central-1.amazonaws.com/restapis/")
 
+    def test_user_agent_of_the_caller_s(self) -> None:
+        """What the session adds to the user agent stays; ours comes behind it, with the version."""
+        session = boto3.Session("AKIDEXAMPLE", "secret", region_name="eu-central-1")
+        session._session.set_default_client_config(Config(user_agent_extra="deployer/7"))
+        sent: list[Any] = []
+
+        def answer(request: Any, **_: object) -> Any:
+            sent.append(request)
+            raw: Any = SimpleNamespace(stream=lambda **_: [b'{"name": "orders"}'])
+            return AWSResponse(request.url, 200, HTTPHeaders(), raw)
+
+        session.events.register("before-send", answer)
+        Calls(session).call("apigateway", "GetRestApi", restApiId="a1")
+        agent = sent[0].headers["User-Agent"]
+        agent = agent.decode() if isinstance(agent, bytes) else agent
+        assert agent.endswith(f"deployer/7 apigw-canary/{apigw_canary.__version__}")
+
     def test_one_attempt(self) -> None:
         """Clients are made with a single attempt in a pinned mode, whatever the user's config."""
         given_configs: list[Any] = []
@@ -648,6 +682,18 @@ class TestTime:
         before = datetime.now(UTC)
         now = caller.calls.now(caller.call())
         assert before <= now <= datetime.now(UTC)
+
+    @pytest.mark.parametrize("date", ["", "yesterday", "Mon, 05 Jan 0001 09:00:00 GMT", "\x1b[2J"])
+    def test_a_damaged_date_is_no_time(self, date: str) -> None:
+        """A date that cannot be one is an error: the local clock may be wrong by hours."""
+        caller = Caller(OK._replace(headers={"Date": date}))
+        with pytest.raises(UnansweredError, match="its Date is"):
+            caller.calls.now(caller.call())
+
+    def test_a_date_without_a_zone(self) -> None:
+        """ "-0000" states no zone, and means UTC (RFC 5322)."""
+        caller = Caller(OK._replace(headers={"Date": "Mon, 05 Jan 2026 09:00:00 -0000"}))
+        assert caller.calls.now(caller.call()) == AT
 
     def test_naive_clock(self) -> None:
         """A clock without a time zone, such as `datetime.utcnow`, is refused."""

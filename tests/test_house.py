@@ -34,10 +34,13 @@ ARROWS: dict[str, set[str]] = {
     "errors": {"texts"},
     "rollout": {"errors", "texts"},
     "report": {"rollout", "errors"},
-    "aws": {"rollout", "errors"},
-    "changes": {"aws", "rollout", "errors"},
-    "preflight": {"aws", "rollout", "errors"},
-    **{verb: {*VERBS, "changes", "preflight", "aws", "rollout", "errors"} for verb in VERBS},
+    "aws": {"rollout", "errors", "texts"},
+    "changes": {"aws", "rollout", "errors", "texts"},
+    "preflight": {"aws", "rollout", "errors", "texts"},
+    **{
+        verb: {*VERBS, "changes", "preflight", "aws", "rollout", "errors", "texts"}
+        for verb in VERBS
+    },
     "": {*VERBS, "changes", "preflight", "aws", "rollout", "report", "errors"},
     "testing": {"", *VERBS, "changes", "preflight", "aws", "rollout", "report", "errors"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -30,17 +31,19 @@ from apigw_canary.aws.invocation import (
     called,
     covers,
     function_in,
-    permits,
+    may_cover,
     source_arn,
 )
 from apigw_canary.errors import (
     AccessDeniedError,
     AwsError,
+    CallerError,
     InvalidInputError,
     NotFoundError,
     UnansweredError,
     UnconfirmedChangeError,
 )
+from apigw_canary.preflight.targets import Policy, Target
 from apigw_canary.preflight.traffic import outlook
 from apigw_canary.rollout.alarms import AlarmState
 from apigw_canary.rollout.contract import Route
@@ -464,7 +467,8 @@ class TestVariables:
             create_function(aws, "orders", "v2")
             before = len(aws.calls)
             (problem,) = aws.stage.check(variables=V2)
-            assert all(f"GET /r{i}" in problem.what for i in range(600))
+            assert "GET /r0, GET /r1, GET /r10" in problem.what
+            assert "and 580 more" in problem.what
             assert sorted(sent(aws)[before:]) == [
                 "GetDeployment",
                 "GetFunctionConfiguration",
@@ -558,6 +562,47 @@ def forget(client: Any, alias: str, *statement_ids: str) -> None:
     function = lambda_backends["123456789012"]["eu-central-1"].get_function("orders", version)
     for statement_id in statement_ids:
         function.policy.del_statement(statement_id)
+
+
+class TestPolicies:
+    @pytest.fixture
+    def aws(self) -> Any:
+        with rehearsal(settings=ALL_ON, methods={"GET /": Method(uri=ORDERS)}) as aws:
+            create_function(aws, "orders", "v1", "v2")
+            yield aws
+
+    def test_denied(self, aws: Rehearsal) -> None:
+        """An explicit Deny is an error, whatever else allows the call."""
+        everything = {"Principal": "*", "Action": "*", "Resource": "*"}
+        stub_policy(aws, [{"Effect": "Allow", **everything}, {"Effect": "Deny", **everything}])
+        (problem,) = aws.stage.check(variables=V2)
+        assert problem.severity == "error"
+        assert "denies API Gateway to call it for GET /" in problem.what
+
+    @pytest.mark.parametrize("kind", ["Allow", "Deny"])
+    def test_a_condition_that_is_not_known(self, aws: Rehearsal, kind: str) -> None:
+        """A condition that preflight does not evaluate is told as that, not guessed."""
+        everything = {"Principal": "*", "Action": "*", "Resource": "*"}
+        condition = {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}
+        stub_policy(
+            aws,
+            [
+                *([{"Effect": "Allow", **everything}] if kind == "Deny" else []),
+                {"Effect": kind, **everything, "Condition": condition},
+            ],
+        )
+        (problem,) = aws.stage.check(variables=V2)
+        assert problem.severity == "warning"
+        assert "cannot be told" in problem.what
+
+    @pytest.mark.parametrize("text", ["null", "[]", "{}", "no JSON", "[" * 10**5])
+    def test_no_policy_at_all(self, aws: Rehearsal, text: str) -> None:
+        """A policy that is none is a problem, not an exception."""
+        stub_policy(aws, None, text)
+        (problem,) = aws.stage.check(variables=V2)
+        assert "could not be read" in problem.what
+        with pytest.raises(UnansweredError, match="no JSON with a Statement"):
+            aws.stage.allow_invocation(V2)
 
 
 class TestAllowInvocation:
@@ -668,8 +713,55 @@ class TestAllowInvocation:
     def test_policy_full(self, aws: Rehearsal) -> None:
         """A policy that is full is told with the way out."""
         refuse_next(aws, "PolicyLengthExceededException")
-        with pytest.raises(AwsError, match="ends in /"):
+        with pytest.raises(AwsError, match="whole_stage=True"):
             aws.stage.allow_invocation(V2)
+
+    @pytest.mark.parametrize("methods, statements", [(20, 20), (21, 1), (90, 1)])
+    def test_many_methods(self, methods: int, statements: int) -> None:
+        """Beyond twenty methods one statement for the whole stage is added."""
+        many = {f"GET /things{i}": Method(uri=ORDERS) for i in range(methods)}
+        with rehearsal(methods=many) as aws:
+            create_function(aws, "orders", "v2")
+            added = aws.stage.allow_invocation(V2)
+            assert len(added) == statements
+            if statements == 1:
+                assert added[0].source_arn.endswith("/prod/*/*")
+                assert added[0].method == "ANY /*"
+            assert aws.stage.allow_invocation(V2) == ()
+            found = aws.session.client("lambda").get_policy(FunctionName="orders", Qualifier="v2")
+            assert len(found["Policy"]) < 20_480
+
+    def test_whole_stage(self, aws: Rehearsal) -> None:
+        """One statement, or one a method, where that is asked for."""
+        with pytest.raises(InvalidInputError, match="whole_stage"):
+            aws.stage.allow_invocation(V2, whole_stage="yes")  # type: ignore[arg-type]
+        (added,) = aws.stage.allow_invocation(V2, whole_stage=True)
+        assert added.source_arn.endswith(f":{aws.rest_api_id}/prod/*/*")
+        assert aws.stage.check(variables=V2) == ()
+
+    def test_an_explicit_deny(self, aws: Rehearsal) -> None:
+        """No permission helps against a Deny: it is named, and nothing is added."""
+        stub_policy(aws, {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"})
+        with pytest.raises(CallerError, match="denies API Gateway to call it") as raised:
+            aws.stage.allow_invocation(V2)
+        assert "Nothing was added." in str(raised.value)
+        assert "AddPermission" not in sent(aws)
+
+    def test_a_policy_of_one_object(self, aws: Rehearsal) -> None:
+        """`Statement` may be one statement instead of a list."""
+        stub_policy(aws, {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"})
+        assert aws.stage.allow_invocation(V2) == ()
+
+
+def stub_policy(aws: Rehearsal, statement: Any, text: str | None = None) -> None:
+    """Let GetPolicy answer a policy that moto cannot hold."""
+    answer = {"Policy": text or json.dumps({"Statement": statement})}
+    plain = aws._answer
+
+    def answered(service: str, operation: str, parameters: Any) -> Any:
+        return answer if operation == "GetPolicy" else plain(service, operation, parameters)
+
+    aws._answer = answered  # type: ignore[method-assign]
 
 
 def allow(aws: Rehearsal, source: str, alias: str = "v2") -> None:
@@ -695,6 +787,15 @@ def refuse_next(aws: Rehearsal, code: str) -> None:
 
 
 FUNCTION = Function("aws", "eu-central-1", "123456789012", "orders", "v2")
+GET_ORDER = Target(
+    route=Route("GET", "/{id}"),
+    written="orders",
+    unknown=(),
+    function=FUNCTION,
+    source="arn:aws:x:r:a:api/GET/*",
+    needs_permission=True,
+    is_productions=False,
+)
 patterns = st.text("ab/*?", max_size=8)
 texts = st.text("ab/*", max_size=8)
 
@@ -744,26 +845,65 @@ class TestPatterns:
         needed = source_arn(FUNCTION, "eu-central-1", "api", "prod", Route("GET", "/orders/{id}"))
         assert arn_covers(pattern, needed) == is_covered
 
+    @given(patterns, texts, st.lists(st.text("ab/", max_size=2), min_size=8, max_size=8))
+    def test_may_cover_finds_each_match(self, pattern: str, text: str, fillings: list[str]) -> None:
+        """Where a pattern matches something that a text stands for, it may cover the text."""
+        pieces = text.split("*")
+        filled = "".join(map("".join, zip(pieces, fillings, strict=False))) if pieces[1:] else text
+        concrete = filled if len(pieces) > 1 else text
+        if "*" not in concrete and covers(pattern, concrete) and covers(text, concrete):
+            assert may_cover(pattern, text)
+
+    @pytest.mark.parametrize(
+        "pattern, text, may",
+        [
+            ("a/GET/orders/special", "a/GET/orders/*", True),
+            ("a/GET/*/special", "a/GET/orders/*", True),
+            ("a/*", "a/GET/orders/*", True),
+            ("a/GET/orders/?", "a/GET/orders/*", True),
+            ("a/POST/orders/*", "a/GET/orders/*", False),
+            ("a/GET/orders", "a/GET/orders/*", False),
+            ("b*", "*a", True),
+            ("", "*", True),
+            ("", "*a", False),
+            ("x" * 3000, "a", True),
+        ],
+    )
+    def test_may_cover(self, pattern: str, text: str, *, may: bool) -> None:
+        """Two patterns meet, or not; what is too long to compare may."""
+        assert may_cover(pattern, text) == may
+
+    @pytest.mark.parametrize("kind", ["Allow", "Deny"])
     @pytest.mark.parametrize(
         "change, does",
         [
             ({}, True),
-            ({"Effect": "Deny"}, False),
             ({"Principal": {"AWS": "123456789012"}}, False),
             ({"Principal": {"Service": ["sns.amazonaws.com", "apigateway.amazonaws.com"]}}, True),
             ({"Principal": "*"}, True),
+            ({"Principal": {"AWS": "*"}}, True),
+            ({"Principal": {"Service": {"a": "b"}}}, None),
+            ({"Principal": None, "NotPrincipal": {"Service": "sns.amazonaws.com"}}, None),
             ({"Action": ["lambda:GetFunction", "lambda:*"]}, True),
+            ({"Action": "LAMBDA:invokefunction"}, True),
             ({"Action": "lambda:GetFunction"}, False),
+            ({"Action": None, "NotAction": "lambda:GetFunction"}, True),
+            ({"Action": None, "NotAction": ["lambda:*"]}, False),
             ({"Resource": FUNCTION.unqualified}, False),
-            ({"Resource": None}, False),
+            ({"Resource": None}, None),
+            ({"Resource": 5}, None),
+            ({"Resource": None, "NotResource": FUNCTION.arn}, False),
             ({"Condition": {}}, True),
+            ({"Condition": None}, None),
             ({"Condition": {"ArnEquals": {"aws:SourceArn": ["a", "arn:aws:x:r:a:api/*"]}}}, True),
+            ({"Condition": {"ArnLikeIfExists": {"aws:SourceArn": "arn:aws:x:r:a:api/*"}}}, True),
             ({"Condition": {"StringLike": {"AWS:SourceArn": "arn:aws:x:r:a:*"}}}, True),
-            ({"Condition": {"StringEquals": {"AWS:SourceArn": "arn:aws:x:r:a:api/GET/*"}}}, False),
             ({"Condition": {"StringEquals": {"AWS:SourceAccount": "123456789012"}}}, True),
             ({"Condition": {"StringEquals": {"AWS:SourceAccount": "999999999999"}}}, False),
-            ({"Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}}, False),
-            ({"Condition": {"Bool": {"aws:SourceArn": "true"}}}, False),
+            ({"Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}}, None),
+            ({"Condition": {"Bool": {"aws:SourceArn": "true"}}}, None),
+            ({"Condition": {"ArnLike": {"aws:SourceArn": 5}}}, None),
+            ({"Condition": {"ArnLike": "arn"}}, None),
             (
                 {
                     "Condition": {
@@ -773,19 +913,59 @@ class TestPatterns:
                 },
                 False,
             ),
+            (  # certainly not met, whatever the other one is
+                {
+                    "Condition": {
+                        "IpAddress": {"aws:SourceIp": "10.0.0.0/8"},
+                        "StringEquals": {"AWS:SourceAccount": "999999999999"},
+                    }
+                },
+                False,
+            ),
         ],
     )
-    def test_statements(self, change: Mapping[str, Any], *, does: bool) -> None:
-        """A statement permits if effect, principal, action, resource and all conditions do; what
-        is not understood does not."""
+    def test_statements(self, change: Mapping[str, Any], kind: str, *, does: bool | None) -> None:
+        """A statement is about a call if principal, action, resource and all conditions are; where
+        one is not understood that cannot be told."""
         statement: dict[str, Any] = {
-            "Effect": "Allow",
+            "Effect": kind,
             "Principal": {"Service": "apigateway.amazonaws.com"},
             "Action": "lambda:InvokeFunction",
             "Resource": FUNCTION.arn,
             "Condition": {"ArnLike": {"AWS:SourceArn": "arn:aws:x:r:a:api/*"}},
         }
-        assert permits({**statement, **change}, FUNCTION, "arn:aws:x:r:a:api/GET/*") == does
+        policy = Policy(exists=True, statements=({**statement, **change},))
+        assert (policy.has_permission if kind == "Allow" else policy.denies)(GET_ORDER) is does
+        assert (policy.denies if kind == "Allow" else policy.has_permission)(GET_ORDER) is False
+        assert policy.allows(GET_ORDER) is (kind == "Allow" and does is True)
+
+    @pytest.mark.parametrize("odd", [5, None, "text", [], {"Effect": "Perhaps"}, {}])
+    def test_odd_statements(self, odd: Any) -> None:
+        """What is no statement leaves it open whether the call is allowed or denied."""
+        policy = Policy(exists=True, statements=(odd,))
+        assert policy.has_permission(GET_ORDER) is None
+        assert policy.denies(GET_ORDER) is None
+
+    @pytest.mark.parametrize(
+        "kind, source, found",
+        [
+            ("Allow", "arn:aws:x:r:a:api/GET/7", False),  # not enough for all orders
+            ("Deny", "arn:aws:x:r:a:api/GET/7", None),  # some requests
+            ("Allow", "arn:aws:x:r:a:api/POST/7", False),
+            ("Deny", "arn:aws:x:r:a:api/POST/7", False),
+        ],
+    )
+    def test_a_part_of_the_paths(self, kind: str, source: str, *, found: bool | None) -> None:
+        """A permission for some values of a path parameter is none; a refusal of some is one."""
+        statement = {
+            "Effect": kind,
+            "Principal": "*",
+            "Action": "*",
+            "Resource": "*",
+            "Condition": {"StringEquals": {"aws:SourceArn": source}},
+        }
+        policy = Policy(exists=True, statements=(statement,))
+        assert (policy.has_permission if kind == "Allow" else policy.denies)(GET_ORDER) is found
 
 
 class TestUris:

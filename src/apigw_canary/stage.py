@@ -191,7 +191,9 @@ class Stage:
         )
         return (facts,) if isinstance(facts, Problem) else check(facts)
 
-    def allow_invocation(self, variables: Mapping[str, str]) -> tuple[InvocationPermission, ...]:
+    def allow_invocation(
+        self, variables: Mapping[str, str], *, whole_stage: bool | None = None
+    ) -> tuple[InvocationPermission, ...]:
         """Let API Gateway call the Lambda functions that these stage variables lead to.
 
         For each integration that uses one of the variables, and each method, the permission that
@@ -199,12 +201,21 @@ class Stage:
         for this stage and method only. What is there is left alone, so the same line can be run
         again. Returns what was added.
 
-        A function or alias that does not exist is `NotFoundError`, before anything is added.
+        `whole_stage=True` adds one statement a function, for all methods of the stage (`/*/*`), and
+        False one a method; None does so for up to 20 methods a function, and adds the one for the
+        whole stage beyond: a function's policy has 20,480 bytes at most.
+
+        A function or alias that does not exist is `NotFoundError`, and a policy that denies the
+        call `CallerError`, before anything is added. lambda:PutResourcePolicy, which some tools
+        use, replaces a function's whole policy, and what this method added with it.
         """
+        if whole_stage is not None:
+            inputs.flag(whole_stage, "whole_stage")
         return allow(
             self._control.gateway,
             Functions(self._calls),
             Variables(inputs.variables(variables)),
+            whole_stage=whole_stage,
         )
 
     def enable_canary(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -66,7 +66,9 @@ def _described(calls: Calls, names: Sequence[str]) -> dict[str, Mapping[str, Any
     found: dict[str, Mapping[str, Any]] = {}
     for first in range(0, len(names), _MOST_NAMES):
         chunk = list(names[first : first + _MOST_NAMES])
-        for page in calls.pages("cloudwatch", "DescribeAlarms", "NextToken", AlarmNames=chunk, AlarmTypes=list(_TYPES)):
+        for page in calls.pages(
+            "cloudwatch", "DescribeAlarms", "NextToken", AlarmNames=chunk, AlarmTypes=list(_TYPES)
+        ):
             for kind in _TYPES:
                 found.update((alarm["AlarmName"], alarm) for alarm in page.get(f"{kind}s", ()))
     return found

@@ -37,7 +37,7 @@ _CONNECT_FOR = timedelta(seconds=4)
 the endpoint is more likely to be wrong than the network to be down."""
 
 _MOST_PAGES = 1000
-"""Of one list. With 500 items a page, as API Gateway and CloudWatch give, that is half a million."""
+"""Of one list: half a million items, with the 500 a page that API Gateway and CloudWatch give."""
 
 
 class Session(Protocol):
@@ -265,4 +265,4 @@ def _pause(state: "tenacity.RetryCallState") -> float:
     except (TypeError, ValueError):
         asked = 0.0
     own = tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
-    return asked if asked > own else own  # "nan" is not greater
+    return max(own, asked)  # "nan" is not greater

@@ -14,7 +14,8 @@ from apigw_canary.errors import (
     UnansweredError,
     UnreachableError,
 )
-from apigw_canary.rollout.words import bounded, sentence
+from apigw_canary.rollout.words import sentence
+from apigw_canary.texts import bounded
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -64,8 +65,8 @@ _NO_HANDSHAKE = (
 urllib3's text for a certificate of another host)."""
 
 _TLS_REMEDY = (
-    "Where a proxy or an endpoint has a certificate of its own, give its authority's certificate in "
-    "AWS_CA_BUNDLE (or ca_bundle in the AWS configuration)."
+    "Where a proxy or an endpoint has a certificate of its own, give the certificate of its "
+    "authority in AWS_CA_BUNDLE (or as ca_bundle in the AWS configuration)."
 )
 
 
@@ -184,9 +185,7 @@ def raise_refused(operation: str, error: "ClientError", region: str) -> NoReturn
             operation=operation,
             remedy="Try again later." if operation.startswith(_READS) else "",
         ) from error
-    raise AwsError(
-        f"{operation} was refused: {reason}", operation=operation, code=code
-    ) from error
+    raise AwsError(f"{operation} was refused: {reason}", operation=operation, code=code) from error
 
 
 def raise_failed(operation: str, error: Exception) -> NoReturn:
@@ -216,4 +215,3 @@ def raise_failed(operation: str, error: Exception) -> NoReturn:
         code=type(error).__name__,
         remedy="Give the session credentials, or renew them.",
     ) from error
-

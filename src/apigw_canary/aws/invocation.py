@@ -8,9 +8,11 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from itertools import repeat
+from typing import Any, Literal, NamedTuple
 
+from apigw_canary.aws.answers import misunderstood
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import NotFoundError
 from apigw_canary.rollout.contract import ANY, Route
@@ -24,6 +26,9 @@ _FUNCTION = re.compile(r"arn:([\w-]+):lambda:([\w-]+):(\d{12}):function:([\w-]+)
 
 _ACTION = "lambda:InvokeFunction"
 _PRINCIPAL = "apigateway.amazonaws.com"
+
+_LONGEST_PATTERN = 2048
+"""Characters up to which a pattern is compared place by place: an ARN has no more."""
 
 
 class Function(NamedTuple):
@@ -68,6 +73,14 @@ def function_in(uri: str) -> str:
     return integration[1].rpartition(":function:")[2] if integration else uri
 
 
+def stage_arn(function: Function, region: str, rest_api_id: str, stage: str) -> str:
+    """What API Gateway calls the function as, for all methods of a stage."""
+    return (
+        f"arn:{function.partition}:execute-api:{region}:{function.account_id}:"
+        f"{rest_api_id}/{stage}/*/*"
+    )
+
+
 def source_arn(function: Function, region: str, rest_api_id: str, stage: str, route: Route) -> str:
     """What API Gateway calls the function as. `*` stands for any value there."""
     method = "*" if route.method == ANY else route.method
@@ -105,54 +118,131 @@ def arn_covers(pattern: str, arn: str) -> bool:
     return len(patterns) == len(parts) and all(map(covers, patterns, parts))
 
 
-def permits(statement: Mapping[str, Any], function: Function, source: str) -> bool:
-    """Whether a statement lets API Gateway call the function as that source.
+def applies(
+    statement: Any, function: Function, source: str, *, partly: Literal[False] | None = False
+) -> bool | None:
+    """Whether a statement is about API Gateway calling the function as that source.
 
-    A condition that is not understood counts as not met.
+    None where that cannot be told, because of a condition, an operator or a shape that is not
+    known here. `partly`: the answer where it may be about some of what the source stands for.
     """
+    if not isinstance(statement, Mapping):
+        return None
     facts = {"aws:sourcearn": source, "aws:sourceaccount": function.account_id}
-    return (
-        statement.get("Effect") == "Allow"
-        and _is_for_api_gateway(statement.get("Principal"))
-        and any(covers(action, _ACTION) for action in _listed(statement.get("Action")))
-        and any(covers(resource, function.arn) for resource in _listed(statement.get("Resource")))
-        and all(
-            any(_holds(operator, value, facts.get(key.lower())) for value in _listed(values))
-            for operator, keys in statement.get("Condition", {}).items()
-            for key, values in keys.items()
-        )
+    conditions = statement.get("Condition", {})
+    return _all_of(
+        _is_for_api_gateway(statement),
+        _names(statement, "Action", lambda action: covers(action.lower(), _ACTION.lower())),
+        _names(statement, "Resource", lambda resource: covers(resource, function.arn)),
+        *(
+            _holds(operator, values, facts.get(str(key).lower()), partly)
+            for operator, keys in _items(conditions)
+            for key, values in _items(keys)
+        ),
     )
 
 
-def _is_for_api_gateway(principal: Any) -> bool:
-    if isinstance(principal, Mapping):
-        return _PRINCIPAL in _listed(principal.get("Service"))
-    return bool(principal == "*")
+def effect(statement: Any) -> str | None:
+    """What a statement does where it applies: `Allow`, `Deny`, or None for what is neither."""
+    stated = statement.get("Effect") if isinstance(statement, Mapping) else None
+    return stated if stated in {"Allow", "Deny"} else None
 
 
-def _holds(operator: str, wanted: str, fact: str | None) -> bool:
-    if fact is None:
-        return False
-    match operator:
-        case "ArnLike" | "ArnEquals":
-            return arn_covers(wanted, fact)
-        case "StringLike":
-            return covers(wanted, fact)
-        case "StringEquals":
-            return wanted == fact and "*" not in fact
-        case _:
-            return False
+def _all_of(*parts: bool | None) -> bool | None:
+    return False if False in parts else None if None in parts else True
 
 
-def _listed(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else list(value)
+def _items(value: Any) -> list[tuple[Any, Any]]:
+    """The members of a map; one without meaning for what is none."""
+    return list(value.items()) if isinstance(value, Mapping) else [(None, None)]
+
+
+def _names(statement: Mapping[str, Any], what: str, is_named: Callable[[str], bool]) -> bool | None:
+    """Whether an `Action` or `Resource`, or a `NotAction` or `NotResource`, names ours."""
+    named = _texts(statement.get(what))
+    if named is not None:
+        return any(map(is_named, named))
+    others = _texts(statement.get(f"Not{what}"))
+    return None if others is None else not any(map(is_named, others))
+
+
+def _is_for_api_gateway(statement: Mapping[str, Any]) -> bool | None:
+    principal = statement.get("Principal")
+    if principal == "*":
+        return True
+    if not isinstance(principal, Mapping):
+        return None  # NotPrincipal among them
+    services, accounts = (_texts(principal.get(kind, [])) for kind in ("Service", "AWS"))
+    if services is None or accounts is None:
+        return None
+    return _PRINCIPAL in services or "*" in (*services, *accounts)
+
+
+def _holds(
+    operator: Any, values: Any, fact: str | None, partly: Literal[False] | None
+) -> bool | None:
+    wanted = _texts(values)
+    known = _OPERATORS.get(str(operator).removesuffix("IfExists"))
+    if fact is None or wanted is None or known is None:
+        return None
+    found = [known(each, fact) for each in wanted]
+    if any(found):
+        return True
+    # A "*" in the fact stands for each value of a path parameter: some may match.
+    return partly if "*" in fact and any(map(may_cover, wanted, repeat(fact))) else False
+
+
+def may_cover(pattern: str, text: str) -> bool:
+    """Whether the pattern matches something that `text`, with its `*`, stands for."""
+    if len(pattern) > _LONGEST_PATTERN:
+        return True
+    here = {0}
+    for char in pattern:
+        here = _beyond(here, text)
+        if char == "*":
+            here = set(range(min(here, default=len(text) + 1), len(text) + 1))
+        else:
+            here = {
+                at if text[at] == "*" else at + 1
+                for at in here
+                if at < len(text) and (char == "?" or text[at] in {char, "*"})
+            }
+    return len(text) in _beyond(here, text)
+
+
+def _beyond(here: set[int], text: str) -> set[int]:
+    """With the places that are reached where a `*` of the text stands for nothing."""
+    reached = set(here)
+    for at in sorted(here):
+        after = at
+        while after < len(text) and text[after] == "*":
+            after += 1
+            reached.add(after)
+    return reached
+
+
+def _texts(value: Any) -> list[str] | None:
+    """One text or several; None for anything else."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return list(value)
+    return None
 
 
 def statement_id(function: Function, source: str) -> str:
     """The same for the same permission: it is added once, however often it is sent."""
     return f"apigw-canary-{hashlib.sha256(f'{function.arn} {source}'.encode()).hexdigest()[:24]}"
+
+
+_OPERATORS: Mapping[str, Callable[[str, str], bool]] = {
+    "ArnEquals": arn_covers,
+    "ArnLike": arn_covers,
+    "StringEquals": lambda wanted, fact: wanted == fact and "*" not in fact,
+    "StringLike": covers,
+}
+"""The operators of conditions that are known here; each also as `…IfExists`, since both keys are
+there whenever API Gateway calls."""
 
 
 class Functions:
@@ -169,13 +259,20 @@ class Functions:
             return False
         return True
 
-    def policy(self, function: Function) -> list[Mapping[str, Any]]:
-        """The statements of who may call it, none without a policy: one GetPolicy."""
+    def policy(self, function: Function) -> list[Any]:
+        """The statements of who may call it, none without a policy: one GetPolicy.
+
+        Whatever they are: a policy may hold statements that are not known here.
+        """
         try:
             answer = self._calls.call("lambda", "GetPolicy", **_named(function))
         except NotFoundError:
             return []
-        return list(json.loads(answer["Policy"])["Statement"])
+        try:
+            stated = json.loads(answer["Policy"])["Statement"]
+        except (KeyError, RecursionError, TypeError, ValueError):
+            raise misunderstood("GetPolicy", "its Policy is no JSON with a Statement") from None
+        return stated if isinstance(stated, list) else [stated]
 
     def allow(self, function: Function, source: str) -> None:
         """Let API Gateway call it as that source: one AddPermission."""

@@ -37,9 +37,12 @@ class AwsSource(ABC):
         A stage calls this when it is made. A source that wraps this one passes `calls` on.
         """
         bound = copy.copy(self)
-        bound._calls = calls.within(self._session) if self._session is not None else calls
-        bound._forget()
+        bound._bind(calls.within(self._session) if self._session is not None else calls)  # noqa: SLF001 - another of this class
         return bound
+
+    def _bind(self, calls: Calls) -> None:
+        self._calls = calls
+        self._forget()
 
     def _own_calls(self) -> Calls:
         """How AWS is called; by itself, without a stage, as boto3 would."""

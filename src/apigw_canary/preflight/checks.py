@@ -16,6 +16,8 @@ _UNSEEN = (
 )
 _EVEN = 50
 """The share, in percent, at which the arms tell each other apart soonest."""
+_MOST_NAMES = 20
+"""How many names a problem lists."""
 _EACH = "Each canary request there would be answered with a 500."
 
 
@@ -286,12 +288,40 @@ def _no_function(facts: Facts) -> Iterator[Problem]:
 
 def _not_allowed(facts: Facts) -> Iterator[Problem]:
     for written, methods in _by_function(
-        facts, lambda policy, target: policy.exists and not policy.allows(target)
+        facts, lambda policy, target: policy.exists and policy.has_permission(target) is False
     ):
         yield Problem(
             "error",
             f"API Gateway may not call function {written} for {methods}. {_EACH}",
-            "stage.allow_invocation(variables) adds what is missing.",
+            "stage.allow_invocation(variables) adds what is missing. If it was there before, "
+            "lambda:PutResourcePolicy may have replaced the function's policy.",
+        )
+
+
+def _denied(facts: Facts) -> Iterator[Problem]:
+    for written, methods in _by_function(
+        facts, lambda policy, target: policy.exists and policy.denies(target) is True
+    ):
+        yield Problem(
+            "error",
+            f"The policy of function {written} denies API Gateway to call it for {methods}, "
+            f"whatever else it allows. {_EACH}",
+            "Remove that Deny statement from the function's policy.",
+        )
+
+
+def _perhaps_not_allowed(facts: Facts) -> Iterator[Problem]:
+    for written, methods in _by_function(
+        facts,
+        lambda policy, target: (
+            policy.exists and None in (policy.has_permission(target), policy.denies(target))
+        ),
+    ):
+        yield Problem(
+            "warning",
+            f"Whether API Gateway may call function {written} for {methods} cannot be told: its "
+            "policy has conditions or statements that are not evaluated here.",
+            "Check it with a request, or with TestInvokeMethod.",
         )
 
 
@@ -308,7 +338,9 @@ def _by_function(
 
 
 def _listed(names: Iterable[object]) -> str:
-    return ", ".join(sorted(map(str, names)))
+    listed = sorted(map(str, names))
+    more = len(listed) - _MOST_NAMES
+    return ", ".join(listed[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 CHECKS: tuple[Check, ...] = (
@@ -319,6 +351,8 @@ CHECKS: tuple[Check, ...] = (
     _unresolved,
     _no_function,
     _not_allowed,
+    _denied,
+    _perhaps_not_allowed,
     _unchecked,
     _no_integration,
     _as_edited,

@@ -1,9 +1,18 @@
 """Lets API Gateway call the functions that canary requests will lead to."""
 
+from collections import Counter
+
 from apigw_canary.aws.apigateway import ApiGateway
-from apigw_canary.aws.invocation import Function, Functions, arn_covers, statement_id
+from apigw_canary.aws.invocation import (
+    Function,
+    Functions,
+    arn_covers,
+    stage_arn,
+    statement_id,
+)
 from apigw_canary.errors import (
     AwsError,
+    CallerError,
     CanaryError,
     NotFoundError,
     UnansweredError,
@@ -12,21 +21,30 @@ from apigw_canary.errors import (
 from apigw_canary.preflight.problem import InvocationPermission
 from apigw_canary.preflight.targets import Policy, Target, targets
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.state import Variables
+from apigw_canary.rollout.contract import ANY, Route
+from apigw_canary.rollout.state import StageState, Variables
+
+MOST_STATEMENTS = 20
+"""How many statements `allow` adds to one function's policy before it adds one for the whole stage
+instead. A statement takes about 370 bytes, and a policy has 20,480 ("Lambda quotas"): 20 of them
+leave more than half of it."""
 
 _THERE_ALREADY = "ResourceConflictException"
 _TOO_LONG = "PolicyLengthExceededException"
 
 
 def allow(
-    gateway: ApiGateway, functions: Functions, overrides: Variables
+    gateway: ApiGateway, functions: Functions, overrides: Variables, *, whole_stage: bool | None
 ) -> tuple[InvocationPermission, ...]:
-    """Adds the permissions that are missing, one a method and function; nothing else."""
+    """Adds the permissions that are missing; nothing else.
+
+    One a method and function, or one a function for the whole stage.
+    """
     seen = gateway.stage()
     led = targets(gateway.methods(), seen.stage, overrides)
     if not led:
         inputs.refuse("variables", "used by an integration of the API", sorted(overrides))
-    missing = _missing(functions, led)
+    missing = _widened(_missing(functions, led), seen.stage, whole_stage=whole_stage)
     added: list[InvocationPermission] = []
     for function, target in missing:
         try:
@@ -35,8 +53,9 @@ def allow(
             remedy = "Run the same line again: what was added stays."
             if isinstance(error, AwsError) and error.code == _TOO_LONG:
                 remedy = (
-                    "A function's policy holds 20 KB: replace its statements for single methods by "
-                    "one whose source ARN ends in /*/*."
+                    "The policy of a function has 20,480 bytes at most: give whole_stage=True, "
+                    "which adds one statement for all methods, and remove those for single methods "
+                    "with lambda:RemovePermission."
                 )
             raise error.within(
                 f"{len(added)} of {len(missing)} permissions were added.", remedy
@@ -52,8 +71,23 @@ def allow(
     return tuple(added)
 
 
+def _widened(
+    missing: list[tuple[Function, Target]], stage: StageState, *, whole_stage: bool | None
+) -> list[tuple[Function, Target]]:
+    """One permission for the whole stage where that was asked for, or there would be too many."""
+    per_function = Counter(function for function, _ in missing)
+    widened: dict[tuple[Function, str], tuple[Function, Target]] = {}
+    for function, target in missing:
+        wide = per_function[function] > MOST_STATEMENTS if whole_stage is None else whole_stage
+        if wide:
+            source = stage_arn(function, stage.region, stage.rest_api_id, stage.name)
+            target = target._replace(source=source, route=Route(ANY, "/*"))  # noqa: PLW2901
+        widened.setdefault((function, target.source), (function, target))
+    return list(widened.values())
+
+
 def _missing(functions: Functions, led: list[Target]) -> list[tuple[Function, Target]]:
-    """What is to be added; raises where a function or alias is not there to add it to."""
+    """What is to be added; raises where it cannot be added, or would be of no use."""
     policies: dict[Function, Policy] = {}
     missing = []
     for target in led:
@@ -76,7 +110,15 @@ def _missing(functions: Functions, led: list[Target]) -> list[tuple[Function, Ta
                     remedy="Create it first, or correct the variable.",
                 )
             policies[function] = Policy(exists=True, statements=tuple(functions.policy(function)))
-        if not policies[function].allows(target):
+        policy = policies[function]
+        if policy.denies(target):
+            raise CallerError(
+                f"The policy of function {target.written} denies API Gateway to call it for "
+                f"{target.route}, whatever else it allows.",
+                state="Nothing was added.",
+                remedy="Remove that Deny statement from the function's policy.",
+            )
+        if not policy.has_permission(target):
             missing.append((function, target))
     return _without_covered(missing)
 
@@ -103,7 +145,7 @@ def _add(functions: Functions, function: Function, target: Target) -> None:
         if isinstance(error, AwsError) and error.code != _THERE_ALREADY:
             raise
         policy = Policy(exists=True, statements=tuple(functions.policy(function)))
-        if policy.allows(target):
+        if policy.has_permission(target):
             return
         if isinstance(error, UnansweredError):
             raise

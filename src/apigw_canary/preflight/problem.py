@@ -6,12 +6,20 @@ import attrs
 
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.plain import Plain
-from apigw_canary.rollout.words import bounded
+from apigw_canary.texts import bounded
 
 _LONGEST_WHAT, _LONGEST_REMEDY = 1400, 500
 """Characters: names in it come from AWS, and there can be hundreds."""
 
 Severity = Literal["error", "warning"]
+
+
+def _as_what(text: str) -> str:
+    return bounded(text, _LONGEST_WHAT)
+
+
+def _as_remedy(text: str) -> str:
+    return bounded(text, _LONGEST_REMEDY)
 
 
 @attrs.frozen
@@ -21,9 +29,9 @@ class Problem(Plain):
     severity: Severity
     """"error": a canary would be refused, fail, or never be promoted. "warning": it would work,
     with less to go by, or perhaps not as meant."""
-    what: str = attrs.field(converter=lambda text: bounded(text, _LONGEST_WHAT))
+    what: str = attrs.field(converter=_as_what)
     """What is so, with the evidence. No variable values."""
-    remedy: str = attrs.field(converter=lambda text: bounded(text, _LONGEST_REMEDY))
+    remedy: str = attrs.field(converter=_as_remedy)
     """What to do about it."""
 
     def __attrs_post_init__(self) -> None:
@@ -41,7 +49,7 @@ class InvocationPermission(Plain):
     function_arn: str
     """The function with its alias or version. Parts of it may be a stage variable's value."""
     method: str
-    """The method whose requests lead there, such as `GET /orders/{id}`."""
+    """The method whose requests lead there, such as `GET /orders/{id}`; `ANY /*` for all."""
     source_arn: str
     """What API Gateway calls it as; `*` stands for the value of a path parameter."""
     statement_id: str

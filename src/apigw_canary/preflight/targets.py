@@ -1,14 +1,15 @@
 """Where requests lead that see other stage variables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from apigw_canary.aws.apigateway import Method
 from apigw_canary.aws.invocation import (
     Function,
+    applies,
     called,
+    effect,
     function_in,
-    permits,
     source_arn,
     variables_in,
 )
@@ -39,15 +40,34 @@ class Policy(NamedTuple):
     """What is known of a function that canary requests call."""
 
     exists: bool
-    statements: tuple[Mapping[str, Any], ...]
+    statements: tuple[Any, ...]
 
     def allows(self, target: Target) -> bool:
-        """Whether API Gateway may call it for that method."""
-        function = target.function
-        assert function is not None
-        return not target.needs_permission or any(
-            permits(statement, function, target.source) for statement in self.statements
-        )
+        """Whether API Gateway is sure to be allowed to call it for that method."""
+        return self.has_permission(target) is True and self.denies(target) is False
+
+    def has_permission(self, target: Target) -> bool | None:
+        """Whether a statement allows it; None where that cannot be told."""
+        return not target.needs_permission or self._any(target, "Allow")
+
+    def denies(self, target: Target) -> bool | None:
+        """Whether a statement denies it, whatever others allow; None where that cannot be told."""
+        return target.needs_permission and self._any(target, "Deny")
+
+    def _any(self, target: Target, wanted: str) -> bool | None:
+        assert target.function is not None
+        found = [
+            applies(
+                statement,
+                target.function,
+                target.source,
+                partly=None if wanted == "Deny" else False,
+            )
+            for statement in self.statements
+            if effect(statement) in {wanted, None}
+        ]
+        # Of a statement that is neither an Allow nor a Deny nothing is certain.
+        return True if True in found else None if None in found else False
 
 
 def targets(methods: Iterable[Method], stage: StageState, overrides: Variables) -> list[Target]:

@@ -118,8 +118,7 @@ def variables(value: object, field: str = "variables", *, held: bool = False) ->
                 f"a name in {field}", "1 to 64 letters, digits or '_'", _sized(name)
             )
         if not isinstance(content, str) or not (
-            held
-            or (len(content) <= MAX_VARIABLE_VALUE and re.fullmatch(_VARIABLE_VALUE, content))
+            held or (len(content) <= MAX_VARIABLE_VALUE and re.fullmatch(_VARIABLE_VALUE, content))
         ):
             raise InvalidInputError(
                 f"{field}[{name!r}]",

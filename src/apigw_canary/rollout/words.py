@@ -2,8 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-from apigw_canary.texts import bounded as bounded
-
 
 def span(length: timedelta) -> str:
     """A length of time in its two largest units, such as "1 h 5 min"."""

@@ -1,0 +1,193 @@
+"""Answers of AWS that are not as AWS describes them: understood, or a documented error."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.loaders import create_loader
+from botocore.model import ServiceModel
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hostile
+from apigw_canary.aws.answers import Structure, conforming
+from apigw_canary.aws.iam import _CALLS
+from apigw_canary.errors import CanaryError, UnansweredError
+from apigw_canary.texts import bounded
+from test_aws_calls import CONFLICT, OK, THROTTLED, Caller, Http
+
+AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
+STAGE = {"stageName": "prod", "deploymentId": "d1", "lastUpdatedDate": AT}
+
+
+def shape(operation: str, service: str = "apigateway") -> Any:
+    described = create_loader().load_service_model(service, "service-2")
+    return ServiceModel(described, service).operation_model(operation).output_shape
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_hostile_answers(seed: int) -> None:
+    """A release of which answers are damaged on the wire ends in values and documented errors.
+
+    `make hostile` damages 2,000.
+    """
+    run = hostile.run_once(seed)
+    assert run.wrong == []
+    assert run.decided == []
+
+
+@pytest.mark.parametrize("flow", range(len(hostile.FLOWS)))
+def test_honest_answers(flow: int) -> None:
+    """The same releases without damage have no error, so the damage is what is tested."""
+    run = hostile.run_once(flow, harm=False)
+    assert set(run.outcomes) == {"a value"}
+    assert run.wrong == []
+    assert not run.damaged
+
+
+def test_every_call_is_damaged() -> None:
+    """What the library calls, as its permissions list it, is what the releases call."""
+    called = set[str]()
+
+    class Listening(hostile.Run):
+        def damage(self, operation: str, answer: hostile.Http) -> hostile.Http:
+            called.add(operation)
+            return answer
+
+    for flow in hostile.FLOWS:
+        flow(Listening(0))
+    seldom = {"CreateDeployment", "GetStages", "ListMetrics", "StopQuery"}
+    assert _CALLS.keys() - seldom <= called
+
+
+class TestShapes:
+    def test_as_described(self) -> None:
+        """What is as AWS describes it comes through; what is null is missing."""
+        found = conforming(
+            "GetStage",
+            {**STAGE, "variables": {"a": "1"}, "canarySettings": None},
+            shape("GetStage"),
+        )
+        assert found == {**STAGE, "variables": {"a": "1"}, "ResponseMetadata": {}}
+
+    def test_without_an_answer(self) -> None:
+        """An operation that answers nothing answers nothing."""
+        assert conforming("DeleteStage", {"odd": 1}, None) == {"ResponseMetadata": {}}
+
+    @pytest.mark.parametrize(
+        "member, value, why",
+        [
+            ("variables", [], "variables is a list instead of a map"),
+            ("variables", {"a": None}, "a value of variables is a NoneType instead of a string"),
+            ("variables", {5: "a"}, "a key of variables is a int instead of a string"),
+            ("stageName", 5, "stageName is a int instead of a string"),
+            ("cacheClusterEnabled", "yes", "cacheClusterEnabled is a str instead of a boolean"),
+            ("canarySettings", "on", "canarySettings is a str instead of a structure"),
+            (
+                "canarySettings",
+                {"percentTraffic": "10"},
+                "canarySettings.percentTraffic is a str instead of a double",
+            ),
+            ("canarySettings", {"percentTraffic": True}, "percentTraffic is a bool"),
+            ("canarySettings", {"percentTraffic": 10**400}, "percentTraffic is out of range"),
+            ("lastUpdatedDate", "today", "lastUpdatedDate is a str instead of a timestamp"),
+            ("lastUpdatedDate", datetime(2026, 1, 5), "which cannot be"),
+            ("lastUpdatedDate", datetime(1, 1, 1, tzinfo=UTC), "which cannot be"),
+            ("lastUpdatedDate", datetime(9999, 12, 31, tzinfo=UTC), "which cannot be"),
+        ],
+    )
+    def test_otherwise(self, member: str, value: Any, why: str) -> None:
+        """What is not names the member and how it differs, never its value."""
+        with pytest.raises(UnansweredError, match=why) as raised:
+            conforming("GetStage", {**STAGE, member: value}, shape("GetStage"))
+        assert str(raised.value).startswith("The answer to GetStage is not AWS's: ")
+        assert raised.value.operation == "GetStage"
+
+    def test_a_list(self) -> None:
+        """The items of a list are compared too."""
+        with pytest.raises(UnansweredError, match="an item of items is a int"):
+            conforming("GetDeployments", {"items": [5]}, shape("GetDeployments"))
+
+    def test_a_missing_member(self) -> None:
+        """A member that is needed and missing is named."""
+        with pytest.raises(UnansweredError, match="it has no 'deploymentId'"):
+            conforming("GetStage", {}, shape("GetStage"))["deploymentId"]
+        assert Structure("GetStage", {}).get("deploymentId") is None
+
+
+class TestPages:
+    @pytest.mark.parametrize("positions", [["a"], ["a", "b"], ["a", "b", "c"]])
+    def test_that_repeat(self, positions: list[str]) -> None:
+        """A list whose pages come round again ends in an error."""
+        answers = [
+            OK._replace(body=f'{{"item": [], "position": "{each}"}}') for each in positions * 2
+        ]
+        caller = Caller(*answers)
+        with pytest.raises(UnansweredError, match="its pages have no end"):
+            list(caller.calls.pages("apigateway", "GetRestApis", "position"))
+        assert len(caller.wire.sent) == len(positions) + 1
+
+    def test_without_an_end(self) -> None:
+        """So does one of more pages than any account has."""
+
+        class Endless(Caller):
+            pass
+
+        caller = Endless(
+            *(OK._replace(body=f'{{"item": [], "position": "{n}"}}') for n in range(1100))
+        )
+        with pytest.raises(UnansweredError, match="its pages have no end"):
+            list(caller.calls.pages("apigateway", "GetRestApis", "position"))
+        assert len(caller.wire.sent) == 1001
+
+
+class TestTexts:
+    @given(st.text(), st.integers(1, 50))
+    def test_bounded(self, text: str, limit: int) -> None:
+        """Any text becomes one printable line of at most the limit; a fit one stays as it is."""
+        found = bounded(text, limit)
+        assert found.isprintable()
+        assert len(found) <= limit
+        if text.isprintable() and len(text) <= limit:
+            assert found == text
+
+    @given(st.text(max_size=5000), st.text(max_size=5000), st.text(max_size=5000))
+    def test_errors(self, happened: str, state: str, remedy: str) -> None:
+        """No message is longer than 2,000 characters, whatever AWS puts into it."""
+        error = CanaryError(happened, state=state).within("", remedy)
+        assert len(str(error)) <= 2000
+        assert str(error).isprintable()
+
+    @pytest.mark.parametrize("status", [400, 403, 404, 500])
+    def test_of_aws(self, status: int) -> None:
+        """A page of AWS's with escape sequences is shown in part, without them."""
+        caller = Caller(Http(status, "Strange", "\x1b[2J" + "A" * 100_000))
+        error = caller.refused()
+        assert len(str(error)) <= 2000
+        assert "\x1b" not in str(error)
+        assert "\\x1b[2JAAA" in str(error)
+
+
+class TestLogs:
+    def test_retries(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Each retry is a warning that names operation, code and pause; each call is at DEBUG."""
+        caplog.set_level(logging.DEBUG, "apigw_canary")
+        caller = Caller(CONFLICT, THROTTLED, OK)
+        caller.call()
+        warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        assert warned == [
+            f"GetStage failed ({code}) and is repeated in {pause:.1f} s"
+            for code, pause in zip(
+                ["ConflictException", "TooManyRequestsException"], caller.slept, strict=True
+            )
+        ]
+        debug = [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG]
+        assert debug == ["calling GetStage of apigateway"]
+
+    def test_silent_by_default(self) -> None:
+        """A program that configures no logging sees nothing on its standard error."""
+        handlers = logging.getLogger("apigw_canary").handlers
+        assert any(isinstance(each, logging.NullHandler) for each in handlers)
