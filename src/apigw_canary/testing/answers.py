@@ -25,7 +25,7 @@ class Refusal(Exception):  # noqa: N818 - AWS means what it says; nothing has go
         self.code = code
         self.message = message
         self.status = status
-        self.merged_with: Json = {}
+        self.details: Json = {}
         """What AWS answers beside the error itself, such as retryAfterSeconds."""
 
 

@@ -87,7 +87,7 @@ def happen(fault: Fault, service: str, operation: str) -> NoReturn:
         case _:
             refusal = Refusal(*_REFUSALS[fault])
             if fault is Fault.THROTTLED:
-                refusal.merged_with["retryAfterSeconds"] = "2"
+                refusal.details["retryAfterSeconds"] = "2"
             raise refusal
 
 

@@ -149,7 +149,7 @@ def _response(status: int, answer: Json, rng: random.Random) -> tuple[object, Js
 def _error(model: Any, refusal: Refusal) -> Json:
     error: Json = {
         "Error": {"Code": refusal.code, "Message": refusal.message},
-        **refusal.merged_with,
+        **refusal.details,
     }
     # Members that the service's description gives to an error stand beside it, as botocore does it.
     if any(e.name == refusal.code and "message" in e.members for e in model.error_shapes):
