@@ -1,0 +1,36 @@
+"""What an older checkout calls the same things, so that one search can judge both.
+
+The search speaks the names of today. `made` gives a class only the fields that it has, under the
+names that it has them by.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+import apigw_canary
+
+FORMER = {
+    "max_unobserved": "blind",
+    "metric_delay": "settle",
+    "promotion_metric_delay": "confirm_settle",
+    "suspect": "doubt",
+    "last_complete_at": "watched_at",
+}
+"""Field names of today, and of commit 6e9fb79."""
+
+Measurements: Any = getattr(apigw_canary, "Measurements", None) or apigw_canary.Measured  # type: ignore[attr-defined]
+
+
+def has(cls: type[Any], field: str) -> bool:
+    """Whether a class has the field, by its name of today."""
+    return field in attrs.fields_dict(cls)
+
+
+def made(cls: Any, **fields: Any) -> Any:
+    """One of a class, without the fields that it does not have yet."""
+    known = attrs.fields_dict(cls)
+    given = {name if name in known else FORMER.get(name, name): each for name, each in fields.items()}
+    return cls(**{name: each for name, each in given.items() if name in known})
