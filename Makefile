@@ -5,6 +5,8 @@
 # make lint    only style and types                 make overlap     how soon the overlap is known
 # make bench   the judge against its peers (QUICK=1) make test-terraform  the recipe of the manual
 # make hostile 2,000 damaged answers of AWS (ANSWERS=n SEED=n)
+# make search  5,000 whole rollouts drawn at random: what must never happen (ROLLOUTS=n FIRST=n)
+# make search-proof  the same on the code of 2026-11-24, where it must find known faults
 # make pictures  draw the manual's pictures anew    make test-browser  reports and manual in a real
 # make clean   remove what make has made             chromium, screenshots into build/screenshots/
 
@@ -27,7 +29,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench docs faults hostile overlap signatures pictures clean
+  bench docs faults hostile overlap signatures pictures clean search search-proof
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -104,6 +106,18 @@ hostile: .venv/.dev
 
 overlap: .venv/.testing
 	@$(PY) benchmarks/overlap.py
+
+search: .venv/.testing
+	@PYTHONPATH=tests $(PY) -m search --rollouts $(or $(ROLLOUTS),5000) --first-seed $(or $(FIRST),0)
+
+# The code before its faults were known, from the history; without a history there is no proof.
+FAULTY := 6e9fb79
+search-proof: .venv/.testing
+	@if git cat-file -e $(FAULTY) 2>/dev/null; then \
+	  rm -rf build/faulty && mkdir -p build/faulty && \
+	  git archive $(FAULTY) src | tar -x -C build/faulty && \
+	  PYTHONPATH=build/faulty/src:tests $(PY) -m search --proof --rollouts $(or $(ROLLOUTS),5000); \
+	else echo "Skipped: commit $(FAULTY) is not in this history."; fi
 
 signatures: .venv/.dev
 	@$(PY) tests/test_house.py

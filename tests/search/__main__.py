@@ -7,16 +7,18 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import attrs
-
 import apigw_canary
+from search.rehearsed import rehearse
 from search.rollout import RULES, Run, run
 from search.scenario import Scenario, drawn, without
 from search.summary import Failure, broken, case_of, failures, promises, shrunk
+
+PER_REHEARSED = 100
+"""Of so many rollouts one is also rehearsed end to end."""
 
 CASES = {
     "A1": "decide raises",
@@ -36,29 +38,33 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, help="replay the rollout of one seed, look by look")
-    parser.add_argument("--without", default="", help="fields of the scenario to leave out, by comma")
+    parser.add_argument(
+        "--without", default="", help="fields of the scenario to leave out, by comma"
+    )
     parser.add_argument("--proof", action="store_true", help="fail unless each known case is found")
     given = parser.parse_args(arguments)
     print(f"Searched: {Path(apigw_canary.__file__).parent}")
     if given.seed is not None:
         return _replay(given.seed, tuple(filter(None, given.without.split(","))))
     begin = time.monotonic()
-    runs = list(searched(range(given.first_seed, given.first_seed + given.rollouts), given.processes))
+    seeds = range(given.first_seed, given.first_seed + given.rollouts)
+    runs = searched(of_seed, seeds, given.processes)
+    # The proof is about decisions; that the search observes as the library does is of today.
+    compared = searched(rehearse, () if given.proof else seeds[::PER_REHEARSED], given.processes)
     took = time.monotonic() - begin
-    found = [*failures(runs), *broken(runs)]
+    found = [*failures([*runs, *compared]), *broken(runs)]
     if given.proof:
         return _prove(found)
-    _report(runs, found, took, given.processes)
+    _report(runs, compared, found, took, given.processes)
     return 1 if found else 0
 
 
-def searched(seeds: range, processes: int) -> Iterator[Run]:
+def searched(one: Callable[[int], Run], seeds: Sequence[int], processes: int) -> list[Run]:
     """The rollouts of seeds, in their order."""
     if processes == 1:
-        yield from map(of_seed, seeds)
-        return
+        return list(map(one, seeds))
     with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(of_seed, seeds, chunksize=10)
+        return list(pool.map(one, seeds, chunksize=10))
 
 
 def of_seed(seed: int) -> Run:
@@ -83,9 +89,17 @@ def described(scenario: Scenario) -> str:
     )
 
 
-def _report(runs: Sequence[Run], found: Sequence[Failure], took: float, processes: int) -> None:
+def _report(
+    runs: Sequence[Run],
+    compared: Sequence[Run],
+    found: Sequence[Failure],
+    took: float,
+    processes: int,
+) -> None:
     looks = sum(each.looks for each in runs)
     print(f"{len(runs):,} rollouts, {looks:,} looks, {took:.0f} s in {processes} processes")
+    looks = sum(each.looks for each in compared)
+    print(f"{len(compared):,} rollouts on a rehearsal, {looks:,} looks compared")
     for ended, count in Counter(each.ended for each in runs).most_common():
         print(f"  {ended}: {count:,}")
     reasons = Counter(_rule_of(each.reason) for each in runs if each.ended == "rolled back by rule")
@@ -104,11 +118,13 @@ def _report(runs: Sequence[Run], found: Sequence[Failure], took: float, processe
         print(f"  {described(least)}")
         left_out = sorted(original.differences().keys() - least.differences().keys())
         without = f" --without {','.join(left_out)}" if left_out else ""
-        print(f"  replay: PYTHONPATH=tests .venv/bin/python -m search --seed {original.seed}{without}")
+        print(
+            f"  replay: PYTHONPATH=tests .venv/bin/python -m search --seed {original.seed}{without}"
+        )
 
 
 def _rule_of(reason: str) -> str:
-    return " ".join(reason.split(";")[0].split()[:7])
+    return " ".join(reason.split(";", maxsplit=1)[0].split()[:7])
 
 
 def _prove(found: Sequence[Failure]) -> int:
@@ -120,8 +136,10 @@ def _prove(found: Sequence[Failure]) -> int:
     print("| case | found | seed | rollouts until then |")
     print("|---|---|---|---|")
     for case, text in CASES.items():
-        failure = first.get(case)
-        cells = "not found | | " if failure is None else f"{failure.rule} | {failure.found_in.scenario.seed} | {failure.runs}"
+        cells = "not found | | "
+        if case in first:
+            where = first[case]
+            cells = f"{where.rule} | {where.found_in.scenario.seed} | {where.runs}"
         print(f"| {case}: {text} | {cells} |")
     return 0 if CASES.keys() <= first.keys() else 1
 

@@ -6,6 +6,7 @@ names that it has them by.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import attrs
@@ -24,13 +25,21 @@ FORMER = {
 Measurements: Any = getattr(apigw_canary, "Measurements", None) or apigw_canary.Measured  # type: ignore[attr-defined]
 
 
-def has(cls: type[Any], field: str) -> bool:
+def has(cls: Any, field: str) -> bool:
     """Whether a class has the field, by its name of today."""
-    return field in attrs.fields_dict(cls)
+    fields: frozenset[str] = _fields(cls)
+    return field in fields
+
+
+@cache
+def _fields(cls: type[Any]) -> frozenset[str]:
+    return frozenset(attrs.fields_dict(cls))
 
 
 def made(cls: Any, **fields: Any) -> Any:
     """One of a class, without the fields that it does not have yet."""
-    known = attrs.fields_dict(cls)
-    given = {name if name in known else FORMER.get(name, name): each for name, each in fields.items()}
+    known = _fields(cls)
+    given = {
+        name if name in known else FORMER.get(name, name): each for name, each in fields.items()
+    }
     return cls(**{name: each for name, each in given.items() if name in known})

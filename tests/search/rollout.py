@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -22,8 +22,8 @@ from apigw_canary import (
 )
 from apigw_canary import Step as PolicyStep
 from search.names import has, made
-from search.scenario import Scenario
-from search.world import ARMS, HISTORY, MINUTE, CloudWatchSource, Known, OwnSource, Served, World
+from search.scenario import MARGIN, Scenario
+from search.world import MINUTE, CloudWatchSource, Known, OwnSource, World
 
 MOST_LOOKS = 60
 
@@ -39,6 +39,7 @@ RULES = {
     "waits_for_nothing": "(e) the last decision is Hold and does not say what it waits for",
     "ended_not_final": "(e) the canary is gone, and the decision is not final",
     "hold_prevents_rollback": "an operator's hold turns a Rollback into another decision",
+    "differs": "the search observes something else than canary.observe does",
     "time_zone_matters": "the same times in another zone give another decision",
 }
 
@@ -114,9 +115,11 @@ class Loop:
             try:
                 observation = self.observe()
                 decision = self.policy.decide(observation)
-            except Exception as error:  # noqa: BLE001 - that is what is searched for
+            except Exception as error:
                 where = traceback.extract_tb(error.__traceback__)[-1]
-                self._violated("raises", f"{type(error).__name__}: {error} ({where.name}, {where.filename})")
+                self._violated(
+                    "raises", f"{type(error).__name__}: {error} ({where.name}, {where.filename})"
+                )
                 break
             self._told(f"{self.minute:6.1f} min  {decision}")
             self._check(observation, decision)
@@ -184,7 +187,9 @@ class Loop:
             failure=failure,
             failing_since=self._failing_since,
             last_complete_at=self._last_complete_at,
-            on_hold="an incident elsewhere" if scenario.on_hold and self._within(scenario.on_hold) else None,
+            on_hold="an incident elsewhere"
+            if scenario.on_hold and self._within(scenario.on_hold)
+            else None,
             held_for=self._held_for(),
         )
         return observation
@@ -192,7 +197,9 @@ class Loop:
     def _measured(self, names: list[str]) -> Any:
         if self.scenario.source == "own":
             return self._source.minutes(self.now, names)
-        return self._source.minutes(self.now, self.policy.signals, self.percent, self.step_started_at)
+        return self._source.minutes(
+            self.now, self.policy.signals, self.percent, self.step_started_at
+        )
 
     def _within(self, period: tuple[int, int]) -> bool:
         return period[0] <= self.minute < period[0] + period[1]
@@ -244,7 +251,9 @@ class Loop:
             self._check_upward(known, decision)
         if isinstance(decision, Rollback):
             if has(Observation, "on_hold"):
-                self._same_kind("hold_prevents_rollback", attrs.evolve(observation, on_hold="x"), decision)
+                self._same_kind(
+                    "hold_prevents_rollback", attrs.evolve(observation, on_hold="x"), decision
+                )
         else:
             self._check_kept(observation, known, decision)
         if self.scenario.zone != "UTC" and (decision.final or self.minute % 7 < 1):
@@ -272,10 +281,12 @@ class Loop:
         if requests >= 200 and bad >= 20:
             beside = _rate(recent)
             ever = _rate(known)
-            baselines = [rate for rate in (beside, ever if beside is None else None) if rate is not None]
-            if baselines and bad / requests > scenario.ratio * max(baselines) + 10 * scenario.margin:
-                what = f"{bad:,} of {requests:,} in its last {len(recent)} complete minutes; {decision}"
-                self._violated("upward_on_bad", what)
+            baselines = [
+                rate for rate in (beside, ever if beside is None else None) if rate is not None
+            ]
+            if baselines and bad / requests > scenario.ratio * max(baselines) + 10 * MARGIN:
+                what = f"{bad:,} of {requests:,} in its last {len(recent)} complete minutes"
+                self._violated("upward_on_bad", f"{what}; {decision}")
         self._check_outage(known, rows, decision)
         if isinstance(decision, Promote):
             self._check_promoted(decision)
@@ -287,30 +298,38 @@ class Loop:
         if usual is None or len(before) < 30 or len(recent) < 10:
             return
         each = [
-            (row.baseline_requests + row.canary_requests, row.baseline_bad + row.canary_bad) for row in recent
+            (row.baseline_requests + row.canary_requests, row.baseline_bad + row.canary_bad)
+            for row in recent
         ]
-        most = min(10 * usual + 10 * self.scenario.margin, 0.9)
+        most = min(10 * usual + 10 * MARGIN, 0.9)
         if all(requests >= 50 and bad > most * requests for requests, bad in each):
             rate = sum(bad for _, bad in each) / sum(requests for requests, _ in each)
-            self._violated("upward_in_outage", f"{rate:.2%} of all requests fail, {usual:.2%} before; {decision}")
+            self._violated(
+                "upward_in_outage",
+                f"{rate:.2%} of all requests fail, {usual:.2%} before; {decision}",
+            )
 
     def _check_promoted(self, decision: Any) -> None:
         """Against the truth, whatever the source tells of it."""
         now = self.world._number(self.now)
         lived = [n for n in range(1, now) if self.world.minutes[n][1].requests]
         recent = [self.world.minutes[n][1] for n in lived[-10:]]
-        requests, bad = sum(each.requests for each in recent), sum(each.errors_5xx for each in recent)
+        requests, bad = (
+            sum(each.requests for each in recent),
+            sum(each.errors_5xx for each in recent),
+        )
         plainly = [n for n in lived if self._is_plainly_bad(n)]
         if requests >= 200 and bad >= 20 and len(plainly) >= 0.8 * len(lived):
-            self._violated("promoted_plainly_bad", f"truly {bad:,} of {requests:,} lately; {decision}")
+            self._violated(
+                "promoted_plainly_bad", f"truly {bad:,} of {requests:,} lately; {decision}"
+            )
 
     def _is_plainly_bad(self, number: int) -> bool:
         scenario = self.scenario
-        worst = scenario.ratio * self.world.rate(number) + 10 * scenario.margin
+        worst = scenario.ratio * self.world.rate(number) + 10 * MARGIN
         return self.world.canary_rate(number) > worst
 
     def _check_kept(self, observation: Observation, known: list[Known], decision: Any) -> None:
-        scenario = self.scenario
         recent = self._complete(known)[-15:]
         usual = _rate(recent) or _rate(known)
         compared = all(row.baseline_requests for row in recent)
@@ -321,7 +340,10 @@ class Loop:
             and recent[-1].number - recent[0].number == 14
             and usual is not None
             and usual <= 0.05
-            and all(row.canary_requests >= 50 and row.canary_bad >= row.canary_requests / 2 for row in recent)
+            and all(
+                row.canary_requests >= 50 and row.canary_bad >= row.canary_requests / 2
+                for row in recent
+            )
         ):
             what = f"at least half of the canary's requests fail in each of 15 minutes; {decision}"
             self._violated("gross_not_rolled_back", what)
@@ -329,7 +351,11 @@ class Loop:
         self._check_deadline(observation, decision)
 
     def _check_silence(self, known: list[Known], decision: Any) -> None:
-        if self.scenario.gaps != "silence" or self.scenario.fails or self.scenario.stops is not None:
+        if (
+            self.scenario.gaps != "silence"
+            or self.scenario.fails
+            or self.scenario.stops is not None
+        ):
             return
         if not known:
             return
@@ -389,7 +415,9 @@ def _rate(rows: list[Known]) -> float | None:
 
 
 def _suspect(found: Any) -> str | None:
-    return None if found is None else getattr(found, "suspect", None) or getattr(found, "doubt", None)
+    return (
+        None if found is None else getattr(found, "suspect", None) or getattr(found, "doubt", None)
+    )
 
 
 def _in_utc(observation: Observation) -> Observation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -31,6 +31,23 @@ GAPS: tuple[Gaps, ...] = (
     "no_errors",
     "silence",
 )
+
+STEPS = (
+    (1,),
+    (10,),
+    (50,),
+    (90,),
+    (10, 50),
+    (20, 60),
+    (5, 25, 50),
+    (10, 100),
+    (50, 100),
+    (90, 100),
+    (5, 50, 100),
+    (33.3, 66.6, 100),
+)
+MARGIN = 0.005
+"""Of errors_5xx, the library's default."""
 
 
 @attrs.frozen(kw_only=True)
@@ -108,11 +125,6 @@ class Scenario:
     """From which minute on the canary is gone, and how."""
 
     @property
-    def margin(self) -> float:
-        """Of errors_5xx, the default."""
-        return 0.005
-
-    @property
     def healthy(self) -> bool:
         """Whether the canary fares exactly as the baseline does."""
         return self.canary is None and not self.at_margin
@@ -120,7 +132,7 @@ class Scenario:
     @property
     def tolerable(self) -> float:
         """The rate from which on a canary is worse by the margin, without incidents."""
-        return self.ratio * self.base + self.margin
+        return self.ratio * self.base + MARGIN
 
     def differences(self) -> dict[str, Any]:
         """What is not as dull as can be."""
@@ -137,102 +149,139 @@ NOT_SHRUNK = {"seed", "steps"}
 def without(scenario: Scenario, names: tuple[str, ...]) -> Scenario:
     """The same, some fields at their dullest."""
     fields = attrs.fields_dict(Scenario)
-    return attrs.evolve(scenario, **{name: fields[name].default for name in names})
+    dull: dict[str, Any] = {name: fields[name].default for name in names}
+    return attrs.evolve(scenario, **dull)
 
 
 def drawn(seed: int) -> Scenario:
     """The rollout of a seed."""
-    rng = Random(f"rollout {seed}")
-    chance = lambda part: rng.random() < part  # noqa: E731
-    requests = 10 ** rng.uniform(0, 6)
-    base = rng.choice((0.0, 1e-5, 0.001, 0.001, 0.001, 0.01, 0.05, 0.3))
-    steps = _steps(rng)
-    length = sum(bake for _, bake in steps)
-    ratio = rng.choice((1.1, 1.1, 1.1, 1.0, 1.5))
-    source: Any = "cloudwatch" if chance(0.35) else "own"
-    when = lambda: rng.randrange(max(length, 2) + 15)  # noqa: E731
-    fields: dict[str, Any] = {
-        "seed": seed,
-        "requests": requests,
-        "base": base,
-        "base_4xx": rng.choice((0.01, 0.0, 0.1)),
-        "steps": steps,
-        "ratio": ratio,
-        "source": source,
-        "daily": rng.choice((0.0, 0.0, 0.8)),
-        "included": chance(0.4),
-        "stated": chance(0.5),
-        "totals": chance(0.5),
-        "restated": chance(0.15),
-        "with_4xx": chance(0.3),
-        "limit": rng.choice((0.02, 0.05, 0.1)) if chance(0.25) else None,
-        "false_rollback": rng.choice((0.05, 0.05, 0.01, 0.1)),
-        "false_promotion": rng.choice((0.05, 0.05, 0.01)),
-        "deadline": max(length, 1) * rng.choice((1, 2, 4)) + rng.choice((0, 30, 60)),
-        "on_inconclusive": "hold" if chance(0.3) else "rollback",
-        "max_unobserved": rng.choice((10, 20, 30)),
-        "every": rng.choice((1, 1, 2, 2, 5, 10, 15)),
-        "one_process": chance(0.6),
-        "no_history": chance(0.1),
-    }
-    start = datetime(2026, 1, 5, 9, tzinfo=UTC)
-    if chance(0.2):
-        fields["zone"] = rng.choice(("Europe/Berlin", "America/New_York", "Australia/Lord_Howe"))
-        start = datetime(2026, *rng.choice(((3, 29), (10, 25), (3, 8), (11, 1), (4, 4), (10, 3))), tzinfo=UTC)
-        start += timedelta(minutes=rng.randrange(24 * 60))
-    fields["started_at"] = start + timedelta(seconds=rng.choice((0, 0, 7, 31.5, 59)))
-    # The canary.
-    tolerable = ratio * base + 0.005
-    kind = rng.choice(("healthy", "healthy", "healthy", "margin", "bad", "bad", "bad", "gross", "gross"))
-    if kind == "margin":
-        fields["at_margin"] = True
-    elif kind == "bad":
-        fields["canary"] = min(tolerable * rng.choice((1.5, 3.0, 10.0)) + rng.choice((0, 0.02, 0.06)), 1.0)
-    elif kind == "gross":
-        fields["canary"] = min(max(rng.choice((0.3, 0.6, 1.0)), tolerable + 0.06), 1.0)
-    if kind in {"bad", "gross"} and chance(0.5):
-        last = sum(bake for _, bake in steps[:-1]) if steps[-1][0] == 100 else 0
-        fields["onset"] = last + rng.randrange(steps[-1][1]) + 5 if chance(0.5) else when()
-    if fields["limit"] is not None and chance(0.5):  # both variants exceed it, for long
-        fields["requests"] = 10 ** rng.uniform(0.7, 3)
-        fields["incident"] = (rng.randrange(6), rng.choice((40, 60)), rng.choice((0.15, 0.3)))
-    elif chance(0.25):
-        fields["incident"] = (when(), rng.choice((3, 8, 15, 40)), rng.choice((0.03, 0.1, 0.3)))
-    if chance(0.08):
-        fields["jump"] = (rng.choice((0, 0, when())), rng.choice((0.1, 0.3, 0.9)))
-    if chance(0.05):
-        fields["stops"] = when()
-    # The source.
-    if chance(0.5):
-        fields["gaps"] = rng.choice(GAPS)
-        begin, length = (0, 10_000) if chance(0.5) else (when(), rng.choice((10, 30, 60)))
-        fields["gap"] = (begin, length, rng.choice((0.1, 0.5, 0.9, 1.0)))
-    if chance(0.3):
-        fields["count_lag"] = rng.choice((0, 1, 2))
-        fields["error_lag"] = rng.choice((2, 3, 5))
-        if source == "cloudwatch":
-            fields["error_lag"] = rng.choice((2, 5, 8, 15))
-    if chance(0.08):
-        fields["fails"] = (when(), rng.choice((5, 15, 40, 100)))
-    if chance(0.1):
-        fields["alarm"] = (when(), rng.choice(("ALARM", "INSUFFICIENT_DATA")))
-    if chance(0.08):
-        fields["on_hold"] = (when(), rng.choice((5, 20, 60)))
-    fields["crash"] = chance(0.05)
-    if chance(0.04):
-        fields["ended"] = (when(), rng.choice(("removed", "replaced", "promoted_elsewhere")))
-    return Scenario(**fields)
+    draw = _Draw(Random(f"rollout {seed}"))
+    steps = draw.steps()
+    fields = {"seed": seed, "steps": steps, **draw.policy(steps), **draw.traffic()}
+    fields |= draw.canary(fields) | draw.shared(fields) | draw.source() | draw.time()
+    return Scenario(**fields, **draw.who_looks())
 
 
-def _steps(rng: Random) -> tuple[tuple[float, int], ...]:
-    percents = rng.choice(
-        ((10,), (50,), (1,), (5, 25, 50), (10, 50), (20, 60), (50, 100), (90,), (90, 100), (10, 100), (5, 50, 100), (33.3, 66.6, 100))
-    )
-    bake = rng.choice((3, 5, 10, 15))
-    steps = [(float(percent), bake) for percent in percents]
-    if percents[-1] == 100:
-        steps[-1] = (100.0, rng.choice((10, 20, 30, 40)))
-    return tuple(steps)
+_Item = TypeVar("_Item")
+
+
+class _Draw:
+    """What a scenario is made from. Most fields stay at their dullest in most scenarios."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._length = 0
+
+    def chance(self, part: float) -> bool:
+        return self._rng.random() < part
+
+    def one(self, *items: _Item) -> _Item:
+        return self._rng.choice(items)
+
+    def when(self) -> int:
+        """A minute of the bakes, or of the quarter of an hour after them."""
+        return self._rng.randrange(self._length + 15)
+
+    def steps(self) -> tuple[tuple[float, int], ...]:
+        percents = self._rng.choice(STEPS)
+        bake = self.one(3, 5, 10, 15)
+        steps = [(float(percent), bake) for percent in percents]
+        if percents[-1] == 100:
+            steps[-1] = (100.0, self.one(10, 20, 30, 40))
+        self._length = sum(minutes for _, minutes in steps)
+        return tuple(steps)
+
+    def policy(self, steps: tuple[tuple[float, int], ...]) -> dict[str, Any]:
+        return {
+            "ratio": self.one(1.1, 1.1, 1.1, 1.0, 1.5),
+            "limit": self.one(0.02, 0.05, 0.1) if self.chance(0.25) else None,
+            "with_4xx": self.chance(0.3),
+            "false_rollback": self.one(0.05, 0.05, 0.01, 0.1),
+            "false_promotion": self.one(0.05, 0.05, 0.01),
+            "deadline": self._length * self.one(1, 2, 4) + self.one(0, 30, 60),
+            "on_inconclusive": "hold" if self.chance(0.3) else "rollback",
+            "max_unobserved": self.one(10, 20, 30),
+            "alarm": (self.when(), self.one("ALARM", "INSUFFICIENT_DATA"))
+            if self.chance(0.1)
+            else None,
+        }
+
+    def traffic(self) -> dict[str, Any]:
+        return {
+            "requests": 10 ** self._rng.uniform(0, 6),
+            "daily": self.one(0.0, 0.0, 0.8),
+            "base": self.one(0.0, 1e-5, 0.001, 0.001, 0.001, 0.01, 0.05, 0.3),
+            "base_4xx": self.one(0.01, 0.0, 0.1),
+            "stops": self.when() if self.chance(0.05) else None,
+            "no_history": self.chance(0.1),
+        }
+
+    def canary(self, fields: dict[str, Any]) -> dict[str, Any]:
+        kind = self.one(*["healthy"] * 3, "margin", *["bad"] * 3, *["gross"] * 2)
+        tolerable = fields["ratio"] * fields["base"] + MARGIN
+        worse = tolerable * self.one(1.5, 3.0, 10.0) + self.one(0, 0.02, 0.06)
+        gross = max(self.one(0.3, 0.6, 1.0), tolerable + 0.06)
+        if kind in {"healthy", "margin"}:
+            return {"at_margin": kind == "margin"}
+        *before, (percent, bake) = fields["steps"]
+        last = sum(minutes for _, minutes in before) if percent == 100 else 0
+        onset = self.one(0, 0, self.when(), last + self._rng.randrange(bake) + 5)
+        return {"canary": min(worse if kind == "bad" else gross, 1.0), "onset": onset}
+
+    def shared(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What both variants suffer from."""
+        found: dict[str, Any] = {}
+        if fields["limit"] is not None and self.chance(0.5):  # both exceed it, for long
+            found["requests"] = 10 ** self._rng.uniform(0.7, 3)
+            found["incident"] = (self._rng.randrange(6), self.one(40, 60), self.one(0.15, 0.3))
+        elif self.chance(0.25):
+            found["incident"] = (self.when(), self.one(3, 8, 15, 40), self.one(0.03, 0.1, 0.3))
+        if self.chance(0.08):
+            found["jump"] = (self.one(0, 0, self.when()), self.one(0.1, 0.3, 0.9))
+        return found
+
+    def source(self) -> dict[str, Any]:
+        source = "cloudwatch" if self.chance(0.35) else "own"
+        found: dict[str, Any] = {
+            "source": source,
+            "included": self.chance(0.4),
+            "stated": self.chance(0.5),
+            "totals": self.chance(0.5),
+            "restated": self.chance(0.15),
+        }
+        if self.chance(0.5):
+            first, length = self.one((0, 10_000), (self.when(), self.one(10, 30, 60)))
+            found["gaps"] = self.one(*GAPS)
+            found["gap"] = (first, length, self.one(0.1, 0.5, 0.9, 1.0))
+        if self.chance(0.3):
+            # An own source keeps to the policy's promotion_metric_delay, CloudWatch to nothing.
+            found["count_lag"] = self.one(0, 1, 2)
+            found["error_lag"] = self.one(2, 3, 5) if source == "own" else self.one(2, 5, 8, 15)
+        if self.chance(0.08):
+            found["fails"] = (self.when(), self.one(5, 15, 40, 100))
+        return found
+
+    def time(self) -> dict[str, Any]:
+        start, zone = datetime(2026, 1, 5, 9, tzinfo=UTC), "UTC"
+        if self.chance(0.2):  # a day on which some clocks change
+            zone = self.one("Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
+            days = ((3, 29), (10, 25), (3, 8), (11, 1), (4, 4), (10, 3))
+            month, day = self.one(*days)
+            start = datetime(2026, month, day, tzinfo=UTC)
+            start += timedelta(minutes=self._rng.randrange(24 * 60))
+        seconds = self.one(0, 0, 7, 31.5, 59)
+        return {"started_at": start + timedelta(seconds=seconds), "zone": zone}
+
+    def who_looks(self) -> dict[str, Any]:
+        return {
+            "every": self.one(1, 1, 2, 2, 5, 10, 15),
+            "one_process": self.chance(0.6),
+            "on_hold": (self.when(), self.one(5, 20, 60)) if self.chance(0.08) else None,
+            "crash": self.chance(0.05),
+            "ended": (self.when(), self.one("removed", "replaced", "promoted_elsewhere"))
+            if self.chance(0.04)
+            else None,
+        }
 
 
 def zone(scenario: Scenario) -> Any:

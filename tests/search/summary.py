@@ -56,7 +56,11 @@ def case_of(rule: str, scenario: Scenario, percent: float) -> str:
         return "A1"
     if scenario.gaps == "no_errors" and rule in {"promoted_plainly_bad", "upward_blind"}:
         return "A3"
-    if percent == 100 and rule in {"upward_on_bad", "gross_not_rolled_back", "promoted_plainly_bad"}:
+    if percent == 100 and rule in {
+        "upward_on_bad",
+        "gross_not_rolled_back",
+        "promoted_plainly_bad",
+    }:
         return "A4"
     if rule == "upward_blind":
         return "A5"
@@ -91,8 +95,9 @@ def broken(runs: Sequence[Run]) -> list[Failure]:
             count.add(allowed, failed=failed)
             if failed and key not in found and count.chance < CHANCE:
                 text = (
-                    f"{count.failed} of {count.runs} rollouts ({key[1]}), where {count.expected:.1f} "
-                    f"are allowed: by chance in {count.chance:.1g}; the last: {each.reason}"
+                    f"{count.failed} of {count.runs} rollouts ({key[1]}), where "
+                    f"{count.expected:.1f} are allowed: by chance in {count.chance:.1g}; "
+                    f"the last: {each.reason}"
                 )
                 found[key] = Failure(key[0], text, each, number)
     return list(found.values())
@@ -115,7 +120,9 @@ class _Count:
         """At most (Chernoff's bound for a sum of independent indicators)."""
         if self.failed <= self.expected:
             return 1.0
-        return math.exp(self.failed - self.expected - self.failed * math.log(self.failed / self.expected))
+        return math.exp(
+            self.failed - self.expected - self.failed * math.log(self.failed / self.expected)
+        )
 
 
 def _told(each: Run) -> Iterator[tuple[tuple[str, str], float, bool]]:

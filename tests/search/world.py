@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from apigw_canary import CanaryState, CloudWatchMetrics, Minute, StageState
 from search.names import Measurements, has, made
-from search.scenario import Scenario, zone
+from search.scenario import MARGIN, Scenario, zone
 
 MINUTE = timedelta(minutes=1)
 HISTORY = 60
@@ -43,6 +43,17 @@ class Seen(NamedTuple):
     errors_4xx: int | None
     unknown: int = 0
 
+    def without_errors(self) -> Seen:
+        """Only the count."""
+        return self._replace(errors_5xx=None, errors_4xx=None)
+
+    def hiding(self, failed: int) -> Seen:
+        """So many failed requests cannot be read."""
+        if self.errors_5xx is None:
+            return self
+        hidden = min(failed, self.errors_5xx)
+        return self._replace(errors_5xx=self.errors_5xx - hidden, unknown=hidden)
+
 
 class Known(NamedTuple):
     """A minute whose outcomes the source knows."""
@@ -54,6 +65,7 @@ class Known(NamedTuple):
     canary_bad: int
 
 
+METRICS = {"Count": "requests", "5XXError": "errors_5xx", "4XXError": "errors_4xx"}
 NOTHING = Seen(None, None, None)
 ARMS = ("baseline", "canary")
 
@@ -121,7 +133,7 @@ class World:
         """The canary's rate of 5xx in a minute."""
         scenario, baseline = self.scenario, self.rate(number)
         if scenario.at_margin:
-            return min(scenario.ratio * baseline + scenario.margin, 1.0)
+            return min(scenario.ratio * baseline + MARGIN, 1.0)
         if scenario.canary is None or number < scenario.onset:
             return baseline
         return max(scenario.canary, baseline)
@@ -132,7 +144,13 @@ class World:
         first, length, likely = self.scenario.gap
         if not first <= number < first + length:
             return False
-        if self.scenario.gaps in {"hide_minutes", "hide_canary", "hide_requests", "no_errors", "silence"}:
+        if self.scenario.gaps in {
+            "hide_minutes",
+            "hide_canary",
+            "hide_requests",
+            "no_errors",
+            "silence",
+        }:
             return True
         if number not in self._concerned:
             self._concerned[number] = Random(f"gap {self.scenario.seed} {number}").random()
@@ -151,31 +169,30 @@ class World:
             if scenario.restated and age < scenario.count_lag + 4:
                 requests, bad, bad_4xx = (math.floor(0.9 * n) for n in (requests, bad, bad_4xx))
             found.append(Seen(requests, *((None, None) if late else (bad, bad_4xx))))
-        baseline, canary = found
         if not self._in_gap(number) or (scenario.gaps != "no_errors" and number < 0):
+            return found[0], found[1]
+        return self._with_gap(found[0], found[1], number)
+
+    def _with_gap(self, baseline: Seen, canary: Seen, number: int) -> tuple[Seen, Seen]:
+        served = self.minutes[number]
+        gaps = self.scenario.gaps
+        if gaps in {"hide_minutes", "hide_canary"} and not served[1].errors_5xx:
             return baseline, canary
-        match scenario.gaps:
-            case "lost" | "silence":
+        match gaps:
+            case "lost" | "silence" | "hide_minutes":
                 return NOTHING, NOTHING
             case "no_baseline":
                 return NOTHING, canary
-            case "no_canary":
-                return baseline, NOTHING
-            case "hide_minutes" if served[1].errors_5xx:
-                return NOTHING, NOTHING
-            case "hide_canary" if served[1].errors_5xx:
-                if scenario.source == "cloudwatch":  # the number of errors is lost, not the count
-                    return baseline, canary._replace(errors_5xx=None, errors_4xx=None)
+            case "hide_canary" if self.scenario.source == "cloudwatch":
+                return baseline, canary.without_errors()  # the errors are lost, not the count
+            case "no_canary" | "hide_canary":
                 return baseline, NOTHING
             case "hide_requests":
-                hidden = [min(each.hidden, s.errors_5xx or 0) for each, s in zip(served, found, strict=True)]
-                return tuple(  # type: ignore[return-value]
-                    s if s.errors_5xx is None else s._replace(errors_5xx=s.errors_5xx - n, unknown=n)
-                    for s, n in zip(found, hidden, strict=True)
-                )
+                return baseline.hiding(served[0].hidden), canary.hiding(served[1].hidden)
             case "no_errors":
-                return tuple(s._replace(errors_5xx=None, errors_4xx=None) for s in found)  # type: ignore[return-value]
-        return baseline, canary
+                return baseline.without_errors(), canary.without_errors()
+            case "none":
+                return baseline, canary
 
     def stage_series(self, number: int, now: datetime) -> tuple[Seen, Seen]:
         """The counts under the stage's own name, and under its canary's."""
@@ -183,7 +200,8 @@ class World:
         if not self.scenario.included or baseline is NOTHING:
             return baseline, canary
         both = canary
-        if canary is NOTHING:  # its own series is lost, and not its part in the stage's
+        lost = canary.errors_5xx is None and baseline.errors_5xx is not None
+        if canary is NOTHING or lost:  # its own series is lost, and not its part in the stage's
             served = self.minutes[number][1]
             both = Seen(served.requests, served.errors_5xx, served.errors_4xx)
         sums = [None if None in pair else sum(pair) for pair in zip(baseline, both, strict=True)]  # type: ignore[arg-type]
@@ -198,10 +216,12 @@ class World:
         rows = []
         for number in self.numbers(now):
             baseline, canary = self.seen(number, now)
-            counts = []
+            counts: list[int] = []
             for seen in (baseline, canary):
-                lost = seen.requests is None or seen.errors_5xx is None
-                counts += [0, 0] if lost else [seen.requests - seen.unknown, seen.errors_5xx]  # type: ignore[operator,list-item]
+                if seen.requests is None or seen.errors_5xx is None:
+                    counts += [0, 0]
+                else:
+                    counts += [seen.requests - seen.unknown, seen.errors_5xx]
             if any(counts):
                 rows.append(Known(number, *counts))
         return rows
@@ -212,6 +232,7 @@ class OwnSource:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._made: dict[tuple[Any, ...], Minute] = {}
 
     def minutes(self, now: datetime, names: list[str]) -> Any:
         """As `MetricSource.minutes`, at a time."""
@@ -223,7 +244,10 @@ class OwnSource:
                 continue
             at = world.at(number).astimezone(world._zone)
             for name in names:
-                rows[name].append(made_minute(at, baseline, canary, name))
+                key = (number, name, baseline, canary)
+                if key not in self._made:
+                    self._made[key] = made_minute(at, baseline, canary, name)
+                rows[name].append(self._made[key])
         stated = "included" if scenario.included else "excluded"
         return Measurements(rows, overlap=stated if scenario.stated else "unknown")
 
@@ -254,15 +278,17 @@ class CloudWatchSource:
         self._now = world.scenario.started_at
         scenario = world.scenario
         overlap: Any = "included" if scenario.included else "excluded"
-        self._session: Any = SimpleNamespace(client=lambda *_, **__: self._client)
-        self._client = SimpleNamespace(
+        client = SimpleNamespace(
             meta=SimpleNamespace(region_name="eu-central-1"),
             get_metric_data=self._get_metric_data,
             list_metrics=lambda **_: _answer(Metrics=[]),
             get_stages=self._get_stages,
         )
+        session: Any = SimpleNamespace(client=lambda *_, **__: client)
         self._source = CloudWatchMetrics(
-            overlap=overlap if scenario.stated else "unknown", api_name="shop", session=self._session
+            overlap=overlap if scenario.stated else "unknown",
+            api_name="shop",
+            session=session,
         )
 
     def minutes(self, now: datetime, signals: Any, percent: float, updated_at: datetime) -> Any:
@@ -278,14 +304,18 @@ class CloudWatchSource:
         )
         start = self._world.scenario.started_at - HISTORY * MINUTE
         return self._source.minutes(
-            stage, signals, start.replace(second=0, microsecond=0), now.replace(second=0, microsecond=0)
+            stage,
+            signals,
+            start.replace(second=0, microsecond=0),
+            now.replace(second=0, microsecond=0),
         )
 
     def _get_stages(self, **_: Any) -> Any:
         if self._world.scenario.totals:
             return _answer(item=[{"stageName": "prod"}])
         error = {"Code": "AccessDeniedException", "Message": "not authorized"}
-        raise ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetStages")  # type: ignore[typeddict-item]
+        refused: Any = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(refused, "GetStages")
 
     def _get_metric_data(self, **asked: Any) -> Any:
         world = self._world
@@ -297,22 +327,23 @@ class CloudWatchSource:
         for query in asked["MetricDataQueries"]:
             metric = query["MetricStat"]["Metric"]
             stages = [each["Value"] for each in metric["Dimensions"] if each["Name"] == "Stage"]
-            field = {"Count": 0, "5XXError": 1, "4XXError": 2}.get(metric["MetricName"])
+            field = METRICS.get(metric["MetricName"])
             times, values = [], []
             for number in numbers if field is not None else ():
-                if not stages:
-                    counts = [seen[field] or 0 for seen in apart[number]]  # type: ignore[index]
-                    value: int | None = sum(counts)
-                    there = value > 0
-                else:
-                    found = series[number]["/" in stages[0]]
-                    value, there = found[field], bool(found.requests)  # type: ignore[index]
+                found = series[number]["/" in stages[0]] if stages else _total(apart[number])
+                value = getattr(found, field or "")
                 # A series has a datapoint where there were requests, of errors or none.
-                if there and value is not None:
+                if found.requests and value is not None:
                     times.append(world.at(number))
                     values.append(float(value))
-            results.append({"Id": query["Id"], "Timestamps": times, "Values": values, "StatusCode": "Complete"})
+            results.append(
+                {"Id": query["Id"], "Timestamps": times, "Values": values, "StatusCode": "Complete"}
+            )
         return _answer(MetricDataResults=results)
+
+
+def _total(seen: tuple[Seen, Seen]) -> Seen:
+    return Seen(sum(each.requests or 0 for each in seen), None, None)
 
 
 def _answer(**fields: Any) -> Any:

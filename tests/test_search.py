@@ -1,0 +1,174 @@
+"""The search over whole rollouts: it finds nothing here, and it can find what it looks for."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from apigw_canary import Decision, Hold, Observation, Promote, Rollback, RolloutPolicy, Shift
+from search import rehearsed
+from search.__main__ import described, main
+from search.rollout import RULES, Loop, run
+from search.scenario import Scenario, drawn
+from search.summary import broken, failures, shrunk
+
+ROLLOUTS, AT_ONCE = 200, 20
+
+OPEN = {
+    "promoted_plainly_bad",
+    "upward_on_bad",
+    "upward_blind",
+    "upward_in_outage",
+    "gross_not_rolled_back",
+    "silence_not_rolled_back",
+    "no_end",
+    "waits_for_nothing",
+}
+"""What the rules of `decide` do not prevent yet; taken out as they come to it."""
+
+
+@pytest.mark.parametrize("first", range(0, ROLLOUTS, AT_ONCE))
+def test_nothing_is_found(first: int) -> None:
+    """The seeds of `make search`, looked at every five minutes or less often."""
+    scenarios = [drawn(seed) for seed in range(first, first + AT_ONCE)]
+    runs = [run(attrs.evolve(each, every=max(each.every, 5))) for each in scenarios]
+    found = [each for each in failures(runs) if each.rule not in OPEN]
+    assert [f"{described(shrunk(each))}: {each.text}" for each in found] == []
+
+
+@pytest.mark.parametrize("seed", [2, 5, 9, 11])
+def test_the_search_observes_what_the_library_does(seed: int) -> None:
+    assert rehearsed.rehearse(seed).violations == ()
+
+
+def test_another_source_than_the_library_reads_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    later = attrs.evolve(rehearsed.suited(2), error_lag=5)
+    made = rehearsed.Replayed.__init__
+    monkeypatch.setattr(
+        rehearsed.Replayed, "__init__", lambda world, scenario, aws: made(world, later, aws)
+    )
+    assert [each.rule for each in rehearsed.rehearse(2).violations] == ["differs"]
+
+
+def decision(kind: type[Any], seen: Observation, **fields: Any) -> Decision:
+    common: dict[str, Any] = {
+        "at": seen.at,
+        "reason": "as the test has it",
+        "percent": seen.percent,
+        "wait": timedelta(minutes=1),
+        "final": kind in {Promote, Rollback},
+        "analysis": None,
+        "basis": seen.basis,
+    }
+    made: Decision = kind(**{**common, **fields})
+    return made
+
+
+def minutes(seen: Observation) -> float:
+    return (seen.at - seen.started_at) / timedelta(minutes=1)
+
+
+def raising(policy: RolloutPolicy, seen: Observation) -> Decision:
+    raise ValueError("math domain error")
+
+
+def holding(policy: RolloutPolicy, seen: Observation) -> Decision:
+    return decision(Hold, seen, reason="there is nothing to do")
+
+
+def careless(policy: RolloutPolicy, seen: Observation) -> Decision:
+    """Promotes after 20 minutes, whatever is seen."""
+    return decision(Promote if minutes(seen) >= 20 else Hold, seen)
+
+
+def shifting(policy: RolloutPolicy, seen: Observation) -> Decision:
+    """At once."""
+    step = policy.next_step(seen.percent)
+    return decision(Hold, seen) if step is None else decision(Shift, seen, percent=step.percent)
+
+
+def held(policy: RolloutPolicy, seen: Observation) -> Decision:
+    return decision(Hold if seen.on_hold else Rollback, seen)
+
+
+KINDS = itertools.cycle([Hold, Rollback])
+
+
+def moody(policy: RolloutPolicy, seen: Observation) -> Decision:
+    return decision(next(KINDS), seen)
+
+
+HOUR = ((50.0, 60),)
+BAD = Scenario(canary=0.9, steps=HOUR)
+
+
+@pytest.mark.parametrize(
+    "rule, decide, scenario",
+    [
+        ("raises", raising, Scenario()),
+        ("promoted_plainly_bad", careless, BAD),
+        (
+            "promoted_plainly_bad",
+            careless,
+            attrs.evolve(BAD, gaps="no_errors", source="cloudwatch"),
+        ),
+        ("upward_on_bad", careless, BAD),
+        ("upward_blind", shifting, Scenario(steps=((10.0, 5), (50.0, 5)))),
+        ("upward_in_outage", careless, Scenario(jump=(0, 0.3), steps=HOUR)),
+        ("gross_not_rolled_back", holding, BAD),
+        ("gross_not_rolled_back", shifting, Scenario(canary=0.9, steps=((50.0, 5), (100.0, 60)))),
+        ("silence_not_rolled_back", holding, Scenario(gaps="silence", steps=HOUR)),
+        ("no_end", holding, Scenario(deadline=10, steps=((50.0, 10),))),
+        ("waits_for_nothing", holding, Scenario()),
+        ("ended_not_final", holding, Scenario(ended=(5, "removed"))),
+        ("hold_prevents_rollback", held, Scenario()),
+        ("time_zone_matters", moody, Scenario(zone="Europe/Berlin")),
+    ],
+)
+def test_it_finds(
+    rule: str, decide: Any, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each rule, in decisions that break it."""
+    monkeypatch.setattr(RolloutPolicy, "decide", decide)
+    ended = run(scenario)
+    assert rule in {violation.rule for violation in ended.violations}
+    (failure, *_) = [each for each in failures([ended]) if each.rule == rule]
+    assert shrunk(failure).differences().items() <= scenario.differences().items()
+
+
+def test_each_rule_is_found_by_a_test() -> None:
+    (tested,) = [mark.args[1] for mark in test_it_finds.pytestmark]
+    assert {rule for rule, *_ in tested} | {"differs"} == RULES.keys()
+
+
+@pytest.mark.parametrize(
+    "rule, ended, scenario",
+    [
+        ("false_rollback", "rolled back by evidence", Scenario()),
+        ("false_promotion", "promoted", Scenario(at_margin=True)),
+        ("false_promotion", "promoted", Scenario(canary=0.5)),
+    ],
+)
+def test_it_counts_what_the_policy_promises(rule: str, ended: str, scenario: Scenario) -> None:
+    """20 of 20 are more than one in twenty; 2 of 20 may be chance."""
+    well = attrs.evolve(Loop(scenario).run(), ended="waiting", violations=())
+    ill = attrs.evolve(well, ended=ended)
+    assert {failure.rule for failure in broken([ill] * 20)} == {rule}
+    assert broken([*[well] * 18, ill, ill]) == []
+
+
+def test_it_replays_and_reports(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RolloutPolicy, "decide", raising)
+    assert main(["--rollouts", "3", "--processes", "1"]) == 1
+    told = capsys.readouterr().out
+    assert "    3 times: (a)" in told
+    assert "ValueError: math domain error" in told
+    assert "--seed 0 --without " in told
+    assert main(["--seed", "0", "--without", "deadline,every"]) == 1
+    assert "VIOLATED at 0.0 min" in capsys.readouterr().out
