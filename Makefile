@@ -9,6 +9,8 @@
 # make search-proof  the same on the code of 2026-11-24, where it must find known faults
 # make pictures  draw the manual's pictures anew    make test-browser  reports and manual in a real
 # make clean   remove what make has made             chromium, screenshots into build/screenshots/
+# make fuzz    100,000 random series through the evidence (SERIES=n)
+# make unknown  tables of detection and promotion with unknown outcomes (ROLLOUTS=n)
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -29,7 +31,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench docs faults hostile overlap signatures pictures clean search search-proof
+  bench docs faults fuzz hostile overlap unknown signatures pictures clean search search-proof
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -103,6 +105,12 @@ faults: .venv/.dev
 
 hostile: .venv/.dev
 	@$(PY) tests/hostile.py $(or $(ANSWERS),2000) $(or $(SEED),0)
+
+fuzz: .venv/.dev
+	@$(PY) tests/fuzz_evidence.py $(SERIES)
+
+unknown: .venv/.testing
+	@$(PY) benchmarks/unknown.py $(ROLLOUTS)
 
 overlap: .venv/.testing
 	@$(PY) benchmarks/overlap.py

@@ -7,6 +7,8 @@ most the capital before. Every outcome of a minute is weighted with its exact pr
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -16,11 +18,11 @@ from hypothesis import strategies as st
 
 from apigw_canary.rollout import boost, evidence
 from apigw_canary.rollout.boost import Part, Split
-from apigw_canary.rollout.evidence import Row, Worse
+from apigw_canary.rollout.evidence import Limit, Row, Worse
 from apigw_canary.rollout.noise import Damping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.long
 
@@ -127,6 +129,125 @@ def test_the_evidence_above_a_limit_does_not_grow_by_itself(requests: int, limit
         assert mean <= 1 + ROUNDING
 
 
+SMALL_ARMS = ((9, 7), (16, 3), (2, 10))
+"""Small enough to enumerate what an adversary may hide."""
+HIDDEN = 2
+"""Requests that the adversary hides at most, of any kind."""
+CLOSE = [Row(900, 9, 0, 0), Row(60, 1, 30, 4), Row(60, 1, 30, 3, 1, 0)]
+"""A past after which the boost is at work, with an unknown outcome in it."""
+
+
+def hidings(row: Row) -> Iterator[Row]:
+    """What somebody can make of a minute who sees each outcome and hides some of them."""
+    n_b, x_b, n_c, x_c = (int(value) for value in row[:4])
+    kinds = (x_b, n_b - x_b, x_c, n_c - x_c)
+    for bad_b, good_b, bad_c, good_c in itertools.product(
+        *(range(min(k, HIDDEN) + 1) for k in kinds)
+    ):
+        if bad_b + good_b + bad_c + good_c <= HIDDEN:
+            yield Row(n_b, x_b - bad_b, n_c, x_c - bad_c, bad_b + good_b, bad_c + good_c)
+
+
+def mean_of_the_best_hiding(
+    arms: tuple[int, int], p: tuple[float, float], log_gain: Callable[[Row], float]
+) -> float:
+    """The expectation of the capital's multiplier, if in each outcome what pays most is hidden."""
+    n_b, n_c = arms
+    return math.fsum(
+        likely_b
+        * likely_c
+        * math.exp(max(log_gain(hidden) for hidden in hidings(Row(n_b, x_b, n_c, x_c))))
+        for x_b, likely_b in binomial(n_b, p[0])
+        for x_c, likely_c in binomial(n_c, p[1])
+    )
+
+
+@pytest.mark.parametrize("past", [[], [Row(900, 9, 0, 0)], CLOSE])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize("ratio, slack", [(1, 0), (1.1, 0.0002), (1.5, 0.1)])
+@pytest.mark.parametrize("arms", SMALL_ARMS)
+def test_hiding_outcomes_does_not_pay_against_the_canary(
+    arms: tuple[int, int], ratio: float, slack: float, noise: float, past: list[Row]
+) -> None:
+    """Whoever sees all outcomes and hides what pays most gains nothing on average."""
+    game = Worse(ratio=ratio, slack=slack, noise=noise, alpha=0.05)
+    for row in past:
+        game.add(row)
+    before = game._log
+    assert before < -math.log(0.05), "a decided game says nothing"
+    gain = functools.cache(lambda row: fork(game).add(row) - before)
+    for p in (p for p in RATES if ratio * p + slack <= 1):
+        mean = mean_of_the_best_hiding(arms, (p, ratio * p + slack), gain)
+        assert mean <= 1 + ROUNDING, p
+
+
+@pytest.mark.parametrize("past", [[], [Row(900, 9, 0, 0)], CLOSE])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize("ratio, margin", [(1, 0.005), (1.2, 0.02), (3, 0.3)])
+@pytest.mark.parametrize("arms", SMALL_ARMS)
+def test_hiding_outcomes_does_not_pay_for_the_canary(
+    arms: tuple[int, int], ratio: float, margin: float, noise: float, past: list[Row]
+) -> None:
+    """Nor for whoever wants a canary promoted that is worse by exactly the margin."""
+
+    def judge(*more: Row) -> float:
+        path = evidence.not_worse([*past, *more], ratio=ratio, margin=margin, noise=noise)
+        return path[-1] if path else 0.0
+
+    gain = functools.cache(lambda row: judge(row) - judge())
+    for p in (p for p in RATES if ratio * p + margin <= 1):
+        mean = mean_of_the_best_hiding(arms, (p, ratio * p + margin), gain)
+        assert mean <= 1 + ROUNDING, p
+
+
+@pytest.mark.parametrize("past", [[], [Row(900, 9, 0, 0)], CLOSE])
+@pytest.mark.parametrize("limit", [0.01, 0.2, 0.9])
+@pytest.mark.parametrize("arms", SMALL_ARMS)
+def test_hiding_outcomes_does_not_pay_against_a_limit(
+    arms: tuple[int, int], limit: float, past: list[Row]
+) -> None:
+    """For a canary at its limit beside any baseline, and for one as bad as its baseline."""
+    ratio, slack = 1.1, 0.0002
+    game, limited = (
+        Worse(ratio=ratio, slack=slack, noise=0.05, alpha=0.025, stops=False),
+        Limit(limit),
+    )
+    before = 0.0
+    for row in past:
+        game.add(row)
+        before = limited.add(row, game.multiplier, alone=False)
+
+    @functools.cache
+    def gain(row: Row) -> float:
+        twin = fork(game)
+        twin.add(row)
+        return copy.copy(limited).add(row, twin.multiplier, alone=False) - before
+
+    points = [(p, limit) for p in (0.0, *RATES)]
+    points += [(p, ratio * p + slack) for p in RATES if ratio * p + slack <= 1]
+    for point in points:
+        assert mean_of_the_best_hiding(arms, point, gain) <= 1 + ROUNDING, point
+    # At a step at 100 % the limit is judged by itself.
+    alone = mean_of_the_best_hiding(
+        (0, arms[1]),
+        (0.0, limit),
+        lambda row: copy.copy(limited).add(row, 0.0, alone=True) - before,
+    )
+    assert alone <= 1 + ROUNDING
+
+
+def test_the_enumeration_notices_a_completion_that_pays() -> None:
+    """With unknown requests left out instead, hiding does pay: the tests above can fail."""
+    game = Worse(ratio=1.0, slack=0.0, noise=0.0, alpha=0.05)
+    game.add(Row(900, 9, 0, 0))
+
+    def left_out(row: Row) -> float:
+        n_b, x_b, n_c, x_c, u_b, u_c = row
+        return fork(game).add(Row(n_b - u_b, x_b, n_c - u_c, x_c))
+
+    assert mean_of_the_best_hiding((9, 7), (0.06, 0.06), left_out) > 1.01
+
+
 def test_a_boosted_minute_keeps_its_expectation_for_each_number_of_bad_requests() -> None:
     """Given the minute's bad requests, the expectation is the lesser of capital and promise."""
     parts = [Part(math.log(0.1), -0.2, 0.9), Part(math.log(0.2), -0.1, 0.3)]
@@ -159,7 +280,7 @@ def rows(draw: st.DrawFn) -> Row:
     x_b, x_c = n_b * draw(shares), n_c * draw(shares)
     if draw(st.booleans()):
         x_b, x_c = float(math.floor(x_b)), float(math.floor(x_c))
-    return Row(n_b, x_b, n_c, x_c)
+    return Row(n_b, x_b, n_c, x_c, (n_b - x_b) * draw(shares), (n_c - x_c) * draw(shares))
 
 
 @given(
@@ -187,8 +308,17 @@ def test_any_counts_give_a_number(
     limit = min(max(slack, 1e-6), 0.999)
     worse = evidence.worse(minutes, ratio=ratio, slack=slack, noise=noise, alpha=alpha)
     not_worse = evidence.not_worse(minutes, ratio=ratio, margin=slack + 0.005, noise=noise)
+    limited = evidence.worse(
+        minutes,
+        ratio=ratio,
+        slack=slack,
+        noise=noise,
+        alpha=alpha,
+        limit=limit,
+        no_baseline_from=len(minutes) // 2,
+    )
     above = evidence.above(((row.canary_requests, row.canary_bad) for row in minutes), limit=limit)
-    for path in (worse, not_worse, above):
+    for path in (worse, not_worse, limited, above):
         assert len(path) == len(minutes)
         assert all(math.isfinite(log) for log in path)
     enough = math.log(1 / alpha)

@@ -49,10 +49,11 @@ class Signal(Plain):
     """The excess that a promotion may overlook, as a share of the requests, above `slack`. Default
     0.5 %: it sets how many canary requests a promotion needs, about 700 without errors."""
     limit: float | None = None
-    """A rate that the canary must not exceed, 0 to 1; None for no limit. It rolls back a canary that
-    exceeds it and fares worse than the baseline in the same minutes. Minutes in which the baseline
-    happens to have no request are left out; at 100 %, where it has none by design, the limit is
-    judged by itself. Where the baseline exceeds it too both arms are sick, and the rollout holds until the baseline recovers or the deadline passes."""
+    """A rate that the canary must not exceed, 0 to 1; None for no limit. It rolls back a canary
+    that exceeds it and fares worse than the baseline in the same minutes. Minutes in which the
+    baseline happens to have no request are left out; at 100 %, where it has none by design, the
+    limit is judged by itself. Where the baseline exceeds it too both arms are sick, and the rollout
+    holds until the baseline recovers or the deadline passes."""
     weight: float = 0.5
     """Its part in the evidence for rolling back, relative to the other signals'."""
     critical: bool = True

@@ -1,0 +1,23 @@
+"""A fixed sample of `make fuzz`: any counts give a number, equal to what they gave before."""
+
+from __future__ import annotations
+
+from fuzz_evidence import agrees, evidence_before, paths, run, series
+
+
+def test_any_series_gives_a_decision_and_numbers() -> None:
+    """And, where the history is at hand, the numbers of commit 6e9fb79."""
+    with evidence_before() as before:
+        counts = run(range(300), before)
+    assert counts["series"] == 300
+    assert counts["with unknown outcomes"] > 100
+    assert [what for what in counts if what.startswith("WRONG")] == []
+    if before is not None:
+        assert counts["equal to the code before"] > 100
+
+
+def test_a_path_that_differs_is_noticed() -> None:
+    """The comparison is to a part in 10¹²."""
+    path = paths(series(1))["worse"]
+    assert agrees(path, path)
+    assert not agrees(path, [log + 1e-9 for log in path])
