@@ -13,7 +13,7 @@ from apigw_canary.changes.sending import Condition, Look, listed
 from apigw_canary.errors import CanaryError, DecisionExpiredError, StageChangedError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import Alarm
-from apigw_canary.rollout.decision import LIFETIME, Decision, Hold, Promote, Rollback, Shift
+from apigw_canary.rollout.decision import Decision, Hold, Promote, Rollback, Shift
 from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.observation import (
     HISTORY,
@@ -149,9 +149,9 @@ class AnyCanary(ABC):
         """Carry a decision out: at most one change of traffic.
 
         Hold sends nothing, and what is already as asked is success. A decision about another
-        canary, or made on another share, is `StageChangedError`; a Shift or Promote older than ten
-        minutes is `DecisionExpiredError`. A Rollback is never too old and ignores the share.
-        Returns the receipt of a promotion.
+        canary, or made on another share, is `StageChangedError`; a Shift or Promote older than its
+        `lifetime` (ten minutes unless the policy says otherwise) is `DecisionExpiredError`. A
+        Rollback is never too old and ignores the share. Returns the receipt of a promotion.
         """
         if not isinstance(decision, Hold | Shift | Promote | Rollback):
             inputs.refuse("decision", "a Hold, Shift, Promote or Rollback", decision)
@@ -260,9 +260,9 @@ def _still_due(decision: Shift | Promote) -> Condition:
 
     def check(seen: Look) -> None:
         age = seen.at - decision.at
-        if age > LIFETIME:
+        if age > decision.lifetime:
             raise DecisionExpiredError(
-                f"The decision was made {span(age)} ago, and holds for {span(LIFETIME)}.",
+                f"The decision was made {span(age)} ago, and holds for {span(decision.lifetime)}.",
                 age=age,
                 state=f"Nothing was sent. {seen.stage}",
                 remedy="Observe and decide again.",

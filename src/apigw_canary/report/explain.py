@@ -11,7 +11,7 @@ from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.findings import Analysis, Finding, Verdict
 from apigw_canary.rollout.observation import Basis
 from apigw_canary.rollout.plain import Plain
-from apigw_canary.rollout.words import moment, odds, share, span
+from apigw_canary.rollout.words import evidence, moment, share, span
 
 VERDICTS = {
     Verdict.WORSE: "worse",
@@ -64,8 +64,11 @@ def _analysis(analysis: Analysis) -> Document:
         lead=sentence(str(analysis)),
         facts=Facts(
             [
-                ("Evidence that it is worse", f"{odds(analysis.worse_evidence)} at its strongest"),
-                ("Needed for a rollback", odds(analysis.worse_threshold)),
+                (
+                    "Evidence that it is worse",
+                    f"{evidence(analysis.worse_evidence)} at its strongest",
+                ),
+                ("Threshold for a rollback", evidence(analysis.worse_threshold)),
                 *([] if since is None else [("Worse since", moment(since))]),
             ]
         ),
@@ -164,8 +167,8 @@ def signals(analysis: Analysis) -> Section:
         "Signals",
         [
             Table(
-                "Bad requests of each arm, and the evidence in them: odds reached of odds needed",
-                ("Signal", "Canary", "Baseline", "Verdict", "Odds: worse", "Odds: not worse"),
+                "Bad requests of each variant, and the evidence in them, of its threshold",
+                ("Signal", "Canary", "Baseline", "Verdict", "Worse", "Not worse"),
                 [_row(finding) for finding in analysis.findings],
             )
         ],
@@ -190,4 +193,4 @@ def _row(finding: Finding) -> list[str]:
 
 def _of(reached: float, needed: float) -> str:
     enough = f"{needed:,.0f}" if needed <= 1e6 else "over 1,000,000"
-    return f"{odds(reached).removesuffix(' to 1')} of {enough}"
+    return f"{evidence(reached)} of {enough}"

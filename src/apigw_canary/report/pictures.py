@@ -12,7 +12,7 @@ from apigw_canary.rollout.observation import Observation
 from apigw_canary.rollout.paths import Paths, SignalPath
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX
-from apigw_canary.rollout.words import clock, odds, share
+from apigw_canary.rollout.words import clock, evidence, share
 
 MOST_POINTS = 120
 """Points of a line: more cannot be told apart, and each is a row of a table."""
@@ -89,7 +89,8 @@ def _worse(policy: RolloutPolicy, paths: Paths, start: datetime, end: datetime) 
     answer = "Yes" if strongest >= needed else "No"
     return _evidence(
         question="Is there enough evidence to roll back?",
-        answer=f"{answer}: {odds(strongest)} that the canary is worse, {needed:,.0f} to 1 needed.",
+        answer=f"{answer}: {evidence(strongest)} that the canary is worse; the threshold is "
+        f"{needed:,.0f}.",
         lines=[("all signals", paths.worse)],
         needed=needed,
         start=start,
@@ -105,7 +106,7 @@ def _not_worse(
     answer = "Yes" if least >= needed else "Not yet"
     return _evidence(
         question="Is there enough evidence to promote?",
-        answer=f"{answer}: {odds(least)} that the canary is not worse by the margin, "
+        answer=f"{answer}: {evidence(least)} that the canary is not worse by the margin, "
         f"{needed:,.0f} to 1 needed{' of each critical signal' if len(critical) > 1 else ''}.",
         lines=[(path.signal.name, path.not_worse) for path in critical],
         needed=needed,
@@ -143,7 +144,7 @@ def _evidence(
         table=Table(
             f"Odds after each minute; {needed:,.0f} to 1 are needed",
             ("Signal", "Minute (UTC)", "Odds"),
-            [(name, clock(at), odds(value)) for name, path in shown for at, value in path],
+            [(name, clock(at), evidence(value)) for name, path in shown for at, value in path],
         ),
     )
 

@@ -91,24 +91,26 @@ def remarks(names: Sequence[str], alarms: Iterable[Alarm], start: datetime) -> I
 
 
 def unseen(names: Iterable[str], alarms: Iterable[Alarm]) -> list[str]:
-    """The alarms that were not looked at."""
+    """The alarms that were not read."""
     seen = {alarm.name for alarm in alarms}
     return [name for name in names if name not in seen]
 
 
-def silent(names: Sequence[str], alarms: Iterable[Alarm]) -> str | None:
-    """What to do about alarms that say neither OK nor ALARM; None where each says one."""
+def without_data(names: Sequence[str], alarms: Iterable[Alarm]) -> str | None:
+    """That alarms are neither OK nor in ALARM, and what to do about it; None for none."""
     unknown = [alarm for alarm in alarms if alarm.state == "INSUFFICIENT_DATA"]
-    without_data = [alarm.name for alarm in unknown if alarm.evaluation is None]
+    empty = [alarm.name for alarm in unknown if alarm.evaluation is None]
     not_evaluated = [alarm.name for alarm in unknown if alarm.evaluation is not None]
     remedies = []
     if not_evaluated:
         remedies.append(f"correct what keeps CloudWatch from evaluating {', '.join(not_evaluated)}")
-    if without_data:
+    if empty:
         remedies.append(
-            f"mend how {', '.join(without_data)} treats missing data, or take it out of the "
+            f"correct how {', '.join(empty)} treats missing data, or take it out of the "
             "policy's alarms"
         )
-    if not_seen := unseen(names, alarms):
-        remedies.append(f"look at {', '.join(not_seen)} too")
-    return " and ".join(remedies) or None
+    if missing := unseen(names, alarms):
+        remedies.append(f"read {', '.join(missing)} too")
+    if not remedies:
+        return None
+    return f"an alarm without data is not taken for OK: {' and '.join(remedies)}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import attrs
 
@@ -12,7 +12,10 @@ from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.observation import Basis
 
 LIFETIME = timedelta(minutes=10)
-"""How long a Shift or Promote may be applied. A Rollback never expires."""
+"""How long a Shift or Promote may be applied, unless the policy says otherwise: long enough for an
+approval by hand, short enough that what it rests on is still so. A Rollback never expires."""
+
+WaitingFor = Literal["bake", "metrics", "evidence", "operator"]
 
 
 @attrs.frozen(kw_only=True)
@@ -26,15 +29,32 @@ class Decided(Explained):
     reason: str
     """Why, with the numbers: one sentence."""
     percent: float
-    """The canary's share when it was made; for a Shift, the share to set. 0 to 100."""
+    """The canary's percent when it was made; for a Shift, the percent to set. 0 to 100."""
     wait: timedelta
-    """How long until the next look is worth it; zero when final."""
+    """How long until the next complete minute, so until the next observation is worth it: at most
+    60 seconds; zero when final."""
     final: bool
     """Whether the rollout has ended, or will have once this is applied."""
     analysis: Analysis | None
     """The evidence it rests on; None where none was needed."""
     basis: Basis | None
     """What it was made on, and so the only thing it may be applied to."""
+    waiting_for: WaitingFor | None = None
+    """What a Hold that is not final waits for: the end of the "bake", complete or trustworthy
+    "metrics", more "evidence" (requests, or a production that has recovered), or an "operator" who
+    has to act, without whom it never ends. None for every other decision."""
+    lifetime: timedelta = LIFETIME
+    """How long after `at` it may be applied, if it is a Shift or a Promote."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.waiting_for is not None:
+            inputs.choice(self.waiting_for, "waiting_for", get_args(WaitingFor))
+        inputs.duration(self.lifetime, "lifetime")
+
+    @property
+    def release(self) -> str | None:
+        """The release it is about, as given to `enable_canary`; None without one."""
+        return self.basis.release if self.basis is not None else None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types; `decision_from_dict` takes it back."""
@@ -65,7 +85,7 @@ class Hold(Decided):
 
 @attrs.frozen(kw_only=True)
 class Shift(Decided):
-    """Give the canary the share `percent`."""
+    """Give the canary the traffic percentage `percent`."""
 
     kind = "shift"
 

@@ -13,18 +13,18 @@ from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import MAX_NAME
 from apigw_canary.rollout.analysis import analyze
 from apigw_canary.rollout.backtest import Backtest, backtest
-from apigw_canary.rollout.decision import Decision
+from apigw_canary.rollout.decision import LIFETIME, Decision
 from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.forecast import Forecast, forecast
 from apigw_canary.rollout.observation import Minute, Observation
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.rules import decide
 from apigw_canary.rollout.signals import Signal
+from apigw_canary.rollout.view import LONGEST_ROLLOUT
 from apigw_canary.rollout.words import span
 
 SHORTEST_DEADLINE = timedelta(hours=24)
-LONGEST_DEADLINE = timedelta(days=14)
-"""The ends of the default deadline. CloudWatch keeps one-minute data for fifteen days."""
+"""The shortest default deadline: a working day, and the night in which traffic may be too low."""
 
 _CODEDEPLOY = (
     r"((?:CodeDeployDefault\.)?(?:Lambda|ECS)?)"
@@ -71,6 +71,9 @@ class Risks(TypedDict, total=False):
     false_promotion: float
     deadline: timedelta | None
     on_inconclusive: Literal["hold", "rollback"]
+    on_production_unhealthy: Literal["hold", "rollback"]
+    max_failed_requests: float | None
+    decision_lifetime: timedelta
     max_unobserved: timedelta
     metric_delay: timedelta
     promotion_metric_delay: timedelta
@@ -154,8 +157,23 @@ class RolloutPolicy(Plain):
     deadline: timedelta | None = attrs.field(default=None, kw_only=True)
     """How long after its start a rollout without a verdict ends; None for the default of
     `effective_deadline`."""
-    on_inconclusive: Literal["hold", "rollback"] = attrs.field(default="hold", kw_only=True)
-    """What to do then: leave the canary for a person to decide, or roll back."""
+    on_inconclusive: Literal["hold", "rollback"] = attrs.field(default="rollback", kw_only=True)
+    """What to do then. "rollback": a loop that nobody watches leaves no canary behind. "hold": the
+    canary keeps its percent until an operator acts (`Decision.waiting_for` is "operator"), nothing
+    is shifted up any more, and what rolls back goes on doing so while the loop goes on."""
+    on_production_unhealthy: Literal["hold", "rollback"] = attrs.field(
+        default="rollback", kw_only=True
+    )
+    """What to do where production became unhealthy within five minutes after the canary's start or
+    a shift, and has been so for `max_unobserved`: the canary may be the cause, which no comparison
+    of the variants shows. Outside the two risks above. "hold": nothing is shifted up meanwhile."""
+    max_failed_requests: float | None = attrs.field(default=None, kw_only=True)
+    """How many failed requests a rollout may cost: it is rolled back once the canary has had that
+    many more than at the baseline's rate, in a critical signal that is `rare`. Two standard errors
+    of the estimate are in the canary's favor. 1 or more; None for no such number."""
+    decision_lifetime: timedelta = attrs.field(default=LIFETIME, kw_only=True)
+    """How long a Shift or Promote may be applied, 1 minute to 1 day. Default 10 minutes. Longer
+    where an approval takes longer; what it rests on is then older. A Rollback never expires."""
     max_unobserved: timedelta = attrs.field(default=timedelta(minutes=30), kw_only=True)
     """How long a canary may serve requests that nobody can see before it is rolled back."""
     metric_delay: timedelta = attrs.field(default=timedelta(minutes=2), kw_only=True)
@@ -187,10 +205,18 @@ class RolloutPolicy(Plain):
             inputs.number(getattr(self, risk), risk, low=1e-6, high=0.5)
         if self.deadline is not None:
             shortest = max(self.total_bake, timedelta(minutes=1))
-            longest = max(self.total_bake, LONGEST_DEADLINE)
+            longest = max(self.total_bake, LONGEST_ROLLOUT)
             inputs.duration(self.deadline, "deadline", low=shortest, high=longest)
-        if self.on_inconclusive not in ("hold", "rollback"):
-            inputs.refuse("on_inconclusive", "'hold' or 'rollback'", self.on_inconclusive)
+        for field in ("on_inconclusive", "on_production_unhealthy"):
+            inputs.choice(getattr(self, field), field, ("hold", "rollback"))
+        if self.max_failed_requests is not None:
+            inputs.number(self.max_failed_requests, "max_failed_requests", low=1)
+        inputs.duration(
+            self.decision_lifetime,
+            "decision_lifetime",
+            low=timedelta(minutes=1),
+            high=timedelta(days=1),
+        )
         inputs.number(self.route_weight, "route_weight", low=0, high=0.9)
         inputs.duration(self.max_unobserved, "max_unobserved", low=timedelta(minutes=1))
         inputs.duration(self.metric_delay, "metric_delay", high=timedelta(hours=1))
@@ -213,7 +239,7 @@ class RolloutPolicy(Plain):
     ) -> Self:
         """`start` %, then `by` % more after each `every`; promoted from the last below 100 %.
 
-        `final_bake` adds a step at 100 %, where only limits and alarms can speak.
+        `final_bake` adds a step at 100 %, where there is no baseline to compare with.
         """
         first, more = _share(start, "start"), _share(by, "by")
         inputs.duration(every, "every")
@@ -303,7 +329,7 @@ class RolloutPolicy(Plain):
         """The deadline, or its default: twice the plan, at least 24 hours, at most 14 days."""
         if self.deadline is not None:
             return self.deadline
-        return min(max(2 * self.total_bake, SHORTEST_DEADLINE), LONGEST_DEADLINE)
+        return min(max(2 * self.total_bake, SHORTEST_DEADLINE), LONGEST_ROLLOUT)
 
     def step_at(self, percent: float) -> Step:
         """The step that a canary of this share is in: the last one not above it, or the first."""

@@ -22,6 +22,7 @@ class Tolerance(TypedDict, total=False):
     weight: float
     critical: bool
     report_only: bool
+    rare: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -60,6 +61,10 @@ class Signal(Plain):
     """Whether it must be confirmed as not worse before a promotion."""
     report_only: bool = False
     """Whether it is only reported and decides nothing."""
+    rare: bool = False
+    """Whether bad requests should be rare, as 5xx errors are. Then also counts without a comparison
+    matter: a gross failure at 100 %, where there is no baseline, and production that becomes
+    unhealthy. True for `errors_5xx`."""
     over: float | None = None
     """For slow requests: from how many milliseconds on one is slow, 1 to 900,000; else None."""
     quantile: float | None = None
@@ -79,6 +84,7 @@ class Signal(Plain):
         inputs.number(self.weight, "weight", low=1e-3, high=1e3)
         inputs.flag(self.critical, "critical")
         inputs.flag(self.report_only, "report_only")
+        inputs.flag(self.rare, "rare")
         if self.critical and self.report_only:
             inputs.refuse("report_only", "False for a critical signal", value=True)
         if self.over is not None:
@@ -91,6 +97,7 @@ class Signal(Plain):
     @classmethod
     def errors_5xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
         """Requests answered with a 5xx status: the server's fault, so the first thing to watch."""
+        tolerance.setdefault("rare", True)
         return cls(name=ERRORS_5XX, **tolerance)
 
     @classmethod

@@ -15,6 +15,8 @@ from apigw_canary.rollout import shares
 from apigw_canary.rollout.decision import Decision, Shift
 from apigw_canary.rollout.evidence import NotWorse, Row
 from apigw_canary.rollout.observation import MINUTE, Minute, Observation
+from apigw_canary.rollout.quality import SILENT
+from apigw_canary.rollout.rules import RECENT
 from apigw_canary.rollout.signals import Signal
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 Traffic = Callable[[int, float], Mapping[str, Row]]
 """What a minute brought, by its number since the start and the canary's share, 0 to 1: a row for
 each signal, none where the minute is not known. Asked once for each minute, in order."""
+
+GROSS = 0.1
+"""The lowest rate that is a gross failure at 100 %, where nothing is compared."""
 
 _ROUNDING = 1e-6
 """Bounds are taken that much wider than the decision's own, which adds up in another order."""
@@ -101,6 +106,7 @@ class Trial:
         self._minutes = {name: [Minute(started_at - MINUTE, *row)] for name, row in history.items()}
         self._settle = whole_minutes(policy.metric_delay)
         self._confirm = whole_minutes(policy.promotion_metric_delay)
+        self._unobserved = math.floor(policy.max_unobserved / MINUTE) + 1
         self._now = 0
         self._percent, self._since = policy.steps[0].percent, 0
         self._served: list[tuple[float, Mapping[str, Row]]] = []
@@ -112,6 +118,10 @@ class Trial:
         self._odds = dict.fromkeys(self._confirmed, 0.0)
         self._lit = dict.fromkeys(self._confirmed, 0)
         self._dark = {signal.name: 0.0 for signal in policy.signals if not signal.report_only}
+        self._before = {name: row.baseline_requests for name, row in history.items()}
+        self._requested = dict.fromkeys(self._confirmed, -1)
+        self._failed = dict.fromkeys(self._confirmed, 0.0)
+        self._failing = False
         self._sick = any(signal.critical and signal.limit for signal in policy.signals)
         self._next_look = whole_minutes(first_look)
         for name, row in history.items():
@@ -125,7 +135,7 @@ class Trial:
             self._serve()
             if self._must_look():
                 decision = self.decide()
-                if decision.final:
+                if decision.final or decision.waiting_for == "operator":  # after the deadline
                     return self._ended(decision)
                 if isinstance(decision, Shift):
                     self._shift(decision.percent)
@@ -161,6 +171,7 @@ class Trial:
         self._now += 1
         if (settled := self._now - 1 - self._settle) >= 0:
             self._look_for_darkness(*self._served[settled])
+            self._look_for_failures(settled, self._served[settled][1])
         if (settled := self._now - 1 - self._confirm) >= 0:
             self._confirm_with(settled, self._served[settled][1])
 
@@ -175,6 +186,16 @@ class Trial:
             if name in self._dark:
                 dark = self._dark[name] + shares.darkness(row.baseline_requests, share)
                 self._dark[name] = 0.0 if row.canary_requests else dark
+
+    def _look_for_failures(self, number: int, rows: Mapping[str, Row]) -> None:
+        """What may roll back without evidence: silence, a gross failure, too many failed."""
+        self._failing = False
+        for name in self._confirmed:
+            row = rows.get(name, _NOTHING)
+            if row.baseline_requests + row.canary_requests > 0:
+                self._requested[name] = number
+            self._failed[name] += row.canary_bad
+            self._failing |= row.canary_bad > GROSS * row.canary_requests
 
     def _confirm_with(self, number: int, rows: Mapping[str, Row]) -> None:
         for name, game in self._confirmed.items():
@@ -201,12 +222,23 @@ class Trial:
             return True
         if any(dark >= shares.NOT_BY_CHANCE - _ROUNDING for dark in self._dark.values()):
             return True
+        if any(self._silent_for(n) == self._unobserved for n in self._confirmed):
+            return True
+        if self._percent == 100 and self._failing:
+            return True
+        most = self._policy.max_failed_requests
+        if most is not None and any(failed >= most for failed in self._failed.values()):
+            return True
         if not self._baked():
             return False
         if self._upward() == 100:
             needed = -math.log(self._policy.false_promotion) - _ROUNDING
             return all(odds >= needed for odds in self._odds.values())
-        return self._sick or any(map(self._contradicts, self._policy.signals))
+        return self._sick or any(map(self._may_hold, self._policy.signals))
+
+    def _silent_for(self, name: str) -> int:
+        """How many of the latest complete minutes of the step had no request."""
+        return self._now - self._settle - max(self._requested[name] + 1, self._since)
 
     def _baked(self) -> bool:
         """Whether the bake is over and shows canary requests, as the decision has it."""
@@ -214,12 +246,42 @@ class Trial:
             return False
         watched = (self._policy.promotion_metric_delay + self._policy.max_unobserved) / MINUTE
         recently = max(self._since, self._now - watched, 1)
-        return all(lit >= recently for lit in self._lit.values())
+        return all(lit >= recently for lit in self._lit.values()) and all(
+            map(self._shows_the_bake, self._confirmed)
+        )
 
-    def _contradicts(self, signal: Signal) -> bool:
-        """Whether the counts of the step may be taken for those of another share."""
+    def _shows_the_bake(self, name: str) -> bool:
+        """Whether the step's complete minutes had requests enough for it to be left."""
+        first, last = self._since + 1, self._now - self._confirm
+        step = [_total(by.get(name)) for _, by in self._served[first:last]]
+        if 2 * sum(requests > 0 for requests in step) >= last - first:
+            return True
+        begin = self._since - 60
+        hour = sum(_total(by.get(name)) for _, by in self._served[max(begin, 0) : self._since])
+        if begin < 0:
+            hour += self._before.get(name, 0.0)
+        return hour > 0 and 2 * sum(step) >= hour * (last - first) / 60
+
+    def _may_hold(self, signal: Signal) -> bool:
+        """Whether the counts of the step may be a reason not to shift up."""
         first, last = self._since + 1, self._now - self._confirm
         rows = [row for _, by in self._served[first:last] if (row := by.get(signal.name))]
         canary = sum(row.canary_requests for row in rows)
         total = canary + sum(row.baseline_requests for row in rows)
-        return shares.contradict(canary, total, self._percent / 100)
+        if shares.contradict(canary, total, self._percent / 100):
+            return True
+        if not signal.critical:
+            return False
+        if self._silent_for(signal.name) >= SILENT / MINUTE:
+            return True
+        if not any(row.baseline_requests and row.canary_requests for row in rows):
+            return True
+        bad = sum(row.canary_bad for row in rows[-RECENT:])
+        return bad > signal.margin * sum(row.canary_requests for row in rows[-RECENT:])
+
+
+_NOTHING = Row(0, 0, 0, 0)
+
+
+def _total(row: Row | None) -> float:
+    return row.baseline_requests + row.canary_requests if row else 0.0

@@ -24,11 +24,11 @@ def clock(at: datetime) -> str:
     return f"{at.astimezone(UTC):%m-%d %H:%M}"
 
 
-def odds(value: float) -> str:
-    """Evidence: beyond a million the number says nothing more."""
+def evidence(value: float) -> str:
+    """An e-value: beyond a million the number says nothing more."""
     if value > 1e6:
-        return "over 1,000,000 to 1"
-    return f"{value:,.1f} to 1" if value < 100 else f"{value:,.0f} to 1"
+        return "over 1,000,000"
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def share(rate: float | None, requests: float) -> str:

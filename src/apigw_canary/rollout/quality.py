@@ -1,0 +1,189 @@
+"""Whether the metrics of a rollout show how the canary fares, and for how long they have not."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from apigw_canary.rollout import shares
+from apigw_canary.rollout.observation import MINUTE
+from apigw_canary.rollout.signals import Signal
+from apigw_canary.rollout.view import View
+from apigw_canary.rollout.words import moment, span
+
+SILENT = timedelta(minutes=10)
+"""How long both variants may be without requests before it is reported."""
+
+BUSY_MINUTES = 30
+"""Minutes before a silence that tell whether it is implausible."""
+
+BUSY = 10
+"""Requests in each of these minutes from which on ten minutes without any are implausible: with
+ten a minute the chance of one empty minute is e^-10 already."""
+
+ENDING = 5
+"""Minutes directly before a silence. Where they have less than half of the requests of the 30, the
+traffic was ending, and its end is no sign of lost metrics."""
+
+
+class Silence(NamedTuple):
+    """Both variants are without requests in a critical signal."""
+
+    signal: str
+    since: datetime
+    implausible: bool
+    """Whether the minutes before rule out that there was no traffic."""
+
+
+def unobserved(view: View) -> tuple[timedelta, str] | None:
+    """For how long the canary has been unobserved, and why; None where it is observed."""
+    if view.seen.failure is not None:
+        return _failing(view, view.seen.failure)
+    quiet = silence(view)
+    if quiet is not None and quiet.implausible:
+        since = max(quiet.since, view.seen.step_started_at)
+        return view.complete_until(view.policy.metric_delay) - since, (
+            f"no requests of either variant in {quiet.signal} since {moment(quiet.since)}, after "
+            f"{BUSY_MINUTES} minutes with at least {BUSY} requests each: check that the metrics "
+            "arrive"
+        )
+    dark = _without_data(view)
+    if dark is None:
+        return None
+    return dark, (
+        f"no data from the canary for {span(dark)} while the baseline has requests: check that the "
+        "metric source reads the right API, stage and canary"
+    )
+
+
+def _failing(view: View, failure: str) -> tuple[timedelta, str]:
+    """How long readings have failed, as recorded, or as a process knows that saw them succeed."""
+    since, seen = view.seen.failing_since, view.seen.last_complete_at
+    if since is None and seen != view.seen.at:
+        since = seen
+    if since is None:
+        return timedelta(0), (
+            f"the metrics or alarms cannot be read; it is not known since when ({failure})"
+        )
+    since = max(since, view.seen.step_started_at)
+    reason = f"the metrics or alarms could not be read since {moment(since)} ({failure})"
+    return view.seen.at - since, reason
+
+
+def _without_data(view: View) -> timedelta | None:
+    """For how long a canary that should have had requests has shown none; None where it has."""
+    lengths: list[timedelta] = []
+    for signal in view.policy.signals:
+        if signal.report_only:
+            continue
+        rows = view.seen.settled(signal.name, view.policy.metric_delay)
+        served = max((row.at for row in rows if row.canary_requests > 0), default=None)
+        since = view.seen.step_judged_from()
+        since = max(since, served + MINUTE) if served is not None else since
+        busy = [row for row in rows if row.at >= since and row.baseline_requests > 0]
+        if shares.is_dark(sum(row.baseline_requests for row in busy), view.seen.percent / 100):
+            lengths.append(busy[-1].at + MINUTE - busy[0].at)
+    return max(lengths, default=None)
+
+
+def silence(view: View) -> Silence | None:
+    """The silence of a critical signal, an implausible one first; None where there is none."""
+    found = [quiet for signal in view.critical if (quiet := _silence(view, signal)) is not None]
+    return min(found, key=lambda quiet: (not quiet.implausible, quiet.since), default=None)
+
+
+def _silence(view: View, signal: Signal) -> Silence | None:
+    requests = view.totals(signal, view.policy.metric_delay)
+    last = max((at for at, count in requests.items() if count > 0), default=None)
+    if last is None:
+        return None
+    since = last + MINUTE
+    if view.complete_until(view.policy.metric_delay) - since < SILENT:
+        return None
+    before = [requests.get(since - i * MINUTE, 0.0) for i in range(BUSY_MINUTES, 0, -1)]
+    ending = sum(before[-ENDING:]) / ENDING < sum(before) / BUSY_MINUTES / 2
+    return Silence(signal.name, since, implausible=min(before) >= BUSY and not ending)
+
+
+def _suspect(view: View) -> str | None:
+    if view.seen.suspect is None:
+        return None
+    return f"the metrics are suspect: {view.seen.suspect}"
+
+
+def _wrong_part(view: View) -> str | None:
+    wrong = [finding for finding in view.deciding() if not finding.sample_ratio_ok]
+    if not wrong:
+        return None
+    return (
+        f"the metrics are suspect: the counts do not fit {view.seen.percent:g} % of the traffic "
+        f"({wrong[0]}); check that the metric source reads the right API, stage and canary"
+    )
+
+
+def _never_given(view: View) -> str | None:
+    missing = [signal.name for signal in view.critical if not view.seen.minutes.get(signal.name)]
+    if not missing:
+        return None
+    names = ", ".join(missing)
+    if any(view.seen.minutes.values()):
+        return (
+            f"the metric source has given no minute of {names}, which a promotion needs: correct "
+            "the source, or take the signal out of the policy"
+        )
+    if view.complete_until(view.policy.metric_delay) - view.seen.started_at < SILENT:
+        return None
+    return (
+        f"no metrics have arrived: the metric source has given no minute of {names}; check that "
+        "the stage has traffic and that the source reads the right API and stage"
+    )
+
+
+def _silent(view: View) -> str | None:
+    quiet = silence(view)
+    if quiet is None:
+        return None
+    return f"neither variant has had requests in {quiet.signal} since {moment(quiet.since)}"
+
+
+PROBLEMS: tuple[Callable[[View], str | None], ...] = (
+    _suspect,
+    _wrong_part,
+    _never_given,
+    _silent,
+)
+"""What can be wrong with metrics that can be read, each in its own words."""
+
+
+def problem(view: View) -> str | None:
+    """The first of the problems of the metrics; None for none."""
+    return next((said for each in PROBLEMS if (said := each(view)) is not None), None)
+
+
+def missing_from_step(view: View) -> str | None:
+    """What the complete minutes of a step lack for the step to be left; None where it may be left.
+
+    At least half of them have had requests of either variant, or all of them together at least
+    half of what the hour before the step had in the same time; and the canary has had some lately.
+    """
+    delay = view.policy.promotion_metric_delay
+    recently = max(view.seen.step_started_at, view.seen.at - delay - view.policy.max_unobserved)
+    if view.canary_requests(recently, delay) == 0:
+        return (
+            "the bake is over, but no canary request was seen, in each critical signal, from "
+            f"{moment(recently)} to {moment(view.seen.at - delay)}"
+        )
+    first, end = view.seen.step_judged_from(), view.complete_until(delay)
+    minutes = int((end - first) / MINUTE)
+    for signal in view.critical:
+        requests = view.totals(signal, delay)
+        step = [count for at, count in requests.items() if first <= at]
+        served = sum(count > 0 for count in step)
+        hour = sum(n for at, n in requests.items() if first - 61 * MINUTE <= at < first - MINUTE)
+        if 2 * served >= minutes or (hour and 2 * sum(step) >= hour * minutes / 60):
+            continue
+        return (
+            f"the bake is over, but only {served} of this step's {minutes} complete minutes had "
+            f"requests in {signal.name}, {sum(step):,.0f} in all; the step is left once half of "
+            "its minutes have, or once it has had half of what the hour before had in the same time"
+        )
+    return None

@@ -1,0 +1,156 @@
+"""An observation as the rules see it, and the making of decisions about it."""
+
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from apigw_canary.rollout import alarms
+from apigw_canary.rollout.analysis import analyze
+from apigw_canary.rollout.decision import Hold, Promote, Rollback, Shift, WaitingFor
+from apigw_canary.rollout.findings import Finding
+from apigw_canary.rollout.observation import MINUTE, Minute, Observation, ceil_minute
+from apigw_canary.rollout.overlap import reading
+from apigw_canary.rollout.signals import Signal
+from apigw_canary.rollout.words import span
+
+if TYPE_CHECKING:
+    from apigw_canary.rollout.policy import RolloutPolicy
+
+LONGEST_ROLLOUT = timedelta(days=14)
+"""After this a rollout has reached its deadline whatever has held it, and the longest deadline.
+CloudWatch keeps one-minute data for 15 days."""
+
+
+class View:
+    """An observation as the rules see it, and the making of decisions about it."""
+
+    def __init__(self, policy: "RolloutPolicy", observation: Observation) -> None:
+        self.policy = policy
+        self.seen = observation
+        self.analysis = analyze(policy, observation)
+        self.alarms = [alarm for alarm in observation.alarms if alarm.name in policy.alarms]
+        self.missing = ""
+        """Why the canary is not shifted up, where a rule that could have done so did not."""
+
+    @property
+    def elapsed(self) -> timedelta:
+        """How long the canary has had its percent."""
+        return self.seen.at - self.seen.step_started_at
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the deadline has passed. Time on hold does not count, up to 14 days."""
+        age = self.seen.at - self.seen.started_at
+        allowed = self.policy.effective_deadline
+        return age - self.seen.held_for > allowed or age > max(allowed, LONGEST_ROLLOUT)
+
+    @cached_property
+    def critical(self) -> list[Signal]:
+        """The signals that a promotion needs."""
+        return [signal for signal in self.policy.signals if signal.critical]
+
+    def hold(
+        self, reason: str, *, waiting_for: WaitingFor | None = None, final: bool = False
+    ) -> Hold:
+        """Hold. After the deadline it is always an operator who has to act."""
+        if not final and self.is_overdue:
+            waiting_for = "operator"
+        return Hold(**self._common(reason, final=final), waiting_for=waiting_for)
+
+    def shift(self, percent: float, reason: str) -> Shift:
+        """Shift to a percent above the present one."""
+        return Shift(**{**self._common(reason), "percent": percent})
+
+    def promote(self, reason: str) -> Promote:
+        """Promote, which ends the rollout."""
+        return Promote(**self._common(reason, final=True))
+
+    def roll_back(self, reason: str) -> Rollback:
+        """Roll back, which ends the rollout."""
+        return Rollback(**self._common(reason, final=True))
+
+    def _common(self, reason: str, *, final: bool = False) -> dict[str, Any]:
+        if self.seen.changed:
+            changes = "; ".join(f"{name}: {how}" for name, how in self.seen.changed.items())
+            reason = f"{reason} (the stage was changed outside this rollout: {changes})"
+        if self.seen.phase == "running":  # only then are alarms read
+            named = self.policy.alarms
+            for remark in alarms.remarks(named, self.alarms, self.seen.started_at):
+                reason = f"{reason} ({remark})"
+        return {
+            "at": self.seen.at,
+            "reason": reason,
+            "percent": self.seen.percent,
+            "wait": timedelta(0) if final else self._until_the_next_complete_minute(),
+            "final": final,
+            "analysis": self.analysis,
+            "basis": self.seen.basis,
+            "lifetime": self.policy.decision_lifetime,
+        }
+
+    def _until_the_next_complete_minute(self) -> timedelta:
+        complete = self.seen.at - self.policy.metric_delay
+        return ceil_minute(complete + timedelta(microseconds=1)) - complete
+
+    def deciding(self) -> list[Finding]:
+        """The findings of the signals that may decide."""
+        report_only = {signal.name for signal in self.policy.signals if signal.report_only}
+        return [f for f in self.analysis.findings if f.signal not in report_only]
+
+    def critical_findings(self) -> list[Finding]:
+        """The findings of the critical signals."""
+        critical = {signal.name for signal in self.critical}
+        return [f for f in self.analysis.findings if f.signal in critical]
+
+    def complete_until(self, age: timedelta) -> datetime:
+        """The end of the last minute that ended at least `age` ago."""
+        return ceil_minute(self.seen.at - age + timedelta(microseconds=1)) - MINUTE
+
+    def until_first_complete_minute(self) -> timedelta:
+        """How long until a minute of this step is complete enough for a promotion."""
+        first = self.seen.step_judged_from() + MINUTE
+        return first + self.policy.promotion_metric_delay - self.seen.at
+
+    def totals(self, signal: Signal, age: timedelta) -> dict[datetime, float]:
+        """The requests of both variants in each minute that ended at least `age` ago, by its time.
+
+        The history is among them, and minutes of which it is not known whose requests they are.
+        Where the counts of the variants may overlap, no request is counted twice.
+        """
+        end = self.complete_until(age)
+        return {
+            row.at: row.baseline_requests + row.canary_requests
+            if self.seen.overlap == "excluded"
+            else max(row.baseline_requests, row.canary_requests)
+            for row in self.seen.minutes.get(signal.name, ())
+            if row.at < end
+        }
+
+    def readings(self, signal: Signal, age: timedelta) -> list[list[Minute]]:
+        """The minutes that ended at least `age` ago, the variants apart, in each open reading."""
+        rows = self.seen.settled(signal.name, age)
+        overlap = reading(rows, self.seen)[0]
+        apart = [each for row in rows if (each := row.with_canary_subtracted()) is not None]
+        return {"excluded": [rows], "included": [apart], "unknown": [rows, apart]}[overlap]
+
+    def canary_requests(self, since: datetime, age: timedelta) -> float:
+        """The canary's requests in minutes from `since` that ended at least `age` ago.
+
+        Of the critical signal that has the fewest: one source may have data where others have none.
+        """
+        first = max(ceil_minute(since), self.seen.judged_from())
+        return min(
+            sum(
+                row.canary_requests
+                for row in self.seen.settled(signal.name, age)
+                if row.at >= first
+            )
+            for signal in self.critical
+        )
+
+    def deadline(self) -> str:
+        """The deadline, as a sentence says it."""
+        said = f"the deadline of {span(self.policy.effective_deadline)} has passed"
+        if self.seen.held_for:
+            said += f" ({span(self.seen.held_for)} on hold not counted)"
+        return said
