@@ -84,15 +84,15 @@ HALF = rows(60, canary=(500, 0), baseline=(500, 0.5))
 # Each rule, in its order
 
 
-def test_1_a_promotion_that_was_begun_is_finished() -> None:
+def test_2_a_promotion_that_was_begun_is_finished() -> None:
     """Also where the canary looks worse: production serves it already."""
     decision = decide(BAD, phase="promoting", percent=0)
     assert isinstance(decision, Promote)
     assert "begun" in decision.reason
 
 
-def test_2_worse_is_rolled_back() -> None:
-    """Also when paused, overdue or baking: nothing speaks for keeping it."""
+def test_3_worse_is_rolled_back() -> None:
+    """Also when without traffic, overdue or baking: nothing speaks for keeping it."""
     for fields in ({}, {"percent": 0}, {"at": START + timedelta(days=2)}):
         decision = decide(BAD, **fields)
         assert isinstance(decision, Rollback)
@@ -103,9 +103,10 @@ def test_2_worse_is_rolled_back() -> None:
 @pytest.mark.parametrize(
     "phase", ["promoted", "rolled_back", "removed", "replaced", "promoted_elsewhere"]
 )
-def test_3_an_ended_canary_ends_the_loop(phase: Any) -> None:
-    """The rollout is over, and the sentence says how."""
-    decision = decide(phase=phase)
+@pytest.mark.parametrize("minutes", [(), BAD])
+def test_1_an_ended_canary_ends_the_loop(phase: Any, minutes: Iterable[Minute]) -> None:
+    """The rollout is over, and the sentence says how, whatever its minutes were."""
+    decision = decide(minutes, phase=phase)
     assert str(decision).startswith("Ended: ")
     assert isinstance(decision, Hold)
     assert decision.final
@@ -113,22 +114,23 @@ def test_3_an_ended_canary_ends_the_loop(phase: Any) -> None:
     assert "over" in decision.reason
 
 
-def test_4_a_paused_canary_holds() -> None:
-    """Without a share there is nothing to judge, whatever the numbers were."""
+def test_10_a_canary_without_traffic_holds() -> None:
+    """At 0 % there is nothing to judge, whatever the numbers were; an operator has to act."""
     decision = decide(HUGE, percent=0)
     assert isinstance(decision, Hold)
-    assert "paused" in str(decision)
+    assert "no traffic" in str(decision)
     assert not decision.final
+    assert decision.waiting_for == "operator"
 
 
 @pytest.mark.parametrize("dark, kind", [(20, Hold), (40, Rollback)])
-def test_5_a_canary_nobody_sees(dark: int, kind: type) -> None:
-    """A canary without data beside a busy baseline holds first, then is rolled back."""
+def test_6_a_canary_nobody_sees(dark: int, kind: type) -> None:
+    """A canary without data beside a busy baseline is held first, then rolled back."""
     minutes = [*rows(58 - dark), *rows(dark, start=START + (58 - dark) * MINUTE, canary=(0, 0))]
     decision = decide(minutes)
     assert isinstance(decision, kind)
     assert f"{dark} min" in decision.reason
-    assert ("unwatched" in decision.reason) == (kind is Rollback)
+    assert ("unobserved" in decision.reason) == (kind is Rollback)
 
 
 def test_a_signal_without_minutes() -> None:
@@ -138,12 +140,12 @@ def test_a_signal_without_minutes() -> None:
     assert "refunds: no data" in decide(rows(58), policy).reason
 
 
-def test_5_a_canary_that_had_never_any_data() -> None:
+def test_6_a_canary_that_had_never_any_data() -> None:
     """A canary that was never seen counts from its start."""
     assert isinstance(decide(rows(58, canary=(0, 0))), Rollback)
 
 
-def test_5_few_requests_are_no_darkness() -> None:
+def test_6_few_requests_are_no_darkness() -> None:
     """Where no request of the canary was to be expected, none is no reason."""
     decision = decide(rows(58, baseline=(2, 0), canary=(0, 0)))
     assert isinstance(decision, Hold)
@@ -153,7 +155,7 @@ def test_5_few_requests_are_no_darkness() -> None:
 @pytest.mark.parametrize(
     "watched, kind", [(None, Hold), (10, Hold), (30, Hold), (31, Rollback), (90, Rollback)]
 )
-def test_5_a_source_that_fails(watched: int | None, kind: type) -> None:
+def test_6_a_source_that_fails(watched: int | None, kind: type) -> None:
     """A failing source holds until `max_unobserved` is over since this step last had data."""
     at = START + 60 * MINUTE
     decision = decide(
@@ -163,26 +165,49 @@ def test_5_a_source_that_fails(watched: int | None, kind: type) -> None:
     assert "no access" in decision.reason
 
 
-def test_5_at_100_percent_a_busy_baseline_is_a_canary_that_gets_nothing() -> None:
+def test_6_at_100_percent_a_busy_baseline_is_a_canary_that_gets_nothing() -> None:
     """At 100 % all requests are the canary's; a busy baseline beside none is a dark canary."""
     policy = attrs.evolve(POLICY, steps=[Step(5, MINUTE), Step(100, MINUTE)])
     assert isinstance(decide(rows(58, canary=(0, 0)), policy, percent=100), Rollback)
 
 
 @pytest.mark.parametrize("on_inconclusive, kind", [("hold", Hold), ("rollback", Rollback)])
-def test_6_the_deadline(on_inconclusive: Any, kind: type) -> None:
-    """After the deadline the policy's choice is final."""
+def test_9_and_16_the_deadline(on_inconclusive: Any, kind: type) -> None:
+    """After the deadline nothing is shifted up: Rollback, or a Hold until an operator acts."""
     policy = attrs.evolve(POLICY, deadline=2 * 60 * MINUTE, on_inconclusive=on_inconclusive)
-    assert not decide(rows(118), policy, at=START + 118 * MINUTE).final
+    assert isinstance(decide(rows(118), policy, at=START + 118 * MINUTE), Shift)
     decision = decide(rows(118), policy, at=START + 120 * MINUTE)
     assert isinstance(decision, kind)
-    assert decision.final
+    assert decision.final == (kind is Rollback)
+    assert (decision.waiting_for == "operator") == (kind is Hold)
     assert "deadline of 2 h" in decision.reason
+
+
+@pytest.mark.parametrize(
+    "bad", [BAD, [*rows(118), *rows(60, start=START + 118 * MINUTE, canary=(50, 9))]]
+)
+def test_after_the_deadline_a_bad_canary_is_still_rolled_back(bad: list[Minute]) -> None:
+    """On hold for an operator, what rolls back goes on doing so."""
+    policy = attrs.evolve(POLICY, deadline=2 * 60 * MINUTE, on_inconclusive="hold")
+    assert isinstance(decide(bad, policy, at=START + 180 * MINUTE), Rollback)
+
+
+def test_the_deadline_stands_still_on_hold_but_not_beyond_14_days() -> None:
+    """Time on hold is not the rollout's; after 14 days it ends all the same."""
+    policy = attrs.evolve(POLICY, deadline=2 * 60 * MINUTE)
+    held = {"on_hold": "a holiday", "held_for": timedelta(days=3)}
+    decision = decide(rows(4330), policy, at=START + timedelta(days=3), **held)
+    assert isinstance(decision, Hold)
+    assert "a holiday" in decision.reason
+    assert decision.waiting_for == "operator"
+    late = {"on_hold": "a holiday", "held_for": timedelta(days=14)}
+    assert isinstance(decide((), policy, at=START + timedelta(days=14), **late), Rollback)
+    assert "not counted" in decide((), policy, at=START + timedelta(days=14), **late).reason
 
 
 @pytest.mark.parametrize("unseen", [{"failure": "no access"}, {"minutes": rows(20, canary=(0, 0))}])
 @pytest.mark.parametrize("on_inconclusive, kind", [("hold", Hold), ("rollback", Rollback)])
-def test_6_the_deadline_of_what_nobody_sees(
+def test_the_deadline_of_an_unobserved_canary(
     on_inconclusive: Any, kind: type, unseen: dict[str, Any]
 ) -> None:
     """To a process that starts afresh a failing source fails anew each time; not for ever."""
@@ -191,10 +216,11 @@ def test_6_the_deadline_of_what_nobody_sees(
     failure = unseen.get("failure")
     decision = decide(minutes, policy, failure=failure, at=START + 60 * MINUTE)
     assert isinstance(decision, kind)
-    assert decision.final
-    assert "deadline" in decision.reason
+    assert (decision.waiting_for == "operator") == (kind is Hold)
     assert (failure or "") in decision.reason
-    assert not decide(minutes, policy, failure=failure, at=START + 25 * MINUTE).final
+    before = decide(minutes, policy, failure=failure, at=START + 25 * MINUTE)
+    assert not before.final
+    assert before.waiting_for == "metrics"
 
 
 def test_counts_that_do_not_fit_hold() -> None:
@@ -203,17 +229,18 @@ def test_counts_that_do_not_fit_hold() -> None:
     decision = decide(minutes, overlap="included")
     assert isinstance(decision, Hold)
     assert "do not fit" in decision.reason
+    assert decision.waiting_for == "metrics"
 
 
-def test_7_both_arms_sick() -> None:
+def test_13_both_variants_unhealthy() -> None:
     """Where the baseline fails itself the canary is not blamed, and not promoted."""
     sick = rows(60, baseline=(950, 950), canary=(50, 50))
     decision = decide(sick)
     assert isinstance(decision, Hold)
-    assert "too sick" in decision.reason
+    assert "too unhealthy" in decision.reason
     limited = attrs.evolve(POLICY, signals=[Signal.errors_5xx(limit=0.05)])
     both = rows(60, baseline=(950, 190), canary=(50, 10))
-    assert "too sick" in decide(both, limited).reason
+    assert "too unhealthy" in decide(both, limited).reason
 
 
 def test_an_absolute_limit_rolls_back() -> None:
@@ -229,29 +256,30 @@ def test_an_incident_of_both_arms_does_not_count_against_the_limit() -> None:
     limited = attrs.evolve(POLICY, signals=[Signal.errors_5xx(limit=0.01)])
     incident = rows(10, baseline=(950, 190), canary=(50, 10))
     during = decide(incident, limited, at=START + 14 * MINUTE)
-    assert "too sick" in during.reason
+    assert "too unhealthy" in during.reason
     after = [*incident, *rows(50, start=START + 10 * MINUTE)]
     assert isinstance(decide(after, limited), Shift)
 
 
-def test_8_the_bake() -> None:
+def test_15_the_bake() -> None:
     """Before the bake is over it is Hold, with the time that is left."""
     decision = decide(GOOD, step_started_at=START + 53 * MINUTE)
     assert isinstance(decision, Hold)
     assert "another 3 min" in decision.reason
 
 
-def test_8_the_minutes_of_the_step_must_have_settled() -> None:
+def test_15_the_minutes_of_the_step_must_be_complete() -> None:
     """After the bake a minute of this very step must be old enough to speak for the canary."""
     policy = attrs.evolve(POLICY, steps=[Step(5, MINUTE), Step(50, MINUTE)])
     started = START + 55 * MINUTE
     decision = decide(GOOD, policy, step_started_at=started)
     assert isinstance(decision, Hold)
-    assert "no canary request was seen" in decision.reason
+    assert "waiting for complete metrics of this step, about 1 min more" in decision.reason
+    assert decision.waiting_for == "metrics"
     assert isinstance(decide(GOOD, policy, step_started_at=started - MINUTE), Shift)
 
 
-def test_9_the_next_step() -> None:
+def test_17_the_next_step() -> None:
     """Below 100 % a canary that is not shown to be worse goes on."""
     decision = decide(rows(60, canary=(1, 0), baseline=(19, 0)))
     assert isinstance(decision, Shift)
@@ -260,13 +288,14 @@ def test_9_the_next_step() -> None:
     assert decision.analysis.verdict is Verdict.UNDECIDED
 
 
-def test_10_the_last_step_needs_a_verdict() -> None:
+def test_18_the_last_step_needs_a_verdict() -> None:
     """Promotion, and 100 %, only for a canary that is confirmed as not worse."""
     assert isinstance(decide(HALF, percent=50), Promote)
     few = rows(60, canary=(5, 0), baseline=(5, 0))
     decision = decide(few, percent=50)
     assert isinstance(decision, Hold)
-    assert "cannot tell yet" in decision.reason
+    assert "inconclusive so far" in decision.reason
+    assert decision.waiting_for == "evidence"
     assert "more canary requests" in decision.reason
     policy = attrs.evolve(POLICY, steps=[Step(5, MINUTE), Step(100, MINUTE)])
     up = decide(HUGE, policy)
@@ -276,16 +305,16 @@ def test_10_the_last_step_needs_a_verdict() -> None:
     final = {"percent": 100, "step_started_at": HALF[39].at}
     decision = decide(all_of_it, policy, **final)
     assert isinstance(decision, Promote)
-    assert "no baseline to compare with" in decision.reason
+    assert "at 100 % there is no baseline" in decision.reason
     assert isinstance(decide(few, policy), Hold)
 
 
-def test_11_hold_says_what_is_missing() -> None:
+def test_19_hold_says_what_is_missing() -> None:
     """Evidence that points the other way has no number of requests to offer."""
     minutes = rows(10, canary=(50, 0.5), baseline=(50, 0))
     decision = decide(minutes, percent=50, at=START + 15 * MINUTE)
     assert isinstance(decision, Hold)
-    assert "cannot be told" in decision.reason
+    assert "not known yet" in decision.reason
 
 
 def test_a_share_between_steps() -> None:
@@ -386,7 +415,7 @@ def test_counts_of_something_else_are_not_believed() -> None:
     for overlap in ("excluded", "unknown"):
         decision = decide(same, overlap=overlap)
         assert isinstance(decision, Hold)
-        assert "do not fit a share of 5 %" in decision.reason
+        assert "do not fit 5 % of the traffic" in decision.reason
 
 
 def test_a_canary_that_turned_bad_lately_is_not_promoted() -> None:
@@ -405,7 +434,7 @@ def test_a_canary_that_turned_bad_lately_is_not_promoted() -> None:
         step_started_at=START + 60 * MINUTE,
     )
     assert isinstance(decision, Hold)
-    assert "in its latest" in decision.reason
+    assert "exceeds the margin" in decision.reason
 
 
 @pytest.mark.parametrize("overlap", ["included", "unknown"])
@@ -418,10 +447,13 @@ def test_latest_minutes_are_compared_without_the_canary_s_own(overlap: Any) -> N
 
 
 def test_a_canary_that_went_silent_is_not_promoted() -> None:
-    """Evidence from hours ago does not promote a canary nobody has heard of since."""
-    decision = decide(HALF, percent=50, at=START + 360 * MINUTE)
+    """Evidence from hours ago does not promote a canary without any request since."""
+    few = rows(600, baseline=(4, 0), canary=(4, 0))
+    assert isinstance(decide(few, percent=50, at=START + 605 * MINUTE), Promote)
+    decision = decide(few, percent=50, at=START + 960 * MINUTE)
     assert isinstance(decision, Hold)
-    assert "no canary request was seen" in decision.reason
+    assert "neither variant has had requests" in decision.reason
+    assert decision.waiting_for == "metrics"
 
 
 def test_a_quiet_night_is_no_darkness() -> None:
@@ -472,10 +504,10 @@ def test_evidence_that_is_all_lost_stays_lost() -> None:
 def test_no_minute_has_settled() -> None:
     """Right after the start there is nothing to say, which is said."""
     at = START + MINUTE
-    assert "no minute" in decide((), at=at).reason
+    assert "no complete minute" in decide((), at=at).reason
     nothing = decide((), at=START + 30 * MINUTE)
     assert isinstance(nothing, Hold)
-    assert "no canary request" in nothing.reason
+    assert "no metrics have arrived" in nothing.reason
 
 
 # What always holds

@@ -126,7 +126,7 @@ def every_minute(
                 at=at, started_at=START, step_started_at=since, percent=percent, minutes=minutes
             )
         )
-        if decision.final:
+        if decision.final or decision.waiting_for == "operator":
             return decision.kind, at - START
         if isinstance(decision, Shift):
             percent, since = decision.percent, at

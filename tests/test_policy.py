@@ -310,7 +310,10 @@ RISKS: dict[str, Any] = {
     "false_rollback": 0.01,
     "false_promotion": 0.02,
     "deadline": 3 * HOUR,
-    "on_inconclusive": "rollback",
+    "on_inconclusive": "hold",
+    "on_production_unhealthy": "hold",
+    "max_failed_requests": 100.0,
+    "decision_lifetime": HOUR,
     "max_unobserved": 5 * MINUTE,
     "metric_delay": 3 * MINUTE,
     "promotion_metric_delay": 4 * MINUTE,
@@ -334,7 +337,8 @@ class TestPolicy:
         policy = RolloutPolicy(STEPS)
         assert policy.signals == (Signal.errors_5xx(), Signal.errors_4xx())
         assert (policy.false_rollback, policy.false_promotion) == (0.05, 0.05)
-        assert (policy.deadline, policy.on_inconclusive) == (None, "hold")
+        assert (policy.deadline, policy.on_inconclusive) == (None, "rollback")
+        assert (policy.on_production_unhealthy, policy.max_failed_requests) == ("rollback", None)
         assert (policy.metric_delay, policy.promotion_metric_delay) == (2 * MINUTE, 5 * MINUTE)
         assert policy.max_unobserved == 30 * MINUTE
 
@@ -409,7 +413,7 @@ class TestPolicy:
             ({"deadline": 3600}, "deadline must be a timedelta from 0:30:00 to 14 days"),
             (
                 {"on_inconclusive": "promote"},
-                "on_inconclusive must be 'hold' or 'rollback', not 'promote'.",
+                "on_inconclusive must be one of hold, rollback, not 'promote'.",
             ),
             (
                 {"max_unobserved": timedelta(0)},
@@ -593,7 +597,7 @@ class TestSignal:
 
     def test_errors_5xx(self) -> None:
         """5xx errors are critical, with the defaults of the class."""
-        assert Signal.errors_5xx() == Signal(name="errors_5xx")
+        assert Signal.errors_5xx() == Signal(name="errors_5xx", rare=True)
         assert Signal.errors_5xx().critical
         assert Signal.errors_5xx(ratio=2, limit=0.1).limit == 0.1
 

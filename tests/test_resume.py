@@ -330,7 +330,29 @@ def test_the_ci_job_speaks_by_its_exit_codes(tmp_path: Path) -> None:
         basis=None,
     )
     assert job.exit_code(ended) == job.ENDED
-    assert job.exit_code(attrs.evolve(ended, percent=25.0)) == job.LEFT
+    waiting = attrs.evolve(ended, final=False, wait=timedelta(minutes=1), percent=25.0)
+    assert job.exit_code(attrs.evolve(waiting, waiting_for="evidence")) == job.GOES_ON
+    assert job.exit_code(attrs.evolve(waiting, waiting_for="operator")) == job.LEFT
+
+
+def test_each_loop_ends_where_an_operator_has_to_decide() -> None:
+    """A Hold after the deadline is not final; the loops end by a time-out of their own."""
+    script, cron, machine = map(example, ("script", "every_minute", "step_functions"))
+    policy = RolloutPolicy.canary(
+        10, timedelta(minutes=10), deadline=timedelta(minutes=20), on_inconclusive="hold"
+    )
+    for module in (script, cron, machine):
+        vars(module).update(POLICY=policy, TIMEOUT=timedelta(minutes=30))
+    with rehearsal(requests_per_minute=20) as aws:
+        began = aws.now()
+        assert script.release(aws.stage, "r1", sleep=aws.sleep) is None
+        assert timedelta(minutes=30) < aws.now() - began < timedelta(minutes=32)
+        answer = cron.look(aws.stage, "r1")
+        assert (answer["final"], answer["outcome"]) == (True, "left to an operator")
+        handed_on = machine.look(aws.stage, {"release": "r1"})
+        assert (handed_on["final"], handed_on["outcome"]) == (True, "left")
+        assert "the deadline of 20 min has passed" in handed_on["said"]
+        assert aws.stage.canary() is not None
 
 
 def _closed(*_: Any) -> Any:

@@ -25,11 +25,14 @@ def release(stage: Stage, lambda_: Any, *, sleep: Callable[[float], None] = time
         10, release=version, variables={"alias": alias["Name"]}, policy=POLICY
     )
     while True:
-        decision = POLICY.decide(canary.observe(POLICY))
+        observation = canary.observe(POLICY)
+        decision = POLICY.decide(observation)
         print(decision)
         canary.apply(decision)
         if decision.final:
             return
+        if observation.age > POLICY.effective_deadline + timedelta(hours=1):
+            raise SystemExit("An operator has to decide.")
         sleep(decision.wait.total_seconds())
 
 

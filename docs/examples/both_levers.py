@@ -11,6 +11,7 @@ from datetime import timedelta
 from apigw_canary import LambdaAlias, RolloutPolicy, Stage
 
 POLICY = RolloutPolicy.linear(start=10, by=30, every=timedelta(minutes=10))
+TIMEOUT = POLICY.effective_deadline + timedelta(hours=1)
 
 
 def release(
@@ -23,10 +24,11 @@ def release(
     }
     while canaries:
         for lever, canary in list(canaries.items()):
-            decision = POLICY.decide(canary.observe(POLICY))
+            observation = canary.observe(POLICY)
+            decision = POLICY.decide(observation)
             print(f"{lever:8}  {decision}")
             canary.apply(decision)
-            if decision.final:
+            if decision.final or observation.age > TIMEOUT:  # then an operator has to decide
                 del canaries[lever]
         sleep(60)
 

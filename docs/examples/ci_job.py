@@ -4,7 +4,8 @@
     python ci_job.py apply decision.json      applies what was approved
 
 Exit codes: 0 the rollout goes on, 10 it ended with a promotion, 20 it was rolled back or ended
-otherwise, 25 its deadline has passed and the canary is left for a person to decide, 30 the decision
+otherwise, 25 it waits for an operator (the deadline has passed, or the rollout is on hold) and the
+canary keeps its percent, 30 the decision
 is too old or the stage was changed since: decide again, 40 anything else, with the state of the
 stage in the message.
 """
@@ -69,10 +70,10 @@ def exit_code(decision: Decision) -> int:
     match decision:
         case Promote():
             return PROMOTED
+        case Hold(waiting_for="operator"):
+            return LEFT
         case Shift() | Hold(final=False):
             return GOES_ON
-        case Hold(percent=percent) if percent > 0:
-            return LEFT
         case _:
             return ENDED
 

@@ -1,6 +1,7 @@
-"""One look a minute, each in a process of its own: a cron job, or a Lambda on a schedule.
+"""One observation a minute, each in a process of its own: a cron job, or a Lambda on a schedule.
 
-Nothing is kept between two calls. The first of them enables the canary, the others find it.
+Nothing is kept between two calls. The first of them enables the canary, the others find it. Once
+the answer is `final` the schedule can end.
 """
 
 from datetime import timedelta
@@ -10,6 +11,7 @@ from apigw_canary import RolloutPolicy, Stage
 from apigw_canary.errors import RolloutEndedError
 
 POLICY = RolloutPolicy.exponential(start=5, factor=3, every=timedelta(minutes=10))
+TIMEOUT = POLICY.effective_deadline + timedelta(hours=1)
 
 
 def look(stage: Stage, release: str) -> dict[str, Any]:
@@ -20,8 +22,11 @@ def look(stage: Stage, release: str) -> dict[str, Any]:
         )
     except RolloutEndedError as ended:
         return {"final": True, "outcome": ended.outcome}
-    decision = POLICY.decide(canary.observe(POLICY))
+    observation = canary.observe(POLICY)
+    decision = POLICY.decide(observation)
     canary.apply(decision)
+    if not decision.final and observation.age > TIMEOUT:
+        return {"final": True, "outcome": "left to an operator", "decision": str(decision)}
     return {"final": decision.final, "decision": str(decision)}
 
 

@@ -65,11 +65,14 @@ if __name__ == "__main__":
         )
         canary = stage.enable_canary(20, release="2026-11-23.1", variables={"alias": "v2"})
         while True:
-            decision = POLICY.decide(canary.observe(POLICY))
+            observation = canary.observe(POLICY)
+            decision = POLICY.decide(observation)
             canary.apply(decision)
             print(decision)
             if decision.final:
                 break
+            if observation.age > POLICY.effective_deadline + timedelta(hours=1):
+                raise SystemExit("An operator has to decide.")
             aws.sleep(decision.wait.total_seconds())
         print(f"in the store: {', '.join(table.texts)}")
         print(f"production serves {dict(stage.describe().variables)}")

@@ -16,6 +16,7 @@ from rich.text import Text
 from apigw_canary import Decision, Observation, RolloutPolicy, Stage
 
 POLICY = RolloutPolicy.canary(20, bake=timedelta(minutes=5))
+TIMEOUT = POLICY.effective_deadline + timedelta(hours=1)
 WIDTH = 30
 
 
@@ -61,7 +62,7 @@ def watch(
             decision = POLICY.decide(observation)
             live.update(view(observation, decision), refresh=True)
             canary.apply(decision)
-            if decision.final:
+            if decision.final or observation.age > TIMEOUT:  # then an operator has to decide
                 break
             sleep(decision.wait.total_seconds())
 

@@ -12,6 +12,7 @@ from apigw_canary import RolloutPolicy, Stage
 from apigw_canary.errors import RolloutEndedError
 
 POLICY = RolloutPolicy.exponential(start=5, factor=3, every=timedelta(minutes=10))
+TIMEOUT = POLICY.effective_deadline + timedelta(hours=1)
 
 
 def look(stage: Stage, event: dict[str, Any]) -> dict[str, Any]:
@@ -29,12 +30,13 @@ def look(stage: Stage, event: dict[str, Any]) -> dict[str, Any]:
     observation = canary.observe(POLICY, last_complete_at=seen and datetime.fromisoformat(seen))
     decision = POLICY.decide(observation)
     canary.apply(decision)
+    left = not decision.final and observation.age > TIMEOUT  # an operator has to decide
     return {
         **event,
         "last_complete_at": observation.last_complete_at
         and observation.last_complete_at.isoformat(),
-        "final": decision.final,
-        "outcome": decision.kind,
+        "final": decision.final or left,
+        "outcome": "left" if left else decision.kind,
         "said": str(decision),
         "wait": ceil(decision.wait.total_seconds()),
     }

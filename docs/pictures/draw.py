@@ -40,14 +40,13 @@ VERBS = {"hold": "Hold", "shift": "Shift", "promote": "Promote", "roll_back": "R
 
 
 def order() -> list[tuple[str, list[str]]]:
-    """What each rule asks, in its own words, and what it can decide: in the order of `RULES`."""
+    """When each rule holds, in its own words, and what it can decide: in the order of `RULES`."""
     tree = ast.parse(inspect.getsource(rules))
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    told = [
+    return [
         (" ".join((rule.__doc__ or "").split()), _decided(functions, rule.__name__))
         for rule in rules.RULES
     ]
-    return [*told, ("None of these.", _decided({"decide": functions["decide"]}, "decide"))]
 
 
 def _decided(functions: dict[str, ast.FunctionDef], name: str) -> list[str]:
@@ -68,11 +67,13 @@ def _decided(functions: dict[str, ast.FunctionDef], name: str) -> list[str]:
 
 def table() -> str:
     """The order as Markdown."""
+    blocks = [name for name, block in rules.BLOCKS.items() for _ in block]
     rows = [
-        f"| {i} | {asks} | {' or '.join(decided)} |"
-        for i, (asks, decided) in enumerate(order(), start=1)
+        f"| {i} | {block} | {asks} | {' or '.join(decided)} |"
+        for i, (block, (asks, decided)) in enumerate(zip(blocks, order(), strict=True), start=1)
     ]
-    return "\n".join(["| | Holds | Decision |", "|---|---|---|", *rows]) + "\n"
+    head = ["| | Block | The rule holds if | Decision |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows]) + "\n"
 
 
 def order_picture() -> str:

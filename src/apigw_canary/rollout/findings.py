@@ -147,5 +147,5 @@ class Analysis(Explained):
     def __str__(self) -> str:
         """The numbers, in words."""
         if not any(f.baseline_requests or f.canary_requests for f in self.findings):
-            return "no minute of it has settled yet"
+            return "no complete minute of it yet"
         return "; ".join(str(finding) for finding in self.findings)

@@ -218,6 +218,11 @@ class Observation(Plain):
             inputs.refuse("alarms", "of different names", [alarm.name for alarm in self.alarms])
         _check_told(self.minutes, self.routes, self.suspect)
 
+    @property
+    def age(self) -> timedelta:
+        """How long the rollout has run, without the time on hold: what the deadline is about."""
+        return self.at - self.started_at - self.held_for
+
     def judged_from(self) -> datetime:
         """The first minute that is all this canary's: one full minute after it was enabled.
 

@@ -180,9 +180,7 @@ def _baking(view: View) -> Decision | None:
     """The step's bake is not over, its metrics are not complete, or they do not cover the bake."""
     left = view.policy.step_at(view.seen.percent).bake - view.elapsed
     if left > timedelta(0):
-        return view.hold(
-            f"this step bakes for another {span(left)}; {view.analysis}", waiting_for="bake"
-        )
+        return view.hold(f"baking for another {span(left)}; {view.analysis}", waiting_for="bake")
     left = view.until_first_complete_minute()
     if left > timedelta(0):
         return view.hold(
@@ -238,6 +236,8 @@ def _complete(view: View) -> Decision | None:
     if view.missing:
         return None
     confirmed = f"not worse by more than the margin: {'; '.join(_confirmed(view))}"
+    if view.seen.percent == 100:
+        confirmed += "; at 100 % there is no baseline, and production's past stands for it"
     return view.promote(confirmed) if step is None else view.shift(step.percent, confirmed)
 
 
@@ -246,24 +246,26 @@ def _inconclusive(view: View) -> Decision | None:
     return view.hold(view.missing, waiting_for="evidence")
 
 
-OVER = (_ended, _finish_promotion)
-ROLL_BACK = (_worse, _alarmed, _unobserved_too_long, _too_many_failed, _overdue)
-HOLD = (
-    _no_traffic,
-    _on_hold,
-    _metrics_insufficient,
-    _production_unhealthy,
-    _production_changed,
-    _baking,
-    _left_to_operator,
-)
-GO_UP = (_shift_up, _complete, _inconclusive)
+Rule = Callable[[View], Decision | None]
 
-RULES: tuple[Callable[[View], Decision | None], ...] = (*OVER, *ROLL_BACK, *HOLD, *GO_UP)
-"""The order of the decisions: the first that holds is taken.
+BLOCKS: dict[str, tuple[Rule, ...]] = {
+    "Over": (_ended, _finish_promotion),
+    "Roll back": (_worse, _alarmed, _unobserved_too_long, _too_many_failed, _overdue),
+    "Hold": (
+        _no_traffic,
+        _on_hold,
+        _metrics_insufficient,
+        _production_unhealthy,
+        _production_changed,
+        _baking,
+        _left_to_operator,
+    ),
+    "Go up": (_shift_up, _complete, _inconclusive),
+}
+"""In four blocks, so that no reason to hold is ever in the way of a Rollback."""
 
-In four blocks, so that no reason to hold is ever in the way of a Rollback.
-"""
+RULES: tuple[Rule, ...] = tuple(rule for block in BLOCKS.values() for rule in block)
+"""The order of the decisions: the first that holds is taken."""
 
 
 # What the rules say
@@ -383,8 +385,8 @@ def _recent_excess(view: View, *, significant: bool) -> str | None:
         for recent in _latest(view, signal):
             if recent.is_excess and (recent.is_significant or not significant):
                 return (
-                    f"in the latest {recent.minutes} complete minutes the canary exceeds the "
-                    f"margin ({recent})"
+                    f"in its latest {recent.minutes} complete minutes the canary "
+                    f"exceeds the margin ({recent})"
                 )
     return None
 

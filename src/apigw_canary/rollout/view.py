@@ -40,9 +40,9 @@ class View:
     @property
     def is_overdue(self) -> bool:
         """Whether the deadline has passed. Time on hold does not count, up to 14 days."""
-        age = self.seen.at - self.seen.started_at
         allowed = self.policy.effective_deadline
-        return age - self.seen.held_for > allowed or age > max(allowed, LONGEST_ROLLOUT)
+        since_start = self.seen.at - self.seen.started_at
+        return self.seen.age > allowed or since_start > max(allowed, LONGEST_ROLLOUT)
 
     @cached_property
     def critical(self) -> list[Signal]:
@@ -108,8 +108,8 @@ class View:
 
     def until_first_complete_minute(self) -> timedelta:
         """How long until a minute of this step is complete enough for a promotion."""
-        first = self.seen.step_judged_from() + MINUTE
-        return first + self.policy.promotion_metric_delay - self.seen.at
+        first = max(self.seen.judged_from(), ceil_minute(self.seen.step_started_at))
+        return first + MINUTE + self.policy.promotion_metric_delay - self.seen.at
 
     def totals(self, signal: Signal, age: timedelta) -> dict[datetime, float]:
         """The requests of both variants in each minute that ended at least `age` ago, by its time.
