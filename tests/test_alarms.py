@@ -147,7 +147,7 @@ class TestDecisions:
         decision = decide(Alarm(NAME, "INSUFFICIENT_DATA", since=BEFORE), policy=policy, **fields)
         assert isinstance(decision, Hold)
         assert not decision.final
-        assert "correct how it treats missing data, or take it out" in decision.reason
+        assert "correct how checkout-errors treats missing data, or take it out" in decision.reason
         assert "has had INSUFFICIENT_DATA since 2026-11-23 11:57 UTC" in decision.reason
 
     def test_without_data_it_does_not_block_a_step_below_100(self) -> None:

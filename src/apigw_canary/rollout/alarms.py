@@ -110,20 +110,6 @@ def without_data(names: Sequence[str], alarms: Iterable[Alarm]) -> str | None:
             "policy's alarms"
         )
     if missing := unseen(names, alarms):
-def without_data(names: Sequence[str], alarms: Iterable[Alarm]) -> str | None:
-    """That alarms are neither OK nor in ALARM, and what to do about it; None for none."""
-    unknown = [alarm for alarm in alarms if alarm.state == "INSUFFICIENT_DATA"]
-    empty = [alarm.name for alarm in unknown if alarm.evaluation is None]
-    not_evaluated = [alarm.name for alarm in unknown if alarm.evaluation is not None]
-    remedies = []
-    if not_evaluated:
-        remedies.append(f"correct what keeps CloudWatch from evaluating {', '.join(not_evaluated)}")
-    if empty:
-        remedies.append(
-            f"correct how {', '.join(empty)} treats missing data, or take it out of the "
-            "policy's alarms"
-        )
-    if missing := unseen(names, alarms):
         remedies.append(f"read {', '.join(missing)} too")
     if not remedies:
         return None
