@@ -42,7 +42,7 @@ from apigw_canary import (
     Verdict,
 )
 from apigw_canary.rollout.alarms import AlarmState
-from apigw_canary.rollout.record import Begun, Record
+from apigw_canary.rollout.record import Begun, OnHold, Record
 
 VALUE_CHARACTERS = (
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#&=,"  # AWS's own list
@@ -346,6 +346,9 @@ def promotions(draw: st.DrawFn, stage: st.SearchStrategy[str] = identifiers) -> 
     )
 
 
+_digests = st.dictionaries(identifiers, st.from_regex(r"[0-9a-f]{8}", fullmatch=True), max_size=2)
+_enders = st.sampled_from(["judge", "caller", "operator"])
+
 begun = st.builds(
     Begun,
     id=identifiers,
@@ -353,17 +356,29 @@ begun = st.builds(
     started_at=times,
     stage_updated_at=times,
     stage_deployment_id=identifiers,
+    policy=st.none() | st.just("0123abcd"),
+    enabled_at=st.none() | times,
+    production=_digests,
+    overrides=_digests,
+    hold=st.none() | st.builds(OnHold, reason=lines, since=times),
+    held=durations().map(lambda held: timedelta(seconds=held // timedelta(seconds=1))),
+    failing_since=st.none() | times,
+    outcome=st.none() | outcomes,
+    ended_by=st.none() | _enders,
 )
 
 
-def records(stage: str) -> st.SearchStrategy[Record]:
+@st.composite
+def records(draw: st.DrawFn, stage: str) -> Record:
     """What may be written on a deployment for this stage."""
-    return st.builds(
-        Record,
-        rollout=st.none() | begun,
-        promotion=st.none() | promotions(st.just(stage)),
-        reverted_from=st.none() | identifiers,
-        ended=st.dictionaries(lines, outcomes, max_size=3),
+    promotion = draw(st.none() | promotions(st.just(stage)))
+    return Record(
+        region=promotion.region if promotion else draw(st.none() | identifiers),
+        rest_api_id=promotion.rest_api_id if promotion else draw(st.none() | identifiers),
+        rollout=draw(st.none() | begun),
+        promotion=promotion,
+        reverted_from=draw(st.none() | identifiers),
+        ended=draw(st.dictionaries(lines, outcomes, max_size=3)),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import attrs
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from apigw_canary.errors import InvalidInputError, RecordError
 from apigw_canary.rollout.alias_record import (
+    CODES,
     MAX_DESCRIPTION,
     AliasRecord,
     AliasState,
@@ -32,15 +34,17 @@ RECORD = AliasRecord(
     before="7",
     after="8",
 )
-LINE = "[apigw-canary:1 0123456789abcdef 1767603600 1767603600 005.00 7>8 r - 2026-11-23.1]"
+LINE = "[apigw-canary:2 0123456789abcdef 1767603600 1767603600 005.00 7>8 r - - 2026-11-23.1]"
 
 texts = st.text(max_size=60).filter(lambda text: "[apigw-canary:" not in text)
 versions = st.integers(1, 10**9 - 1).map(str)
 moments = st.datetimes(datetime(2002, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)).map(
     lambda at: at.replace(microsecond=0)
 )
+endings = st.sampled_from([*CODES])
 records = st.builds(
-    AliasRecord,
+    lambda ending, **rest: AliasRecord(outcome=ending[0], ended_by=ending[1], **rest),
+    endings,
     id=st.text("0123456789abcdef", min_size=16, max_size=16),
     release=st.none() | lines.filter(lambda text: "[apigw-canary:" not in text),
     started_at=moments,
@@ -48,7 +52,8 @@ records = st.builds(
     percent=percents,
     before=versions,
     after=versions,
-    outcome=st.none() | st.sampled_from(Outcome),
+    hold_since=st.none() | moments,
+    held=st.integers(0, 10**8 - 1).map(lambda seconds: timedelta(seconds=seconds)),
 )
 
 
@@ -87,16 +92,16 @@ def test_a_text_is_no_record(text: str) -> None:
     assert text_of(text) == text
 
 
-@given(texts, records, st.sampled_from([None, *Outcome]), percents)
+@given(texts, records, endings, percents)
 def test_what_fits_once_fits_always(
-    text: str, record: AliasRecord, outcome: Outcome | None, percent: float
+    text: str, record: AliasRecord, ending: tuple[Outcome | None, Any], percent: float
 ) -> None:
     """No shift, promotion or rollback fails because the description has become too short."""
     try:
         length = len(written(text, record))
     except RecordError:
         assume(False)
-    later = attrs.evolve(record, outcome=outcome, percent=percent)
+    later = attrs.evolve(record, outcome=ending[0], ended_by=ending[1], percent=percent)
     assert len(written(text, later)) == length <= MAX_DESCRIPTION
 
 
@@ -110,25 +115,31 @@ def test_too_long() -> None:
 
 def test_earlier_releases_are_remembered() -> None:
     """The latest and the four before it, the last outcome counting; the oldest give way first."""
-    record = attrs.evolve(RECORD, release="r0", outcome=Outcome.REMOVED)
+    record = attrs.evolve(RECORD, release="r0", outcome=Outcome.REMOVED_OUTSIDE)
     for i in range(1, 6):
-        outcome = Outcome.PROMOTED if i == 4 else Outcome.REMOVED
+        outcome = Outcome.PROMOTED if i == 4 else Outcome.REMOVED_OUTSIDE
         record = attrs.evolve(record, past=record.remembered(), release=f"r{i}", outcome=outcome)
     record = read(written("", record)) or RECORD
     assert record.ended("r0") is None
-    assert [record.ended(f"r{i}") for i in (1, 4, 5)] == ["removed", "promoted", "removed"]
+    assert [record.ended(f"r{i}") for i in (1, 4, 5)] == [
+        "removed_outside",
+        "promoted",
+        "removed_outside",
+    ]
     assert record.ended("another") is None
-    again = attrs.evolve(record, past=record.remembered(), release="r4", outcome=Outcome.REMOVED)
-    assert again.ended("r4") is Outcome.REMOVED
+    again = attrs.evolve(
+        record, past=record.remembered(), release="r4", outcome=Outcome.REMOVED_OUTSIDE
+    )
+    assert again.ended("r4") is Outcome.REMOVED_OUTSIDE
     room = MAX_DESCRIPTION - len(written("", attrs.evolve(record, past=""))) - 1
     squeezed = read(written("x" * (room - 8), record))
     assert squeezed is not None
-    assert [squeezed.ended(f"r{i}") for i in (3, 4, 5)] == [None, "promoted", "removed"]
+    assert [squeezed.ended(f"r{i}") for i in (3, 4, 5)] == [None, "promoted", "removed_outside"]
 
 
 def test_nothing_is_kept_of_what_has_no_name() -> None:
     """A rollout without a release, or one that runs, is not among the ended."""
-    assert attrs.evolve(RECORD, release=None, outcome=Outcome.REMOVED).remembered() == ""
+    assert attrs.evolve(RECORD, release=None, outcome=Outcome.REMOVED_OUTSIDE).remembered() == ""
     assert RECORD.remembered() == ""
 
 
@@ -136,13 +147,13 @@ def test_nothing_is_kept_of_what_has_no_name() -> None:
     "outcome, seen, settled",
     [
         (None, state("7", "8"), None),
-        (None, state("7"), Outcome.REMOVED),
-        (None, state("7", "9"), Outcome.REMOVED),
-        (None, state("8"), Outcome.PROMOTED_ELSEWHERE),
+        (None, state("7"), Outcome.REMOVED_OUTSIDE),
+        (None, state("7", "9"), Outcome.REMOVED_OUTSIDE),
+        (None, state("8"), Outcome.PROMOTED_OUTSIDE),
         (Outcome.PROMOTED, state("8"), Outcome.PROMOTED),
         (Outcome.PROMOTED, state("9"), Outcome.PROMOTED),
         (Outcome.PROMOTED, state("7"), Outcome.REVERTED),
-        (Outcome.REMOVED, state("8"), Outcome.REMOVED),
+        (Outcome.REMOVED_OUTSIDE, state("8"), Outcome.REMOVED_OUTSIDE),
     ],
 )
 def test_what_others_made_of_it(
@@ -158,14 +169,15 @@ def test_what_others_made_of_it(
         LINE + " more",
         LINE[:-1],
         LINE + LINE,
-        LINE.replace(":1 ", ":2 "),
+        LINE.replace(":2 ", ":1 "),
         LINE.replace("7>8", "$LATEST>8"),
         LINE.replace("005.00", "100.01"),
         LINE.replace("005.00", "5"),
         LINE.replace("005.00", "00٣.00"),
         LINE.replace("2026-11-23.1", "a\nb"),
         LINE.replace(" r ", " z "),
-        LINE.replace(" - ", " p12345 "),
+        LINE.replace(" - - ", " - p12345 "),
+        LINE.replace(" - - ", " h123 - "),
         "[apigw-canary:",
     ],
 )
@@ -176,7 +188,7 @@ def test_damage_is_refused(damage: str) -> None:
             reading(damage)
 
 
-@given(st.text(alphabet=LINE + "\n٣", max_size=100).map(lambda text: "[apigw-canary:1 " + text))
+@given(st.text(alphabet=LINE + "\n٣", max_size=100).map(lambda text: "[apigw-canary:2 " + text))
 def test_hostile_records(text: str) -> None:
     """Whatever stands there, it is a record that is written the same, or a RecordError."""
     try:

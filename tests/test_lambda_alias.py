@@ -137,7 +137,7 @@ def test_whole_rollouts(backend: Backend, afresh: bool) -> None:
         assert changes(aws) == (4 if good else 2)
         with pytest.raises(RolloutEndedError) as ended:
             enabled(aws)
-        assert ended.value.outcome == ("promoted" if good else "removed")
+        assert ended.value.outcome == ("promoted" if good else "rolled_back")
         if good:
             fresh(aws).revert()
             assert invoked(aws) == ("1", {})
@@ -234,9 +234,9 @@ def test_what_cannot_be_a_canary() -> None:
         with pytest.raises(InvalidInputError, match="percent"):
             fresh(aws).enable_canary(101, version="2")
         with pytest.raises(InvalidInputError, match="apigw-canary"):
-            enabled(aws, description="[apigw-canary:1 forged]")
+            enabled(aws, description="[apigw-canary:2 forged]")
         with pytest.raises(InvalidInputError, match="apigw-canary"):
-            enabled(aws, release="[apigw-canary:1 forged]")
+            enabled(aws, release="[apigw-canary:2 forged]")
         client(aws).update_alias(FunctionName="orders", Name="live", FunctionVersion="$LATEST")
         with pytest.raises(CallerError, match=r"\$LATEST"):
             enabled(aws)
@@ -301,10 +301,10 @@ def test_the_text_of_the_user_stays() -> None:
         route(aws, text="Orders, live.")
         enabled(aws).promote()
         fresh(aws).revert()
-        assert described(aws)["Description"].startswith("Orders, live. [apigw-canary:1 ")
+        assert described(aws)["Description"].startswith("Orders, live. [apigw-canary:2 ")
         enabled(aws, release="r2", description="New text")
         fresh(aws).rollback()
-        assert described(aws)["Description"].startswith("New text [apigw-canary:1 ")
+        assert described(aws)["Description"].startswith("New text [apigw-canary:2 ")
 
 
 def test_no_room_for_a_record() -> None:
@@ -324,7 +324,7 @@ def test_a_rollback_waits_for_no_record() -> None:
     with quiet() as aws:
         canary = enabled(aws)
         record = described(aws)["Description"]
-        route(aws, _2=0.1, text=record.replace("[apigw-canary:1 ", "[apigw-canary:1 x"))
+        route(aws, _2=0.1, text=record.replace("[apigw-canary:2 ", "[apigw-canary:2 x"))
         assert canary.describe().rollout is None
         with pytest.raises(RecordError, match=r"Nothing was changed. Alias live.*delete it"):
             canary.promote()

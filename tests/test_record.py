@@ -20,6 +20,7 @@ from apigw_canary.rollout.record import (
     Begun,
     Record,
     check_text,
+    fingerprint,
     read,
     read_line,
     written,
@@ -41,7 +42,7 @@ from strategies import (
     variable_values,
 )
 
-MARK = "apigw-canary:1:prod:"
+MARK = "apigw-canary:2:prod:"
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
 BEGUN = Begun(
     id="0123abcd", release="r1", started_at=AT, stage_updated_at=AT, stage_deployment_id="old111"
@@ -58,7 +59,15 @@ PROMOTION = Promotion(
     variables_after={"alias": "v2", "token": "hush"},
     begun_at=AT,
 )
-RECORD = Record(rollout=BEGUN, promotion=PROMOTION, ended={"r0": Outcome.REMOVED})
+PLACE: dict[str, Any] = {"region": "eu-central-1", "rest_api_id": "a1b2c3d4e5"}
+RECORD = Record(**PLACE, rollout=BEGUN, promotion=PROMOTION, ended={"r0": Outcome.REMOVED_OUTSIDE})
+
+ANNOUNCED = {
+    name: value
+    for name, value in PROMOTION.to_dict().items()
+    if name not in {"region", "rest_api_id", "stage"}
+}
+"""A promotion as it is written: what it shares with its record is written once."""
 
 texts = st.text() | st.lists(st.text(max_size=8), max_size=5).map("\n".join)
 """What users write into a description, line breaks included."""
@@ -148,7 +157,7 @@ class TestWritten:
         many = {f"v{i}": "x" * 512 for i in range(100)}
         huge = attrs.evolve(PROMOTION, variables_before=many, variables_after=many)
         with pytest.raises(RecordError, match=f"more than {MAX_LINE}") as raised:
-            written_line(Record(promotion=huge), "prod")
+            written_line(Record(**PLACE, promotion=huge), "prod")
         assert "fewer or shorter stage variables" in raised.value.remedy
 
     def test_limit_is_the_reader_s(self) -> None:
@@ -158,7 +167,8 @@ class TestWritten:
             after = {f"v{i:02}": "x" * 512 for i in range(61)} | {"last": "x" * last}
             before = dict.fromkeys(after)
             return Record(
-                promotion=attrs.evolve(PROMOTION, variables_before=before, variables_after=after)
+                **PLACE,
+                promotion=attrs.evolve(PROMOTION, variables_before=before, variables_after=after),
             )
 
         last = MAX_LINE - len(written_line(of_length(1), "prod")) + 1
@@ -251,11 +261,11 @@ class TestRead:
         assert "there 2 times" in str(damaged(f"text\n{line}\n{line}"))
         assert "there 2 times" in str(damaged(f"{line}\n{MARK}junk"))
 
-    @pytest.mark.parametrize("version", ["2", "10", "0", "01", "", "x", " 1"])
+    @pytest.mark.parametrize("version", ["1", "20", "0", "01", "", "x", " 1"])
     def test_other_version(self, version: str) -> None:
         """A record of another version is not guessed at."""
         error = damaged(f"apigw-canary:{version}:prod:{{}}")
-        assert "another version than 1" in str(error)
+        assert "another version than 2" in str(error)
 
     @pytest.mark.parametrize("line", ["apigw-canary:1:prod", "apigw-canary:2:prod"])
     def test_mark_alone(self, line: str) -> None:
@@ -268,18 +278,39 @@ class TestRead:
             ([], "Record must be an object"),
             ({"rollouts": {}}, "a key of Record"),
             ({"ended": {"r": "won"}}, "Record.ended.r"),
-            ({"promotion": {**PROMOTION.to_dict(), "stage": "dev"}}, "promotion.stage"),
-            ({"promotion": {**PROMOTION.to_dict(), "rest_api_id": "a/b"}}, "rest_api_id"),
-            ({"promotion": {**PROMOTION.to_dict(), "deployment_after": "../x"}}, "deployment"),
-            ({"promotion": {**PROMOTION.to_dict(), "variables_after": {}}}, "variables_before"),
-            ({"promotion": {**PROMOTION.to_dict(), "begun_at": "2026-01-05"}}, "begun_at"),
+            ({"promotion": {**ANNOUNCED, "stage": "dev"}}, "a key of promotion"),
+            ({"promotion": {**ANNOUNCED, "rest_api_id": "a1b2c3d4e5"}}, "a key of promotion"),
+            ({"promotion": ANNOUNCED}, "Record.promotion.region"),
+            ({**PLACE, "promotion": {**ANNOUNCED, "deployment_after": "../x"}}, "deployment"),
+            ({**PLACE, "promotion": {**ANNOUNCED, "variables_after": {}}}, "variables_before"),
+            ({**PLACE, "promotion": {**ANNOUNCED, "begun_at": "2026-01-05"}}, "begun_at"),
             ({"reverted_from": "a b"}, "reverted_from"),
+            ({"region": "a b"}, "region"),
+            ({"rest_api_id": "a/b"}, "rest_api_id"),
+            ({"rollout": {**BEGUN.to_dict(), "policy": "x"}}, "rollout.policy"),
+            ({"rollout": {**BEGUN.to_dict(), "production": {"a": "x"}}}, "rollout.production.a"),
+            ({"rollout": {**BEGUN.to_dict(), "overrides": {"a": "x"}}}, "rollout.overrides.a"),
+            ({"rollout": {**BEGUN.to_dict(), "held": -1}}, "rollout.held"),
+            ({"rollout": {**BEGUN.to_dict(), "ended_by": "me"}}, "ended_by"),
+            ({"rollout": {**BEGUN.to_dict(), "hold": {"reason": ""}}}, "Record.rollout.hold"),
+            (
+                {
+                    "rollout": {
+                        **BEGUN.to_dict(),
+                        "hold": {"reason": "r" * 121, "since": AT.isoformat()},
+                    }
+                },
+                "reason",
+            ),
             ({"rollout": {**BEGUN.to_dict(), "id": "a b"}}, "rollout.id"),
             ({"rollout": {**BEGUN.to_dict(), "stage_deployment_id": "/"}}, "stage_deployment_id"),
-            ({"rollout": {**BEGUN.to_dict(), "outcome": "lost"}}, "a key of Record.rollout"),
+            ({"rollout": {**BEGUN.to_dict(), "outcome": "lost"}}, "Record.rollout.outcome"),
             ({"rollout": {**BEGUN.to_dict(), "started_at": "1999-12-31T09:00:00Z"}}, "started_at"),
             ({"rollout": {**BEGUN.to_dict(), "started_at": "3000-01-01T09:00:00Z"}}, "started_at"),
-            ({"promotion": {**PROMOTION.to_dict(), "variables_after": {"alias": ""}}}, "of length"),
+            (
+                {**PLACE, "promotion": {**ANNOUNCED, "variables_after": {"alias": ""}}},
+                "variables_before",
+            ),
         ],
     )
     def test_checked_before_use(self, data: object, says: str) -> None:
@@ -298,8 +329,9 @@ class TestRead:
     )
     def test_damage_does_not_leak_values(self, value: object) -> None:
         """An error about a damaged record goes into logs: it shows no variable's value."""
-        promotion = {**PROMOTION.to_dict(), "variables_after": {"token": value}}
-        assert "5318008531800" not in str(damaged(line_of({"promotion": promotion})))
+        promotion = {**ANNOUNCED, "variables_after": {"token": value}}
+        damage = line_of({**PLACE, "promotion": promotion})
+        assert "5318008531800" not in str(damaged(damage))
 
     def test_crlf_is_harmless(self) -> None:
         """Line breaks that a console or an editor turned into CRLF do not damage the record."""
@@ -597,13 +629,13 @@ class TestRecord:
     @given(records("prod"), begun)
     def test_beginning_takes_the_one_before_for_removed(self, record: Record, new: Begun) -> None:
         """Where nobody says how the old rollout ended, it counts as removed by others."""
-        assert record.beginning(new) == record.beginning(new, Outcome.REMOVED)
+        assert record.beginning(new) == record.beginning(new, Outcome.REMOVED_OUTSIDE)
 
     def test_beginning_again_is_no_ending(self) -> None:
         """A release that is begun once more is running, not ended, whatever is said of before."""
-        record = attrs.evolve(RECORD, ended={"r0": Outcome.REMOVED, "r1": Outcome.REVERTED})
+        record = attrs.evolve(RECORD, ended={"r0": Outcome.REMOVED_OUTSIDE, "r1": Outcome.REVERTED})
         again = record.beginning(attrs.evolve(BEGUN, id="another"), Outcome.PROMOTED)
-        assert again.ended == {"r0": Outcome.REMOVED}
+        assert again.ended == {"r0": Outcome.REMOVED_OUTSIDE}
 
     @given(
         st.lists(
@@ -639,8 +671,8 @@ class TestRecord:
             record = record.beginning(attrs.evolve(BEGUN, release=f"r{n}"))
         assert list(record.ended) == [f"r{n}" for n in range(1, 9)]
 
-    def test_no_outcome_is_written(self) -> None:
-        """How a rollout ends is read from the stage: its record says how it began, no more."""
+    def test_what_is_absent_is_not_written(self) -> None:
+        """The record of a rollout that has just begun is short."""
         line = written_line(Record(rollout=BEGUN), "prod")
         assert json.loads(line.removeprefix(MARK)) == {
             "rollout": {
@@ -649,17 +681,23 @@ class TestRecord:
                 "started_at": AT.isoformat(),
                 "stage_updated_at": AT.isoformat(),
                 "stage_deployment_id": "old111",
-            },
-            "ended": {},
+            }
         }
 
     @given(records("prod"), promotions(st.just("prod")))
     def test_promoting(self, record: Record, receipt: Promotion) -> None:
         """A promotion about to begin is kept, and the mark of an earlier revert goes."""
+        receipt = attrs.evolve(receipt, rollout_id=record.rollout.id if record.rollout else None)
         after = record.promoting(receipt)
         assert after.promotion == receipt
         assert after.reverted_from is None
-        assert (after.rollout, after.ended) == (record.rollout, record.ended)
+        assert after.ended == record.ended
+        if after.rollout is not None and record.rollout is not None:
+            production = {**record.rollout.production, **after.rollout.production}
+            assert after.rollout == attrs.evolve(record.rollout, production=production)
+            assert after.rollout.production["deployment_id"] == fingerprint(
+                after.rollout.id, "deployment_id", receipt.deployment_before
+            )
 
     def test_begun_promotion_is_this_rollout_s(self) -> None:
         """A promotion counts as begun for the rollout that began it only."""

@@ -30,6 +30,7 @@ from apigw_canary import (
 )
 from apigw_canary.errors import (
     AccessDeniedError,
+    CanaryAlreadyEnabledError,
     RecordError,
     RolloutEndedError,
     StageChangedError,
@@ -129,7 +130,7 @@ def test_stored_observations_replay_the_rollout() -> None:
     [
         pytest.param(lambda text: text[: len(text) // 2], id="truncated"),
         pytest.param(lambda text: text + "\n" + text, id="twice"),
-        pytest.param(lambda text: text.replace("canary:1:", "canary:2:"), id="newer version"),
+        pytest.param(lambda text: text.replace("canary:2:", "canary:3:"), id="newer version"),
         pytest.param(lambda text: text.replace('"id"', '"ids"'), id="other keys"),
         pytest.param(lambda text: text.replace('"2026-', '"0001-'), id="long ago"),
     ],
@@ -193,12 +194,12 @@ def test_a_store_of_ones_own_keeps_the_records() -> None:
         assert list(store.texts) == [f"eu-central-1/{aws.rest_api_id}/prod"]
 
 
-def test_a_rollout_can_move_into_a_store() -> None:
-    """A canary that was begun without the store is found with it, by its description."""
+def test_with_a_store_no_description_is_consulted() -> None:
+    """A canary that the store does not know is one of an unknown release, whatever is described."""
     with rehearsal() as aws:
         aws.stage.enable_canary(10, release="r1", variables=V2)
-        canary = fresh(aws, records=Store()).enable_canary(10, release="r1", variables=V2)
-        assert canary.release == "r1"
+        with pytest.raises(CanaryAlreadyEnabledError, match="release unknown"):
+            fresh(aws, records=Store()).enable_canary(10, release="r1", variables=V2)
 
 
 def test_a_store_is_a_lock() -> None:

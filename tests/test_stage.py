@@ -166,11 +166,11 @@ def test_a_console_canary_is_another_canary() -> None:
 @pytest.mark.parametrize(
     "end, outcome",
     [
-        ("canary.rollback", "removed"),
-        ("canary.disable", "removed"),
-        ("stage.rollback", "removed"),
+        ("canary.rollback", "removed_outside"),
+        ("canary.disable", "removed_outside"),
+        ("stage.rollback", "removed_outside"),
         ("canary.promote", "promoted"),
-        ("by hand", "removed"),
+        ("by hand", "removed_outside"),
     ],
 )
 def test_a_release_that_ended_is_not_started_again(end: str, outcome: str) -> None:
@@ -220,7 +220,7 @@ def test_a_variables_only_promotion_that_was_refused_is_no_promotion() -> None:
         canary.rollback()
         with pytest.raises(RolloutEndedError) as caught:
             fresh(aws).enable_canary(5, release="r1", deployment_id=own, variables=V2)
-        assert caught.value.outcome == "removed"
+        assert caught.value.outcome == "removed_outside"
 
 
 def test_earlier_releases_of_a_deployment_keep_how_they_ended() -> None:
@@ -265,7 +265,7 @@ def test_a_release_promoted_by_hand_is_not_started_again() -> None:
         patch(aws, remove(CANARY))
         with pytest.raises(RolloutEndedError) as caught:
             fresh(aws).enable_canary(5, release="r1", variables=V2)
-        assert caught.value.outcome == "promoted_elsewhere"
+        assert caught.value.outcome == "promoted_outside"
 
 
 def test_without_a_release_nothing_is_remembered() -> None:
@@ -358,7 +358,7 @@ def test_variables_only() -> None:
         fresh(aws).enable_canary(5, release="r2", deployment_id=own, variables=V2).rollback()
         with pytest.raises(RolloutEndedError) as caught:  # also after another rollout of it
             fresh(aws).enable_canary(5, release="r1", deployment_id=own, variables=V2)
-        assert caught.value.outcome == Outcome.REMOVED
+        assert caught.value.outcome == Outcome.REMOVED_OUTSIDE
 
 
 @pytest.mark.parametrize("variables", [None, {}, {"alias": "v1"}])

@@ -163,7 +163,7 @@ def promote(
             raise RolloutEndedError(
                 "Somebody else promoted the canary; what the alias invoked before is not recorded.",
                 release=(bond.record and bond.record.release) or "unknown",
-                outcome=Outcome.PROMOTED_ELSEWHERE.value,
+                outcome=Outcome.PROMOTED_OUTSIDE.value,
                 state=str(state),
                 remedy="There is nothing left to promote.",
             )
@@ -213,7 +213,9 @@ def roll_back(control: AliasControl, bond: AliasBond | None, *, tries: int = SEN
         control.mine(bond, seen, to_end=True)
     record = control.readable(seen)
     if record is not None and record.runs_on(state):
-        record = attrs.evolve(record, outcome=Outcome.REMOVED, step_started_at=seen.at)
+        record = attrs.evolve(
+            record, outcome=Outcome.ROLLED_BACK, ended_by="caller", step_started_at=seen.at
+        )
     try:
         control.change(seen, attrs.evolve(state, canary=None), record)
     except StageChangedError:

@@ -118,7 +118,7 @@ class Control:
             if begun is None:
                 return None
             promoted = promotion is not None and promotion.is_done_on(state)
-            outcome = Outcome.PROMOTED if promoted else Outcome.REMOVED
+            outcome = Outcome.PROMOTED if promoted else Outcome.REMOVED_OUTSIDE
         return Rollout(
             id=begun.id if begun else None,
             release=begun.release if begun else None,

@@ -23,7 +23,7 @@ from apigw_canary.errors import (
 )
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.contract import changes
-from apigw_canary.rollout.record import NO_RECORD, Begun, Record, check_text, written
+from apigw_canary.rollout.record import NO_RECORD, Begun, Record, check_text
 from apigw_canary.rollout.state import ENDINGS, CanaryState, Outcome, StageState, Variables
 from apigw_canary.rollout.words import span
 
@@ -53,6 +53,8 @@ class Wish:
     use_stage_cache: bool
     description: str | None
     accept_changes: bool
+    policy: str | None = None
+    """A fingerprint of the policy that the canary is to be observed with."""
 
     def __attrs_post_init__(self) -> None:
         if self.release is not None:
@@ -183,12 +185,13 @@ def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Rec
     unused = _of_release(control, wish.release, deployments, state) if wish.release else None
     if unused is not None and wish.deployment_id not in {None, unused.id}:
         unused = None  # made by an earlier try, which asked for another deployment than this one
-    begun = Begun(
-        id=os.urandom(16).hex(),
+    begun = Begun.of(
+        state,
+        at=seen.at,
+        rollout_id=os.urandom(8).hex(),
         release=wish.release,
-        started_at=seen.at,
-        stage_updated_at=state.updated_at,
-        stage_deployment_id=state.deployment_id,
+        variables=wish.variables,
+        policy=wish.policy,
     )
     chosen = unused or (wish.deployment_id and _chosen(wish.deployment_id, deployments, state))
     if chosen and chosen.id == state.deployment_id and state.carries(wish.variables):
@@ -210,7 +213,7 @@ def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Rec
             record = NO_RECORD.beginning(begun)
             return _created(control, wish, record, begun.id), record, begun
         earlier = control.records.of(chosen)
-        ended = Outcome.REMOVED
+        ended = Outcome.REMOVED_OUTSIDE
         if earlier.rollout is not None:
             ending = _ending(earlier, chosen, [], state)
             ended = ended if ending == "unused" else ending
@@ -225,7 +228,7 @@ def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Rec
 
 def _created(control: Control, wish: Wish, record: Record, token: str) -> Deployment:
     """A new deployment, once: one whose creation was not answered is found by its record."""
-    description = written(wish.description, control.gateway.stage_name, record)
+    description = control.records.described(wish.description, record)
     try:
         created = control.gateway.create_deployment(description)
     except UnansweredError:
@@ -321,5 +324,5 @@ def _ending(
     if untouched and state.updated_at + _TICK < begun.started_at:
         return "unused"
     if state.deployment_id == deployment.id != begun.stage_deployment_id:
-        return Outcome.PROMOTED_ELSEWHERE
-    return Outcome.REMOVED
+        return Outcome.PROMOTED_OUTSIDE
+    return Outcome.REMOVED_OUTSIDE

@@ -145,7 +145,7 @@ def _receipt(control: Control, bond: Bond, state: StageState) -> Promotion:
         raise RolloutEndedError(
             "Somebody else promoted the canary; what production served before is not recorded.",
             release=bond.release or "unknown",
-            outcome=Outcome.PROMOTED_ELSEWHERE.value,
+            outcome=Outcome.PROMOTED_OUTSIDE.value,
             state=str(state),
             remedy="There is nothing left to promote.",
         )

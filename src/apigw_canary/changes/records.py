@@ -1,12 +1,24 @@
 """Where the records of rollouts are kept: on the deployments themselves, or in a caller's store."""
 
 import json
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Protocol
+
+import attrs
 
 from apigw_canary.aws.apigateway import ApiGateway, Deployment
 from apigw_canary.changes.sending import SENDINGS
 from apigw_canary.errors import RecordError, StageChangedError, UnansweredError
-from apigw_canary.rollout.record import Record, read, read_line, written, written_line
+from apigw_canary.rollout.record import (
+    NO_RECORD,
+    Record,
+    read,
+    read_line,
+    written,
+    written_line,
+)
+from apigw_canary.rollout.words import moment
 
 
 class RolloutRecords(Protocol):
@@ -31,8 +43,15 @@ class RolloutRecords(Protocol):
 class Records(Protocol):
     """What the changes need of a place for records."""
 
-    def of(self, deployment: Deployment) -> Record:
-        """The stage's record of a deployment. Raises `RecordError` where it cannot be read."""
+    def of(self, deployment: Deployment, at: datetime | None = None) -> Record:
+        """The stage's record of a deployment, checked against what is known of the stage at `at`.
+
+        Raises `RecordError` where it cannot be read, or cannot be true.
+        """
+        ...
+
+    def described(self, text: str | None, record: Record) -> str:
+        """A description with the user's text and the record."""
         ...
 
     def adopt(self, created: Deployment, record: Record) -> Deployment:
@@ -40,32 +59,72 @@ class Records(Protocol):
         ...
 
     def save(self, deployment: Deployment, record: Record) -> Deployment:
-        """Keep the record; the deployment as it then is. Raises `RecordError`, or AWS's no."""
+        """Keep the record, and read it back; the deployment as it then is.
+
+        Raises `RecordError` where it is not kept, or AWS's refusal.
+        """
         ...
 
 
-class DescriptionRecords:
-    """Keeps the record in the deployment's description."""
+_CLOCKS_APART = timedelta(minutes=5)
+"""How far ahead of AWS's clock a recorded time may be: a caller's own clock may have stated it."""
+
+
+class _Checked:
+    """Records of one stage, each checked against what is known of the stage."""
 
     def __init__(self, gateway: ApiGateway) -> None:
         self._gateway = gateway
 
-    def of(self, deployment: Deployment) -> Record:
+    def described(self, text: str | None, record: Record) -> str:
+        """A description with the user's text and the record."""
+        return written(text, self._gateway.stage_name, self._placed(record))
+
+    def _placed(self, record: Record) -> Record:
+        return attrs.evolve(
+            record, region=self._gateway.region, rest_api_id=self._gateway.rest_api_id
+        )
+
+    def _believed(self, record: Record, deployment: Deployment, at: datetime | None) -> Record:
+        if record == NO_RECORD:
+            return record
+        gateway = self._gateway
+        latest = record.latest()
+        if record != self._placed(record):
+            wrong = f"it is of API {record.rest_api_id} in {record.region}"
+        elif at is not None and latest is not None and latest > at + _CLOCKS_APART:
+            wrong = f"it states a time in the future, {moment(latest)}"
+        else:
+            wrong = record.contradiction(deployment.id) or ""
+        if wrong:
+            raise RecordError(
+                f"The record of stage {gateway.stage_name} on deployment {deployment.id} is not "
+                f"used: {wrong}.",
+                remedy="Find out what changed it. stage.rollback() ends a canary without it; "
+                "stage.revert(promotion) takes the receipt that promote() returned.",
+            )
+        return record
+
+
+class DescriptionRecords(_Checked):
+    """Keeps the record in the deployment's description."""
+
+    def of(self, deployment: Deployment, at: datetime | None = None) -> Record:
         """From the description as it was read with the deployment: no call."""
-        return read(deployment.description, self._gateway.stage_name)
+        record = read(deployment.description, self._gateway.stage_name)
+        return self._believed(record, deployment, at)
 
     def adopt(self, created: Deployment, record: Record) -> Deployment:  # noqa: ARG002
         """Nothing to do: the description has it."""
         return created
 
     def save(self, deployment: Deployment, record: Record) -> Deployment:
-        """One UpdateDeployment, compared with its answer."""
-        description = written(deployment.description, self._gateway.stage_name, record)
+        """One UpdateDeployment, and one GetDeployment to read it back."""
+        description = self.described(deployment.description, record)
         for _ in range(SENDINGS):
-            try:
-                saved = self._gateway.describe_deployment(deployment.id, description)
-            except UnansweredError:
-                saved = self._gateway.deployment(deployment.id)
+            with suppress(UnansweredError):  # reading it back tells
+                self._gateway.describe_deployment(deployment.id, description)
+            saved = self._gateway.deployment(deployment.id)
             if saved.description == description:
                 return saved
         raise RecordError(
@@ -74,43 +133,53 @@ class DescriptionRecords:
         )
 
 
-class StoredRecords:
-    """Keeps the records of a stage in the caller's store, each under its deployment's id."""
+class StoredRecords(_Checked):
+    """Keeps the records of a stage in the caller's store, each under its deployment's id.
+
+    Descriptions are not consulted: what the store does not know is not on record.
+    """
 
     def __init__(self, store: RolloutRecords, gateway: ApiGateway) -> None:
+        super().__init__(gateway)
         self._store = store
-        self._gateway = gateway
-        self._on_aws = DescriptionRecords(gateway)
 
     @property
     def _key(self) -> str:
         gateway = self._gateway
         return f"{gateway.region}/{gateway.rest_api_id}/{gateway.stage_name}"
 
-    def of(self, deployment: Deployment) -> Record:
-        """From the store; a deployment that it does not know, from the description."""
+    def of(self, deployment: Deployment, at: datetime | None = None) -> Record:
+        """From the store; of a deployment that it does not know there is no record."""
         _, lines = self._load()
         if deployment.id not in lines:
-            return self._on_aws.of(deployment)
-        return read_line(lines[deployment.id], self._gateway.stage_name)
+            return NO_RECORD
+        record = read_line(lines[deployment.id], self._gateway.stage_name)
+        return self._believed(record, deployment, at)
 
     def adopt(self, created: Deployment, record: Record) -> Deployment:
         """Into the store too."""
         return self.save(created, record)
 
     def save(self, deployment: Deployment, record: Record) -> Deployment:
-        """Into the store, unless somebody else wrote there in between."""
+        """Into the store, unless another process wrote there in between; then read back."""
         text, lines = self._load()
-        lines[deployment.id] = written_line(record, self._gateway.stage_name)
+        lines[deployment.id] = written_line(self._placed(record), self._gateway.stage_name)
         try:
             self._store.save(self._key, json.dumps(lines), expected=text)
         except Exception as error:
             raise StageChangedError(
                 f"The store of records refused to change {self._key}: {error}",
-                differences={"record": "somebody else may be changing the stage"},
+                differences={"record": "another process may be changing the stage"},
                 state="Nothing was sent to AWS.",
                 remedy="Run the same line again; stage.describe() shows what the other one did.",
             ) from error
+        _, kept = self._load()
+        if kept.get(deployment.id) != lines[deployment.id]:
+            raise RecordError(
+                f"The store of records took the record of deployment {deployment.id}, and has "
+                "another one.",
+                remedy="Fix the store, or find out what else writes to it.",
+            )
         return deployment
 
     def _load(self) -> tuple[str | None, dict[str, str]]:
@@ -124,6 +193,6 @@ class StoredRecords:
         except Exception as error:
             raise RecordError(
                 f"The store of records cannot be read at {self._key}: {error}",
-                remedy="Mend the store; no change is made without its record.",
+                remedy="Fix the store; no change is made without its record.",
             ) from error
         return text, lines

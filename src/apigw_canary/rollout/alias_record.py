@@ -1,22 +1,23 @@
 """The record of a rollout on a Lambda alias: at the end of the alias's own description.
 
 ```text
-User's text [apigw-canary:1 5f1c9e0b7a3d2468 1767603600 1767604200 025.00 7>8 r - 2026-11.1]
+User's text [apigw-canary:2 5f1c9e0b7a3d2468 1767603600 1767604200 025.00 7>8 r - - 2026-11.1]
 ```
 
-Rollout id, start, start of the step, share, versions before and after, outcome, earlier releases,
-release. All but the last two are of fixed width, or do not change during a rollout: what fits when
-it is begun fits when it ends. A description takes 256 characters. It is written in the same call
-as the change it records, and is input like any other: parsed strictly.
+Rollout id, start, start of the step, percent, versions before and after, outcome, hold, earlier
+releases, release. A description takes 256 characters, and the record of a hold takes at most 20
+more than that of none: earlier releases are forgotten for it. It is written in the same call as the
+change it records, and is input like any other: parsed strictly.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import attrs
 
 from apigw_canary.errors import RecordError
 from apigw_canary.rollout import inputs
+from apigw_canary.rollout.record import EndedBy
 from apigw_canary.rollout.state import Outcome, StageState
 from apigw_canary.rollout.words import sentence
 
@@ -27,19 +28,26 @@ KEPT_ENDINGS = 4
 """How many earlier releases are remembered, where there is room."""
 
 _MARK = "[apigw-canary:"
-_CODES = {
-    None: "r",
-    Outcome.PROMOTED: "p",
-    Outcome.REVERTED: "u",
-    Outcome.REMOVED: "e",
-    Outcome.PROMOTED_ELSEWHERE: "o",
+CODES: dict[tuple[Outcome | None, EndedBy | None], str] = {
+    (None, None): "r",
+    (Outcome.PROMOTED, None): "p",
+    (Outcome.REVERTED, None): "u",
+    (Outcome.ROLLED_BACK, "judge"): "j",
+    (Outcome.ROLLED_BACK, "caller"): "c",
+    (Outcome.ROLLED_BACK, "operator"): "o",
+    (Outcome.DISABLED, "caller"): "d",
+    (Outcome.REMOVED_OUTSIDE, None): "e",
+    (Outcome.PROMOTED_OUTSIDE, None): "x",
 }
-_OUTCOMES = {code: outcome for outcome, code in _CODES.items()}
+"""How a rollout ended, and who ended it, as one letter; "r" while it runs."""
+
+_OUTCOMES = {code: ending for ending, code in CODES.items()}
 
 _RECORD = (
-    r"(?:(?P<text>.*) )?\[apigw-canary:1 (?P<id>[0-9a-f]{16}) (?P<start>\d{10}) (?P<step>\d{10}) "
-    r"(?P<percent>[01]\d\d\.\d\d) (?P<before>\d{1,9})>(?P<after>\d{1,9}) (?P<outcome>[rpueo]) "
-    r"(?P<past>-|(?:[pueo][0-9a-f]{6})+) (?P<release>.*)\]"
+    r"(?:(?P<text>.*) )?\[apigw-canary:2 (?P<id>[0-9a-f]{16}) (?P<start>\d{10}) (?P<step>\d{10}) "
+    r"(?P<percent>[01]\d\d\.\d\d) (?P<before>\d{1,9})>(?P<after>\d{1,9}) (?P<outcome>[rpujcodex]) "
+    r"(?:h(?P<hold>\d{10})|-)(?P<held>\d{0,8}) "
+    r"(?P<past>-|(?:[pujcodex][0-9a-f]{6})+) (?P<release>.*)\]"
 )
 
 
@@ -76,13 +84,19 @@ class AliasRecord:
     step_started_at: datetime
     """When it got the share it has."""
     percent: float
-    """That share; another one on the alias was set by others."""
+    """That percent; another one on the alias was set outside this library."""
     before: str
     """The version that the alias invoked before."""
     after: str
     """The canary's version."""
     outcome: Outcome | None = None
     """How it ended; None while it runs."""
+    ended_by: EndedBy | None = None
+    """Who ended it, where that is known."""
+    hold_since: datetime | None = None
+    """Since when an operator holds it; None where it is not on hold."""
+    held: timedelta = timedelta(0)
+    """How long earlier holds lasted in all, to the second."""
     past: str = ""
     """Earlier releases that ended, latest last: a letter for the outcome, six digits of a hash."""
 
@@ -92,14 +106,14 @@ class AliasRecord:
             return self.outcome
         for ending in reversed(re.findall(".{7}", self.past)):
             if ending[1:] == _digest(release):
-                return _OUTCOMES[ending[0]]
+                return _OUTCOMES[ending[0]][0]
         return None
 
     def remembered(self) -> str:
         """What the record of the next rollout keeps of this one and of those before it."""
         ending = ""
         if self.release is not None and self.outcome is not None:
-            ending = _CODES[self.outcome] + _digest(self.release)
+            ending = CODES[self.outcome, self.ended_by] + _digest(self.release)
         return (self.past + ending)[-7 * KEPT_ENDINGS :]
 
     def is_same_rollout(self, other: "AliasRecord | None") -> bool:
@@ -111,6 +125,11 @@ class AliasRecord:
             other.after,
         )
 
+    def held_for(self, now: datetime) -> timedelta:
+        """How long the rollout has been on hold in all."""
+        running = now - self.hold_since if self.hold_since else timedelta(0)
+        return self.held + max(running, timedelta(0))
+
     def runs_on(self, state: StageState) -> bool:
         """Whether the canary of `state` is the one on record."""
         canary = state.canary
@@ -121,7 +140,7 @@ class AliasRecord:
         outcome = self.outcome
         if outcome is None and not self.runs_on(state):
             promoted = state.deployment_id == self.after
-            outcome = Outcome.PROMOTED_ELSEWHERE if promoted else Outcome.REMOVED
+            outcome = Outcome.PROMOTED_OUTSIDE if promoted else Outcome.REMOVED_OUTSIDE
         elif outcome is Outcome.PROMOTED and state.deployment_id == self.before:
             outcome = Outcome.REVERTED
         return attrs.evolve(self, outcome=outcome)
@@ -144,7 +163,7 @@ def read(description: str) -> AliasRecord | None:
         raise _unreadable(f"it is there {description.count(_MARK)} times")
     found = re.fullmatch(_RECORD, description, re.DOTALL | re.ASCII)
     if found is None:
-        raise _unreadable("it is not as it was written, or of another version than 1")
+        raise _unreadable("it is not as it was written, or of another version than 2")
     release = found["release"]
     percent = float(found["percent"])
     if percent > 100 or (release and not release.isprintable()):
@@ -157,7 +176,10 @@ def read(description: str) -> AliasRecord | None:
         percent=percent,
         before=found["before"],
         after=found["after"],
-        outcome=_OUTCOMES[found["outcome"]],
+        outcome=_OUTCOMES[found["outcome"]][0],
+        ended_by=_OUTCOMES[found["outcome"]][1],
+        hold_since=datetime.fromtimestamp(int(found["hold"]), UTC) if found["hold"] else None,
+        held=timedelta(seconds=int(found["held"] or 0)),
         past=found["past"].removeprefix("-"),
     )
 
@@ -174,11 +196,14 @@ def written(text: str, record: AliasRecord) -> str:
     Raises `RecordError` where both do not fit; earlier releases are forgotten before that.
     """
     past = record.past
+    hold = f"h{record.hold_since.timestamp():.0f}" if record.hold_since else "-"
+    hold += f"{record.held.total_seconds():.0f}" if record.held else ""
     while True:
         description = (
-            f"{text}{' ' if text else ''}{_MARK}1 {record.id} {record.started_at.timestamp():.0f} "
+            f"{text}{' ' if text else ''}{_MARK}2 {record.id} {record.started_at.timestamp():.0f} "
             f"{record.step_started_at.timestamp():.0f} {record.percent:06.2f} "
-            f"{record.before}>{record.after} {_CODES[record.outcome]} {past or '-'} "
+            f"{record.before}>{record.after} {CODES[record.outcome, record.ended_by]} {hold} "
+            f"{past or '-'} "
             f"{record.release or ''}]"
         )
         too_many = len(description) - MAX_DESCRIPTION
@@ -203,5 +228,5 @@ def _unreadable(reason: str) -> RecordError:
     return RecordError(
         f"The record in the alias's description cannot be read: {sentence(reason)}",
         remedy="Find out what changed the description; restore what begins with "
-        f"{_MARK!r}, or delete it with UpdateAlias.",
+        f"{_MARK!r}, or delete it with UpdateAlias. alias.rollback() ends a canary without it.",
     )

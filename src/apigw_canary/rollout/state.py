@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -56,17 +56,26 @@ class Outcome(StrEnum):
     """The canary's deployment and variables became the stage's own."""
     REVERTED = "reverted"
     """Promoted, and the promotion undone."""
-    REMOVED = "removed"
-    """The canary was ended without a promotion: rolled back, or by the console or another tool."""
-    PROMOTED_ELSEWHERE = "promoted_elsewhere"
-    """Others made the canary's deployment the stage's own."""
+    ROLLED_BACK = "rolled_back"
+    """The canary was rolled back: by a decision, by the caller, or by an operator."""
+    DISABLED = "disabled"
+    """The canary was ended without a judgment: `canary.disable()`."""
+    PROMOTED_OUTSIDE = "promoted_outside"
+    """Another tool, or the console, made the canary's deployment and variables the stage's own."""
+    REMOVED_OUTSIDE = "removed_outside"
+    """Another tool, or the console, ended the canary without a promotion."""
+    NEVER_STARTED = "never_started"
+    """A deployment was made for it, and no canary was found enabled."""
 
 
 ENDINGS = {
     Outcome.PROMOTED: "it was promoted",
-    Outcome.REVERTED: "it was promoted, and the promotion undone",
-    Outcome.REMOVED: "its canary was ended without a promotion",
-    Outcome.PROMOTED_ELSEWHERE: "others made its deployment the stage's own",
+    Outcome.REVERTED: "it was promoted, and the promotion was undone",
+    Outcome.ROLLED_BACK: "its canary was rolled back",
+    Outcome.DISABLED: "its canary was disabled",
+    Outcome.PROMOTED_OUTSIDE: "its canary was promoted outside this library",
+    Outcome.REMOVED_OUTSIDE: "its canary was removed outside this library",
+    Outcome.NEVER_STARTED: "its canary was never enabled",
 }
 """The same in words, for messages."""
 
@@ -104,6 +113,9 @@ class Rollout(Plain):
     """When the stage was last changed, so the step's start or later."""
     outcome: Outcome | None = None
     """How it ended; None while it runs."""
+    ended_by: Literal["judge", "caller", "operator"] | None = None
+    """Who ended the canary: a decision that was applied, the rollout's own code, or an operator
+    (`stage.rollback`); None where that is not known."""
 
 
 @attrs.frozen(kw_only=True)
