@@ -59,7 +59,7 @@ def series(rng: Random, count: int, requests: int, rate: float) -> list[Minute]:
 
 
 def observation(count: int, signals: int, routes: int) -> Observation:
-    rng = Random(0)  # noqa: S311 - traffic, not secrets
+    rng = Random(0)
     names = [signal.name for signal in SIGNALS[:signals]]
     return Observation(
         at=START + (count + 10) * MINUTE,

@@ -76,14 +76,21 @@ class Minute(Plain):
     def with_canary_subtracted(self) -> "Minute | None":
         """The minute if the baseline's counts include the canary's; None where they cannot.
 
-        Interpolated counts differ by a little from what they stand for, and prove nothing.
+        Interpolated counts differ by a little from what they stand for, and prove nothing. The
+        canary's requests of unknown outcome are taken to be among those of the baseline's series.
+        Where more of them are unknown, or fewer bad ones known there, the difference of the two is
+        unknown of the baseline.
         """
         requests = self.baseline_requests - self.canary_requests
         bad = self.baseline_bad - self.canary_bad
         if self.baseline_bad % 1 or self.canary_bad % 1:
             bad = max(min(bad, requests), 0.0)
         unknown = self.baseline_unknown - self.canary_unknown
-        if not (0 <= bad <= requests and 0 <= unknown <= requests - bad):
+        if bad < 0:  # bad ones of the canary are of unknown outcome in the baseline's series
+            bad, unknown = 0.0, bad + self.baseline_unknown
+        elif unknown < 0:  # bad ones of the baseline's series may be the canary's unknown ones
+            bad, unknown = max(bad + unknown, 0.0), min(-unknown, bad)
+        if not 0 <= bad <= requests or unknown < 0:
             return None
         return Minute(
             self.at,
@@ -91,7 +98,7 @@ class Minute(Plain):
             bad,
             self.canary_requests,
             self.canary_bad,
-            unknown,
+            min(unknown, requests - bad),
             self.canary_unknown,
         )
 
