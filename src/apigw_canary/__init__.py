@@ -36,6 +36,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.rollout.policy import RolloutPolicy, Step
     from apigw_canary.rollout.promotion import Promotion
     from apigw_canary.rollout.signals import Signal
+    from apigw_canary.rollout.smoke import SmokeRequest, SmokeResult
     from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState
     from apigw_canary.stage import Stage
 
@@ -78,6 +79,8 @@ __all__ = [
     "Shift",
     "Signal",
     "SimulatedRollout",
+    "SmokeRequest",
+    "SmokeResult",
     "Stage",
     "StageState",
     "Step",
@@ -123,6 +126,8 @@ _HOMES = {
     "RolloutRecords": "changes.records",
     "Shift": "rollout.decision",
     "Signal": "rollout.signals",
+    "SmokeRequest": "rollout.smoke",
+    "SmokeResult": "rollout.smoke",
     "Stage": "stage",
     "StageState": "rollout.state",
     "Step": "rollout.policy",

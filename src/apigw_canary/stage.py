@@ -1,7 +1,7 @@
 """A stage of a REST API: the way in."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -23,10 +23,12 @@ from apigw_canary.preflight.checks import check
 from apigw_canary.preflight.facts import gather
 from apigw_canary.preflight.invocation import allow
 from apigw_canary.preflight.problem import InvocationPermission, Problem
+from apigw_canary.preflight.smoke import smoke_test
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.observation import Measurements, MetricSource, Observation
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
+from apigw_canary.rollout.smoke import SmokeRequest, SmokeResult
 from apigw_canary.rollout.state import StageState, Variables
 from apigw_canary.rollouts import measured, watchable
 
@@ -201,6 +203,9 @@ class Stage:
         for this stage and method only. What is there is left alone, so the same line can be run
         again. Returns what was added.
 
+        `smoke_test=True` also lets test invocations of this API, which `smoke_test` makes, call
+        each Lambda function that a method leads to with these variables: one permission a function.
+
         `whole_stage=True` adds one statement a function, for all methods of the stage (`/*/*`), and
         False one a method; None does so for up to 20 methods a function, and adds the one for the
         whole stage beyond: a function's policy has 20,480 bytes at most.
@@ -216,6 +221,53 @@ class Stage:
             Functions(self._calls),
             Variables(inputs.variables(variables)),
             whole_stage=whole_stage,
+        )
+
+    def smoke_test(
+        self,
+        requests: Sequence[str | SmokeRequest],
+        *,
+        variables: Mapping[str, str] | None = None,
+        deployment_id: str | None = None,
+        unsafe: bool = False,
+    ) -> tuple[SmokeResult, ...]:
+        """Send requests to the API as it is being edited, before a canary has any traffic.
+
+        `requests` are texts such as `"GET /orders/42"`, which pass with a status from 200 to 299,
+        or `SmokeRequest`s. Each is sent once, in their order, with the stage's variables overlaid
+        by `variables`: the ones that you give to `enable_canary` next. Returns what came of each;
+        a request that is "not testable" has not passed, and has not failed either. The stage is
+        not changed.
+
+        **Backends are called for real.** So DELETE, PATCH, POST and PUT are `InvalidInputError`
+        unless `unsafe`.
+
+        A test invocation does not pass authorizers and resource policies, API keys and usage plans,
+        WAF, throttling, the stage's cache, its domain names and its access logs: it shows that
+        methods, integrations and backends work, not who may call them. Streamed answers are
+        buffered, for 35 seconds at most.
+
+        Only the API as it is being edited can be tested, which is what a canary with a new
+        deployment serves, if nobody edits the API in between. With a `deployment_id` this is
+        `InvalidInputError`, before anything is sent.
+
+        GetStage, GetResources, and a TestInvokeMethod for each request; a second one where AWS does
+        not know a method `ANY` by the verb. A call that may not be made is `AccessDeniedError`.
+        Lambda functions have to let test invocations in:
+        `stage.allow_invocation(variables, smoke_test=True)`.
+        """
+        if deployment_id is not None:
+            inputs.refuse(
+                "deployment_id",
+                "left out for a smoke test: AWS tests only the API as it is being edited, which "
+                "may differ from any deployment",
+                deployment_id,
+            )
+        return smoke_test(
+            self._control.gateway,
+            requests,
+            Variables(inputs.variables({} if variables is None else variables)),
+            unsafe=inputs.flag(unsafe, "unsafe"),
         )
 
     def enable_canary(

@@ -136,6 +136,8 @@ class Method(NamedTuple):
     """The integration's; None where it has none, as a mock."""
     has_credentials: bool
     """Whether API Gateway calls the integration in a role, or as the caller."""
+    resource_id: str
+    """The id of the resource that it is a method of."""
 
 
 class ApiGateway:
@@ -201,7 +203,7 @@ class ApiGateway:
         """The methods of the API as it is being edited: one GetResources for 500 resources."""
         found = self._pages("GetResources", restApiId=self.rest_api_id, embed=["methods"])
         return [
-            _method(Route(name, resource["path"]), method)
+            _method(resource, name, method)
             for resource in found
             for name, method in resource.get("resourceMethods", {}).items()
         ]
@@ -331,14 +333,15 @@ def _guard(method: Mapping[str, Any]) -> Guard:
     return Guard(authorization, method.get("apiKeyRequired", False))
 
 
-def _method(route: Route, method: Mapping[str, Any]) -> Method:
+def _method(resource: Mapping[str, Any], name: str, method: Mapping[str, Any]) -> Method:
     integration = method.get("methodIntegration", {})
     return Method(
-        route=route,
+        route=Route(name, resource["path"]),
         guard=_guard(method),
         has_integration="methodIntegration" in method,
         uri=integration.get("uri"),
         has_credentials=bool(integration.get("credentials")),
+        resource_id=resource["id"],
     )
 
 

@@ -31,6 +31,7 @@ Operation = Literal[
     "revert",
     "rollback",
     "shift",
+    "smoke_test",
 ]
 """A method of `Stage` or `Canary`, and most of them of `LambdaAlias` or `AliasCanary`."""
 
@@ -51,6 +52,8 @@ _RESOURCES: Mapping[str, tuple[str, ...]] = {
     "FunctionsAndVersions": ("{named}", "{named}:*"),
     # A query is authorised on "...:log-group:name:log-stream:".
     "LogGroups": ("{named}:*",),
+    # Which resource and verb a request is sent to is found out from the API.
+    "Methods": (_API + "/resources/*/methods/*",),
     "MetricNames": ("*",),
     "Stage": (_API + "/stages/{stage}",),
     "Stages": (_API + "/stages",),
@@ -73,6 +76,7 @@ _CALLS: Mapping[str, tuple[str, str]] = {
     "GetRestApis": ("apigateway:GET", "Apis"),
     "GetStage": ("apigateway:GET", "Stage"),
     "GetStages": ("apigateway:GET", "Stages"),
+    "TestInvokeMethod": ("apigateway:POST", "Methods"),
     "UpdateDeployment": ("apigateway:PATCH", "EachDeployment"),
     "UpdateStage": ("apigateway:PATCH", "Stage"),
     "DescribeAlarmHistory": ("cloudwatch:DescribeAlarmHistory", "Everything"),
@@ -119,6 +123,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "revert": (*_CHANGES, "GetDeployments", "UpdateDeployment"),
     "rollback": _CHANGES,
     "shift": _CHANGES,
+    "smoke_test": ("GetStage", "GetResources", "TestInvokeMethod"),
 }
 """A method of `Stage` or `Canary`, and the AWS calls it may make."""
 

@@ -19,7 +19,7 @@ from apigw_canary.errors import (
     UnconfirmedChangeError,
 )
 from apigw_canary.preflight.problem import InvocationPermission
-from apigw_canary.preflight.targets import Policy, Target, targets
+from apigw_canary.preflight.targets import Policy, Target, targets, tested
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.contract import ANY, Route
 from apigw_canary.rollout.state import StageState, Variables
@@ -63,7 +63,7 @@ def allow(
         added.append(
             InvocationPermission(
                 function_arn=function.arn,
-                method=str(target.route),
+                method="test invocations" if target in tests else str(target.route),
                 source_arn=target.source,
                 statement_id=statement_id(function, target.source),
             )

@@ -13,6 +13,7 @@ from apigw_canary.aws.invocation import (
     source_arn,
     variables_in,
 )
+from apigw_canary.aws.test_invocation import test_source
 from apigw_canary.rollout.contract import Route
 from apigw_canary.rollout.state import StageState, Variables
 
@@ -77,6 +78,21 @@ def targets(methods: Iterable[Method], stage: StageState, overrides: Variables) 
         for method in sorted(methods, key=lambda method: method.route)
         if method.uri is not None and variables_in(method.uri) & overrides.keys()
     ]
+
+
+def tested(methods: Iterable[Method], stage: StageState, overrides: Variables) -> list[Target]:
+    """The Lambda functions that test invocations call, each once, as they call it.
+
+    With the first method that leads there.
+    """
+    found: dict[Function, Target] = {}
+    for method in sorted(methods, key=lambda method: method.route):
+        if method.uri is not None:
+            target = _target(method, method.uri, stage, overrides)
+            if (function := target.function) is not None and target.needs_permission:
+                source = test_source(function, stage.region, stage.rest_api_id)
+                found.setdefault(function, target._replace(source=source))
+    return list(found.values())
 
 
 def _target(method: Method, uri: str, stage: StageState, overrides: Variables) -> Target:

@@ -1,7 +1,7 @@
 """What a deployment offers and to whom: its methods, who may call them, and what changes there."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 OPEN = "NONE"
@@ -61,7 +61,7 @@ def changes(before: Contract, after: Contract) -> Changes:
     """
     weakened = []
     for route, guard in sorted(after.items()):
-        earlier = _answering(before, route)
+        earlier = answering(before, route)
         if earlier is not None and (lost := before[earlier].lost(guard)):
             through = "" if earlier == route else f" (through {earlier})"
             weakened.append(f"{route}: had {lost}{through}")
@@ -72,16 +72,16 @@ def changes(before: Contract, after: Contract) -> Changes:
     )
 
 
-def _answering(contract: Contract, route: Route) -> Route | None:
+def answering(routes: Collection[Route], route: Route) -> Route | None:
     """The route that answers such requests; as API Gateway chooses: path first, then method."""
-    if route in contract:
+    if route in routes:
         return route
-    ranked = [(rank, each.path) for each in contract if (rank := _rank(each.path, route.path))]
+    ranked = [(rank, each.path) for each in routes if (rank := _rank(each.path, route.path))]
     if not ranked:
         return None
     path = min(ranked)[1]
     named, any_method = Route(route.method, path), Route(ANY, path)
-    return named if named in contract else any_method if any_method in contract else None
+    return named if named in routes else any_method if any_method in routes else None
 
 
 def _rank(template: str, path: str) -> tuple[int, ...] | None:
@@ -99,7 +99,7 @@ def _ranks(wanted: list[str], parts: list[str]) -> Iterator[int]:
     for want, part in zip(wanted, parts, strict=False):
         if want == part:
             yield 0
-        elif re.fullmatch(r"\{.+\}", want):
+        elif part and re.fullmatch(r"\{.+\}", want):
             yield 2 if want.endswith("+}") else 1
         else:
             return

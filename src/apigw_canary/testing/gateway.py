@@ -13,6 +13,7 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 
 import attrs
 
@@ -31,7 +32,7 @@ from apigw_canary.testing.patches import (
     patched,
     require_deployment,
 )
-from apigw_canary.testing.resources import METHODS, Method, Resources
+from apigw_canary.testing.resources import ANY, METHODS, Method, Resources
 
 ACCOUNT_ID = "123456789012"
 _LONGEST_DESCRIPTION = 64 * 1024
@@ -95,6 +96,23 @@ class Gateway:
         """Give a stage settings that no operation simulated here sets."""
         check_simulated("a stage", settings, _SETTINGS)
         self._apis[rest_api_id].stage(name).update(settings)
+
+    def method(
+        self, rest_api_id: str, resource_id: str, verb: str, addressed: Literal["verb", "ANY"]
+    ) -> tuple[str, Method]:
+        """The path and the method of the API as it is edited that a test invocation names.
+
+        `addressed`: how a method `ANY` is, where the resource does not have the verb itself.
+        """
+        path, methods = self._api(rest_api_id).resources.resource(resource_id)
+        if verb in methods and verb != ANY:
+            return path, methods[verb]
+        if ANY in methods:
+            if (verb == ANY) is (addressed == ANY):
+                return path, methods[ANY]
+            if verb == ANY:
+                unknown("TestInvokeMethod of the method ANY where requests name their own verb")
+        raise Refusal("NotFoundException", "Invalid Method identifier specified", 404)
 
     def edit(self, rest_api_id: str, methods: Mapping[str, Method | None]) -> None:
         """Change methods of an API as it is being edited."""

@@ -60,7 +60,7 @@ class Allowance:
         action = action_of(service, operation)
         resource = _resource(service, operation, parameters)
         allowed = any(
-            any(_matches(each, action, re.IGNORECASE) for each in actions)
+            any(matches(each, action, re.IGNORECASE) for each in actions)
             and any(_covers(each, resource) for each in resources)
             for actions, resources in self._statements
         )
@@ -139,10 +139,10 @@ def _covers(pattern: str, resource: str) -> bool:
     if "*" in {pattern, resource}:
         return pattern == "*"
     parts = zip(pattern.split(":", 5), resource.split(":", 5), strict=False)
-    return pattern.count(":") >= 5 and all(_matches(each, part) for each, part in parts)
+    return pattern.count(":") >= 5 and all(matches(each, part) for each, part in parts)
 
 
-def _matches(pattern: str, text: str, flags: int = 0) -> bool:
+def matches(pattern: str, text: str, flags: int = 0) -> bool:
     """`*` stands for any characters, `?` for one."""
     wild = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
     return re.fullmatch(wild, text, flags | re.DOTALL) is not None

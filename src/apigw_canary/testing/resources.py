@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import attrs
 
-from apigw_canary.testing.answers import Json
+from apigw_canary.testing.answers import Json, Refusal
 
 
 @attrs.frozen(kw_only=True)
@@ -33,6 +33,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {"GET /orders": Method(), "POST /orders": Method(), "GET /orders/{id}": Method()}
 )
 """A small API of orders."""
+
+ANY = "ANY"
+"""API Gateway's word for all verbs that a resource does not name itself."""
 
 _LAMBDA = re.compile(r"arn:[\w-]+:apigateway:[\w-]+:lambda:path/")
 
@@ -70,14 +73,26 @@ class Resources:
     def listed(self) -> dict[str, Json]:
         """What GetResources lists with its methods embedded, by the resources' ids."""
         return {
-            f"r{number:05}": {
-                "id": f"r{number:05}",
+            resource_id: {
+                "id": resource_id,
                 "path": path,
                 "resourceMethods": {
                     verb: _described(verb, method) for verb, method in methods.items()
                 },
             }
-            for number, (path, methods) in enumerate(sorted(self._by_path().items()))
+            for resource_id, (path, methods) in self._by_id().items()
+        }
+
+    def resource(self, resource_id: str) -> tuple[str, Mapping[str, Method]]:
+        """The path of a resource, and its methods by verb."""
+        found = self._by_id().get(resource_id)
+        if found is None:
+            raise Refusal("NotFoundException", "Invalid Resource identifier specified", 404)
+        return found
+
+    def _by_id(self) -> dict[str, tuple[str, dict[str, Method]]]:
+        return {
+            f"r{number:05}": found for number, found in enumerate(sorted(self._by_path().items()))
         }
 
     def _by_path(self) -> dict[str, dict[str, Method]]:

@@ -23,6 +23,7 @@ from apigw_canary.testing.metrics import LAG, Metrics
 from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.resources import METHODS, Method
 from apigw_canary.testing.traffic import Backend, Served, Traffic
+from apigw_canary.testing.trials import AnyVerb, Trials
 from apigw_canary.testing.wire import simulated_session
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Rehearsal:
         now: datetime,
         seed: int,
         allow: Mapping[str, Any] | None,
+        test_any: AnyVerb,
     ) -> None:
         rng = random.Random(seed)
         self.calls = []
@@ -119,6 +121,7 @@ class Rehearsal:
         if self._function is not None:
             traffic.function = self._function.targets
         self._invocations = Invocations(traffic)
+        self._trials = Trials(gateway, traffic, self.now, seed, test_any)
 
     @functools.cached_property
     def stage(self) -> Stage:
@@ -252,12 +255,7 @@ class Rehearsal:
     def _answer(self, service: str, operation: str, parameters: Json) -> Json | None:
         match service:
             case "apigateway":
-                if not operation.startswith("Get"):
-                    self._serve(until=self._now)
-                answer = self._gateway.answer(operation, parameters)
-                if operation == "CreateDeployment":
-                    self._traffic.deploy(answer["id"])
-                return answer
+                return self._of_gateway(operation, parameters)
             case "cloudwatch":
                 answered = self._alarms.answer(operation, parameters)
                 for metrics in (self._metrics, self._invocations):
@@ -272,6 +270,16 @@ class Rehearsal:
                 return self._function.answer(operation, parameters)
             case _:
                 return None
+
+    def _of_gateway(self, operation: str, parameters: Json) -> Json:
+        if operation == "TestInvokeMethod":
+            return self._trials.answer(parameters)
+        if not operation.startswith("Get"):
+            self._serve(until=self._now)
+        answer = self._gateway.answer(operation, parameters)
+        if operation == "CreateDeployment":
+            self._traffic.deploy(answer["id"])
+        return answer
 
     def _serve(self, until: datetime) -> None:
         self._traffic.run(self._gateway.existing_stage(self.rest_api_id, self._stage_name), until)
@@ -298,6 +306,7 @@ def rehearsal(
     start: datetime = _START,
     seed: int = 0,
     allow: Mapping[str, Any] | None = None,
+    test_any: Literal["verb", "ANY"] = "verb",
 ) -> Iterator[Rehearsal]:
     """Rehearse a canary release: real boto3 clients, true canaries, no network, no waiting.
 
@@ -351,6 +360,8 @@ def rehearsal(
         seed: Another seed, other traffic.
         allow: The IAM policy document of whoever calls, as `permissions` gives it: a call that no
             statement of it allows is refused as AWS does. None allows everything.
+        test_any: How a method `ANY` is addressed by TestInvokeMethod, the call of a smoke test: by
+            the request's own verb, or as `ANY`. AWS does not say, so try both.
 
     Raises:
         ValueError: `start` is naive, or a key of `backends` or `lag` means nothing.
@@ -388,6 +399,7 @@ def rehearsal(
             now=begins,
             seed=seed,
             allow=allow,
+            test_any=test_any,
         )
         rehearsed.sleep(history.total_seconds())
         yield rehearsed

@@ -44,6 +44,9 @@ class Backend:
     latency_spread: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
     """Standard deviation of ln(latency). With 0.5 the 99th percentile is 3.2 times the median."""
 
+    body: str = "{}"
+    """The body of its answers to a smoke test, whatever their status."""
+
     def __attrs_post_init__(self) -> None:
         if self.errors_5xx + self.errors_4xx > 1:
             raise ValueError(
@@ -186,7 +189,7 @@ class Traffic:
                     "deploymentId"
                 ]
                 for i, (target, reached) in enumerate(
-                    _split(rng, count, self._targets(deployment_id, variables))
+                    _split(rng, count, self._targets(self._deployed[deployment_id], variables))
                 ):
                     served = _fared(
                         rng,
@@ -203,7 +206,11 @@ class Traffic:
                         canary_enabled="canarySettings" in stage,
                     )
 
-    def _targets(self, deployment_id: str, variables: Mapping[str, str]) -> Sequence[Target]:
+    def tested(self, variables: Mapping[str, str]) -> Sequence[Target]:
+        """Where a request ends up that tests the API as it is being edited."""
+        return self._targets(self.api, variables)
+
+    def _targets(self, api: Backend, variables: Mapping[str, str]) -> Sequence[Target]:
         if self.function is not None:
             return self.function(variables)
         seen = (
@@ -211,7 +218,7 @@ class Traffic:
             for (name, value), backend in self._by_variable.items()
             if variables.get(name) == value
         )
-        return [Target(next(seen, self._deployed[deployment_id]))]
+        return [Target(next(seen, api))]
 
 
 def _split(
