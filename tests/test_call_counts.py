@@ -102,6 +102,11 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("the same line again", 2, again),
     ("`stage.check()`", 3, lambda aws: fresh(aws).check),
     ("`stage.check(policy)`", 6, lambda aws: partial(fresh(aws).check, POLICY)),
+    (
+        "`stage.smoke_test(…)` of two requests",
+        4,
+        lambda aws: partial(fresh(aws).smoke_test, ["GET /orders", "GET /orders/1"]),
+    ),
     ("`stage.canary()`", 2, with_canary("canary")),
     ("`canary.observe(policy)`, first", 4, lambda aws: partial(enabled(aws).observe, POLICY)),
     ("the same, later", 2, lambda aws: partial(observed(aws).observe, POLICY)),

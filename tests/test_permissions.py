@@ -306,6 +306,11 @@ def allowing_invocation(aws: Rehearsal) -> Act:
     return lambda: stage.allow_invocation(V2)
 
 
+def smoke_testing(aws: Rehearsal) -> Act:
+    stage = fresh(aws)
+    return lambda: stage.smoke_test(["GET /orders", "GET /orders/1"], variables=V2)
+
+
 def finding(aws: Rehearsal) -> Act:
     return lambda: Stage.find("rehearsal", "prod", session=aws.session)
 
@@ -415,6 +420,7 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "revert": [reverting, reverting_unanswered],
     "rollback": [half_promoted("rollback"), of_a_canary("rollback"), of_a_stage("rollback")],
     "shift": [of_a_canary("shift", 25), touched("shift", 25)],
+    "smoke_test": [smoke_testing],
 }
 
 ALIAS_SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
@@ -694,7 +700,7 @@ def test_a_whole_rollout_of_an_alias(bad: bool) -> None:
 
 def test_without_names_it_is_all_that_a_rollout_calls() -> None:
     """Naming nothing is naming every method but `find`, `failures` and what prepares a release."""
-    beside = {"allow_invocation", "check", "failures", "find"}
+    beside = {"allow_invocation", "check", "smoke_test", "failures", "find"}
     assert document() == document(*(set(SCENARIOS) - beside))
     whole = permissions(AliasPlace(), account=ACCOUNT)
     operations: Any = set(ALIAS_SCENARIOS)

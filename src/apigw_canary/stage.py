@@ -194,7 +194,11 @@ class Stage:
         return (facts,) if isinstance(facts, Problem) else check(facts)
 
     def allow_invocation(
-        self, variables: Mapping[str, str], *, whole_stage: bool | None = None
+        self,
+        variables: Mapping[str, str],
+        *,
+        whole_stage: bool | None = None,
+        smoke_test: bool = False,
     ) -> tuple[InvocationPermission, ...]:
         """Let API Gateway call the Lambda functions that these stage variables lead to.
 
@@ -203,12 +207,11 @@ class Stage:
         for this stage and method only. What is there is left alone, so the same line can be run
         again. Returns what was added.
 
-        `smoke_test=True` also lets test invocations of this API, which `smoke_test` makes, call
-        each Lambda function that a method leads to with these variables: one permission a function.
-
         `whole_stage=True` adds one statement a function, for all methods of the stage (`/*/*`), and
         False one a method; None does so for up to 20 methods a function, and adds the one for the
-        whole stage beyond: a function's policy has 20,480 bytes at most.
+        whole stage beyond: a function's policy has 20,480 bytes at most. `smoke_test=True` adds one
+        more to each function that a method of the API leads to with these variables: for the test
+        invocations of `stage.smoke_test`, which API Gateway makes as `test-invoke-stage`.
 
         A function or alias that does not exist is `NotFoundError`, and a policy that denies the
         call `CallerError`, before anything is added. lambda:PutResourcePolicy, which some tools
@@ -221,6 +224,7 @@ class Stage:
             Functions(self._calls),
             Variables(inputs.variables(variables)),
             whole_stage=whole_stage,
+            smoke_test=inputs.flag(smoke_test, "smoke_test"),
         )
 
     def smoke_test(

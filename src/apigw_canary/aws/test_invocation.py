@@ -10,16 +10,17 @@ from datetime import timedelta
 from typing import NamedTuple
 from urllib.parse import quote
 
+from apigw_canary.aws.answers import misunderstood
 from apigw_canary.aws.apigateway import ApiGateway
-from apigw_canary.aws.failures import understanding
-from apigw_canary.aws.invocation import Function
 from apigw_canary.rollout.smoke import SmokeRequest
 
-_STAGE = "test-invoke-stage"
+STAGE = "test-invoke-stage"
 """The stage that test invocations call Lambda functions from, as console and issues show."""
 NOT_ALLOWED = "Invalid permissions on Lambda function"
 """The log's text where a function does not let API Gateway in, or does not exist."""
 
+_LONGEST_LATENCY = 3_600_000
+"""Milliseconds that a latency can be. API Gateway's longest integration timeout is far below."""
 _LONGEST_LINE = 300
 """Characters of a line that are kept."""
 _TIME = r"\w{3} \w{3} +\d{1,2} \d{2}:\d{2}:\d{2} UTC \d{4} : "
@@ -54,14 +55,6 @@ class Answer(NamedTuple):
         return any(NOT_ALLOWED in line for line in self.log)
 
 
-def test_source(function: Function, region: str, rest_api_id: str) -> str:
-    """What test invocations of an API, whichever the method, call a function as."""
-    return (
-        f"arn:{function.partition}:execute-api:{region}:{function.account_id}:"
-        f"{rest_api_id}/{_STAGE}/*"
-    )
-
-
 def invoke(
     gateway: ApiGateway,
     resource_id: str,
@@ -83,14 +76,15 @@ def invoke(
         **headers,
         **body,
     )
-    with understanding("a test invocation"):
-        latency = answer.get("latency")
-        return Answer(
-            status=answer["status"],
-            body=answer.get("body", ""),
-            latency=None if latency is None else timedelta(milliseconds=latency),
-            log=tuple(relevant(answer.get("log", ""), variables, request.headers)),
-        )
+    latency = answer.get("latency")
+    if not 100 <= answer["status"] <= 599 or not 0 <= (latency or 0) <= _LONGEST_LATENCY:
+        raise misunderstood("TestInvokeMethod", "its status or latency cannot be one")
+    return Answer(
+        status=answer["status"],
+        body=answer.get("body", ""),
+        latency=None if latency is None else timedelta(milliseconds=latency),
+        log=tuple(relevant(answer.get("log", ""), variables, request.headers)),
+    )
 
 
 def relevant(log: str, variables: Mapping[str, str], headers: Mapping[str, str]) -> Iterator[str]:

@@ -34,17 +34,27 @@ _TOO_LONG = "PolicyLengthExceededException"
 
 
 def allow(
-    gateway: ApiGateway, functions: Functions, overrides: Variables, *, whole_stage: bool | None
+    gateway: ApiGateway,
+    functions: Functions,
+    overrides: Variables,
+    *,
+    whole_stage: bool | None,
+    smoke_test: bool,
 ) -> tuple[InvocationPermission, ...]:
     """Adds the permissions that are missing; nothing else.
 
-    One a method and function, or one a function for the whole stage.
+    One a method and function, or one a function for the whole stage. For a smoke test, one more a
+    function.
     """
-    seen = gateway.stage()
-    led = targets(gateway.methods(), seen.stage, overrides)
-    if not led:
+    stage = gateway.stage().stage
+    methods = gateway.methods()
+    led = targets(methods, stage, overrides)
+    tests = tested(methods, stage, overrides) if smoke_test else []
+    if not led and (overrides or not tests):
         inputs.refuse("variables", "used by an integration of the API", sorted(overrides))
-    missing = _widened(_missing(functions, led), seen.stage, whole_stage=whole_stage)
+    policies: dict[Function, Policy] = {}
+    missing = _widened(_missing(functions, led, policies), stage, whole_stage=whole_stage)
+    missing += _missing(functions, tests, policies)
     added: list[InvocationPermission] = []
     for function, target in missing:
         try:
@@ -63,7 +73,7 @@ def allow(
         added.append(
             InvocationPermission(
                 function_arn=function.arn,
-                method="test invocations" if target in tests else str(target.route),
+                method=str(target.route),
                 source_arn=target.source,
                 statement_id=statement_id(function, target.source),
             )
@@ -86,9 +96,13 @@ def _widened(
     return list(widened.values())
 
 
-def _missing(functions: Functions, led: list[Target]) -> list[tuple[Function, Target]]:
-    """What is to be added; raises where it cannot be added, or would be of no use."""
-    policies: dict[Function, Policy] = {}
+def _missing(
+    functions: Functions, led: list[Target], policies: dict[Function, Policy]
+) -> list[tuple[Function, Target]]:
+    """What is to be added; raises where it cannot be added, or would be of no use.
+
+    `policies` are those that were read before.
+    """
     missing = []
     for target in led:
         if target.unknown:

@@ -11,10 +11,11 @@ from apigw_canary.aws.invocation import (
     effect,
     function_in,
     source_arn,
+    stage_arn,
     variables_in,
 )
-from apigw_canary.aws.test_invocation import test_source
-from apigw_canary.rollout.contract import Route
+from apigw_canary.aws.test_invocation import STAGE
+from apigw_canary.rollout.contract import ANY, Route
 from apigw_canary.rollout.state import StageState, Variables
 
 
@@ -81,17 +82,15 @@ def targets(methods: Iterable[Method], stage: StageState, overrides: Variables) 
 
 
 def tested(methods: Iterable[Method], stage: StageState, overrides: Variables) -> list[Target]:
-    """The Lambda functions that test invocations call, each once, as they call it.
-
-    With the first method that leads there.
-    """
+    """The Lambda functions that test invocations call, each once, as they call it."""
     found: dict[Function, Target] = {}
     for method in sorted(methods, key=lambda method: method.route):
         if method.uri is not None:
             target = _target(method, method.uri, stage, overrides)
             if (function := target.function) is not None and target.needs_permission:
-                source = test_source(function, stage.region, stage.rest_api_id)
-                found.setdefault(function, target._replace(source=source))
+                source = stage_arn(function, stage.region, stage.rest_api_id, STAGE)
+                whole = target._replace(source=source, route=Route(ANY, "/*"))
+                found.setdefault(function, whole)
     return list(found.values())
 
 

@@ -1,16 +1,18 @@
 """What a single value says: a decision, an analysis, or anything else that explains itself."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from apigw_canary.report.document import Document, Facts, Section, Table, Tone
+from apigw_canary.report.document import Document, Facts, Paragraph, Section, Table, Tone
 from apigw_canary.rollout.decision import Decided, Promote, Rollback
 from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.findings import Analysis, Finding, Verdict
 from apigw_canary.rollout.observation import Basis
 from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.smoke import SmokeResult
 from apigw_canary.rollout.words import evidence, moment, share, span
 
 VERDICTS = {
@@ -33,6 +35,8 @@ def explain(subject: Explained) -> Document:
             return _decision(subject)
         case Analysis():
             return _analysis(subject)
+        case SmokeResult():
+            return smoke_test([subject])
         case _:
             return _anything(subject)
 
@@ -74,6 +78,41 @@ def _analysis(analysis: Analysis) -> Document:
         ),
         sections=[signals(analysis)],
         data=analysis.to_dict(),
+    )
+
+
+def smoke_test(results: Sequence[SmokeResult]) -> Document:
+    """What came of a smoke test, and what the log says of the requests that did not pass."""
+    counts = Counter(result.outcome for result in results)
+    others = [result for result in results if not result.passed]
+    tone: Tone = "bad" if counts["failed"] else "open" if others else "good"
+    return Document(
+        about="Smoke test",
+        title=", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())),
+        tone=tone,
+        lead=sentence(str(others[0]) if others else "each request was answered as expected"),
+        facts=Facts([("Requests", str(len(results)))]),
+        sections=[
+            Section(
+                "Requests",
+                [
+                    Table(
+                        "The API as it is being edited, with the canary's variables",
+                        ("Request", "Answered by", "Outcome", "What was answered"),
+                        [
+                            (each.request, each.route or "", each.outcome, each.reason)
+                            for each in results
+                        ],
+                    )
+                ],
+            ),
+            *(
+                Section(f"Log of request {number}", [Paragraph(line) for line in result.log])
+                for number, result in enumerate(results, 1)
+                if not result.passed and result.log
+            ),
+        ],
+        data=[result.to_dict() for result in results],
     )
 
 

@@ -1,10 +1,11 @@
 """One explanation, many clothes."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from apigw_canary.report import escape
 from apigw_canary.report.document import Document
-from apigw_canary.report.explain import explain
+from apigw_canary.report.explain import explain, smoke_test
 from apigw_canary.report.history import history
 from apigw_canary.report.markdown import markdown
 from apigw_canary.report.page import fragment, page
@@ -13,6 +14,9 @@ from apigw_canary.rollout import inputs
 from apigw_canary.rollout.explained import Explained
 from apigw_canary.rollout.observation import Observation
 from apigw_canary.rollout.policy import RolloutPolicy
+from apigw_canary.rollout.smoke import SmokeResult
+
+_Kind = TypeVar("_Kind")
 
 
 class Report:
@@ -35,10 +39,10 @@ class Report:
 
     def __init__(
         self,
-        subject: Explained | Observation | Sequence[Observation],
+        subject: Explained | Observation | Sequence[Observation] | Sequence[SmokeResult],
         policy: RolloutPolicy | None = None,
     ) -> None:
-        """Of a decision or an analysis; or of the looks at one rollout, judged by `policy`.
+        """Of a decision, an analysis, results of a smoke test, or the looks at one rollout.
 
         The looks are decided anew, which is why a rollout needs its policy; the same looks and
         policy give the same report. A `subject` of another kind, no looks at all, or looks without
@@ -82,7 +86,10 @@ class Report:
 
 
 def _document(subject: object, policy: object) -> Document:
-    looks = _looks(subject)
+    if results := _all(subject, SmokeResult):
+        _without_policy(policy)
+        return smoke_test(results)
+    looks = [subject] if isinstance(subject, Observation) else _all(subject, Observation)
     if looks is not None:
         if not looks:
             inputs.refuse("subject", "at least one observation", subject)
@@ -90,17 +97,19 @@ def _document(subject: object, policy: object) -> Document:
             inputs.refuse("policy", "the RolloutPolicy of the rollout", policy)
         return history(looks, policy)
     if not isinstance(subject, Explained):
-        inputs.refuse("subject", "a decision, an analysis or observations", subject)
-    if policy is not None:
-        inputs.refuse("policy", "None: only observations are judged by it", policy)
+        inputs.refuse("subject", "a decision, an analysis, smoke results or observations", subject)
+    _without_policy(policy)
     return explain(subject)
 
 
-def _looks(subject: object) -> list[Observation] | None:
-    """The observations, if it is a list of nothing else."""
-    if isinstance(subject, Observation):
-        return [subject]
+def _without_policy(policy: object) -> None:
+    if policy is not None:
+        inputs.refuse("policy", "None: only observations are judged by it", policy)
+
+
+def _all(subject: object, kind: type[_Kind]) -> list[_Kind] | None:
+    """The values of a sequence, if it is one of nothing else."""
     if not isinstance(subject, Sequence) or isinstance(subject, str | bytes):
         return None
-    looks = [item for item in subject if isinstance(item, Observation)]
-    return looks if len(looks) == len(subject) else None
+    values = [item for item in subject if isinstance(item, kind)]
+    return values if len(values) == len(subject) else None

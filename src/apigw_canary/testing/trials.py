@@ -154,7 +154,7 @@ def _understood(p: Json, path: str, method: Method) -> Trial:
 
 def _is_of(path: str, url: str) -> bool:
     parts = [
-        ".+" if part.endswith("+}") else "[^/]+" if part.startswith("{") else re.escape(part)
+        "[^{}]+" if part.endswith("+}") else "[^/{}]+" if part.startswith("{") else re.escape(part)
         for part in path.split("/")
     ]
     return re.fullmatch("/".join(parts), url) is not None
@@ -196,14 +196,14 @@ def _lets_in(trial: Trial) -> bool:
 def _policy(arn: str) -> list[Json]:
     """The statements of the function, its alias or version; none where it does not exist."""
     from moto.awslambda.models import lambda_backends
-    from moto.core.exceptions import ServiceException
+    from moto.core.exceptions import JsonRESTError
 
     name, _, qualifier = arn.rpartition(":function:")[2].partition(":")
     # moto's models are not typed.
     functions: Any = lambda_backends[ACCOUNT_ID][REGION]
     try:
         found = functions.get_function(name, qualifier or None)
-    except ServiceException:
+    except JsonRESTError:
         return []
     statements: list[Json] = found.policy.statements
     return [each for each in statements if each["Resource"] == arn]
