@@ -7,7 +7,7 @@ days with a daily cycle of times 1.8 and three incidents a day of times 30 for 8
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -158,18 +158,38 @@ def gross_failure(g: Gathered, observation: Observation) -> GrossFailure | None:
     highest = max(pasts, default=_PRIOR_BAD / _PRIOR_REQUESTS)
     if observation.percent < 100 or highest > MOST_PAST:
         return None
-    minutes = [(m.canary_requests, m.canary_bad) for m in _of_step(g.minutes, observation)]
-    odds = max(_LEAST_ODDS, _TIMES_PAST_ODDS * highest / (1 - highest))
-    for needed, limit in ((2, _from_odds(odds)), (1, _from_odds(_FURTHER * odds))):
-        detector, log = Detector(), -math.inf
-        for requests, bad in minutes:
-            log = detector.add(requests, bad, limit)
-        latest = minutes[-needed:]
-        above = len(latest) == needed and all(bad > limit * n for n, bad in latest)
-        if above and log >= _GROSS:
-            requests, bad = _sums(latest)
-            return GrossFailure(requests, bad, needed, min(pasts, default=None), limit)
-    return None
+    counts = [(m.canary_requests, m.canary_bad) for m in _of_step(g.minutes, observation)]
+    needed = [0, *gross_minutes(counts, highest)][-1]
+    if not needed:
+        return None
+    requests, bad = _sums(counts[-needed:])
+    return GrossFailure(
+        requests, bad, needed, min(pasts, default=None), _gross_limits(highest)[needed]
+    )
+
+
+def gross_minutes(counts: Iterable[tuple[float, float]], past: float) -> Iterator[int]:
+    """After each minute (requests, bad ones), how many of the latest show a gross failure.
+
+    2, or else 1; 0 where there is none. `past`: the past rate, 0 to 1.
+    """
+    limits = _gross_limits(past)
+    detectors = {needed: Detector() for needed in limits}
+    above = dict.fromkeys(limits, 0)
+    for requests, bad in counts:
+        found = 0
+        for needed, limit in limits.items():
+            log = detectors[needed].add(requests, bad, limit)
+            above[needed] = above[needed] + 1 if bad > limit * requests else 0
+            if not found and log >= _GROSS and above[needed] >= needed:
+                found = needed
+        yield found
+
+
+def _gross_limits(past: float) -> dict[int, float]:
+    """The rate of a gross failure, by how many minutes must exceed it."""
+    odds = max(_LEAST_ODDS, _TIMES_PAST_ODDS * past / (1 - past))
+    return {2: _from_odds(odds), 1: _from_odds(_FURTHER * odds)}
 
 
 def confirmed_by_past(
