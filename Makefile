@@ -10,6 +10,7 @@
 # make pictures  draw the manual's pictures anew    make test-browser  reports and manual in a real
 # make clean   remove what make has made             chromium, screenshots into build/screenshots/
 # make fuzz    100,000 random series through the evidence (SERIES=n)
+# make guards  how often the guard at 100 % fires, and how soon (DAYS=n)
 # make unknown  tables of detection and promotion with unknown outcomes (ROLLOUTS=n)
 
 PYTHON ?= python3
@@ -31,7 +32,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench docs faults fuzz hostile overlap unknown signatures pictures clean search search-proof
+  bench docs faults fuzz guards hostile overlap unknown signatures pictures clean search search-proof
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -111,6 +112,9 @@ fuzz: .venv/.dev
 
 unknown: .venv/.testing
 	@$(PY) benchmarks/unknown.py $(ROLLOUTS)
+
+guards: .venv/.testing
+	@$(PY) benchmarks/guards.py $(DAYS)
 
 overlap: .venv/.testing
 	@$(PY) benchmarks/overlap.py
