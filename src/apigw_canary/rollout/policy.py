@@ -16,11 +16,11 @@ from apigw_canary.rollout.backtest import Backtest, backtest
 from apigw_canary.rollout.decision import LIFETIME, Decision
 from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.forecast import Forecast, forecast
-from apigw_canary.rollout.observation import Minute, Observation
+from apigw_canary.rollout.observation import MINUTE, Minute, Observation
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.rules import decide
 from apigw_canary.rollout.signals import Signal
-from apigw_canary.rollout.view import LONGEST_ROLLOUT
+from apigw_canary.rollout.view import LONGEST_ROLLOUT, guards_at_100
 from apigw_canary.rollout.words import span
 
 SHORTEST_DEADLINE = timedelta(hours=24)
@@ -315,9 +315,20 @@ class RolloutPolicy(Plain):
         return cls(steps, **risks)
 
     def __str__(self) -> str:
-        """The plan, in words."""
+        """The plan, in words: also what guards at 100 %, and what a step takes at least."""
         steps = ", ".join(f"{step.percent:g} % for {span(step.bake)}" for step in self.steps)
-        return f"{steps}, then promoted; {span(self.effective_deadline)} at most"
+        said = [f"{steps}, then promoted; {span(self.effective_deadline)} at most"]
+        if any(step.bake < self.least_step for step in self.steps):
+            least = span(self.least_step)
+            said.append(f"each step takes at least {least}, until its metrics are complete")
+        if self.steps[-1].percent == 100:
+            said.append(f"at 100 % {guards_at_100(self)} can roll back")
+        return "; ".join(said)
+
+    @property
+    def least_step(self) -> timedelta:
+        """The least time that a step takes, whatever its bake: a minute of it must be complete."""
+        return self.promotion_metric_delay + MINUTE
 
     @property
     def total_bake(self) -> timedelta:

@@ -15,6 +15,7 @@ from apigw_canary.rollout.detector import Detector
 from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.gathering import Gathered
 from apigw_canary.rollout.observation import MINUTE, Observation
+from apigw_canary.rollout.signals import Signal
 
 AFTER_A_CHANGE = timedelta(minutes=5)
 """How soon after the canary's start, or a shift, a rise may be due to it."""
@@ -22,7 +23,7 @@ AFTER_A_CHANGE = timedelta(minutes=5)
 _DRIFT = 2.0
 """Times the past rate that production may drift to by itself, with the margin on top."""
 _MOST_LIMIT = 0.9
-_UNHEALTHY = math.log(20)
+UNHEALTHY = math.log(20)
 """The detector's evidence from which production is unhealthy."""
 _HEALTHY_MINUTES = 5
 """It is healthy again when so many minutes together, since it began, are within the limit."""
@@ -78,6 +79,12 @@ def unhealthy(g: Gathered, observation: Observation, *, period: timedelta) -> Un
     )
 
 
+def highest_healthy(signal: Signal, past_bad: float, past_requests: float) -> float:
+    """The highest rate at which production counts as healthy, from its past counts."""
+    past_rate = (past_bad + _PRIOR_BAD) / (past_requests + _PRIOR_REQUESTS)
+    return min(_DRIFT * past_rate + signal.margin, _MOST_LIMIT)
+
+
 def _past(g: Gathered, rows: Sequence[Row], observation: Observation) -> tuple[float, float]:
     """Bad requests and requests of known outcome, in the minutes before the canary."""
     history = [
@@ -94,8 +101,7 @@ def _unhealthy(
     past_bad, past_requests = _past(g, rows, observation)
     if not past_requests:
         return None
-    past_rate = (past_bad + _PRIOR_BAD) / (past_requests + _PRIOR_REQUESTS)
-    limit = min(_DRIFT * past_rate + g.signal.margin, _MOST_LIMIT)
+    limit = highest_healthy(g.signal, past_bad, past_requests)
     minutes = [
         (minute.at, row.baseline_known + row.canary_known, row.baseline_bad + row.canary_bad)
         for minute, row in zip(g.minutes, rows, strict=True)
@@ -134,7 +140,7 @@ def _began(minutes: Sequence[tuple[datetime, float, float]], limit: float) -> da
         _, requests, bad = minute
         log = detector.add(requests, bad, limit)
         risen = [*risen, minute] if log > 0 or is_unhealthy else []
-        is_unhealthy = is_unhealthy or log >= _UNHEALTHY
+        is_unhealthy = is_unhealthy or log >= UNHEALTHY
         lately = risen[-_HEALTHY_MINUTES:]
         requests, bad = sum(n for _, n, _ in lately), sum(x for _, _, x in lately)
         if is_unhealthy and len(lately) == _HEALTHY_MINUTES and bad <= limit * requests:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from apigw_canary.rollout import shares
 from apigw_canary.rollout.observation import MINUTE
 from apigw_canary.rollout.signals import Signal
+from apigw_canary.rollout.unknown import unknown_outcomes
 from apigw_canary.rollout.view import View
 from apigw_canary.rollout.words import moment, span
 
@@ -48,7 +49,7 @@ def unobserved(view: View) -> tuple[timedelta, str] | None:
         )
     dark = _without_data(view)
     if dark is None:
-        return None
+        return _unreadable(view)
     return dark, (
         f"no data from the canary for {span(dark)} while the baseline has requests: check that the "
         "metric source reads the right API, stage and canary"
@@ -83,6 +84,16 @@ def _without_data(view: View) -> timedelta | None:
         if shares.is_dark(sum(row.baseline_requests for row in busy), view.seen.percent / 100):
             lengths.append(busy[-1].at + MINUTE - busy[0].at)
     return max(lengths, default=None)
+
+
+def _unreadable(view: View) -> tuple[timedelta, str] | None:
+    """For how long more of the canary's outcomes than of the baseline's could not be read."""
+    for g in view.gathered:
+        found = unknown_outcomes(g, view.seen)
+        if found.unobserved_since is not None:
+            since = found.unobserved_since
+            return view.seen.at - since, f"in {g.signal.name}, since {moment(since)}, {found}"
+    return None
 
 
 def silence(view: View) -> Silence | None:
@@ -120,6 +131,14 @@ def _wrong_part(view: View) -> str | None:
     )
 
 
+def _unknown(view: View) -> str | None:
+    for g in view.gathered:
+        found = unknown_outcomes(g, view.seen)
+        if found.suspect:
+            return f"the metrics are suspect: in {g.signal.name}, {found}; correct what is logged"
+    return None
+
+
 def _never_given(view: View) -> str | None:
     missing = [signal.name for signal in view.critical if not view.seen.minutes.get(signal.name)]
     if not missing:
@@ -148,6 +167,7 @@ def _silent(view: View) -> str | None:
 PROBLEMS: tuple[Callable[[View], str | None], ...] = (
     _suspect,
     _wrong_part,
+    _unknown,
     _never_given,
     _silent,
 )

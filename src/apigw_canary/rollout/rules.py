@@ -1,16 +1,27 @@
 """The order of the decisions: each rule a function, and the first that holds is taken."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from apigw_canary.rollout import alarms, quality
 from apigw_canary.rollout.decision import Decision
+from apigw_canary.rollout.evidence import Row, odds
 from apigw_canary.rollout.findings import Finding, Verdict
-from apigw_canary.rollout.observation import Minute, Observation
+from apigw_canary.rollout.gathering import Gathered
+from apigw_canary.rollout.guard import (
+    AgainstPast,
+    canary_only_excess,
+    confirmed_by_past,
+    exceeds_past,
+    gross_failure,
+    has_comparable_minute,
+)
+from apigw_canary.rollout.observation import Observation
+from apigw_canary.rollout.production import Unhealthy
 from apigw_canary.rollout.signals import Signal
-from apigw_canary.rollout.view import View
+from apigw_canary.rollout.view import View, guards_at_100
 from apigw_canary.rollout.words import evidence, share, span
 
 if TYPE_CHECKING:
@@ -88,6 +99,18 @@ def _alarmed(view: View) -> Decision | None:
     return view.roll_back(f"during the rollout {fired}") if fired else None
 
 
+def _gross_failure(view: View) -> Decision | None:
+    """At 100 %, where there is no baseline, the canary fails far more than production did before.
+
+    Outside the promise of the evidence: the past is another time of day.
+    """
+    for g in view.gathered:
+        failure = gross_failure(g, view.seen) if g.signal.rare else None
+        if failure is not None:
+            return view.roll_back(f"{g.signal.name} are {failure}")
+    return None
+
+
 def _unobserved_too_long(view: View) -> Decision | None:
     """The canary has traffic and has been unobserved for longer than `max_unobserved`."""
     found = quality.unobserved(view) if view.seen.percent > 0 else None
@@ -98,19 +121,33 @@ def _unobserved_too_long(view: View) -> Decision | None:
     )
 
 
+def _production_unhealthy_too_long(view: View) -> Decision | None:
+    """Production became unhealthy with the canary or a shift, and has been so ever since.
+
+    Outside the promise of the evidence: what hits both variants may have another cause.
+    """
+    if view.policy.on_production_unhealthy != "rollback" or view.unhealthy is None:
+        return None
+    signal, found = view.unhealthy
+    if not view.seen.percent or found.follows is None or not found.throughout:
+        return None
+    return view.roll_back(
+        f"{_unhealthy(view, signal, found)}, and has been above {100 * found.threshold:.2f} % for "
+        f"{span(view.policy.max_unobserved)}; the canary may be the cause"
+    )
+
+
 def _too_many_failed(view: View) -> Decision | None:
     """The canary has cost more failed requests than `max_failed_requests`."""
     most = view.policy.max_failed_requests
     if most is None:
         return None
-    for signal in view.critical:
-        if not signal.rare:
-            continue
-        excess = min(_excess(rows) for rows in view.readings(signal, view.policy.metric_delay))
-        if excess.surely >= most:
+    for g in view.critical_gathered:
+        excess = min(map(_excess, g.readings))
+        if g.signal.rare and excess.surely >= most:
             return view.roll_back(
                 f"the canary has had about {excess.estimate:,.0f} more failed requests "
-                f"({signal.name}) than it would have had at the baseline's rate; "
+                f"({g.signal.name}) than it would have had at the baseline's rate; "
                 f"max_failed_requests is {most:,.0f}"
             )
     return None
@@ -154,12 +191,17 @@ def _metrics_insufficient(view: View) -> Decision | None:
 
 def _production_unhealthy(view: View) -> Decision | None:
     """Production is unhealthy: nothing can be compared, or the canary may be the cause."""
-    unhealthy = [finding for finding in view.critical_findings() if finding.baseline_unhealthy]
-    if not unhealthy:
+    if view.unhealthy is not None:
+        signal, found = view.unhealthy
+        cause = "the canary may be the cause" if found.follows is not None else "fix it first"
+        said = f"{_unhealthy(view, signal, found)}; {cause}"
+        return view.hold(said, waiting_for="evidence")
+    incomparable = [finding for finding in view.critical_findings() if finding.baseline_unhealthy]
+    if not incomparable:
         return None
     return view.hold(
-        f"the baseline is too unhealthy for a comparison in its latest minutes ({unhealthy[0]}); "
-        "fix production first",
+        "the baseline is too unhealthy for a comparison in its latest minutes "
+        f"({incomparable[0]}); fix production first",
         waiting_for="evidence",
     )
 
@@ -180,7 +222,10 @@ def _baking(view: View) -> Decision | None:
     """The step's bake is not over, its metrics are not complete, or they do not cover the bake."""
     left = view.policy.step_at(view.seen.percent).bake - view.elapsed
     if left > timedelta(0):
-        return view.hold(f"baking for another {span(left)}; {view.analysis}", waiting_for="bake")
+        said = f"baking for another {span(left)}; {view.analysis}"
+        if view.seen.percent == 100:
+            said += f"; without a baseline {guards_at_100(view.policy)} can roll back"
+        return view.hold(said, waiting_for="bake")
     left = view.until_first_complete_minute()
     if left > timedelta(0):
         return view.hold(
@@ -210,7 +255,12 @@ def _shift_up(view: View) -> Decision | None:
     step = view.policy.next_step(view.seen.percent)
     if step is None or step.percent == 100:
         return None
-    view.missing = _incomparable(view) or _recent_excess(view, significant=True) or ""
+    view.missing = (
+        _incomparable(view)
+        or _without_baseline(view)
+        or _recent_excess(view, significant=True)
+        or ""
+    )
     if view.missing:
         return None
     return view.shift(
@@ -229,15 +279,15 @@ def _complete(view: View) -> Decision | None:
         return None
     view.missing = (
         _unconfirmed(view)
+        or _without_baseline(view)
         or _recent_excess(view, significant=False)
+        or _unconfirmed_at_100(view)
         or alarms.without_data(view.policy.alarms, view.alarms)
         or ""
     )
     if view.missing:
         return None
     confirmed = f"not worse by more than the margin: {'; '.join(_confirmed(view))}"
-    if view.seen.percent == 100:
-        confirmed += "; at 100 % there is no baseline, and production's past stands for it"
     return view.promote(confirmed) if step is None else view.shift(step.percent, confirmed)
 
 
@@ -250,7 +300,15 @@ Rule = Callable[[View], Decision | None]
 
 BLOCKS: dict[str, tuple[Rule, ...]] = {
     "Over": (_ended, _finish_promotion),
-    "Roll back": (_worse, _alarmed, _unobserved_too_long, _too_many_failed, _overdue),
+    "Roll back": (
+        _worse,
+        _alarmed,
+        _gross_failure,
+        _unobserved_too_long,
+        _production_unhealthy_too_long,
+        _too_many_failed,
+        _overdue,
+    ),
     "Hold": (
         _no_traffic,
         _on_hold,
@@ -286,7 +344,17 @@ class Excess(NamedTuple):
     estimate: float
 
 
-def _excess(rows: Iterable[Minute]) -> Excess:
+def _unhealthy(view: View, signal: Signal, found: Unhealthy) -> str:
+    """That production is unhealthy, and after what it became so."""
+    after = ""
+    if found.follows == view.seen.started_at:
+        after = ", when the canary started"
+    elif found.follows is not None:
+        after = f", after the shift to {view.seen.percent:g} %"
+    return f"production's {signal.name} {found}{after}"
+
+
+def _excess(rows: Iterable[Row]) -> Excess:
     """By minutes, so that an incident of both variants does not count, whatever the percent."""
     estimate = variance = 0.0
     for row in rows:
@@ -299,14 +367,52 @@ def _excess(rows: Iterable[Minute]) -> Excess:
 
 def _incomparable(view: View) -> str | None:
     """That a signal has no minute in which both variants had requests."""
-    for signal in view.critical:
-        for rows in view.readings(signal, view.policy.promotion_metric_delay):
-            if not any(row.baseline_requests and row.canary_requests for row in rows):
-                return (
-                    f"inconclusive so far: in no complete minute of {signal.name} both variants "
-                    "had requests, so there is nothing to compare"
-                )
+    for g in view.critical_gathered:
+        if not has_comparable_minute(g, view.seen):
+            return (
+                f"inconclusive so far: in no complete minute of {g.signal.name} both variants had "
+                "requests, so there is nothing to compare"
+            )
     return None
+
+
+def _without_baseline(view: View) -> str | None:
+    """What is against the canary in minutes without a request of the baseline."""
+    if view.seen.percent == 100:
+        return None
+    for g in view.critical_gathered:
+        found = canary_only_excess(g, view.seen)
+        if found is not None:
+            return f"in {g.signal.name}, {found}"
+    return None
+
+
+def _unconfirmed_at_100(view: View) -> str | None:
+    """What the canary lacks at 100 %, compared with the baseline's past; None below 100 %."""
+    if view.seen.percent < 100:
+        return None
+    for g in view.critical_gathered:
+        past = _past(view, g)
+        if past is not None and not past.confirmed:
+            return (
+                f"inconclusive so far at 100 %: {g.signal.name}: {past}; the evidence for not "
+                f"worse is {evidence(odds(past.log_evidence))} (threshold "
+                f"{odds(past.log_threshold):g})"
+            )
+        excess = exceeds_past(g, view.seen) if past is None else None
+        if excess is not None:
+            rate = share(excess.bad / excess.requests, excess.requests)
+            return (
+                f"in its latest minutes at 100 % the canary exceeds what the baseline's past "
+                f"tolerates: {g.signal.name} are {rate}, tolerated {100 * excess.tolerated:.2f} %"
+            )
+    return None
+
+
+def _past(view: View, g: Gathered) -> AgainstPast | None:
+    """The canary at 100 % against the baseline's past, where that is a measure for the signal."""
+    past = confirmed_by_past(g, view.seen, view.policy.false_promotion) if g.signal.rare else None
+    return past if past is not None and past.applies else None
 
 
 class Recent(NamedTuple):
@@ -351,8 +457,7 @@ def _divergence(rate: float, tolerated: float) -> float:
     return found + (1 - rate) * math.log((1 - rate) / (1 - tolerated)) if rate < 1 else found
 
 
-def _recent(signal: Signal, rows: Iterable[Minute]) -> Recent:
-    rows = list(rows)
+def _recent(signal: Signal, rows: Sequence[Row]) -> Recent:
     served = [row for row in rows if row.canary_requests > 0][-RECENT:]
     compared = [row for row in served if row.baseline_requests > 0] or [
         row for row in rows if row.baseline_requests > 0
@@ -369,20 +474,14 @@ def _recent(signal: Signal, rows: Iterable[Minute]) -> Recent:
     )
 
 
-def _latest(view: View, signal: Signal) -> list[Recent]:
-    """In each reading that is open."""
-    delay = view.policy.promotion_metric_delay
-    return [_recent(signal, rows) for rows in view.readings(signal, delay)]
-
-
 def _recent_excess(view: View, *, significant: bool) -> str | None:
     """What is against a canary that was fine for long and is not now; None if it still is.
 
     No test, but the counts of the latest minutes: evidence of hours is slow to turn. It can only
     delay.
     """
-    for signal in view.critical:
-        for recent in _latest(view, signal):
+    for g in view.critical_gathered:
+        for recent in (_recent(g.signal, rows) for rows in g.confirmed_readings):
             if recent.is_excess and (recent.is_significant or not significant):
                 return (
                     f"in its latest {recent.minutes} complete minutes the canary "
@@ -418,10 +517,14 @@ def _confirmed(view: View) -> Iterable[str]:
     With the counts that were held against the margin: totals of a rollout whose percent has changed
     may differ by more although the canary is as good in each minute.
     """
-    for signal, finding in zip(view.critical, view.critical_findings(), strict=True):
-        recent = _latest(view, signal)[0]
+    for g, finding in zip(view.critical_gathered, view.critical_findings(), strict=True):
+        past = _past(view, g)
+        if past is not None:
+            yield f"{g.signal.name}: {past}, evidence {evidence(odds(past.log_evidence))}"
+            continue
+        recent = _recent(g.signal, g.confirmed_readings[0])
         where = "" if recent.minutes < RECENT else f" in its latest {RECENT} minutes"
         yield (
-            f"{recent}{where} (margin {100 * signal.margin:g} %, evidence "
+            f"{recent}{where} (margin {100 * g.signal.margin:g} %, evidence "
             f"{evidence(finding.not_worse_evidence)}, threshold {finding.not_worse_threshold:g})"
         )

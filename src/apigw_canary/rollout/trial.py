@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
-from apigw_canary.rollout import shares
+from apigw_canary.rollout import production, shares
 from apigw_canary.rollout.decision import Decision, Shift
+from apigw_canary.rollout.detector import Detector
 from apigw_canary.rollout.evidence import NotWorse, Row
 from apigw_canary.rollout.observation import MINUTE, Minute, Observation
 from apigw_canary.rollout.quality import SILENT
@@ -122,6 +123,15 @@ class Trial:
         self._requested = dict.fromkeys(self._confirmed, -1)
         self._failed = dict.fromkeys(self._confirmed, 0.0)
         self._failing = False
+        self._alone = False
+        self._unhealthy = False
+        self._healthy_at = dict.fromkeys(self._confirmed, -1)
+        self._limits = {
+            signal.name: production.highest_healthy(signal, row.baseline_bad, row.baseline_requests)
+            for signal in policy.signals
+            if signal.critical and signal.rare and (row := history.get(signal.name))
+        }
+        self._detectors = {name: Detector() for name in self._limits}
         self._sick = any(signal.critical and signal.limit for signal in policy.signals)
         self._next_look = whole_minutes(first_look)
         for name, row in history.items():
@@ -196,6 +206,17 @@ class Trial:
                 self._requested[name] = number
             self._failed[name] += row.canary_bad
             self._failing |= row.canary_bad > GROSS * row.canary_requests
+            self._alone |= row.canary_bad > 0 and not row.baseline_requests
+            self._look_for_incidents(name, number, row)
+
+    def _look_for_incidents(self, name: str, number: int, row: Row) -> None:
+        """Whether production may ever have been unhealthy, and when it was last healthy."""
+        if name in self._limits:
+            limit, bad = self._limits[name], row.baseline_bad + row.canary_bad
+            log = self._detectors[name].add(_total(row), bad, limit) if _total(row) else 0.0
+            self._unhealthy |= log >= production.UNHEALTHY - _ROUNDING
+            if bad <= limit * _total(row) and _total(row):
+                self._healthy_at[name] = number
 
     def _confirm_with(self, number: int, rows: Mapping[str, Row]) -> None:
         for name, game in self._confirmed.items():
@@ -226,6 +247,8 @@ class Trial:
             return True
         if self._percent == 100 and self._failing:
             return True
+        if self._unhealthy and any(map(self._long_unhealthy, self._limits)):
+            return True
         most = self._policy.max_failed_requests
         if most is not None and any(failed >= most for failed in self._failed.values()):
             return True
@@ -234,7 +257,13 @@ class Trial:
         if self._upward() == 100:
             needed = -math.log(self._policy.false_promotion) - _ROUNDING
             return all(odds >= needed for odds in self._odds.values())
-        return self._sick or any(map(self._may_hold, self._policy.signals))
+        doubtful = self._sick or self._alone or self._unhealthy
+        return doubtful or any(map(self._may_hold, self._policy.signals))
+
+    def _long_unhealthy(self, name: str) -> bool:
+        """Whether each minute with requests has been above the limit for `max_unobserved`."""
+        complete = self._now - self._settle
+        return (complete - 1 - self._healthy_at[name]) * MINUTE >= self._policy.max_unobserved
 
     def _silent_for(self, name: str) -> int:
         """How many of the latest complete minutes of the step had no request."""

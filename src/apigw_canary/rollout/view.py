@@ -5,11 +5,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from apigw_canary.rollout import alarms
-from apigw_canary.rollout.analysis import analyze
+from apigw_canary.rollout.analysis import summarize
 from apigw_canary.rollout.decision import Hold, Promote, Rollback, Shift, WaitingFor
 from apigw_canary.rollout.findings import Finding
-from apigw_canary.rollout.observation import MINUTE, Minute, Observation, ceil_minute
-from apigw_canary.rollout.overlap import reading
+from apigw_canary.rollout.gathering import Gathered, gather
+from apigw_canary.rollout.observation import MINUTE, Observation, ceil_minute
+from apigw_canary.rollout.production import Unhealthy, unhealthy
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.words import span
 
@@ -21,13 +22,29 @@ LONGEST_ROLLOUT = timedelta(days=14)
 CloudWatch keeps one-minute data for 15 days."""
 
 
+def guards_at_100(policy: "RolloutPolicy") -> str:
+    """What can roll a canary back at 100 %, where there is no baseline to compare with."""
+    signals = [signal for signal in policy.signals if not signal.report_only]
+    rare = [signal.name for signal in signals if signal.rare]
+    limited = [signal.name for signal in signals if signal.limit is not None]
+    guards = [
+        *([f"a gross failure of {', '.join(rare)}"] if rare else []),
+        *([f"the limit of {', '.join(limited)}"] if limited else []),
+        *([f"the alarms {', '.join(policy.alarms)}"] if policy.alarms else []),
+    ]
+    return " and ".join(guards) or "nothing"
+
+
 class View:
     """An observation as the rules see it, and the making of decisions about it."""
 
     def __init__(self, policy: "RolloutPolicy", observation: Observation) -> None:
         self.policy = policy
         self.seen = observation
-        self.analysis = analyze(policy, observation)
+        evidence = gather(policy, observation)
+        self.analysis = summarize(policy, evidence)
+        self.gathered = [g for g in evidence.signals if not g.signal.report_only]
+        """The evidence of the signals that may decide."""
         self.alarms = [alarm for alarm in observation.alarms if alarm.name in policy.alarms]
         self.missing = ""
         """Why the canary is not shifted up, where a rule that could have done so did not."""
@@ -48,6 +65,21 @@ class View:
     def critical(self) -> list[Signal]:
         """The signals that a promotion needs."""
         return [signal for signal in self.policy.signals if signal.critical]
+
+    @cached_property
+    def critical_gathered(self) -> list[Gathered]:
+        """Their evidence."""
+        return [g for g in self.gathered if g.signal.critical]
+
+    @cached_property
+    def unhealthy(self) -> tuple[Signal, Unhealthy] | None:
+        """In which critical signal production is unhealthy, the first; None where it is not."""
+        for g in self.critical_gathered:
+            if g.signal.rare:
+                found = unhealthy(g, self.seen, period=self.policy.max_unobserved)
+                if found is not None:
+                    return g.signal, found
+        return None
 
     def hold(
         self, reason: str, *, waiting_for: WaitingFor | None = None, final: bool = False
@@ -125,13 +157,6 @@ class View:
             for row in self.seen.minutes.get(signal.name, ())
             if row.at < end
         }
-
-    def readings(self, signal: Signal, age: timedelta) -> list[list[Minute]]:
-        """The minutes that ended at least `age` ago, the variants apart, in each open reading."""
-        rows = self.seen.settled(signal.name, age)
-        overlap = reading(rows, self.seen)[0]
-        apart = [each for row in rows if (each := row.with_canary_subtracted()) is not None]
-        return {"excluded": [rows], "included": [apart], "unknown": [rows, apart]}[overlap]
 
     def canary_requests(self, since: datetime, age: timedelta) -> float:
         """The canary's requests in minutes from `since` that ended at least `age` ago.
