@@ -512,7 +512,7 @@ class TestNames:
             aws.sleep(3600)
             decision = policy.decide(canary.observe(policy))
             assert isinstance(decision, Hold)
-            assert f"the counts are not believed: the API shares the name 'orders' with {twin}" in (
+            assert f"the metrics are suspect: the API shares the name 'orders' with {twin}" in (
                 decision.reason
             )
             stated = CloudWatchMetrics(api_name="orders")

@@ -289,7 +289,7 @@ def test_a_wrong_statement_holds(truth: Truth) -> None:
     assert len(seen) == 40
     decision = POLICY.decide(seen[-1])
     assert isinstance(decision, Hold)
-    assert "counts are not believed" in decision.reason
+    assert "the metrics are suspect" in decision.reason
     assert "was stated, but the stage's series" in decision.reason
 
 

@@ -293,7 +293,7 @@ def _complete(view: View) -> Decision | None:
 
 def _inconclusive(view: View) -> Decision | None:
     """None of these: inconclusive so far."""
-    return view.hold(view.missing, waiting_for="evidence")
+    return view.hold(view.missing or "inconclusive so far", waiting_for="evidence")
 
 
 Rule = Callable[[View], Decision | None]
