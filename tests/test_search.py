@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import os
 from datetime import timedelta
 from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apigw_canary import Decision, Hold, Observation, Promote, Rollback, RolloutPolicy, Shift
 from search import rehearsed
 from search.__main__ import described, main
 from search.rollout import RULES, Loop, run
-from search.scenario import Scenario, drawn
+from search.scenario import GAPS, Scenario, drawn
 from search.summary import broken, failures, shrunk
 
 ROLLOUTS, AT_ONCE = 200, 20
+
+EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
 
 OPEN = {
     "promoted_plainly_bad",
@@ -38,6 +43,26 @@ def test_nothing_is_found(first: int) -> None:
     runs = [run(attrs.evolve(each, every=max(each.every, 5))) for each in scenarios]
     found = [each for each in failures(runs) if each.rule not in OPEN]
     assert [f"{described(shrunk(each))}: {each.text}" for each in found] == []
+
+
+@given(
+    hides=st.lists(st.sampled_from(("none", *GAPS)), min_size=1, max_size=8),
+    rate=st.sampled_from((0.08, 0.3, 1.0)),
+    requests=st.sampled_from((50.0, 500.0, 20_000.0)),
+    steps=st.sampled_from((((10.0, 20),), ((50.0, 15),), ((20.0, 10), (50.0, 10), (100.0, 15)))),
+    source=st.sampled_from(("own", "cloudwatch")),
+    included=st.booleans(),
+    stated=st.booleans(),
+    error_lag=st.sampled_from((2, 5)),
+)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+def test_no_plainly_bad_canary_is_promoted_whatever_the_source_hides(
+    hides: list[Any], steps: Any, source: Any, rate: float, **fields: Any
+) -> None:
+    ended = run(
+        Scenario(hides=tuple(hides), canary=rate, source=source, steps=steps, every=5, **fields)
+    )
+    assert [each for each in ended.violations if each.rule == "promoted_plainly_bad"] == []
 
 
 @pytest.mark.parametrize("seed", [2, 5, 9, 11])

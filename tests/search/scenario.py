@@ -90,6 +90,8 @@ class Scenario:
     gaps: Gaps = "none"
     gap: tuple[int, int, float] = (0, 10_000, 0.5)
     """From which minute, for how many, and how likely each is concerned."""
+    hides: tuple[Gaps, ...] = ()
+    """Instead: the gap of each minute, over and over."""
     no_history: bool = False
     """Whether there is nothing from before the canary."""
     count_lag: int = 1
@@ -253,6 +255,8 @@ class _Draw:
             first, length = self.one((0, 10_000), (self.when(), self.one(10, 30, 60)))
             found["gaps"] = self.one(*GAPS)
             found["gap"] = (first, length, self.one(0.1, 0.5, 0.9, 1.0))
+        elif self.chance(0.1):
+            found["hides"] = tuple(self.one("none", *GAPS) for _ in range(self.one(2, 5, 11)))
         if self.chance(0.3):
             # An own source keeps to the policy's promotion_metric_delay, CloudWatch to nothing.
             found["count_lag"] = self.one(0, 1, 2)

@@ -14,7 +14,6 @@ CHANCE = 1e-6
 groups are looked at, each after every rollout, hence far below 0.05."""
 
 HONEST = {"none", "lost", "no_baseline", "no_canary", "silence", "hide_requests"}
-"""Gaps in which what is missing does not depend on the outcome, or is stated as unknown."""
 
 
 class Failure(NamedTuple):
@@ -131,7 +130,7 @@ def _told(each: Run) -> Iterator[tuple[tuple[str, str], float, bool]]:
         failed = each.ended == "rolled back by evidence"
         for group in _groups(scenario):
             yield ("false_rollback", group), scenario.false_rollback, failed
-    elif is_worse_by_margin(scenario) and scenario.gaps in HONEST:
+    elif is_worse_by_margin(scenario) and is_honest(scenario):
         failed = each.ended == "promoted"
         for group in _groups(scenario):
             yield ("false_promotion", group), scenario.false_promotion, failed
@@ -146,10 +145,15 @@ def is_worse_by_margin(scenario: Scenario) -> bool:
     return scenario.canary >= scenario.tolerable
 
 
+def is_honest(scenario: Scenario) -> bool:
+    """Whether what is missing does not depend on the outcome, or is stated as unknown."""
+    return {scenario.gaps, *scenario.hides} <= HONEST
+
+
 def _groups(scenario: Scenario) -> Iterator[str]:
     yield "all"
     yield f"source {scenario.source}"
-    yield f"gaps {scenario.gaps}"
+    yield f"gaps {'mixed' if scenario.hides else scenario.gaps}"
     shared = scenario.incident is not None or scenario.jump is not None
     limited = scenario.limit is not None
     if shared:

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from apigw_canary import CanaryState, CloudWatchMetrics, Minute, StageState
 from search.names import Measurements, has, made
-from search.scenario import MARGIN, Scenario, zone
+from search.scenario import MARGIN, Gaps, Scenario, zone
 
 MINUTE = timedelta(minutes=1)
 HISTORY = 60
@@ -46,6 +46,12 @@ class Seen(NamedTuple):
     def without_errors(self) -> Seen:
         """Only the count."""
         return self._replace(errors_5xx=None, errors_4xx=None)
+
+    def unread(self) -> Seen:
+        """No outcome can be read."""
+        if self.errors_5xx is None:
+            return self
+        return self._replace(errors_5xx=0, errors_4xx=0, unknown=self.requests or 0)
 
     def hiding(self, failed: int) -> Seen:
         """So many failed requests cannot be read."""
@@ -169,13 +175,17 @@ class World:
             if scenario.restated and age < scenario.count_lag + 4:
                 requests, bad, bad_4xx = (math.floor(0.9 * n) for n in (requests, bad, bad_4xx))
             found.append(Seen(requests, *((None, None) if late else (bad, bad_4xx))))
-        if not self._in_gap(number) or (scenario.gaps != "no_errors" and number < 0):
-            return found[0], found[1]
         return self._with_gap(found[0], found[1], number)
 
+    def _gaps(self, number: int) -> Gaps:
+        scenario = self.scenario
+        if scenario.hides:
+            return scenario.hides[number % len(scenario.hides)] if number >= 0 else "none"
+        before = number < 0 and scenario.gaps != "no_errors"
+        return "none" if before or not self._in_gap(number) else scenario.gaps
+
     def _with_gap(self, baseline: Seen, canary: Seen, number: int) -> tuple[Seen, Seen]:
-        served = self.minutes[number]
-        gaps = self.scenario.gaps
+        served, gaps = self.minutes[number], self._gaps(number)
         if gaps in {"hide_minutes", "hide_canary"} and not served[1].errors_5xx:
             return baseline, canary
         match gaps:
@@ -189,6 +199,8 @@ class World:
                 return baseline, NOTHING
             case "hide_requests":
                 return baseline.hiding(served[0].hidden), canary.hiding(served[1].hidden)
+            case "no_errors" if self.scenario.source == "own":
+                return baseline.unread(), canary.unread()
             case "no_errors":
                 return baseline.without_errors(), canary.without_errors()
             case "none":
