@@ -279,12 +279,10 @@ class Loop:
         recent = [row for row in rows if row.canary_requests][-10:]
         requests, bad = (sum(row[i] for row in recent) for i in (3, 4))
         if requests >= 200 and bad >= 20:
-            beside = _rate(recent)
-            ever = _rate(known)
-            baselines = [
-                rate for rate in (beside, ever if beside is None else None) if rate is not None
-            ]
-            if baselines and bad / requests > scenario.ratio * max(baselines) + 10 * MARGIN:
+            usual = _rate(recent)
+            if usual is None:  # at 100 %, or lost: the worst that is known otherwise
+                usual = max(filter(None, (_rate(rows), _rate(known))), default=None)
+            if usual is not None and bad / requests > scenario.ratio * usual + 10 * MARGIN:
                 what = f"{bad:,} of {requests:,} in its last {len(recent)} complete minutes"
                 self._violated("upward_on_bad", f"{what}; {decision}")
         self._check_outage(known, rows, decision)

@@ -234,7 +234,7 @@ class _Draw:
         """What both variants suffer from."""
         found: dict[str, Any] = {}
         if fields["limit"] is not None and self.chance(0.5):  # both exceed it, for long
-            found["requests"] = 10 ** self._rng.uniform(0.7, 3)
+            found["requests"] = 10 ** self._rng.uniform(0.7, 2)
             found["incident"] = (self._rng.randrange(6), self.one(40, 60), self.one(0.15, 0.3))
         elif self.chance(0.25):
             found["incident"] = (self.when(), self.one(3, 8, 15, 40), self.one(0.03, 0.1, 0.3))
