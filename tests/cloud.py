@@ -26,7 +26,11 @@ Points = Mapping[datetime, float]
 
 
 class Aws:
-    """AWS as far as it is asked here, a plain object: series by metric and stage, in pages."""
+    """AWS as far as it is asked here, a plain object: series by metric and stage, in pages.
+
+    Errors of which no series is given are 0 in each minute with requests, as AWS publishes them;
+    `zeros=False` for an AWS that does not.
+    """
 
     def __init__(
         self,
@@ -38,7 +42,9 @@ class Aws:
         apis: Mapping[str, str] | None = None,
         stages: Sequence[str] = ("prod",),
         listed: Sequence[str] = (),
+        zeros: bool = True,
     ) -> None:
+        self.zeros = zeros
         self.listed = listed
         self.apis = {STAGE.rest_api_id: "orders"} if apis is None else apis
         self.stages = stages
@@ -84,7 +90,10 @@ class Aws:
             stage = dimensions.get("Stage", "")
             statistic = query["MetricStat"]["Stat"]
             name = statistic if metric["MetricName"] == "Latency" else metric["MetricName"]
-            points = self.series.get((name, stage), {})
+            points = self.series.get((name, stage))
+            if points is None:
+                filled = self.zeros and name in {"5XXError", "4XXError"}
+                points = dict.fromkeys(self.series.get(("Count", stage), {}), 0.0) if filled else {}
             found = sorted(
                 p for p in points.items() if request["StartTime"] <= p[0] < request["EndTime"]
             )

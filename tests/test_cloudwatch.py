@@ -46,40 +46,50 @@ class TestMinutes:
             "errors_4xx": [Minute(at(0), 900, 90, 100, 10), Minute(at(1), 800, 80, 70, 7)],
         }
 
-    def test_errors_are_zero_only_where_requests_are_known(self) -> None:
-        """No error datapoint means no errors where the count is there, and nothing elsewhere."""
+    def test_errors_without_a_count_are_not_known_yet(self) -> None:
+        """A young minute with errors and no count, or the reverse, is still being published."""
         aws = Aws(
             {
-                ("Count", "prod"): {at(0): 900.0},
-                ("Count", "prod/Canary"): {at(1): 100.0},
-                ("5XXError", "prod"): {at(2): 3.0},
-                ("5XXError", "prod/Canary"): {at(3): 3.0},
+                ("Count", "prod"): {at(6): 900.0, at(7): 900.0},
+                ("Count", "prod/Canary"): {at(7): 100.0, at(8): 100.0},
+                ("5XXError", "prod"): {at(6): 0.0, at(7): 1.0, at(9): 3.0},
+                ("5XXError", "prod/Canary"): {at(5): 3.0, at(7): 0.0},
             }
         )
         assert read(aws, SIGNALS[:1])["errors_5xx"] == [
-            Minute(at(0), 900, 0, 0, 0),
-            Minute(at(1), 0, 0, 100, 0),
+            Minute(at(6), 900, 0, 0, 0),
+            Minute(at(7), 900, 1, 100, 0),
         ]
 
     @pytest.mark.parametrize("arm", ["prod", "prod/Canary"])
-    def test_more_errors_than_requests_is_left_out(self, arm: str) -> None:
-        """A minute that contradicts itself is still being published: it is left out."""
-        counts = {at(n): 5.0 for n in range(3)}
+    def test_more_errors_than_requests_are_no_count(self, arm: str) -> None:
+        """A minute that contradicts itself may still be being published: it is left out as long as
+        it is young, and then one of which nothing is known. Left out for good, the minutes in which
+        the canary failed could be the ones that are missing.
+        """
+        counts = {at(n): 5.0 for n in (0, 1, 2, 7)}
         aws = Aws(
             {
                 ("Count", "prod"): counts,
                 ("Count", "prod/Canary"): counts,
-                ("5XXError", arm): {at(1): 6.0, at(2): 5.0},
+                ("5XXError", arm): {at(0): 0.0, at(1): 6.0, at(2): 5.0, at(3): 4.0, at(7): 6.0},
             }
         )
-        assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == [at(0), at(2)]
+        rows = read(aws, SIGNALS[:1])["errors_5xx"]
+        found = {
+            row.at: (row.baseline_requests, row.baseline_bad, row.baseline_unknown)
+            if arm == "prod"
+            else (row.canary_requests, row.canary_bad, row.canary_unknown)
+            for row in rows
+        }
+        assert found == {at(0): (5, 0, 0), at(1): (6, 0, 6), at(2): (5, 5, 0), at(3): (4, 0, 4)}
 
     def test_without_data_there_are_no_minutes(self) -> None:
         """Nothing published is nothing known: no minute says that there were no requests."""
         assert read(Aws()) == {"errors_5xx": [], "errors_4xx": []}
 
     @given(
-        *[st.dictionaries(st.integers(0, 9), st.integers(1, 20), max_size=10) for _ in range(4)],
+        *[st.dictionaries(st.integers(0, 9), st.integers(0, 20), max_size=10) for _ in range(4)],
         st.integers(1, 9),
     )
     def test_any_series(
@@ -90,27 +100,52 @@ class TestMinutes:
         canary_bad: dict[int, int],
         page: int,
     ) -> None:
-        """Whatever the pages: the minutes with a known count and no contradiction, in order."""
-        baseline, bad = {**baseline, 9: 1}, {**bad, 9: 1}  # the errors are published to the end
-        canary, canary_bad = {**canary, 9: 1}, {**canary_bad, 9: 1}
+        """Whatever comes in whatever pages: a settled minute with requests or errors is there, and
+        each request of it is a good one, a bad one, or one of unknown outcome. Where there is a
+        number, it counts; what has none is a good one only if 0 is never published.
+        """
         names = ("Count", "prod"), ("5XXError", "prod"), ("Count", "prod/Canary")
-        every = (baseline, bad, canary, canary_bad)
+        every = (
+            {n: count for n, count in baseline.items() if count},
+            bad,
+            {n: count for n, count in canary.items() if count},
+            canary_bad,
+        )
         series = {
             name: {at(n): float(value) for n, value in points.items()}
             for name, points in zip((*names, ("5XXError", "prod/Canary")), every, strict=True)
         }
-        assert read(Aws(series, page=page), SIGNALS[:1])["errors_5xx"] == [
-            Minute(at(n), baseline.get(n, 0), bad.get(n, 0), canary.get(n, 0), canary_bad.get(n, 0))
-            for n in range(10)
-            if n in baseline or n in canary
-            if bad.get(n, 0) <= baseline.get(n, 0)
-            if canary_bad.get(n, 0) <= canary.get(n, 0)
-        ]
+        rows = {row.at: row for row in read(Aws(series, page=page), SIGNALS[:1])["errors_5xx"]}
+        zeros = 0 in {*bad.values(), *canary_bad.values()}
+        for n in range(10):
+            row, known = rows.get(at(n)), True
+            for arm, counts, errors in (
+                ("baseline", every[0], every[1]),
+                ("canary", every[2], every[3]),
+            ):
+                count, number = counts.get(n), errors.get(n)
+                if count is None and number is None:
+                    expected = (0, 0, 0)
+                elif count is not None and number is not None and number <= count:
+                    expected = (count, number, 0)
+                else:
+                    known = False
+                    most = max(count or 0, number or 0)
+                    expected = (most, 0, most)
+                if row is not None:
+                    each = tuple(getattr(row, f"{arm}_{x}") for x in ("requests", "bad", "unknown"))
+                    assert each == expected or (each == (count, 0, 0) and not zeros)
+            if n >= 5:
+                assert known or row is None
+            elif known and (n in every[0] or n in every[2]):
+                assert row is not None
 
-    def test_minutes_whose_errors_are_late_are_not_known_yet(self) -> None:
-        """Where each minute has a number of errors, those after the latest of them are left out."""
+    def test_minutes_whose_errors_are_late(self) -> None:
+        """A young minute whose errors have not come is left out, one that had the time for it has
+        requests of unknown outcome: those minutes may be the ones in which requests failed.
+        """
         counts = {at(n): 9.0 for n in range(10)}
-        late = {at(n): 0.0 for n in range(6)}
+        late = {at(n): 0.0 for n in range(3)}
         aws = Aws(
             {
                 ("Count", "prod"): counts,
@@ -119,7 +154,10 @@ class TestMinutes:
                 ("5XXError", "prod/Canary"): late,
             }
         )
-        assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == [at(n) for n in range(6)]
+        assert read(aws, SIGNALS[:1])["errors_5xx"] == [
+            *(Minute(at(n), 9, 0, 9, 0) for n in range(3)),
+            *(Minute(at(n), 9, 0, 9, 0, 9, 9) for n in range(3, 5)),
+        ]
 
     @pytest.mark.parametrize(
         "arm, others", [("prod", 0.0), ("prod/Canary", 0.0), ("prod/Canary", 2.0)]
@@ -128,26 +166,62 @@ class TestMinutes:
     def test_errors_of_one_arm_that_do_not_come(
         self, arm: str, known: dict[Any, float], others: float
     ) -> None:
-        """Where a number of none is published too, a minute that lacks it is not a healthy one; nor
-        is a canary without any number beside a baseline that has one each minute.
+        """Each good request has a number of none, so a minute without a number is not a healthy
+        one; nor is a canary without any number beside a baseline that has one each minute.
         """
-        counts = {at(n): 9.0 for n in range(4)}
+        counts = {at(n): 9.0 for n in range(10)}
         other = "prod" if arm == "prod/Canary" else "prod/Canary"
         aws = Aws(
             {
                 ("Count", "prod"): counts,
                 ("Count", "prod/Canary"): counts,
-                ("5XXError", other): {at(n): others for n in range(4)},
+                ("5XXError", other): {at(n): others for n in range(10)},
                 ("5XXError", arm): known,
             }
         )
-        assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == list(known)
+        name = "baseline" if arm == "prod" else "canary"
+        rows = read(aws, SIGNALS[:1])["errors_5xx"]
+        assert [row.at for row in rows] == [at(n) for n in range(5)]
+        assert [getattr(row, f"{name}_unknown") for row in rows] == [
+            0 if at(n) in known else 9 for n in range(5)
+        ]
+        assert [getattr(row, f"{name}_bad") for row in rows] == [
+            known.get(at(n), 0) for n in range(5)
+        ]
 
-    def test_errors_that_are_published_now_and_then_are_not_late(self) -> None:
-        """Where only minutes with errors have a number of them, the others have none."""
+    def test_where_none_is_never_published(self) -> None:
+        """Where no minute has a number of none, one without a number has none if the nearest
+        minutes with requests have a number; what is not between two such is unknown.
+        """
         counts = {at(n): 9.0 for n in range(10)}
-        aws = Aws({("Count", "prod"): counts, ("5XXError", "prod"): {at(2): 3.0, at(5): 1.0}})
-        assert len(read(aws, SIGNALS[:1])["errors_5xx"]) == 10
+        aws = Aws({("Count", "prod"): counts, ("5XXError", "prod"): {at(0): 3.0, at(2): 1.0}})
+        rows = read(aws, SIGNALS[:1])["errors_5xx"]
+        assert [(row.baseline_bad, row.baseline_unknown) for row in rows] == [
+            (3, 0),
+            (0, 0),
+            (1, 0),
+            (0, 9),
+            (0, 9),
+        ]
+
+    def test_a_metric_that_is_missing_is_suspect(self) -> None:
+        """Thousands of requests without one datapoint of their errors are missing data: named, and
+        of each signal of which that is so.
+        """
+        counts = {at(n): 200.0 for n in range(10)}
+        series = {("Count", "prod"): counts, ("Count", "prod/Canary"): counts}
+        metrics = CloudWatchMetrics(session=Aws(series, zeros=False))
+        assert metrics.minutes(STAGE, SIGNALS, START, at(9)).suspect is None  # 1,600 in 4 minutes
+        found = metrics.minutes(STAGE, SIGNALS, START, END)
+        assert found.suspect is not None
+        assert "no datapoint of 5XXError and 4XXError" in found.suspect
+        assert "2,000 requests since 2026-01-05 09:00 UTC" in found.suspect
+        assert found["errors_5xx"][0] == Minute(at(0), 200, 0, 200, 0, 200, 200)
+        one = {("5XXError", "prod/Canary"): {at(3): 0.0}}
+        found = CloudWatchMetrics(session=Aws(series | one, zeros=False)).minutes(
+            STAGE, SIGNALS, START, END
+        )
+        assert "no datapoint of 4XXError, of neither" in (found.suspect or "")
 
     @pytest.mark.parametrize("arm", ["prod", "prod/Canary"])
     def test_zero_errors_without_a_count_are_not_known_yet(self, arm: str) -> None:
@@ -157,13 +231,13 @@ class TestMinutes:
         other = "prod" if arm == "prod/Canary" else "prod/Canary"
         aws = Aws(
             {
-                ("5XXError", arm): {at(0): 0.0, at(1): 0.0, at(2): 0.0},
-                ("5XXError", other): {at(1): 0.0, at(2): 0.0},
-                ("Count", arm): {at(2): 5.0},
-                ("Count", other): {at(1): 9.0, at(2): 9.0},
+                ("5XXError", arm): {at(n): 0.0 for n in (0, 1, 2, 7, 8)},
+                ("5XXError", other): {at(n): 0.0 for n in (1, 2, 7, 8)},
+                ("Count", arm): {at(2): 5.0, at(8): 5.0},
+                ("Count", other): {at(n): 9.0 for n in (1, 2, 7, 8)},
             }
         )
-        assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == [at(2)]
+        assert [row.at for row in read(aws, SIGNALS[:1])["errors_5xx"]] == [at(2), at(8)]
 
 
 class TestRequest:
@@ -201,10 +275,10 @@ class TestRequest:
     def test_reads_all_pages(self) -> None:
         """A long answer comes in pages, and the pages are one answer."""
         points = {at(n): 10.0 for n in range(10)}
-        aws = Aws({("Count", "prod"): points, ("Count", "prod/Canary"): points}, page=7)
+        aws = Aws({("Count", "prod"): points, ("Count", "prod/Canary"): points}, page=14)
         assert len(read(aws, SIGNALS[:1])["errors_5xx"]) == 10
-        assert len(aws.asked) == 4  # 10 + 1 + 10 + 1 entries
-        assert [request.get("NextToken") for request in aws.asked] == [None, "7", "14", "21"]
+        assert len(aws.asked) == 3  # 4 series of 10, and one without any
+        assert [request.get("NextToken") for request in aws.asked] == [None, "14", "28"]
 
     def test_name_is_asked_once(self) -> None:
         """API Gateway is asked for names once, however often one looks."""
@@ -675,3 +749,19 @@ def test_minutes_are_the_truth(overlap: Literal["excluded", "included"], seed: i
         assert [row for row in found[name] if row.at <= settled] == [
             Minute(minute, *sums) for minute, sums in sorted(rows.items())
         ]
+
+
+def test_a_canary_whose_errors_are_missing_is_never_promoted() -> None:
+    """Every second request fails, and CloudWatch has no series of errors: no good news."""
+    policy = RolloutPolicy.linear(10, 40, timedelta(minutes=10))
+    never = timedelta(days=30)
+    with rehearsal(lag={"5XXError": never}, backends={"alias=v2": Backend(errors_5xx=0.5)}) as aws:
+        canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
+        for _ in range(60):
+            seen = canary.observe(policy)
+            assert "no datapoint of 5XXError" in (seen.suspect or "")
+            assert isinstance(policy.decide(seen), Hold)
+            aws.sleep(60)
+        last = canary.observe(policy).minutes["errors_5xx"][-1]
+    assert last.canary_unknown == last.canary_requests > 0
+    assert last.baseline_unknown == last.baseline_requests > 0

@@ -14,6 +14,7 @@ from acting import finished
 from apigw_canary import (
     LambdaMetrics,
     Measurements,
+    Minute,
     Promote,
     Rollback,
     RolloutPolicy,
@@ -189,11 +190,11 @@ def test_throttled_invocations_are_told() -> None:
         ({"Throttles": 4}, (4, 4)),  # none was let through
         ({"Throttles": 4, "Invocations": 6, "Errors": 1}, (10, 5)),
         ({"Throttles": 0, "Invocations": 6, "Errors": 1}, (6, 1)),
-        ({"Throttles": 4, "Invocations": 6}, None),  # the errors of the others are not known yet
+        ({"Throttles": 4, "Invocations": 6}, (10, 0)),  # the errors of the others are not known
     ],
 )
 def test_throttled_requests_of_a_stage_have_failed(
-    canary: Mapping[str, float], expected: tuple[float, float] | None
+    canary: Mapping[str, float], expected: tuple[float, float]
 ) -> None:
     """Whoever called the API got an error: a canary without capacity is no healthy one."""
     production = {"Invocations": 90.0, "Errors": 0.0}
@@ -202,8 +203,32 @@ def test_throttled_requests_of_a_stage_have_failed(
     source = LambdaMetrics("orders", variable="alias", session=aws)
     found = source.minutes(stage({"alias": "v1"}, {"alias": "v2"}), ERRORS, START, END)
     counted = [(row.canary_requests, row.canary_bad) for row in found["errors_5xx"]]
-    assert counted == ([] if expected is None else [expected])
+    assert counted == [expected]
+    (row,) = found["errors_5xx"]
+    assert row.canary_unknown == (0 if canary.get("Errors") or expected == (4, 4) else 10)
     assert [note.split(" ")[0] for note in found.notes] == (["4"] if canary["Throttles"] else [])
+
+
+def test_throttled_requests_that_are_missing() -> None:
+    """Where Lambda has published that none was throttled, a minute that lacks it is unknown."""
+
+    class Later(Aws):
+        def get_metric_data(self, **parameters: Any) -> Any:
+            answer = super().get_metric_data(**parameters)
+            for result in answer["MetricDataResults"]:
+                if result["Values"] and "throttles" not in result["Id"]:
+                    result["Timestamps"].append(START + MINUTE)
+                    result["Values"] *= 2
+            return answer
+
+    counts = {"Invocations": 90.0, "Errors": 0.0, "Throttles": 0.0}
+    aws = Later({(metric, f"orders:v{n}"): c for n in (1, 2) for metric, c in counts.items()})
+    source = LambdaMetrics("orders", variable="alias", session=aws)
+    found = source.minutes(stage({"alias": "v1"}, {"alias": "v2"}), ERRORS, START, END)
+    assert found["errors_5xx"] == (
+        Minute(START, 90, 0, 90, 0),
+        Minute(START + MINUTE, 90, 0, 90, 0, 90, 90),
+    )
 
 
 def test_half_an_answer() -> None:

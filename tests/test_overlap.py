@@ -60,6 +60,7 @@ def published(
         for stage, count in counts.items():
             if count:  # a minute without requests has no datapoint
                 series["Count", stage][at(n)] = float(count)
+                series["5XXError", stage][at(n)] = 0.0
         for stage, bad in (("prod/Canary", 1), ("prod", included)):
             if errors and errors[n] and bad:
                 series["5XXError", stage][at(n)] = float(errors[n])

@@ -201,8 +201,8 @@ class TestCounts:
         assert measured(aws, SLOW)["slow_over_800ms"][0].baseline_bad == pytest.approx(6.65)
 
     def test_a_share_that_is_missing_is_not_zero(self) -> None:
-        """A minute in which an arm has requests and no share is not known, and left out; so is one
-        that has a share and no requests yet.
+        """A minute in which an arm has requests and no share, or a share and no requests, is not
+        known yet. Once it is old enough its requests are of unknown outcome.
         """
         aws = Aws(
             series(
@@ -213,13 +213,20 @@ class TestCounts:
                 canary={"Count": {0: 5, 1: 5, 2: 5}, RANK: {0: 80, 2: 80, 3: 80}},
             )
         )
-        assert [row.at for row in measured(aws, SLOW)["slow_over_800ms"]] == [at(0)]
+        young = measured(aws, SLOW, end=at(5))["slow_over_800ms"]
+        assert [row.at for row in young] == [at(0)]
+        assert measured(aws, SLOW, end=at(10))["slow_over_800ms"] == (
+            young[0],
+            Minute(at(1), 9, 0.9, 5, 0, 0, 5),
+            Minute(at(2), 9, 0, 5, 1, 9, 0),
+            Minute(at(4), 9, 0, 0, 0, 9, 0),
+        )
 
-    def test_shares_beyond_all_are_left_out(self) -> None:
-        """More than all of the requests is no answer."""
+    def test_shares_beyond_all_are_an_error(self) -> None:
+        """More than all of the requests is no answer, and nothing that could be left out."""
         aws = Aws(series(prod={"Count": 9, RANK: {0: 100, 1: 101, 2: 0}}))
-        rows = measured(aws, SLOW)["slow_over_800ms"]
-        assert [row.baseline_bad for row in rows] == [0, 9]
+        with pytest.raises(MetricsError, match="percentile rank of 101"):
+            measured(aws, SLOW)
 
     def test_beside_errors(self) -> None:
         """Errors and several limits are read in one call."""

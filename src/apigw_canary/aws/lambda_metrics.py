@@ -107,7 +107,7 @@ class LambdaMetrics(AwsSource):
         if not alias:
             series = {**series, **dict(_with_throttled(series, arms, seen))}
         minutes = {
-            name: tuple(joined(*(_both(series, each) for each in ("requests", name))))
+            name: tuple(joined(_both(series, "requests"), _both(series, name), end))
             for name in seen
         }
         notes = [
@@ -190,6 +190,9 @@ def _with_throttled(
         yield f"{arm}_requests", _sum(requests, throttled)
         for name in errors:
             bad = series[f"{arm}_{name}"]
+            if 0 in series[f"{arm}_throttles"].values():
+                # Lambda publishes none of them too: where it did not, some may be missing.
+                bad = {at: n for at, n in bad.items() if at in series[f"{arm}_throttles"]}
             whole = {at: n for at, n in throttled.items() if at in bad or at not in requests}
             yield f"{arm}_{name}", _sum(bad, whole)
 

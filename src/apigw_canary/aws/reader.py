@@ -1,7 +1,7 @@
 """The metrics of one stage: what is asked at each look, and what is remembered between them."""
 
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from apigw_canary.aws.calls import Calls
@@ -9,7 +9,7 @@ from apigw_canary.aws.listing import Listing
 from apigw_canary.aws.metricdata import Query, Series, fetched
 from apigw_canary.aws.published import Published
 from apigw_canary.aws.routes import Routes
-from apigw_canary.aws.series import Arms, joined, joined_shares
+from apigw_canary.aws.series import SETTLED, Arms, counted, joined, joined_shares
 from apigw_canary.aws.slow import SlowRequests
 from apigw_canary.rollout import overlap, shares
 from apigw_canary.rollout.observation import MINUTE, Measurements, Minute, Overlap, ceil_minute
@@ -21,14 +21,13 @@ from apigw_canary.rollout.words import moment
 KEPT = timedelta(days=15)
 """How long CloudWatch keeps data of one-minute periods."""
 
-SETTLED = timedelta(minutes=5)
-"""How old a minute must be to say anything of what its series are; as a policy's
-`promotion_metric_delay`."""
-
 ERRORS = {ERRORS_5XX: "5XXError", ERRORS_4XX: "4XXError"}
 """Signals that have a metric of their own."""
 
-_NONE = Arms({}, {})
+ENOUGH = 2_000
+"""Requests without one datapoint of an error metric from which that is missing data. API Gateway
+publishes a 0 for each good request ("Amazon API Gateway dimensions and metrics": the average is the
+rate), so one would do; so many are no coincidence of a few that are late."""
 
 
 class Reader:
@@ -112,10 +111,18 @@ class Reader:
         if self._slow.falls_back(limits, series, end - SETTLED):
             series |= fetched(self._calls, self._slow.queries(limits), start, end)
         requests = _arms(series, "requests")
-        minutes, said = self._minutes(series, errors, limits)
+        minutes, said = self._minutes(series, errors, limits, end)
         notes += said
-        settled = [row for row in joined(requests, _NONE) if row.at + MINUTE <= end - SETTLED]
-        self._look_for_signs(stage, settled, [minutes[name] for name in errors], series)
+        settled = [row for row in counted(requests) if row.at + MINUTE <= end - SETTLED]
+        # A variant with errors and without requests has lost its count: it tells nothing.
+        lost = {
+            at
+            for name in errors
+            for count, bad in zip(requests, _arms(series, name), strict=True)
+            for at in bad.keys() - count.keys()
+        }
+        whole = [row for row in settled if row.at not in lost]
+        self._look_for_signs(stage, whole, [minutes[name] for name in errors], series)
         if _is_dark(stage, settled):
             notes.append(self._listing.note(end))
         routes = None
@@ -125,11 +132,11 @@ class Reader:
                 [*queries, *self._slow.queries(ranked)],
                 start,
                 end,
-                lambda series: self._minutes(series, errors, ranked)[0],
+                lambda series: self._minutes(series, errors, ranked, end)[0],
             )
             notes.append(read)
         reading, how = self._found.read(stated)
-        suspect = self._known.suspect
+        suspect = self._known.suspect or _without_errors(settled, errors, series)
         if contrary := self._found.contrary(stated):
             suspect = f"overlap={stated!r} was stated, but {contrary}; correct it or leave it out"
         return Measurements(
@@ -137,13 +144,17 @@ class Reader:
         )
 
     def _minutes(
-        self, series: Mapping[str, Series], errors: Sequence[str], limits: Mapping[str, float]
+        self,
+        series: Mapping[str, Series],
+        errors: Sequence[str],
+        limits: Mapping[str, float],
+        end: datetime,
     ) -> tuple[dict[str, tuple[Minute, ...]], list[str]]:
         """The minutes of each signal, and notes of how they were read."""
         requests = _arms(series, "requests")
-        minutes = {name: tuple(joined(requests, _arms(series, name))) for name in errors}
+        minutes = {name: tuple(joined(requests, _arms(series, name), end)) for name in errors}
         above, said = self._slow.shares(limits, series)
-        minutes |= {name: tuple(joined_shares(requests, arms)) for name, arms in above.items()}
+        minutes |= {name: tuple(joined_shares(requests, arms, end)) for name, arms in above.items()}
         return minutes, said
 
     def _totals_queries(self) -> list[Query]:
@@ -168,7 +179,13 @@ class Reader:
         series: Mapping[str, Series],
     ) -> None:
         times = {row.at for row in settled}
-        rows = [*settled, *(row for minutes in errors for row in minutes if row.at in times)]
+        known = (
+            row
+            for minutes in errors
+            for row in minutes
+            if row.at in times and not (row.baseline_unknown or row.canary_unknown)
+        )
+        rows = [*settled, *known]
         percent = stage.canary.percent if stage.canary else 0.0
         signs = (
             overlap.by_totals(_totals(series, len(self._others), times)),
@@ -181,6 +198,21 @@ class Reader:
 
 def _arms(series: Mapping[str, Series], name: str) -> Arms:
     return Arms(series[f"baseline_{name}"], series[f"canary_{name}"])
+
+
+def _without_errors(
+    settled: Sequence[Minute], errors: Iterable[str], series: Mapping[str, Series]
+) -> str | None:
+    """Why the counts are not trusted: requests, and not one datapoint of their errors."""
+    requests = sum(row.baseline_requests + row.canary_requests for row in settled)
+    missing = [ERRORS[name] for name in errors if not any(_arms(series, name))]
+    if requests < ENOUGH or not missing:
+        return None
+    return (
+        f"CloudWatch has no datapoint of {' and '.join(missing)}, of neither variant, for "
+        f"{requests:,.0f} requests since {moment(settled[0].at)}, although API Gateway publishes "
+        "one for each request; find out why CloudWatch lacks it, or read access logs"
+    )
 
 
 def _totals(

@@ -1,14 +1,15 @@
 """Minutes of both arms from CloudWatch's series. Pure."""
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from apigw_canary.aws.metricdata import Series
-from apigw_canary.rollout.observation import Minute
+from apigw_canary.rollout.observation import MINUTE, Minute
 
-_DENSE = 0.9
-"""The part of the minutes with requests that have a number of errors where all are to have one."""
+SETTLED = timedelta(minutes=5)
+"""How long after its end a minute may still lack what CloudWatch has not published yet, and how old
+it must be to say anything of what its series are; as a policy's `promotion_metric_delay`."""
 
 
 class Arms(NamedTuple):
@@ -18,85 +19,110 @@ class Arms(NamedTuple):
     canary: Series
 
 
-def joined(requests: Arms, errors: Arms) -> Iterator[Minute]:
-    """Minutes of errors.
+class _Counts(NamedTuple):
+    """One minute of one variant."""
 
-    A missing count is no requests, and a missing number of errors none where the count is there,
-    unless numbers of none are published as well. A minute with errors, be it none, and without a
-    count, or with more errors than requests, is still being published, and left out; so are minutes
-    that the errors have not come to yet.
-    """
-    until = _published_until(requests.baseline, errors)
-    each = any(0 in bad.values() for bad in errors)
-    # Not the other way round: a baseline without any number may be one without any error.
-    beside = each or _has_each(requests.baseline, errors.baseline)
-    late = {
-        *_late(requests.baseline, errors.baseline, each=each),
-        *_late(requests.canary, errors.canary, each=beside),
-    }
-    for at in _times(requests):
-        if at > until:
-            return
-        if any(at in bad and at not in count for count, bad in zip(requests, errors, strict=True)):
-            continue
-        if at not in late:
-            yield from _minute(at, requests, errors)
+    requests: float
+    bad: float
+    unknown: float
 
 
-def joined_shares(requests: Arms, shares: Arms) -> Iterator[Minute]:
-    """Minutes of what is known as a share of the requests, 0 to 1.
-
-    An arm with requests and without its share is not known, and its minute left out; so is one
-    that has a share and no count yet.
-    """
-    counts = Arms(*(_counts(*pair) for pair in zip(requests, shares, strict=True)))
-    for at in _times(requests):
-        pairs = zip(requests, shares, strict=True)
-        if all((at in count) == (at in share) for count, share in pairs):
-            yield from _minute(at, requests, counts)
+_NOTHING = _Counts(0.0, 0.0, 0.0)
 
 
-def _counts(requests: Series, shares: Series) -> Series:
-    # Rounded: a whole count came as a share, and is to be whole again.
-    return {at: round(requests.get(at, 0.0) * share, 6) for at, share in shares.items()}
-
-
-def _times(requests: Arms) -> list[datetime]:
-    return sorted({*requests.baseline, *requests.canary})
-
-
-def _minute(at: datetime, requests: Arms, bad: Arms) -> Iterator[Minute]:
-    counts = [
-        series.get(at, 0.0)
-        for series in (requests.baseline, bad.baseline, requests.canary, bad.canary)
+def counted(requests: Arms) -> list[Minute]:
+    """Minutes of requests alone."""
+    return [
+        Minute(at, requests.baseline.get(at, 0.0), 0.0, requests.canary.get(at, 0.0), 0.0)
+        for at in sorted({*requests.baseline, *requests.canary})
     ]
-    if 0 <= counts[1] <= counts[0] and 0 <= counts[3] <= counts[2]:
-        yield Minute(at, *counts)
 
 
-def _late(count: Series, bad: Series, *, each: bool) -> Collection[datetime]:
-    """The minutes of an arm whose number of errors has not come.
+def joined(requests: Arms, errors: Arms, end: datetime) -> Iterator[Minute]:
+    """Minutes of errors, as of `end`.
 
-    Where it has a number of none for some minute it is to have one for each with requests; where it
-    has no numbers at all, `each` says whether it should.
+    API Gateway and Lambda publish a 0 for each good request, so a minute with requests has a
+    number of errors, if only of none. Where one lacks it, or has more errors than requests, it may
+    still be on its way: the minute is left out until it is `SETTLED`, and is then one of unknown
+    outcome. It is one without errors only if no minute of the series has a 0 (so that only those
+    with errors have a number) and the nearest minutes with requests, before and after it, have one.
     """
-    return count.keys() - bad.keys() if (0 in bad.values() if bad else each) else ()
+    zeros = any(0 in bad.values() for bad in errors)
+    healthy = [() if zeros else _between(*pair) for pair in zip(requests, errors, strict=True)]
+    for at in sorted({at for series in (*requests, *errors) for at in series}):
+        settled = at + MINUTE <= end - SETTLED
+        yield from _minute(
+            at,
+            *(
+                _counts(at, count, bad, healthy=at in quiet, settled=settled)
+                for count, bad, quiet in zip(requests, errors, healthy, strict=True)
+            ),
+        )
 
 
-def _published_until(count: Series, errors: Arms) -> datetime:
-    """The latest minute whose errors are published.
+def joined_shares(requests: Arms, shares: Arms, end: datetime) -> Iterator[Minute]:
+    """Minutes of what is known as a share of the requests, 0 to 1, as of `end`.
 
-    Where each minute with requests has a number of errors, be it none, one that lacks it is late,
-    not healthy. Where only some have, what lacks it has none.
+    A variant with requests and without its share is not known, and its minute left out; so is one
+    that has a share and no count yet. Once the minute is `SETTLED` its requests are of unknown
+    outcome, if the variant has shares in other minutes.
     """
-    newest = max([*errors.baseline, *errors.canary], default=None)
-    if newest is None or not _has_each(count, errors.baseline, newest):
-        return datetime.max.replace(tzinfo=UTC)
-    return newest
+    for at in sorted({*requests.baseline, *requests.canary}):
+        settled = at + MINUTE <= end - SETTLED
+        yield from _minute(
+            at,
+            *(
+                _of_share(at, count, share, settled=settled)
+                for count, share in zip(requests, shares, strict=True)
+            ),
+        )
 
 
-def _has_each(count: Series, bad: Series, newest: datetime | None = None) -> bool:
-    """Whether each minute with requests has a number of errors, up to the newest that has."""
-    newest = newest or max(bad, default=None)
-    before = [at for at in count if newest is not None and at <= newest]
-    return bool(before) and sum(at in bad for at in before) >= _DENSE * len(before)
+def _minute(at: datetime, baseline: _Counts | None, canary: _Counts | None) -> Iterator[Minute]:
+    if baseline and canary and (baseline.requests or canary.requests):
+        yield Minute(
+            at,
+            baseline_requests=baseline.requests,
+            baseline_bad=baseline.bad,
+            baseline_unknown=baseline.unknown,
+            canary_requests=canary.requests,
+            canary_bad=canary.bad,
+            canary_unknown=canary.unknown,
+        )
+
+
+def _counts(
+    at: datetime, count: Series, bad: Series, *, healthy: bool, settled: bool
+) -> _Counts | None:
+    """A minute of one variant; None as long as it may not be published in full."""
+    requests, number = count.get(at), bad.get(at)
+    if requests is None:
+        if number is None:
+            return _NOTHING
+        # That there were requests is known, and that of these so many were bad.
+        return _Counts(number, 0.0, number) if number and settled else None
+    if number is not None and number <= requests:
+        return _Counts(requests, number, 0.0)
+    if not settled:
+        return None
+    if number is None and healthy:
+        return _Counts(requests, 0.0, 0.0)
+    known = max(requests, number or 0.0)
+    return _Counts(known, 0.0, known)
+
+
+def _between(count: Series, bad: Series) -> Collection[datetime]:
+    """The minutes between two with requests, nearest before and after, that have errors."""
+    order = sorted(count)
+    nearest = zip(order, order[1:], order[2:], strict=False)
+    return {at for before, at, after in nearest if before in bad and after in bad}
+
+
+def _of_share(at: datetime, count: Series, share: Series, *, settled: bool) -> _Counts | None:
+    requests, part = count.get(at), share.get(at)
+    if requests is None:
+        return _NOTHING if part is None else None
+    if part is None:
+        return _Counts(requests, 0.0, requests) if settled and share else None
+    bad = round(requests * part, 6)  # a whole count came as a share, and is to be whole again
+    return _Counts(requests, min(max(bad, 0.0), requests), 0.0)

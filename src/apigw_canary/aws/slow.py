@@ -18,6 +18,9 @@ for so long, and a limit found afresh later must be the same."""
 _ENOUGH = 5
 """Settled minutes with requests, none of which has a rank, from which ranks count as not given."""
 
+_MOST_RANK = 100 + 1e-6
+"""A percentile rank is 100 at most; the rest is rounding."""
+
 _LATENCY = "Latency"
 _Dimensions = tuple[tuple[str, str], ...]
 
@@ -108,6 +111,17 @@ class SlowRequests:
         `series` has the answers to `queries`.
         """
         if self._ranked:
+            ranks = (
+                series[f"{arm}_latency_{i}"] for arm in self._arms for i, _ in enumerate(limits)
+            )
+            if highest := [
+                value for each in ranks for value in each.values() if value > _MOST_RANK
+            ]:
+                raise MetricsError(
+                    f"CloudWatch's answer for {'; '.join(_ranks(limits))} cannot be: a percentile "
+                    f"rank of {max(highest):g}.",
+                    remedy="Look for a proxy or an endpoint that answers in AWS's place.",
+                )
             return {
                 name: Arms(
                     *(
