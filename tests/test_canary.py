@@ -157,7 +157,10 @@ def test_a_promotion_returns_its_receipt() -> None:
     with rehearsal(variables={"alias": "v1", "table": "t"}) as aws:
         old = serving(aws)[0]
         canary = aws.stage.enable_canary(
-            5, release="r1", variables={"alias": "v2", "new": "n", "table": "t"}
+            5,
+            release="r1",
+            variables={"alias": "v2", "new": "n", "table": "t"},
+            accept={"unused_variables"},
         )
         receipt = canary.promote()
         assert (receipt.deployment_before, receipt.deployment_after) == (old, canary.deployment_id)
@@ -553,7 +556,9 @@ def test_revert_keeps_what_the_promotion_did_not_change() -> None:
 def test_revert_refuses_what_was_changed_since() -> None:
     """A promoted variable or deployment that was changed since is left alone, and named."""
     with rehearsal() as aws:
-        aws.stage.enable_canary(5, variables={"alias": "v2", "other": "o"}).promote()
+        aws.stage.enable_canary(
+            5, variables={"alias": "v2", "other": "o"}, accept={"unused_variables"}
+        ).promote()
         patch(aws, replace("/variables/other", "hunter2"))
         before = serving(aws)
         with pytest.raises(StageChangedError, match="other") as caught:

@@ -136,11 +136,13 @@ class TestEnable:
             for method in (*removed, *weakened):
                 assert method in error.happened
             assert f"deployment {error.deployment_id} is there, unused" in error.state
-            assert "accept_changes=True" in error.remedy
+            assert 'accept={"weakened_methods"}' in error.remedy
             assert serving(aws) == before
             assert "UpdateStage" not in sent(aws)
 
-            canary = aws.stage.enable_canary(5, release="r1", variables=V2, accept_changes=True)
+            canary = aws.stage.enable_canary(
+                5, release="r1", variables=V2, accept={"weakened_methods"}
+            )
             assert canary.deployment_id == error.deployment_id
 
     def test_additions(self) -> None:
@@ -169,7 +171,7 @@ class TestEnable:
         with rehearsal() as aws:
             before = serving(aws)
             aws.fail("GetDeployment", Fault.ACCESS_DENIED, skip=skip)
-            with pytest.raises(AccessDeniedError, match="accept_changes=True") as raised:
+            with pytest.raises(AccessDeniedError, match='accept={"weakened_methods"}') as raised:
                 aws.stage.enable_canary(5, variables=V2)
             assert "unused" in raised.value.state
             assert serving(aws) == before

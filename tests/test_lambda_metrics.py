@@ -241,6 +241,7 @@ def test_half_an_answer() -> None:
 
 def blue_green(aws: Rehearsal) -> Stage:
     aws.session.client("lambda").create_alias(FunctionName="orders", Name="v2", FunctionVersion="2")
+    aws.stage.allow_invocation({"alias": "v2"})
     return Stage(
         aws.rest_api_id,
         "prod",
@@ -285,7 +286,9 @@ def test_both_levers_at_once() -> None:
     """A weighted alias behind an API: its versions are told apart, whatever the API does."""
     with rehearsal(versions=[GOOD, BAD], variables={"alias": "live"}) as aws:
         aws.alias("live").enable_canary(20, version="2", release="code")
-        canary = aws.stage.enable_canary(10, release="contract", variables={"flag": "on"})
+        canary = aws.stage.enable_canary(
+            10, release="contract", variables={"flag": "on"}, accept={"unused_variables"}
+        )
         aws.sleep(900)
         assert canary.observe(POLICY).minutes["errors_5xx"]
         code = aws.alias("live").canary()

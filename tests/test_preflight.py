@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -39,6 +39,7 @@ from apigw_canary.errors import (
     AwsError,
     CallerError,
     InvalidInputError,
+    MetricsError,
     NotFoundError,
     UnansweredError,
     UnconfirmedChangeError,
@@ -227,9 +228,32 @@ class TestInputs:
             assert aws.calls == []
 
     def test_no_such_deployment(self) -> None:
-        """So does a deployment that the API does not have."""
-        with rehearsal() as aws, pytest.raises(NotFoundError):
-            aws.stage.check(deployment_id="nothere")
+        """A deployment that the API does not have is a problem."""
+        with rehearsal(settings=ALL_ON) as aws:
+            (problem,) = aws.stage.check(deployment_id="nothere")
+            assert problem.severity == "error"
+            assert "What would change could not be read" in problem.what
+
+    @pytest.mark.parametrize("fault", [Fault.INTERNAL_ERROR, Fault.CONNECTION_REFUSED])
+    def test_whatever_cannot_be_read(self, fault: Fault) -> None:
+        """Whatever fails, with whichever error, is a problem of the report."""
+        for operation in ("GetStage", "GetResources", "GetDeployment", "DescribeAlarms"):
+            with rehearsal(settings=ALL_ON) as aws:
+                aws.alarm("errors")
+                for _ in range(30):
+                    aws.fail(operation, fault)
+                policy = attrs.evolve(PLAN, alarms=("errors",))
+                problems = aws.stage.check(policy, variables=V2, deployment_id="nothere")
+                assert any("could not be read" in problem.what for problem in problems)
+
+    def test_the_kind_of_api_cannot_be_read(self) -> None:
+        """That nothing is known of the id is no exception either."""
+        with rehearsal() as aws:
+            for _ in range(30):
+                aws.fail("GetRestApi", Fault.INTERNAL_ERROR)
+            stage = Stage(aws.rest_api_id, "other", session=aws.session, sleep=aws.sleep)
+            (problem,) = stage.check()
+            assert "was not found" in problem.what
 
     def test_severity(self) -> None:
         """There are two severities."""
@@ -277,10 +301,26 @@ class TestTraffic:
         with rehearsal(settings=ALL_ON) as aws:
             (problem,) = fresh(aws, metrics=Broken()).check(PLAN)
             assert "no route to the warehouse" in problem.what
-            other = RolloutPolicy([Step(5, MINUTES)], signals=[Signal.custom("x", critical=True)])
+            stage = fresh(aws, metrics=Broken())
+            with pytest.raises(MetricsError, match="RuntimeError: no route") as raised:
+                stage.enable_canary(5, variables=V2, policy=PLAN)
+            assert isinstance(raised.value.__cause__, RuntimeError)
+            assert "Nothing was changed." in str(raised.value)
+            other = RolloutPolicy(
+                [Step(5, 10 * MINUTES)], signals=[Signal.custom("x", critical=True)]
+            )
             (problem,) = aws.stage.check(other)
             assert problem.severity == "error"
             assert "signals must be" in problem.what
+
+    def test_short_steps(self) -> None:
+        """A bake into which no complete minute fits is told, with the least that a step takes."""
+        with rehearsal(settings=ALL_ON, requests_per_minute=10**6) as aws:
+            short = RolloutPolicy([Step(25, 2 * MINUTES), Step(50, 20 * MINUTES)])
+            problem = found(aws.stage.check(short), "bakes for less than 5 min")
+            assert problem.severity == "warning"
+            assert "The step at 25 %" in problem.what
+            assert aws.stage.check(PLAN) == ()
 
     def test_doubted(self) -> None:
         """Metrics that may be of something else are an error: nothing would be promoted on them."""
@@ -384,7 +424,7 @@ class TestContract:
                 where = f"Deployment {deployment_id}"
                 aws.edit(methods=guarded)
             if how == "running":
-                aws.stage.enable_canary(5, deployment_id=deployment_id, accept_changes=True)
+                aws.stage.enable_canary(5, deployment_id=deployment_id, accept={"weakened_methods"})
                 deployment_id = None
 
             problems = aws.stage.check(deployment_id=deployment_id)
@@ -420,9 +460,19 @@ class TestVariables:
         """A name that the stage does not have is told, with those it has."""
         with rehearsal(settings=ALL_ON) as aws:
             (problem,) = aws.stage.check(variables={"alais": "v2"})
-            assert problem.severity == "warning"
-            assert "no variable alais" in problem.what
-            assert "it has alias" in problem.what
+            assert problem.severity == "error"
+            assert "uses the variable alais" in problem.what
+            assert 'accept={"unused_variables"}' in problem.remedy
+            deployment_id = new_deployment(aws)
+            problems = aws.stage.check(variables={"alais": "v2"}, deployment_id=deployment_id)
+            assert "it has alias" in found(problems, "no variable alais").what
+            aws.fail("GetAuthorizers", Fault.ACCESS_DENIED)
+            problems = aws.stage.check(variables={"alais": "v2"})
+            assert found(problems, "no variable alais").severity == "warning"
+            found(problems, "Which variables are used could not be read")
+            aws.fail("GetResources", Fault.ACCESS_DENIED)
+            problems = aws.stage.check(variables={"alais": "v2"})
+            assert found(problems, "no variable alais").severity == "warning"
 
     def test_values_stay_secret(self) -> None:
         """No problem shows a variable's value."""
@@ -562,6 +612,83 @@ def forget(client: Any, alias: str, *statement_ids: str) -> None:
     function = lambda_backends["123456789012"]["eu-central-1"].get_function("orders", version)
     for statement_id in statement_ids:
         function.policy.del_statement(statement_id)
+
+
+class TestVariablesInUse:
+    """`enable_canary` refuses a variable that nobody reads, and nothing else."""
+
+    TYPO: ClassVar = {"alais": "v2"}
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "https://x/${stageVariables.alais}",
+            "stageVariables.alais",
+            "$stageVariables['alais']",
+            '$stageVariables[ "alais" ]',
+            "$stageVariables.get('alais')",
+            '#set($all = $stageVariables) $all.get("x")',
+            "$stageVariables.get($name)",
+        ],
+    )
+    def test_named_by_an_integration(self, text: str) -> None:
+        """Whatever form a template or parameter names it in, or may name it in, it is used."""
+        with rehearsal(methods={"GET /": Method(uri=text)}) as aws:
+            aws.stage.enable_canary(5, variables=self.TYPO)
+
+    @pytest.mark.parametrize("text", ["https://x/${stageVariables.other}", "alais", "", None])
+    def test_named_by_nothing(self, text: str | None) -> None:
+        """Where none names it the canary is refused, before anything is changed."""
+        with rehearsal(methods={"GET /": Method(uri=text)}) as aws:
+            with pytest.raises(InvalidInputError, match="not alais") as raised:
+                aws.stage.enable_canary(5, release="r1", variables=self.TYPO)
+            assert "read only by Lambda code?" in str(raised.value)
+            assert {"UpdateStage", "CreateDeployment"}.isdisjoint(sent(aws))
+            aws.stage.enable_canary(
+                5, release="r1", variables=self.TYPO, accept={"unused_variables"}
+            )
+            # The canary that is running is returned without a question.
+            aws.stage.enable_canary(5, release="r1", variables=self.TYPO)
+
+    def test_named_by_an_authorizer(self) -> None:
+        """An authorizer's URI counts too."""
+        with rehearsal() as aws:
+            plain = aws._answer
+
+            def answered(service: str, operation: str, parameters: Any) -> Any:
+                if operation == "GetAuthorizers":
+                    return {"items": [{"authorizerUri": "x:${stageVariables.alais}"}]}
+                return plain(service, operation, parameters)
+
+            aws._answer = answered  # type: ignore[method-assign]
+            aws.stage.enable_canary(5, variables=self.TYPO)
+
+    def test_the_stage_has_it(self) -> None:
+        """A variable that the stage has needs no further call."""
+        with rehearsal(methods={"GET /": Method(uri="https://x")}) as aws:
+            aws.stage.enable_canary(5, variables=V2)
+            assert "GetResources" not in sent(aws)
+
+    @pytest.mark.parametrize("operation", ["GetResources", "GetAuthorizers"])
+    def test_it_cannot_be_read(self, operation: str, caplog: pytest.LogCaptureFixture) -> None:
+        """Where the API cannot be read a warning is logged."""
+        with rehearsal() as aws:
+            aws.fail(operation, Fault.ACCESS_DENIED)
+            aws.stage.enable_canary(5, variables=self.TYPO)
+        assert "stage prod has no variable alais; whether the API uses it" in caplog.text
+
+    def test_of_a_deployment(self, caplog: pytest.LogCaptureFixture) -> None:
+        """AWS does not show what a deployment uses: a warning is logged."""
+        with rehearsal() as aws:
+            deployment_id = new_deployment(aws)
+            aws.stage.enable_canary(5, variables=self.TYPO, deployment_id=deployment_id)
+        assert "AWS does not show whether deployment" in caplog.text
+
+    @pytest.mark.parametrize("accept", ["unused_variables", {"everything"}, 5])
+    def test_accept(self, accept: Any) -> None:
+        """What may be accepted is one of two words, in a collection."""
+        with rehearsal() as aws, pytest.raises(InvalidInputError, match="accept must be a set"):
+            aws.stage.enable_canary(5, variables=V2, accept=accept)
 
 
 class TestPolicies:

@@ -582,10 +582,8 @@ class TestPromotion:
             ({"rest_api_id": "a/b"}, "rest_api_id"),
             ({"deployment_before": "a b"}, "deployment_before"),
             ({"deployment_after": ""}, "deployment_after"),
-            ({"variables_after": {"alias": "$LATEST", "token": "t"}}, "variables_after['alias']"),
-            ({"variables_after": {"alias": "v2", "token": ""}}, "variables_after['token']"),
-            ({"variables_before": {"alias": "§", "token": None}}, "variables_before['alias']"),
-            ({"variables_before": {"alias": "", "token": None}}, "variables_before['alias']"),
+            ({"variables_after": {"alias": 5, "token": "t"}}, "variables_after['alias']"),
+            ({"variables_before": {"a/b": "v1", "token": None}}, "a name in variables_before"),
             ({"variables_before": {"alias": "v1"}}, "variables_before"),
         ],
     )

@@ -17,7 +17,13 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ParamValidationError, UnknownServiceError
 
 from apigw_canary.rollout.chance import binomial
-from apigw_canary.testing import Backend, Rehearsal, RehearsalError, rehearsal
+from apigw_canary.testing import (
+    Backend,
+    Rehearsal,
+    RehearsalError,
+    RehearsalWarning,
+    rehearsal,
+)
 from apigw_canary.testing.traffic import poisson
 
 MINUTE = timedelta(minutes=1)
@@ -172,7 +178,7 @@ class TestTraffic:
     def test_a_stage_variable_decides_over_the_deployment(self) -> None:
         """Requests fare as the backend they reach through their stage variables."""
         broken = Backend(errors_5xx=1, errors_4xx=0)
-        with rehearsal(backends={"alias=v2": broken, "alias=v3": Backend()}) as aws:
+        with rehearsal(backends={"alias=v2": broken}) as aws:
             canary(aws, 20, alias="v2")
             aws.sleep(300)
 
@@ -180,6 +186,16 @@ class TestTraffic:
             assert rows
             assert all(row.errors_5xx == row.requests for row in rows)
             assert all(r.errors_5xx < 10 for r in aws.served if r.arm == "baseline")
+
+    def test_a_backend_that_no_request_reached(self) -> None:
+        """A rehearsal with canary requests says at its end which backends got none."""
+        backends = {"alias=v2": Backend(), "alias=v3": Backend()}
+        with pytest.warns(RehearsalWarning, match="reached the backends alias=v3: "):
+            with rehearsal(backends=backends) as aws:
+                canary(aws, 20, alias="v2")
+                aws.sleep(60)
+        with rehearsal(backends=backends) as aws:
+            aws.sleep(60)  # without a canary nothing is known of them
 
     def test_the_rate_may_follow_the_clock(self) -> None:
         """A rate of zero means minutes without requests, and so without datapoints."""

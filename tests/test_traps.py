@@ -42,7 +42,9 @@ def test_trap_3_a_promotion_does_not_end_the_canary() -> None:
         patch(aws, replace(PERCENT, "0.0"), *COPIES)
         assert serving(aws)[2] is not None
     with rehearsal(variables={"alias": "v1", "table": "t"}) as aws:
-        canary = aws.stage.enable_canary(5, variables={"alias": "v2", "new": "n"})
+        canary = aws.stage.enable_canary(
+            5, variables={"alias": "v2", "new": "n"}, accept={"unused_variables"}
+        )
         canary.promote()
         assert serving(aws) == (
             canary.deployment_id,
@@ -55,7 +57,9 @@ def test_trap_4_a_promotion_forgets_what_it_overwrote() -> None:
     """After a raw promotion nothing on AWS knows the way back; the library keeps it there."""
     with rehearsal() as aws:
         before = serving(aws)
-        aws.stage.enable_canary(5, variables={"alias": "v2", "new": "n"}).promote()
+        aws.stage.enable_canary(
+            5, variables={"alias": "v2", "new": "n"}, accept={"unused_variables"}
+        ).promote()
         assert serving(aws)[:2] != before[:2]
         aws.stage.revert()
         assert serving(aws) == before

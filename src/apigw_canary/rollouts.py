@@ -10,7 +10,12 @@ import attrs
 from apigw_canary.aws.alarms import read_alarms, require_alarms
 from apigw_canary.aws.calls import Calls
 from apigw_canary.changes.sending import Condition, Look, listed
-from apigw_canary.errors import CanaryError, DecisionExpiredError, StageChangedError
+from apigw_canary.errors import (
+    CanaryError,
+    DecisionExpiredError,
+    MetricsError,
+    StageChangedError,
+)
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.decision import Decision, Hold, Promote, Rollback, Shift
@@ -27,8 +32,13 @@ from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.state import StageState
 from apigw_canary.rollout.words import span
+from apigw_canary.texts import bounded
 
 _Read = TypeVar("_Read")
+
+
+_LONGEST_FAILURE = 600
+"""Characters of a failure that an observation, and so a decision, shows."""
 
 
 class Standing(NamedTuple):
@@ -205,22 +215,33 @@ def _tried(failures: list[str], otherwise: _Read, read: Callable[[], _Read]) -> 
     try:
         return read()
     except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
-        failures.append(f"{type(error).__name__}: {error}")
+        failures.append(bounded(f"{type(error).__name__}: {error}", _LONGEST_FAILURE))
         return otherwise
 
 
 def measured(
     metrics: MetricSource, state: StageState, policy: RolloutPolicy, start: datetime, end: datetime
 ) -> Measurements:
-    """The minutes of a rollout from `start` to `end`, and the baseline's history before it."""
-    found = metrics.minutes(
-        state,
-        policy.signals,
-        (start - HISTORY).replace(second=0, microsecond=0),
-        end.replace(second=0, microsecond=0),
-    )
-    if not isinstance(found, Measurements):
-        found = Measurements({name: tuple(rows) for name, rows in found.items()})
+    """The minutes of a rollout from `start` to `end`, and the baseline's history before it.
+
+    Whatever a source raises that is no error of this library is `MetricsError`, with it as cause.
+    """
+    try:
+        found = metrics.minutes(
+            state,
+            policy.signals,
+            (start - HISTORY).replace(second=0, microsecond=0),
+            end.replace(second=0, microsecond=0),
+        )
+        if not isinstance(found, Measurements):
+            found = Measurements({name: tuple(rows) for name, rows in found.items()})
+    except CanaryError:
+        raise
+    except Exception as error:
+        raise MetricsError(
+            f"The metric source {type(metrics).__name__} failed: {type(error).__name__}: {error}",
+            remedy="Correct the source; its own error is the cause of this one.",
+        ) from error
     names = [signal.name for signal in policy.signals]
     said = " ".join(found.notes)
     missing = [name for name in names if name not in found and name not in said]

@@ -1,9 +1,9 @@
 """A stage of a REST API: the way in."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Literal, Self, get_args
 
 import attrs
 
@@ -18,12 +18,14 @@ from apigw_canary.changes.enable import Wish, enable
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
 from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
+from apigw_canary.changes.sending import Look
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
 from apigw_canary.preflight.checks import check
 from apigw_canary.preflight.facts import gather
 from apigw_canary.preflight.invocation import allow
 from apigw_canary.preflight.problem import InvocationPermission, Problem
 from apigw_canary.preflight.smoke import smoke_test
+from apigw_canary.preflight.unused import require_used
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.observation import Measurements, MetricSource, Observation
 from apigw_canary.rollout.policy import RolloutPolicy
@@ -31,6 +33,9 @@ from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.smoke import SmokeRequest, SmokeResult
 from apigw_canary.rollout.state import StageState, Variables
 from apigw_canary.rollouts import measured, watchable
+
+Acceptance = Literal["unused_variables", "weakened_methods"]
+"""What `Stage.enable_canary` refuses unless it is told to accept it."""
 
 
 class Stage:
@@ -283,7 +288,7 @@ class Stage:
         variables: Mapping[str, str] | None = None,
         use_stage_cache: bool = False,
         description: str | None = None,
-        accept_changes: bool = False,
+        accept: Collection[Acceptance] = (),
         policy: RolloutPolicy | None = None,
     ) -> Canary:
         """Give `percent` of the requests, 0 to 100, to a canary.
@@ -300,17 +305,32 @@ class Stage:
         `CanaryAlreadyEnabledError`.
 
         A deployment without methods that production has, or with less authorization on them, is
-        `WeakenedApiError`, unless `accept_changes`. Integrations are not compared: AWS does not
-        show those of a deployment.
+        `WeakenedApiError`, unless `accept` has "weakened_methods". Integrations are not compared:
+        AWS does not show those of a deployment.
+
+        A variable that the stage does not have, and that no integration, template, parameter or
+        authorizer of the API names, is `InvalidInputError`, unless `accept` has
+        "unused_variables": where only the code of a Lambda function reads it, for example. Two more
+        calls, for a variable that the stage does not have. Where the API cannot be read, and with a
+        `deployment_id`, a warning is logged instead.
 
         `policy`: the one that the canary will be observed with. Its alarms and metrics are read
         once, and what keeps them from being read is an error before anything is changed; an alarm
         that CloudWatch does not know is `NotFoundError`. The calls of a first look; none where the
         canary is running.
         """
+        overrides = Variables(inputs.variables({} if variables is None else variables))
+        accepted = inputs.choices(accept, "accept", get_args(Acceptance))
+        watch = watchable(self._calls, self._metrics, policy)
+
+        def only_if(seen: Look) -> None:
+            if "unused_variables" not in accepted:
+                require_used(self._control.gateway, seen.stage, overrides, deployment_id)
+            watch(seen)
+
         bond = enable(
             self._control,
-            only_if=watchable(self._calls, self._metrics, policy),
+            only_if=only_if,
             wish=Wish(
                 percent=percent,
                 release=release,
@@ -318,7 +338,7 @@ class Stage:
                 variables=variables,
                 use_stage_cache=use_stage_cache,
                 description=description,
-                accept_changes=accept_changes,
+                accept=accepted,
             ),
         )
         return Canary(self._control, bond, self._metrics)

@@ -4,7 +4,7 @@ Only operations that were recorded against AWS, or that its documentation states
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from apigw_canary.aws.answers import Answer, misunderstood
 from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.failures import CONFLICT
 from apigw_canary.errors import (
-    AccessDeniedError,
+    AwsError,
     CannotTellError,
     NotFoundError,
     ThrottledError,
@@ -26,6 +26,13 @@ Patch = list[dict[str, str]]
 
 _CANARY = "/canarySettings"
 _OVERRIDES = f"{_CANARY}/stageVariableOverrides"
+_NAMED = (
+    r"stageVariables(?:\.get\(\s*[\"'](\w+)[\"']\s*\)|\[\s*[\"'](\w+)[\"']\s*\]|\.(?!get\()(\w+)|)"
+)
+"""How integrations, parameters and mapping templates name a stage variable; without a name where
+they take all of them, or one by a name that is computed."""
+ANY_VARIABLE = "*"
+"""In the place of a name that is computed."""
 _PAGE = 500  # the most that API Gateway's lists give at once
 
 
@@ -121,6 +128,8 @@ class StageSettings(NamedTuple):
     """Whether the stage has a cache."""
     access_log_group: str | None
     """The log group that access logs go to; None where they go elsewhere, or are off."""
+    access_log_stream: str | None
+    """The Firehose stream that access logs go to instead; None where there is none."""
     access_log_format: str | None
     """Their format; None where they are off."""
 
@@ -138,6 +147,9 @@ class Method(NamedTuple):
     """Whether API Gateway calls the integration in a role, or as the caller."""
     resource_id: str
     """The id of the resource that it is a method of."""
+    variables: frozenset[str] = frozenset()
+    """The stage variables that its integration, templates and parameters name; `ANY_VARIABLE` among
+    them where one takes them by a name of its own making."""
 
 
 class ApiGateway:
@@ -208,6 +220,19 @@ class ApiGateway:
             for name, method in resource.get("resourceMethods", {}).items()
         ]
 
+    def variables_of_authorizers(self) -> frozenset[str]:
+        """The stage variables that the API's authorizers name: one GetAuthorizers."""
+        found = self._pages("GetAuthorizers", restApiId=self.rest_api_id)
+        return frozenset(name for each in found for name in _variables_named(each))
+
+    def unused_of(self, names: Iterable[str], methods: Iterable[Method]) -> list[str]:
+        """Those of the stage variables that neither the methods nor an authorizer names."""
+        used = frozenset[str]().union(*(method.variables for method in methods))
+        if ANY_VARIABLE in used or not (unnamed := sorted(set(names) - used)):
+            return []
+        used = self.variables_of_authorizers()
+        return [name for name in unnamed if not used & {name, ANY_VARIABLE}]
+
     def deployments(self) -> list[Deployment]:
         """All deployments: one GetDeployments for each 500 of them."""
         return [
@@ -244,8 +269,8 @@ class ApiGateway:
         """
         try:
             answer = self._calls.call("apigatewayv2", "GetApi", ApiId=self.rest_api_id)
-        except (AccessDeniedError, NotFoundError):
-            return None
+        except (AwsError, CannotTellError, NotFoundError):
+            return None  # an optional question
         return str(answer["ProtocolType"])
 
     def _pages(self, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:
@@ -259,8 +284,8 @@ class ApiGateway:
         except ThrottledError as error:
             if error.code == CONFLICT:
                 # An API that does not exist can answer with conflicts for ever: then this raises.
-                # Who may not look is told of the conflict.
-                with suppress(AccessDeniedError):
+                # Where that cannot be read either, the conflict is the error.
+                with suppress(AwsError, CannotTellError):
                     self.api_name()
             raise
         except NotFoundError as error:
@@ -315,13 +340,17 @@ def parsed_settings(answer: Answer) -> StageSettings:
     """How the stage of an answer logs, measures and caches."""
     methods = answer.get("methodSettings", {}).get("*/*", {})
     access_logs = answer.get("accessLogSettings", {})
-    # arn:aws:logs:eu-central-1:123456789012:log-group:name, and :* where somebody copied it so
-    _, is_group, group = access_logs.get("destinationArn", "").partition(":log-group:")
+    # arn:aws:logs:eu-central-1:123456789012:log-group:name, with or without :* behind it, or
+    # arn:aws:firehose:eu-central-1:123456789012:deliverystream/name
+    destination = access_logs.get("destinationArn", "")
+    _, is_group, group = destination.partition(":log-group:")
+    _, is_stream, stream = destination.partition(":deliverystream/")
     return StageSettings(
         logging_level=methods.get("loggingLevel", "OFF"),
         metrics_enabled=methods.get("metricsEnabled", False),
         cache_enabled=answer.get("cacheClusterEnabled", False),
         access_log_group=group.removesuffix(":*") if is_group else None,
+        access_log_stream=stream if is_stream else None,
         access_log_format=access_logs.get("format"),
     )
 
@@ -342,7 +371,21 @@ def _method(resource: Mapping[str, Any], name: str, method: Mapping[str, Any]) -
         uri=integration.get("uri"),
         has_credentials=bool(integration.get("credentials")),
         resource_id=resource["id"],
+        variables=frozenset(_variables_named(method)),
     )
+
+
+def _variables_named(value: Any) -> Iterator[str]:
+    """The stage variables that any text in a part of an answer names."""
+    if isinstance(value, str):
+        for found in re.finditer(_NAMED, value):
+            yield next(filter(None, found.groups()), ANY_VARIABLE)
+    elif isinstance(value, Mapping):
+        for each in (*value.keys(), *value.values()):
+            yield from _variables_named(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _variables_named(each)
 
 
 def _parsed_canary(settings: Mapping[str, Any]) -> CanaryState:

@@ -42,6 +42,7 @@ _API = "arn:{partition}:apigateway:{region}::/restapis/{rest_api_id}"
 
 _RESOURCES: Mapping[str, tuple[str, ...]] = {
     "ApiResources": (_API + "/resources",),
+    "Authorizers": (_API + "/authorizers",),
     "Apis": ("arn:{partition}:apigateway:{region}::/restapis",),
     "Cache": (_API + "/stages/{stage}/cache/data",),
     "Deployments": (_API + "/deployments",),
@@ -70,6 +71,7 @@ _NAMED: Mapping[str, str] = {
 _CALLS: Mapping[str, tuple[str, str]] = {
     "CreateDeployment": ("apigateway:POST", "Deployments"),
     "FlushStageCache": ("apigateway:DELETE", "Cache"),
+    "GetAuthorizers": ("apigateway:GET", "Authorizers"),
     "GetDeployment": ("apigateway:GET", "EachDeployment"),
     "GetDeployments": ("apigateway:GET", "Deployments"),
     "GetResources": ("apigateway:GET", "ApiResources"),
@@ -112,10 +114,17 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "analyze": _LOOKS,
     "apply": (*_CHANGES, "UpdateDeployment"),
     "canary": _LOOKS,
-    "check": (*_LOOKS, "GetResources"),
+    "check": (*_LOOKS, "GetResources", "GetAuthorizers"),
     "describe": _LOOKS,
     "disable": _CHANGES,
-    "enable_canary": (*_CHANGES, "GetDeployments", "CreateDeployment", "UpdateDeployment"),
+    "enable_canary": (
+        *_CHANGES,
+        "GetAuthorizers",
+        "GetDeployments",
+        "GetResources",
+        "CreateDeployment",
+        "UpdateDeployment",
+    ),
     "failures": (*_LOOKS, "StartQuery", "GetQueryResults", "StopQuery"),
     "find": ("GetRestApis",),
     "observe": _LOOKS,

@@ -68,8 +68,11 @@ def access_log(
         settings = None
     group = group or (settings.access_log_group if settings else None)
     if group is None:
+        stream = settings.access_log_stream if settings else None
         raise InvalidInputError(
-            "log_group", f"given, or set for stage {stage.name}", "neither"
+            "log_group",
+            f"given, or set for stage {stage.name}",
+            f"the Firehose stream {stream}, which cannot be queried" if stream else "neither",
         ).within("", f"Let the stage write access logs to CloudWatch Logs. {_DOCS}")
     if fields is None:
         said = settings.access_log_format if settings else None

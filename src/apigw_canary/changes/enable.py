@@ -52,7 +52,7 @@ class Wish:
     variables: Variables = attrs.field(converter=_checked_variables)
     use_stage_cache: bool
     description: str | None
-    accept_changes: bool
+    accept: frozenset[str]
     policy: str | None = None
     """A fingerprint of the policy that the canary is to be observed with."""
 
@@ -62,7 +62,6 @@ class Wish:
         if self.deployment_id is not None:
             inputs.identifier(self.deployment_id, "deployment_id")
         inputs.flag(self.use_stage_cache, "use_stage_cache")
-        inputs.flag(self.accept_changes, "accept_changes")
         if self.description is not None:
             if self.deployment_id is not None:
                 inputs.refuse("description", "left out with deployment_id, which has one", "both")
@@ -96,7 +95,7 @@ def enable(control: Control, wish: Wish, only_if: Condition) -> Bond:
         state = seen.stage
         if state.canary is not None:
             return _running(control, wish, seen, state.canary)
-    if not wish.accept_changes:
+    if "weakened_methods" not in wish.accept:
         _check_contract(control, deployment.id, state)
     canary = CanaryState(
         deployment_id=deployment.id,
@@ -124,7 +123,7 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
     if deployment_id == state.deployment_id:
         return
     unused = f"Nothing was changed on the stage; deployment {deployment_id} is there, unused."
-    accept = "accept_changes=True enables the canary all the same"
+    accept = 'accept={"weakened_methods"} enables the canary all the same'
     try:
         before = control.gateway.contract(state.deployment_id)
         after = control.gateway.contract(deployment_id)

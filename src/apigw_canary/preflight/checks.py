@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterable, Iterator
 from apigw_canary.preflight.facts import Facts
 from apigw_canary.preflight.problem import Problem
 from apigw_canary.preflight.targets import Policy, Target
-from apigw_canary.preflight.traffic import outlook, requests_per_minute
+from apigw_canary.preflight.traffic import least_bake, outlook, requests_per_minute
 from apigw_canary.rollout.contract import Route
 from apigw_canary.rollout.words import sentence, span
 
 Check = Callable[[Facts], Iterator[Problem]]
 
 _UNSEEN = (
-    "Integrations, authorizers, scopes and models are not in AWS's summary and were not compared."
+    "Integrations, authorizers, scopes, issuers and models are not in AWS's summary, and were not "
+    "compared."
 )
 _EVEN = 50
 """The share, in percent, at which the arms tell each other apart soonest."""
@@ -57,6 +58,13 @@ def _metrics_off(facts: Facts) -> Iterator[Problem]:
 
 def _access_logs(facts: Facts) -> Iterator[Problem]:
     written = facts.settings.access_log_format
+    if facts.settings.access_log_stream is not None:
+        yield Problem(
+            "warning",
+            f"Access logs go to the Firehose stream {facts.settings.access_log_stream}: AccessLogs "
+            "and canary.failures() cannot read them there.",
+            "Write them to a log group of CloudWatch Logs to count or list requests.",
+        )
     if written is None:
         yield Problem(
             "warning",
@@ -88,8 +96,22 @@ def _cache(facts: Facts) -> Iterator[Problem]:
     )
 
 
+def _unused_variables(facts: Facts) -> Iterator[Problem]:
+    if facts.unused and facts.deployment_id is None:
+        yield Problem(
+            "error",
+            f"Neither the stage nor the API uses the variable {_listed(facts.unused)}: no "
+            "integration, template, parameter or authorizer names it, so canary requests would go "
+            "where production's go.",
+            "Correct the name. If only the code of a Lambda function reads it, enable the canary "
+            'with accept={"unused_variables"}.',
+        )
+
+
 def _unknown_variables(facts: Facts) -> Iterator[Problem]:
     names = facts.overrides.keys() - facts.stage.variables.keys()
+    if facts.deployment_id is None:
+        names -= set(facts.unused or ())
     if names:
         yield Problem(
             "warning",
@@ -193,20 +215,46 @@ def _contract(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "error",
             f"{facts.compared} lacks what {before} has: {', '.join(removed)}. {_UNSEEN}",
-            "Put it back, or enable the canary with accept_changes=True.",
+            'Put it back, or enable the canary with accept={"weakened_methods"}.',
         )
     if weakened:
         yield Problem(
             "error",
             f"{facts.compared} asks less of callers than {before}: {'; '.join(weakened)}. "
             f"{_UNSEEN}",
-            "Mend it, or enable the canary with accept_changes=True.",
+            'Correct it, or enable the canary with accept={"weakened_methods"}.',
         )
     if added:
         yield Problem(
             "warning",
             f"{facts.compared} has what {before} has not: {', '.join(added)}. {_UNSEEN}",
             "Check that it is meant to be released.",
+        )
+
+
+def _authorizers(facts: Facts) -> Iterator[Problem]:
+    if facts.changes is not None and facts.with_authorizer:
+        yield Problem(
+            "warning",
+            f"An authorizer guards {_listed(facts.with_authorizer)}. AWS's summary of a deployment "
+            "has its type only: another authorizer of that type, fewer scopes or another issuer "
+            "do not show.",
+            "If authorizers were changed since production's deployment, test them.",
+        )
+
+
+def _short_steps(facts: Facts) -> Iterator[Problem]:
+    if facts.policy is None:
+        return
+    least = least_bake(facts.policy)
+    short = [f"{step.percent:g} %" for step in facts.policy.steps if step.bake < least]
+    if short:
+        yield Problem(
+            "warning",
+            f"The step at {', '.join(short)} bakes for less than {span(least)}. Each step takes "
+            "about that long all the same: until it has a complete minute, and CloudWatch its "
+            "metrics.",
+            f"Give bakes of {span(least)} or more, or expect the rollout to take longer.",
         )
 
 
@@ -347,6 +395,7 @@ CHECKS: tuple[Check, ...] = (
     _canary_there,
     _same_values,
     _same_function,
+    _unused_variables,
     _unknown_variables,
     _unresolved,
     _no_function,
@@ -357,11 +406,13 @@ CHECKS: tuple[Check, ...] = (
     _no_integration,
     _as_edited,
     _contract,
+    _authorizers,
     _doubted,
     _quiet,
     _unknown_alarms,
     _alarms_now,
     _blind_at_100,
+    _short_steps,
     _cache,
     _metrics_off,
     _access_logs,

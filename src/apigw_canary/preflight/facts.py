@@ -12,6 +12,7 @@ from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.invocation import Function, Functions
 from apigw_canary.errors import (
     AccessDeniedError,
+    AwsError,
     CallerError,
     CannotTellError,
     NotFoundError,
@@ -45,6 +46,10 @@ class Facts:
     """What production's methods were compared with."""
     changes: Changes | None = None
     targets: tuple[Target, ...] = ()
+    unused: tuple[str, ...] | None = None
+    """Variables that neither the stage has nor the API uses; None where that could not be read."""
+    with_authorizer: tuple[Route, ...] = ()
+    """Methods of the API as it is edited that an authorizer guards."""
     unintegrated: tuple[Route, ...] = ()
     """Methods of the API as it is edited that AWS shows no integration of."""
     functions: Mapping[Function, Policy] = attrs.field(factory=dict[Function, Policy])
@@ -70,7 +75,7 @@ class _Reader:
         except AccessDeniedError as error:
             # Without AWS's own text: it holds names that come from stage variables.
             self.miss(severity, what, f"{error.operation} was denied", error.remedy)
-        except CannotTellError as error:
+        except (AwsError, CannotTellError, NotFoundError) as error:
             self.miss(severity, what, error.happened, error.remedy)
         return None
 
@@ -94,6 +99,8 @@ def gather(
         return Problem("error", "The stage could not be read: GetStage was denied.", error.remedy)
     except NotFoundError:
         return _absent(gateway)
+    except (AwsError, CannotTellError) as error:
+        return Problem("error", f"The stage could not be read: {error.happened}", error.remedy)
     reader = _Reader()
     stage = seen.stage
     if deployment_id is None and stage.canary is not None:
@@ -112,6 +119,8 @@ def gather(
         compared=f"Deployment {deployment_id}" if deployment_id else "The API as it is edited now",
         changes=_changes(reader, gateway, stage.deployment_id, deployment_id, methods),
         targets=led,
+        unused=_unused(reader, gateway, stage, overrides, methods),
+        with_authorizer=tuple(m.route for m in methods or () if m.guard.authorization in _OPAQUE),
         unintegrated=tuple(m.route for m in methods or () if not m.has_integration),
         functions=_policies(reader, Functions(calls), led),
         deployment_id=deployment_id,
@@ -125,7 +134,7 @@ def _absent(gateway: ApiGateway) -> Problem:
     missing = f"Stage {gateway.stage_name} of API {gateway.rest_api_id} was not found"
     try:
         gateway.api_name()
-    except AccessDeniedError:
+    except (AwsError, CannotTellError):
         return Problem("error", f"{missing}.", _HINT)
     except NotFoundError:
         kind = gateway.protocol()
@@ -141,6 +150,24 @@ _HINT = (
     "Check id, name, region and account; HTTP and WebSocket APIs, whose ids look the same, have no "
     "canaries."
 )
+
+
+_OPAQUE = {"COGNITO_USER_POOLS", "CUSTOM", "JWT"}
+"""Authorization that is done by an authorizer: AWS's summary of a deployment has its type only."""
+
+
+def _unused(
+    reader: _Reader,
+    gateway: ApiGateway,
+    stage: StageState,
+    overrides: Variables,
+    methods: list[Method] | None,
+) -> tuple[str, ...] | None:
+    new = overrides.keys() - stage.variables.keys()
+    if methods is None:
+        return None if new else ()
+    found = reader.read("Which variables are used", lambda: gateway.unused_of(new, methods))
+    return None if found is None else tuple(found)
 
 
 def _changes(
@@ -201,8 +228,5 @@ def _traffic(reader: _Reader, measure: Measure, seen: Seen) -> Measurements | No
         return reader.read("The metrics", lambda: measure(seen.stage, seen.at), "error")
     except CallerError as error:  # the source cannot measure what the policy asks for
         why, remedy = error.happened, error.remedy or "Correct the source, or the policy's signals."
-    except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
-        why = f"{type(error).__name__}: {error}"
-        remedy = "Without them a canary is rolled back unwatched."
     reader.miss("error", "The metrics", why, remedy)
     return None

@@ -27,6 +27,16 @@ class Outlook(NamedTuple):
     """Whether that is before the deadline."""
 
 
+def least_bake(policy: RolloutPolicy) -> timedelta:
+    """The shortest bake that a complete minute of metrics fits into.
+
+    A step begins within a minute, and the next one is not judged either, because a change takes
+    seconds to reach each place where requests are split. Then come a whole minute and the delay of
+    its metrics.
+    """
+    return 3 * MINUTE + policy.metric_delay
+
+
 def requests_per_minute(traffic: Measurements) -> float:
     """Of both arms, over the past hour; the most that any signal counts."""
     return max((_totals(traffic, name)[0] for name in traffic), default=0.0) / (HISTORY / MINUTE)

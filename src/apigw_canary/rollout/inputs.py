@@ -6,7 +6,7 @@ the value in the form it is kept in.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -167,6 +167,13 @@ def utc_or_none(value: datetime | None) -> datetime | None:
         return value.astimezone(UTC)
     except OverflowError:
         refuse("a time", "one in the years 1 to 9999 of UTC", value)
+
+
+def choices(value: object, field: str, choices: tuple[str, ...]) -> frozenset[str]:
+    """A collection of some of a few words."""
+    if isinstance(value, str) or not isinstance(value, Collection) or not set(value) <= {*choices}:
+        refuse(field, f"a set of some of {', '.join(choices)}", value)
+    return frozenset(value)
 
 
 def aware_field(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:

@@ -309,9 +309,15 @@ class Measurements(Mapping[str, tuple[Minute, ...]]):
 class MetricSource(Protocol):
     """Where minutes come from: CloudWatch, logs, or whatever the caller counts in.
 
-    Raising an exception means that nothing could be seen, and so Hold. A source whose baseline
-    counts include the canary's, or may do so, or that has something to say of how it read, answers
-    with `Measurements`; any other mapping means that the arms' counts are apart.
+    Raising an exception means that nothing could be read. The decision is then Hold, and Rollback
+    after the policy's `max_unobserved`; where a canary is about to be enabled with that policy it
+    is `MetricsError`, with the exception as its cause. A source whose baseline counts include the
+    canary's, or may do so, or that has notes, answers with `Measurements`; any other mapping means
+    that the counts of baseline and canary are apart.
+
+    A source with a method `using(calls)` is replaced, in the stage, by what that method returns.
+    Sources on AWS are bound to the stage's session, retries and clock so; a source that wraps one
+    passes `calls` on to its `using`, and returns itself or a copy.
 
     ```python
     from datetime import timedelta
@@ -341,6 +347,14 @@ class MetricSource(Protocol):
     ) -> Mapping[str, Sequence[Minute]]:
         """The minutes of each signal, by its name, that begin in [start, end).
 
-        A minute that is not known yet is left out; it must not be given as one without requests.
+        `start` and `end` are whole minutes in UTC. `start` is an hour before the canary was
+        enabled, `end` the present minute, so the latest row is of the minute that has just ended.
+        Each observation asks for the whole time again; a row may have other counts than before.
+
+        A minute that is not known yet, or not completely, is left out; it must not be given as one
+        without requests. Rows younger than the policy's `metric_delay` are not judged: that is how
+        long counts may still change. The method is called in the thread that observes, which waits
+        for it: give a slow query a timeout of its own, shorter than the time between two
+        observations, and raise when it is over.
         """
         ...

@@ -3,7 +3,7 @@
 Needs moto (`pip install "moto>=5.2"`), which is imported when a rehearsal begins.
 """
 
-from apigw_canary.testing.answers import RehearsalError
+from apigw_canary.testing.answers import RehearsalError, RehearsalWarning
 from apigw_canary.testing.faults import Fault, ProcessDeath
 from apigw_canary.testing.resources import Method
 from apigw_canary.testing.simulation import Call, Rehearsal, rehearsal
@@ -17,6 +17,7 @@ __all__ = [
     "ProcessDeath",
     "Rehearsal",
     "RehearsalError",
+    "RehearsalWarning",
     "Served",
     "rehearsal",
 ]

@@ -17,6 +17,10 @@ class RehearsalError(AssertionError):
     """
 
 
+class RehearsalWarning(UserWarning):
+    """The rehearsal ended, and something that it was given never mattered."""
+
+
 class Refusal(Exception):  # noqa: N818 - AWS means what it says; nothing has gone wrong
     """AWS says no; boto3's caller sees it as a `ClientError` of this code."""
 

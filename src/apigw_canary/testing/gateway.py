@@ -193,6 +193,13 @@ class Gateway:
             unknown("GetResources without its methods embedded")
         return _page(self._api(rest_api_id).resources.listed(), position, limit)
 
+    def get_authorizers(
+        self, *, rest_api_id: str, position: str = "", limit: int = _DEFAULT_PAGE
+    ) -> Json:
+        """List the authorizers: none, they are not simulated."""
+        self._api(rest_api_id)
+        return _page({}, position, limit)
+
     def get_deployments(
         self, *, rest_api_id: str, position: str = "", limit: int = _DEFAULT_PAGE
     ) -> Json:

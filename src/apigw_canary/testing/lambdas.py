@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import random
 import uuid
 import zipfile
@@ -41,6 +42,8 @@ _LAG: Mapping[str, timedelta] = MappingProxyType(
     dict.fromkeys(("Invocations", "Errors", "Throttles", "Duration"), _MINUTE)
 )
 _LONGEST_DESCRIPTION = 256
+_LONGEST_POLICY = 20_480
+_PRINCIPAL = "apigateway.amazonaws.com"
 _NOTHING = Backend(errors_5xx=1, errors_4xx=0)
 
 
@@ -74,21 +77,44 @@ class Function:
         for number in range(2, len(versions) + 1):
             code = {"ZipFile": _zipped(number), "Publish": True}
             self._moto.update_function_code(FUNCTION, "$LATEST", code)
-        self._moto.create_alias(variables.get(VARIABLE, "live"), FUNCTION, "1", "", "")
+        own = variables.get(VARIABLE, "live")
+        self._moto.create_alias(own, FUNCTION, "1", "", "")
+        permission = {
+            "Action": "lambda:InvokeFunction",
+            "Principal": _PRINCIPAL,
+            "SourceArn": f"arn:aws:execute-api:{REGION}:{ACCOUNT_ID}:*",
+            "StatementId": "rehearsal",
+        }
+        self._moto.add_permission(FUNCTION, own, json.dumps(permission))
 
     def targets(self, variables: Mapping[str, str]) -> Sequence[Target]:
-        """Where requests end up that see these variables."""
+        """Where requests end up that see these variables.
+
+        API Gateway itself answers 500 where there is no such alias, or one without a permission for
+        API Gateway; for which of the API's methods it has one does not matter here.
+        """
         name = variables.get(VARIABLE, "")
         try:
             alias = self._alias(name)
         except Refusal:
-            return [Target(_NOTHING)]  # API Gateway answers 500 itself
+            return [Target(_NOTHING)]
+        if not self._lets_in(name):
+            return [Target(_NOTHING)]
         weights = _weights(alias)
         own = 1 - sum(weights.values())
         return [
             Target(self._backend(version), share, (name, version))
             for version, share in ((alias.function_version, own), *weights.items())
         ]
+
+    def _lets_in(self, alias: str) -> bool:
+        # moto keeps an alias's statements with the version that it had when they were added.
+        return any(
+            statement.get("Resource") == f"{_arn()}:{alias}"
+            and statement.get("Principal") in ({"Service": _PRINCIPAL}, "*")
+            for version in self._moto.list_versions_by_function(FUNCTION)
+            for statement in version.policy.statements
+        )
 
     def _backend(self, version: str) -> Backend:
         if not version.isdecimal() or int(version) > len(self._versions):
@@ -184,6 +210,31 @@ class Function:
             )
         count = self._provisioned[qualifier]
         return {"RequestedProvisionedConcurrentExecutions": count, "Status": "READY"}
+
+
+def check_policy_length(parameters: Json) -> None:
+    """Refuse a permission for which a function's policy has no room; moto does not."""
+    from moto.awslambda.models import lambda_backends
+
+    moto: Any = lambda_backends[ACCOUNT_ID][REGION]
+    try:
+        function = moto.get_function(parameters["FunctionName"], parameters.get("Qualifier"))
+    except Exception:  # noqa: BLE001 - moto answers that itself
+        return
+    added = {
+        "Sid": parameters.get("StatementId"),
+        "Effect": "Allow",
+        "Principal": {"Service": parameters.get("Principal")},
+        "Action": parameters.get("Action"),
+        "Resource": function.function_arn,
+        "Condition": {"ArnLike": {"AWS:SourceArn": parameters.get("SourceArn")}},
+    }
+    size = len(json.dumps({"Statement": [*function.policy.statements, added]}))
+    if size > _LONGEST_POLICY:
+        raise Refusal(
+            "PolicyLengthExceededException",
+            f"The final policy size ({size}) is bigger than the limit ({_LONGEST_POLICY}).",
+        )
 
 
 class Invocations(Published):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,10 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from apigw_canary.testing.alarms import AlarmKind, Alarms, Evaluation
-from apigw_canary.testing.answers import Json
+from apigw_canary.testing.answers import Json, RehearsalWarning
 from apigw_canary.testing.faults import Fault, Interruption, Interruptions, happen
 from apigw_canary.testing.gateway import Gateway
-from apigw_canary.testing.lambdas import FUNCTION, URI, Function, Invocations
+from apigw_canary.testing.lambdas import (
+    FUNCTION,
+    URI,
+    Function,
+    Invocations,
+    check_policy_length,
+)
 from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, Logs
 from apigw_canary.testing.metrics import LAG, Metrics
 from apigw_canary.testing.permissions import Allowance
@@ -264,10 +271,8 @@ class Rehearsal:
                 return answered
             case "logs" if self._logs is not None:
                 return self._logs.answer(operation, parameters, self._now)
-            case "lambda" if self._function is not None:
-                if not operation.startswith("Get"):
-                    self._serve(until=self._now)
-                return self._function.answer(operation, parameters)
+            case "lambda":
+                return self._of_lambda(operation, parameters)
             case _:
                 return None
 
@@ -280,6 +285,15 @@ class Rehearsal:
         if operation == "CreateDeployment":
             self._traffic.deploy(answer["id"])
         return answer
+
+    def _of_lambda(self, operation: str, parameters: Json) -> Json | None:
+        if operation == "AddPermission":
+            check_policy_length(parameters)
+        if self._function is None:
+            return None
+        if not operation.startswith("Get"):
+            self._serve(until=self._now)
+        return self._function.answer(operation, parameters)
 
     def _serve(self, until: datetime) -> None:
         self._traffic.run(self._gateway.existing_stage(self.rest_api_id, self._stage_name), until)
@@ -331,7 +345,8 @@ def rehearsal(
         api: How requests fare at the API as it is being edited. The first deployment captures it,
             and so do later ones, unless `Rehearsal.edit` changes it in between.
         backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
-            Wins over what the deployment captured; if several match, the first one does.
+            Wins over what the deployment captured; if several match, the first one does. Where a
+            canary had requests and one of them got none, a `RehearsalWarning` comes at the end.
         versions: How the invocations of each version of the Lambda function `orders` fare, version
             1 first. Given, the API calls `orders:${stageVariables.alias}`, unless `methods` say
             otherwise, and neither `api` nor `backends` matter. The versions are published, and
@@ -403,6 +418,13 @@ def rehearsal(
         )
         rehearsed.sleep(history.total_seconds())
         yield rehearsed
+    if unreached := traffic.unreached():
+        warnings.warn(
+            f"No request of the rehearsal reached the backends {', '.join(unreached)}: is a stage "
+            "variable misspelled, or the canary never enabled with it?",
+            RehearsalWarning,
+            stacklevel=4,
+        )
 
 
 def _constant(rate: float) -> Callable[[datetime], float]:

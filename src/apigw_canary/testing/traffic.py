@@ -130,6 +130,8 @@ class Traffic:
         self._by_variable = {
             _variable(assignment): backend for assignment, backend in backends.items()
         }
+        self._reached: set[str] = set()
+        self._had_canary = False
         self._deployed: dict[str, Backend] = {}
         self.function: Callable[[Mapping[str, str]], Sequence[Target]] | None = None
         """What the API calls, by the variables that a request sees, if that is a function."""
@@ -184,6 +186,7 @@ class Traffic:
         )
         for arm, count in arms:
             if count:
+                self._had_canary = self._had_canary or arm == "canary"
                 variables = effective_variables(stage, canary=arm == "canary")
                 deployment_id = (stage["canarySettings"] if arm == "canary" else stage)[
                     "deploymentId"
@@ -213,12 +216,18 @@ class Traffic:
     def _targets(self, api: Backend, variables: Mapping[str, str]) -> Sequence[Target]:
         if self.function is not None:
             return self.function(variables)
-        seen = (
-            backend
-            for (name, value), backend in self._by_variable.items()
-            if variables.get(name) == value
-        )
-        return [Target(next(seen, api))]
+        for (name, value), backend in self._by_variable.items():
+            if variables.get(name) == value:
+                self._reached.add(f"{name}={value}")
+                return [Target(backend)]
+        return [Target(api)]
+
+    def unreached(self) -> list[str]:
+        """The backends that no request reached, where a canary had requests."""
+        if not self._had_canary or self.function is not None:
+            return []
+        keys = (f"{name}={value}" for name, value in self._by_variable)
+        return sorted(key for key in keys if key not in self._reached)
 
 
 def _split(
