@@ -171,7 +171,7 @@ class TestEnable:
         with rehearsal() as aws:
             before = serving(aws)
             aws.fail("GetDeployment", Fault.ACCESS_DENIED, skip=skip)
-            with pytest.raises(AccessDeniedError, match='accept={"weakened_methods"}') as raised:
+            with pytest.raises(AccessDeniedError, match="weakened_methods") as raised:
                 aws.stage.enable_canary(5, variables=V2)
             assert "unused" in raised.value.state
             assert serving(aws) == before
