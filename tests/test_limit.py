@@ -36,7 +36,12 @@ def decide(
         p_b, p_c = (baseline, canary) if t > healthy else (0.002, 0.002)
         counts = (n_b, binomial(rng, n_b, p_b), n_c, binomial(rng, n_c, p_c))
         rows.append(Minute(START + t * MINUTE, *counts))
-    policy = RolloutPolicy.canary(50, 20 * MINUTE, signals=[Signal.errors_5xx(limit=limit)])
+    policy = RolloutPolicy.canary(
+        50,
+        20 * MINUTE,
+        signals=[Signal.errors_5xx(limit=limit)],
+        on_production_unhealthy="hold",  # the evidence alone
+    )
     return policy.decide(
         Observation(
             at=START + (minutes + 2) * MINUTE,
