@@ -396,6 +396,10 @@ def of_a_stage(run: Run, *, logs: bool) -> None:
             run.do("revert", lambda: stage.revert(receipt))
         run.do("revert", stage.revert)
         run.do("rollback", stage.rollback)
+        aws.stage.rollback()
+        aws.stage.enable_canary(10, variables={"alias": "v3"}).rollback()
+        aws.sleep(3600)
+        run.text(str(run.do("clean_up", lambda: stage.clean_up(keep=0))))
 
 
 def of_an_alias(run: Run) -> None:

@@ -17,6 +17,8 @@ from apigw_canary import (
     Backtest,
     Basis,
     CanaryState,
+    CleanUp,
+    CleanUpItem,
     Decision,
     Failure,
     FalseRollback,
@@ -428,12 +430,23 @@ backtests = st.builds(
 )
 
 
+clean_up_items = st.builds(
+    CleanUpItem,
+    deployment_id=identifiers,
+    created_at=times,
+    release=st.none() | lines,
+    outcome=st.sampled_from(["removed", "kept", "refused"]),
+    reason=lines,
+)
+
 PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
     Alarm: alarms,
     Analysis: analyses,
     Backtest: backtests,
     Basis: bases,
     CanaryState: canary_states,
+    CleanUp: st.builds(CleanUp, items=st.lists(clean_up_items, max_size=3).map(tuple)),
+    CleanUpItem: clean_up_items,
     FalseRollback: false_rollbacks,
     Failure: failures,
     Finding: findings,

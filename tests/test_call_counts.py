@@ -121,6 +121,7 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("`canary.rollback()`", 3, lambda aws: enabled(aws).rollback),
     ("the same, of variables only", 3, lambda aws: of_variables(aws).rollback),
     ("`stage.rollback()`", 3, with_canary("rollback")),
+    ("`stage.clean_up()`, nothing to delete", 2, lambda aws: fresh(aws).clean_up),
     ("`stage.revert()`", 4, lambda aws: promoted(aws).revert),
     ("`alias.describe()`", 1, lambda aws: aws.alias("v1").describe),
     ("`alias.enable_canary(…)`", 4, lambda aws: partial(weighted, aws)),

@@ -34,6 +34,7 @@ from apigw_canary import (
     Analysis,
     Canary,
     CanaryError,
+    CleanUp,
     CloudWatchMetrics,
     LambdaAlias,
     LambdaMetrics,
@@ -311,6 +312,13 @@ def smoke_testing(aws: Rehearsal) -> Act:
     return lambda: stage.smoke_test(["GET /orders", "GET /orders/1"], variables=V2)
 
 
+def cleaning_up(aws: Rehearsal) -> Act:
+    aws.stage.enable_canary(5, variables=V2).rollback()
+    aws.sleep(3600)
+    stage = fresh(aws)
+    return lambda: stage.clean_up(keep=0)
+
+
 def finding(aws: Rehearsal) -> Act:
     return lambda: Stage.find("rehearsal", "prod", session=aws.session)
 
@@ -400,6 +408,7 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     ],
     "canary": [of_a_stage("canary")],
     "check": [checking, checking_an_unseen_canary],
+    "clean_up": [cleaning_up],
     "describe": [of_a_stage("describe")],
     "disable": [half_promoted("disable"), of_a_canary("disable")],
     "enable_canary": [
@@ -507,6 +516,8 @@ def is_denied(result: Any, action: str) -> bool:
     """Whether it says that this action is missing: raised, in the observation, or as a problem."""
     if isinstance(result, Observation):
         return f"Allow {action} to" in (result.failure or "")
+    if isinstance(result, CleanUp):
+        return any(f"Allow {action} to" in item.reason for item in result.items)
     if isinstance(result, tuple):
         return any(f"Allow {action} to" in problem.remedy for problem in result)
     while result is not None and not isinstance(result, AccessDeniedError):
@@ -602,7 +613,7 @@ def test_nothing_of_it_can_be_left_out(row: Row, action: str, sid: str) -> None:
     lacking = without(row, action, sid)
     results = (outcome(prepare, lacking, of_alias=row.of_alias) for prepare in row.scenarios)
     denied = next((result for result in results if is_denied(result, action)), None)
-    assert isinstance(denied, AccessDeniedError | Observation | RecordError | tuple)
+    assert isinstance(denied, AccessDeniedError | CleanUp | Observation | RecordError | tuple)
     assert action in (denied.failure or "" if isinstance(denied, Observation) else str(denied))
 
 
@@ -703,7 +714,7 @@ def test_a_whole_rollout_of_an_alias(bad: bool) -> None:
 
 def test_without_names_it_is_all_that_a_rollout_calls() -> None:
     """Naming nothing is naming every method but `find`, `failures` and what prepares a release."""
-    beside = {"allow_invocation", "check", "smoke_test", "failures", "find"}
+    beside = {"allow_invocation", "check", "clean_up", "smoke_test", "failures", "find"}
     assert document() == document(*(set(SCENARIOS) - beside))
     whole = permissions(AliasPlace(), account=ACCOUNT)
     operations: Any = set(ALIAS_SCENARIOS)

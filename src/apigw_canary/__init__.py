@@ -15,6 +15,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.report.report import Report
     from apigw_canary.rollout.alarms import Alarm
     from apigw_canary.rollout.backtest import Backtest, FalseRollback
+    from apigw_canary.rollout.clean_up import CleanUp, CleanUpItem
     from apigw_canary.rollout.decision import (
         Decision,
         Hold,
@@ -52,6 +53,8 @@ __all__ = [
     "Canary",
     "CanaryError",
     "CanaryState",
+    "CleanUp",
+    "CleanUpItem",
     "CloudWatchMetrics",
     "Decision",
     "Failure",
@@ -99,6 +102,8 @@ _HOMES = {
     "Canary": "canary",
     "CanaryError": "errors",
     "CanaryState": "rollout.state",
+    "CleanUp": "rollout.clean_up",
+    "CleanUpItem": "rollout.clean_up",
     "CloudWatchMetrics": "aws.cloudwatch",
     "Decision": "rollout.decision",
     "Failure": "rollout.failure",

@@ -13,6 +13,7 @@ from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.invocation import Functions
 from apigw_canary.aws.source import bound_to
 from apigw_canary.canary import Canary
+from apigw_canary.changes.clean_up import clean_up
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
@@ -27,6 +28,7 @@ from apigw_canary.preflight.problem import InvocationPermission, Problem
 from apigw_canary.preflight.smoke import smoke_test
 from apigw_canary.preflight.unused import require_used
 from apigw_canary.rollout import inputs
+from apigw_canary.rollout.clean_up import CleanUp
 from apigw_canary.rollout.observation import Measurements, MetricSource, Observation
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
@@ -402,3 +404,26 @@ class Stage:
         if promotion is not None and not isinstance(promotion, Promotion):
             inputs.refuse("promotion", "a Promotion or None", promotion)
         revert(self._control, promotion)
+
+    def clean_up(self, keep: int = 10, *, dry_run: bool = False) -> CleanUp:
+        """Delete the deployments that this library made and that nothing needs any more.
+
+        API Gateway keeps each deployment until it is deleted. Never deleted is one that a stage of
+        the API or its canary serves, that one of the last two promotions of a stage came from or
+        led to, that has the record of a release younger than 30 days, that is less than an hour
+        old, or that is one of the `keep` newest, from 0. So a script that is run again does not
+        start a bad release again, for 30 days. Left alone are deployments of other tools, those
+        that another stage has a record on, and those whose record cannot be read. A way back that
+        another stage has in a store of its own (`records`) is not known.
+
+        Returns what came of each deployment that this library made for this stage, newest first.
+        A deletion that AWS refuses is in it, and raises nothing. With `dry_run` nothing is deleted,
+        and the value is the one that the call returns where AWS refuses none.
+
+        GetDeployments, GetStages, and one DeleteDeployment for each deployment that is deleted.
+        """
+        return clean_up(
+            self._control,
+            inputs.count(keep, "keep", low=0, high=10**6),
+            dry_run=inputs.flag(dry_run, "dry_run"),
+        )

@@ -117,6 +117,15 @@ class Seen(NamedTuple):
     at: datetime
 
 
+class Serving(NamedTuple):
+    """Which deployments a stage serves."""
+
+    stage: str
+    deployment_id: str
+    canary_id: str | None
+    """The canary's; None without one."""
+
+
 class StageSettings(NamedTuple):
     """How a stage logs, measures and caches."""
 
@@ -239,6 +248,15 @@ class ApiGateway:
             _deployment(item) for item in self._pages("GetDeployments", restApiId=self.rest_api_id)
         ]
 
+    def serving(self) -> tuple[tuple[Serving, ...], datetime]:
+        """What each stage of the API serves, and AWS's time when it did: one GetStages."""
+        answer = self._calls.call("apigateway", "GetStages", restApiId=self.rest_api_id)
+        return tuple(map(_serving, answer.get("item", []))), self._calls.now(answer)
+
+    def delete_deployment(self, deployment_id: str) -> None:
+        """One DeleteDeployment, which AWS refuses for one that a stage or canary serves."""
+        self._call("DeleteDeployment", deploymentId=deployment_id)
+
     def create_deployment(self, description: str) -> Deployment:
         """A deployment of the API as it is being edited now, on no stage: traffic is untouched.
 
@@ -352,6 +370,15 @@ def parsed_settings(answer: Answer) -> StageSettings:
         access_log_group=group.removesuffix(":*") if is_group else None,
         access_log_stream=stream if is_stream else None,
         access_log_format=access_logs.get("format"),
+    )
+
+
+def _serving(stage: Mapping[str, Any]) -> Serving:
+    canary = stage.get("canarySettings")
+    return Serving(
+        stage=stage["stageName"],
+        deployment_id=stage["deploymentId"],
+        canary_id=canary["deploymentId"] if canary is not None else None,
     )
 
 

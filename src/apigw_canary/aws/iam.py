@@ -21,6 +21,7 @@ Operation = Literal[
     "apply",
     "canary",
     "check",
+    "clean_up",
     "describe",
     "disable",
     "enable_canary",
@@ -70,6 +71,7 @@ _NAMED: Mapping[str, str] = {
 
 _CALLS: Mapping[str, tuple[str, str]] = {
     "CreateDeployment": ("apigateway:POST", "Deployments"),
+    "DeleteDeployment": ("apigateway:DELETE", "EachDeployment"),
     "FlushStageCache": ("apigateway:DELETE", "Cache"),
     "GetAuthorizers": ("apigateway:GET", "Authorizers"),
     "GetDeployment": ("apigateway:GET", "EachDeployment"),
@@ -115,6 +117,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "apply": (*_CHANGES, "UpdateDeployment"),
     "canary": _LOOKS,
     "check": (*_LOOKS, "GetResources", "GetAuthorizers"),
+    "clean_up": ("GetDeployments", "GetStages", "DeleteDeployment"),
     "describe": _LOOKS,
     "disable": _CHANGES,
     "enable_canary": (

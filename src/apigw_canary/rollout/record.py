@@ -315,6 +315,12 @@ def _belongs(line: str, stage: str) -> bool:
     return line.startswith(_MARK) and line.split(":", 3)[2:3] == [stage]
 
 
+def stages_in(description: str | None) -> set[str]:
+    """The stages that have a record in a deployment's description."""
+    lines = (description or "").split("\n")
+    return {"".join(line.split(":", 3)[2:3]) for line in lines if line.startswith(_MARK)}
+
+
 def read(description: str | None, stage: str) -> Record:
     """The stage's record in a deployment's description; `NO_RECORD` where there is none.
 
