@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hostile
+from apigw_canary import RolloutPolicy
 from apigw_canary.aws.answers import Structure, conforming
 from apigw_canary.aws.iam import _CALLS
-from apigw_canary.errors import CanaryError, UnansweredError
+from apigw_canary.errors import AccessDeniedError, CanaryError, UnansweredError
+from apigw_canary.testing import Backend, Fault, rehearsal
 from apigw_canary.texts import bounded
 from test_aws_calls import CONFLICT, OK, THROTTLED, Caller, Http
 
@@ -171,6 +173,11 @@ class TestTexts:
         assert "\\x1b[2JAAA" in str(error)
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, str]]:
+    """The changes in the log."""
+    return [vars(each)["apigw_canary"] for each in caplog.records if each.levelname == "INFO"]
+
+
 class TestLogs:
     def test_retries(self, caplog: pytest.LogCaptureFixture) -> None:
         """Each retry is a warning that names operation, code and pause; each call is at DEBUG."""
@@ -186,6 +193,56 @@ class TestLogs:
         ]
         debug = [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG]
         assert debug == ["calling GetStage of apigateway"]
+
+    def test_changes_of_a_stage(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Each change is at INFO with its verb, states, release and the decision's reason."""
+        caplog.set_level(logging.INFO, "apigw_canary")
+        policy = RolloutPolicy.canary(10, timedelta(minutes=5))
+        with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.5)}) as aws:
+            own = aws.stage.describe().deployment_id
+            canary = aws.stage.enable_canary(10, release="r1", variables={"alias": "v2"})
+            canary.shift(20)
+            aws.sleep(600)
+            decision = policy.decide(canary.observe(policy))
+            canary.apply(decision)
+        changes = logged(caplog)
+        own_and_new = f"{own} and {canary.deployment_id}"
+        stage = f"eu-central-1/{aws.rest_api_id}/prod"
+        assert [tuple(change.values()) for change in changes] == [
+            (
+                *("2026-01-05T09:00:00+00:00", "enable", stage),
+                *(own, f"{own_and_new} at 10 %", "r1", "", "done"),
+            ),
+            (
+                *("2026-01-05T09:00:00+00:00", "shift", stage),
+                *(f"{own_and_new} at 10 %", f"{own_and_new} at 20 %", "r1", "", "done"),
+            ),
+            (
+                *("2026-01-05T09:10:00+00:00", "end", stage),
+                *(f"{own_and_new} at 20 %", own, "r1", decision.reason, "done"),
+            ),
+        ]
+        assert "v2" not in caplog.text
+
+    def test_changes_of_an_alias(self, caplog: pytest.LogCaptureFixture) -> None:
+        """An alias's changes are logged alike; a failed one with the error's name."""
+        caplog.set_level(logging.INFO, "apigw_canary")
+        with rehearsal(versions=[Backend(), Backend()], variables={"alias": "live"}) as aws:
+            alias = aws.alias("live")
+            canary = alias.enable_canary(10, version="2", release="r1")
+            aws.fail("UpdateAlias", Fault.ACCESS_DENIED)
+            with pytest.raises(AccessDeniedError):
+                canary.shift(20)
+            canary.promote()
+            alias.revert()
+        changes = logged(caplog)
+        assert [(c["verb"], c["before"], c["after"], c["outcome"]) for c in changes] == [
+            ("enable", "1", "1 and 2 at 10 %", "done"),
+            ("shift", "1 and 2 at 10 %", "1 and 2 at 20 %", "AccessDeniedError"),
+            ("promote", "1 and 2 at 10 %", "2", "done"),
+            ("revert", "2", "1", "done"),
+        ]
+        assert changes[0]["stage"] == "eu-central-1/orders/live"
 
     def test_silent_by_default(self) -> None:
         """A program that configures no logging sees nothing on its standard error."""

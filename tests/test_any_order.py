@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import settings
@@ -30,6 +32,41 @@ releases = st.sampled_from([None, "r1", "r2", "r3"])
 percents = st.sampled_from([0, 0.01, 5, 33.33, 50, 100])
 
 
+VERBS: tuple[list[str], ...] = (
+    [],
+    ["enable"],
+    ["shift"],
+    ["promote", "end"],
+    ["end"],
+    ["end", "revert"],  # a rollback that undoes a half-done promotion
+    ["revert"],
+)
+"""The changes that one call makes, by their verbs in the log."""
+
+Serving = tuple[str, dict[str, str], Any]
+
+
+def shown(state: Serving) -> str:
+    """What serves the requests, as the log has it."""
+    deployment, _, canary = state
+    if canary is None:
+        return deployment
+    return f"{deployment} and {canary['deploymentId']} at {canary['percentTraffic']:g} %"
+
+
+class Log(logging.Handler):
+    """The changes that the library logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.changes: list[dict[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "apigw_canary"):
+            assert record.levelno == logging.INFO
+            self.changes.append(record.apigw_canary)
+
+
 class AnyOrder(RuleBasedStateMachine):
     """One stage, on which the library, other people and dying processes act by turns."""
 
@@ -45,6 +82,13 @@ class AnyOrder(RuleBasedStateMachine):
         )
         self.production = self._production()
         self.canary: Canary | None = None
+        self.log = Log()
+        logger = logging.getLogger("apigw_canary")
+        logger.addHandler(self.log)
+        level = logger.level
+        logger.setLevel(logging.INFO)
+        self.stack.callback(logger.setLevel, level)
+        self.stack.callback(logger.removeHandler, self.log)
 
     def teardown(self) -> None:
         self.stack.close()
@@ -56,10 +100,13 @@ class AnyOrder(RuleBasedStateMachine):
         """Do something of ours: an error of ours is fine, if it tells the truth."""
         before = serving(self.aws)
         result, raised = None, None
+        first = len(self.log.changes)
+        sent = self._writes()
         try:
             result = act()
         except CanaryError as error:
             raised = error
+        self._check_log(self.log.changes[first:], sent, before, raised)
         if raised is not None:
             after = serving(self.aws)
             if isinstance(raised, CallerError):
@@ -69,6 +116,32 @@ class AnyOrder(RuleBasedStateMachine):
         if moves_production:
             self.production = self._production()
         return result
+
+    def _writes(self) -> int:
+        return sum(call.operation == "UpdateStage" for call in self.aws.calls)
+
+    def _check_log(
+        self, changes: list[dict[str, str]], sent: int, before: Serving, raised: CanaryError | None
+    ) -> None:
+        """What happened is to be read from the log: when, which verb, from where to where."""
+        made = [change for change in changes if change["outcome"] == "done"]
+        failed = [change for change in changes if change["outcome"] != "done"]
+        assert bool(changes) <= (self._writes() > sent)
+        assert [change["outcome"] for change in failed] in ([], [type(raised).__name__])
+        steps = [(change["before"], change["after"]) for change in made]
+        assert all(one[1] == other[0] for one, other in itertools.pairwise(steps))
+        if made:
+            assert all(
+                datetime.fromisoformat(change["at"]) <= self.aws.now()
+                for change in changes
+                if change["at"]
+            )
+            assert steps[0][0] == shown(before)
+        after = serving(self.aws)
+        if not failed:
+            assert shown(after) == (steps[-1][1] if steps else shown(before))
+            verbs = [change["verb"] for change in made]
+            assert verbs in VERBS, verbs
 
     @initialize(alias=aliases)
     def start(self, alias: str) -> None:

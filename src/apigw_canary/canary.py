@@ -4,6 +4,7 @@ from apigw_canary.aws.apigateway import Seen
 from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.changes.control import Bond, Control
+from apigw_canary.changes.journal import acting
 from apigw_canary.changes.promote import flush, promote
 from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Condition, Look, unconditionally
@@ -66,7 +67,7 @@ class Canary(AnyCanary):
         While it is paused the canary is still there: AWS refuses ordinary deployments to the
         stage. At most two calls; success where the share is that already.
         """
-        self._control.shift(self._bond, inputs.percent(percent))
+        self._shift(inputs.percent(percent))
 
     def failures(self, limit: int = 20) -> tuple[Failure, ...]:
         """What the canary's failing requests look like: kinds that the baseline has none of first.
@@ -113,13 +114,15 @@ class Canary(AnyCanary):
         success where the canary is gone already. A canary that was promoted is
         `RolloutEndedError`: `Stage.revert` undoes a promotion.
         """
-        if roll_back(self._control, self._bond):
-            self._ended = "rolled_back"
+        with acting(self.release):
+            if roll_back(self._control, self._bond):
+                self._ended = "rolled_back"
 
     def disable(self) -> None:
         """End the canary without judging it; otherwise as `rollback`."""
-        if roll_back(self._control, self._bond):
-            self._ended = "removed"
+        with acting(self.release):
+            if roll_back(self._control, self._bond):
+                self._ended = "removed"
 
     def _calls(self) -> Calls:
         return self._control.gateway.calls
@@ -130,11 +133,13 @@ class Canary(AnyCanary):
     def _look(self) -> Seen:
         return self._control.look()
 
-    def _shift(self, percent: float, *, only_if: Condition) -> None:
-        self._control.shift(self._bond, percent, only_if=only_if)
+    def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
+        with acting(self.release):
+            self._control.shift(self._bond, percent, only_if=only_if)
 
     def _promote(self, *, recorded: bool = True, only_if: Condition = unconditionally) -> Promotion:
-        receipt = promote(self._control, self._bond, recorded=recorded, only_if=only_if)
+        with acting(self.release):
+            receipt = promote(self._control, self._bond, recorded=recorded, only_if=only_if)
         self._ended = "promoted"
         return receipt
 

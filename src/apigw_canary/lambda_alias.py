@@ -13,6 +13,7 @@ from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.aws.source import bound_to
 from apigw_canary.changes.alias_control import AliasBond, AliasControl
 from apigw_canary.changes.alias_verbs import Wish, enable, promote, revert, roll_back, shift
+from apigw_canary.changes.journal import acting
 from apigw_canary.changes.sending import Condition, Look, unconditionally
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.observation import Basis, MetricSource, Phase
@@ -124,7 +125,8 @@ class LambdaAlias:
         """
         only_if = watchable(self._calls, self._metrics, policy)
         wish = Wish(percent=percent, version=version, release=release, description=description)
-        return AliasCanary(self._control, enable(self._control, wish, only_if), self._metrics)
+        with acting(release):
+            return AliasCanary(self._control, enable(self._control, wish, only_if), self._metrics)
 
     def canary(self) -> "AliasCanary | None":
         """The canary that is running, whoever enabled it; None if there is none. One call."""
@@ -208,13 +210,15 @@ class AliasCanary(AnyCanary):
 
         A canary that was promoted is `RolloutEndedError`: `LambdaAlias.revert` undoes a promotion.
         """
-        if roll_back(self._control, self._bond):
-            self._ended = "rolled_back"
+        with acting(self.release):
+            if roll_back(self._control, self._bond):
+                self._ended = "rolled_back"
 
     def disable(self) -> None:
         """End the canary without judging it; otherwise as `rollback`."""
-        if roll_back(self._control, self._bond):
-            self._ended = "removed"
+        with acting(self.release):
+            if roll_back(self._control, self._bond):
+                self._ended = "removed"
 
     def _calls(self) -> Calls:
         return self._control.alias.calls
@@ -226,10 +230,12 @@ class AliasCanary(AnyCanary):
         return self._control.look()
 
     def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
-        self._bond = shift(self._control, self._bond, percent, only_if=only_if)
+        with acting(self.release):
+            self._bond = shift(self._control, self._bond, percent, only_if=only_if)
 
     def _promote(self, *, only_if: Condition = unconditionally) -> Promotion:
-        receipt = promote(self._control, self._bond, only_if=only_if)
+        with acting(self.release):
+            receipt = promote(self._control, self._bond, only_if=only_if)
         self._ended = "promoted"
         return receipt
 

@@ -9,6 +9,7 @@ import attrs
 
 from apigw_canary.aws.alarms import read_alarms, require_alarms
 from apigw_canary.aws.calls import Calls
+from apigw_canary.changes.journal import acting
 from apigw_canary.changes.sending import Condition, Look, listed
 from apigw_canary.errors import (
     CanaryError,
@@ -56,6 +57,11 @@ class AnyCanary(ABC):
         self._metrics = metrics
         self._ended: Literal["promoted", "rolled_back", "removed"] | None = None
         self._last_complete_at: datetime | None = None
+
+    @property
+    @abstractmethod
+    def release(self) -> str | None:
+        """The release, as given to `enable_canary`."""
 
     @abstractmethod
     def _calls(self) -> Calls:
@@ -168,6 +174,10 @@ class AnyCanary(ABC):
         if isinstance(decision, Hold):
             return None
         self._check_basis(decision)
+        with acting(self.release, decision.reason):
+            return self._apply(decision)
+
+    def _apply(self, decision: Shift | Promote | Rollback) -> Promotion | None:
         match decision:
             case Shift(percent=percent):
                 self._shift(percent, only_if=_still_due(decision))

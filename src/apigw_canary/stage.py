@@ -16,6 +16,7 @@ from apigw_canary.canary import Canary
 from apigw_canary.changes.clean_up import clean_up
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
+from apigw_canary.changes.journal import acting
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
 from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
@@ -330,19 +331,20 @@ class Stage:
                 require_used(self._control.gateway, seen.stage, overrides, deployment_id)
             watch(seen)
 
-        bond = enable(
-            self._control,
-            only_if=only_if,
-            wish=Wish(
-                percent=percent,
-                release=release,
-                deployment_id=deployment_id,
-                variables=variables,
-                use_stage_cache=use_stage_cache,
-                description=description,
-                accept=accepted,
-            ),
-        )
+        with acting(release):
+            bond = enable(
+                self._control,
+                only_if=only_if,
+                wish=Wish(
+                    percent=percent,
+                    release=release,
+                    deployment_id=deployment_id,
+                    variables=variables,
+                    use_stage_cache=use_stage_cache,
+                    description=description,
+                    accept=accepted,
+                ),
+            )
         return Canary(self._control, bond, self._metrics)
 
     def canary(self) -> Canary | None:

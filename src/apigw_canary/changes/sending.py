@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from apigw_canary.changes import journal
 from apigw_canary.errors import (
     AccessDeniedError,
     CanaryError,
@@ -66,11 +67,29 @@ def carried_out(
     remedy: str,
     so_far: str = "Nothing was changed.",
 ) -> _Look:
-    """Sends a change and returns the stage as it then is, which is as `wanted`.
+    """Sends a change and returns the stage as it then is, which is as `wanted`; both are logged.
 
     A change whose answer is lost is settled by reading, and sent again if it did not happen.
     `so_far` says what the operation has changed before this, for the error.
     """
+    try:
+        seen = _carried_out(send, look, before=before, wanted=wanted, remedy=remedy, so_far=so_far)
+    except CanaryError as error:
+        journal.failed(before, wanted, error)
+        raise
+    journal.changed(before, wanted, seen.at)
+    return seen
+
+
+def _carried_out(
+    send: Callable[[], _Look],
+    look: Callable[[], _Look],
+    *,
+    before: StageState,
+    wanted: StageState,
+    remedy: str,
+    so_far: str,
+) -> _Look:
     sent = 0
     while True:
         sent += 1
