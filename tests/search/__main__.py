@@ -22,6 +22,9 @@ PER_REHEARSED = 100
 AT_ONCE = 200
 """Rollouts after which the proof looks whether each case is found."""
 
+SHOWN = 20
+"""Seeds of violations of one rule that are printed."""
+
 CASES = {
     "A1": "decide raises",
     "A3": "the error series is missing for both variants",
@@ -110,9 +113,10 @@ def _report(
     print("|---|---|---|---|---|")
     for each in sorted(promises(runs)):
         print(f"| {each.rule} | {each.group} | {each.runs} | {each.failed} | {each.expected:.1f} |")
-    counts = Counter(violation.rule for each in runs for violation in each.violations)
     for rule, text in RULES.items():
-        print(f"{counts[rule]:5} times: {text}")
+        seeds = [e.scenario.seed for e in runs if rule in {v.rule for v in e.violations}]
+        shown = f" (seeds {', '.join(map(str, seeds[:SHOWN]))})" if seeds else ""
+        print(f"{len(seeds):5} times: {text}{shown}")
     for failure in found:
         print(f"\nVIOLATED: {RULES.get(failure.rule, failure.rule)}\n  {failure.text}")
         original, least = failure.found_in.scenario, shrunk(failure)
