@@ -22,6 +22,8 @@ from acting import V2, fresh, sent
 from apigw_canary import (
     AccessLogs,
     CloudWatchMetrics,
+    Decision,
+    Hold,
     Measurements,
     MetricSource,
     Minute,
@@ -165,24 +167,57 @@ class TestMinutes:
         """Nothing logged is nothing known: no minute says that there were no requests."""
         assert dict(read(Aws())) == {"errors_5xx": (), "errors_4xx": ()}
 
-    def test_lines_without_a_status_make_a_minute_unknown(self) -> None:
-        """Lines that cannot be read might be the canary's failures: the minute is left out, and
-        that is said; so few that they could not matter are let pass.
+    def test_lines_without_a_status_are_unknown_outcomes(self) -> None:
+        """Lines that cannot be read might be failures: they are requests of their variant, neither
+        good nor bad ones. No minute is left out for them.
         """
         aws = Aws(
             [
                 row(0, "-", 2, 0),
-                row(0, "false", 90, 90, 0),
-                row(0, "true", 10, 10, 0),
-                row(1, "-", 1, 0),
-                row(1, "false", 9000, 9000, 0),
-                row(1, "true", 1000, 1000, 0),
-                row(2, "-", 1, 0),
+                row(0, "false", 90, 90, 1),
+                row(0, "true", 10, 7, 2),
+                row(1, "true", 5, 0),
             ]
         )
         found = read(aws, ERRORS[:1])
-        assert found["errors_5xx"] == (Minute(at(1), 9000, 0, 1000, 0),)
-        assert "2 minutes of access were left out" in " ".join(found.notes)
+        assert found["errors_5xx"] == (
+            Minute(at(0), 92, 1, 10, 2, 2, 3),
+            Minute(at(1), 0, 0, 5, 0, 0, 5),
+        )
+        assert found.notes[0].startswith("10 lines of access do not give an outcome")
+        assert found.suspect is None
+
+    @pytest.mark.parametrize("lines, suspect", [(2, False), (3, True)])
+    def test_lines_without_a_variant(self, lines: int, suspect: bool) -> None:
+        """They are no evidence for either variant: requests of unknown outcome of both. So many
+        that they could hide half of the margin make the counts suspect; then the canary, which
+        they would drown, is not taken to be unobserved for them.
+        """
+        aws = Aws(
+            [
+                row(-50, "?", 7, 7, 7),
+                row(0, "false", 9000, 9000, 0),
+                row(0, "true", 1000, 1000, 1),
+                row(0, "?", lines, lines, lines),
+            ]
+        )
+        found = read(aws, ERRORS[:1], START - timedelta(hours=1))
+        before, after = found["errors_5xx"]
+        assert before == Minute(at(-50), 7, 0, 0, 0, 7, 0)
+        own = 0 if suspect else lines
+        assert after == Minute(at(0), 9000 + lines, 0, 1000 + own, 1, lines, own)
+        assert (found.suspect is not None) == suspect
+        if suspect:
+            assert f"of {lines} lines of access from 2026-01-05 09:00 UTC" in (found.suspect or "")
+
+    def test_a_minute_of_lines_without_a_variant_after_many_good_ones(self) -> None:
+        """Ten good hours do not make up for ten minutes in which nothing can be assigned."""
+        rows = [row(n, arm, 1000, 1000, 0) for n in range(60) for arm in ("false", "true")]
+        aws = Aws([*rows, row(59, "?", 20, 0)])
+        found = read(aws, ERRORS[:1], START - timedelta(hours=1), at(60))
+        assert found.suspect is None
+        aws.rows.append(row(58, "?", 20, 0))
+        assert read(aws, ERRORS[:1], START - timedelta(hours=1), at(60)).suspect is not None
 
     def test_says_what_it_cost(self) -> None:
         """The bytes scanned, and what they cost, are in the notes."""
@@ -258,10 +293,17 @@ class TestQuery:
             "limit": 10_000,
         }
         assert query == (
-            'fields coalesce(`canary`, "-") as apigwCanaryArm | stats count(*) as requests, '
-            "count(`status`) as known_0, sum(`status` >= 500 and `status` < 600) as bad_0, "
-            "count(`status`) as known_1, sum(`status` >= 400 and `status` < 500) as bad_1, "
-            "count(`ms`) as known_2, sum(`ms` > 250) as bad_2, "
+            r'parse @message /"canary"\s*:\s*"?(?<apigwRawArm>true|false|-)/ | '
+            r'parse @message /"status"\s*:\s*"?(?<apigwRawStatus>[1-5][0-9][0-9])/ | '
+            r'parse @message /"ms"\s*:\s*"?(?<apigwRawLatency>[0-9]+)/ | '
+            'fields coalesce(`canary`, apigwRawArm, "?") as apigwCanaryArm, '
+            "coalesce(`status`, apigwRawStatus) as apigwStatus, "
+            "coalesce(`ms`, apigwRawLatency) as apigwLatency | stats count(*) as requests, "
+            "count(apigwStatus) as known_0, "
+            "sum(apigwStatus >= 500 and apigwStatus < 600) as bad_0, "
+            "count(apigwStatus) as known_1, "
+            "sum(apigwStatus >= 400 and apigwStatus < 500) as bad_1, "
+            "count(apigwLatency) as known_2, sum(apigwLatency > 250) as bad_2, "
             "count(`status`) as known_3, sum(errorType = 'X') as bad_3 "
             "by bin(1m), apigwCanaryArm"
         )
@@ -299,8 +341,10 @@ class TestQuery:
         aws = Aws()
         found = read(aws, format={**FORMAT, "apiId": "api", "stage": "at"})
         query = aws.asked[0]["queryString"]
-        assert '| filter (not ispresent(`api`) or `api` in ["a1b2c3d4e5"])' in query
-        assert '| filter (not ispresent(`at`) or `at` in ["prod", "prod/Canary"])' in query
+        assert r'| parse @message /"api"\s*:\s*"?(?<apigwRawApi>[\w-]+)/ | ' in query
+        assert "coalesce(`api`, apigwRawApi) as apigwApi, coalesce(`at`, apigwRawStage)" in query
+        assert '| filter (not ispresent(apigwApi) or apigwApi in ["a1b2c3d4e5"])' in query
+        assert 'ispresent(apigwStage) or apigwStage in ["prod", "prod/Canary"])' in query
         assert len(found.notes) == 1
 
     @given(st.text(max_size=20))
@@ -393,7 +437,7 @@ class TestFormat:
         assert aws.stages == 1
         assert aws.asked[0]["logGroupName"] == "/api/access"
         assert "coalesce(`c`" in aws.asked[0]["queryString"]
-        assert "count(`s`)" in aws.asked[0]["queryString"]
+        assert "coalesce(`s`" in aws.asked[0]["queryString"]
 
     def test_fields_may_be_nested_and_mixed(self) -> None:
         """A field in an object has a dotted name; a field with more than a variable holds none."""
@@ -630,7 +674,7 @@ class TestQuantile:
         assert 'filter apigwCanaryArm not in ["true", "1"]' in limits
         assert limits.endswith("stats count(`ms`) as requests, pct(`ms`, 99) as high")
         assert aws.asked[0]["endTime"] == int(at(60).timestamp()) - 1
-        assert all("sum(`ms` > 312.5)" in query for query in rest)
+        assert all("sum(apigwLatency > 312.5)" in query for query in rest)
         assert "more than 312.5 ms" in found.notes[0]
 
     @pytest.mark.parametrize(
@@ -800,6 +844,94 @@ class TestRollout:
         assert seen.minutes["errors_5xx"] == (Minute(at(0), 7, 0, 0, 0),)
 
 
+QUOTES = json.dumps(
+    {
+        "isCanaryRequest": "$context.isCanaryRequest",
+        "error": "$context.error.messageString",
+        "status": "$context.status",
+    }
+)
+"""`messageString` brings quotes of its own: the line of each failed request is no JSON."""
+LINEAR = RolloutPolicy.linear(10, 40, 10 * MINUTE)
+
+
+def rolled_out(aws: Rehearsal, stage: Stage, hours: float = 3, pause: float = 60) -> Decision:
+    """The last decision of a rollout, looked at for so long."""
+    canary = stage.enable_canary(10, release="r1", variables=V2)
+    end = aws.now() + timedelta(hours=hours)
+    while True:
+        decision = LINEAR.decide(canary.observe(LINEAR))
+        canary.apply(decision)
+        if decision.final or aws.now() > end:
+            return decision
+        aws.sleep(pause)
+
+
+class TestBrokenLines:
+    """Lines that are no JSON, most of all those of failed requests."""
+
+    def test_what_is_in_the_raw_line_counts(self) -> None:
+        """A canary whose failures break their own lines is found worse all the same."""
+        sick = Backend(errors_5xx=0.02)
+        with rehearsal(access_logs=QUOTES, backends={"alias=v2": sick}) as aws:
+            decision = rolled_out(aws, fresh(aws, metrics=AccessLogs()))
+            assert isinstance(decision, Rollback)
+            assert "the canary is worse" in decision.reason
+
+    @pytest.mark.parametrize("rate, last", [(0.01, None), (1.0, Rollback)])
+    def test_what_cannot_be_read_is_never_good_news(self, rate: float, last: type | None) -> None:
+        """A canary of which each failure leaves a line without a status is not promoted; one that
+        fails always is rolled back, as it is not observed.
+        """
+        sick = Backend(errors_5xx=rate, errors_4xx=0)
+        with rehearsal(
+            requests_per_minute=200,
+            backends={"alias=v2": sick},
+            cut_lines=lambda arm, status: float(arm == "canary" and status == 502),
+        ) as aws:
+            decision = rolled_out(aws, fresh(aws, metrics=AccessLogs()))
+            assert not isinstance(decision, Promote)
+            assert last is None or isinstance(decision, last)
+            percent = aws.stage.describe().canary
+            assert percent is None or percent.percent == 10
+
+    def test_a_healthy_canary_with_a_few_broken_lines_is_promoted(self) -> None:
+        """One line in two thousand, of either variant, stops no rollout."""
+        with rehearsal(requests_per_minute=2000, cut_lines=lambda *_: 0.0005) as aws:
+            assert isinstance(rolled_out(aws, fresh(aws, metrics=AccessLogs())), Promote)
+
+    def test_a_healthy_canary_with_many_is_not_rolled_back(self) -> None:
+        """Like parts of both variants, also without their variant, are Hold, whatever time."""
+        for log_format in (ACCESS_LOG_FORMAT, QUOTES_LAST):
+            with rehearsal(access_logs=log_format, cut_lines=lambda *_: 0.02) as aws:
+                decision = rolled_out(aws, fresh(aws, metrics=AccessLogs()), hours=2)
+                assert isinstance(decision, Hold)
+
+    def test_failures_without_a_status_are_shown(self) -> None:
+        """What cannot be read is counted among the failures, and not passed over."""
+        with rehearsal(
+            backends={"alias=v2": Backend(errors_5xx=1, errors_4xx=0)}, cut_lines=lambda arm, status: 0.5
+        ) as aws:
+            canary = fresh(aws, metrics=AccessLogs()).enable_canary(10, variables=V2)
+            aws.sleep(600)
+            kinds = {failure.status: failure for failure in canary.failures()}
+        assert kinds.keys() == {0, 502}
+        assert "a status that cannot be read" in str(kinds[0])
+
+    def test_a_signal_of_ones_own_does_not_take_broken_lines_for_good(self) -> None:
+        """An expression is about fields, and a line that is no JSON has none."""
+        with rehearsal(access_logs=QUOTES, backends={"alias=v2": Backend(errors_5xx=1, errors_4xx=0)}) as aws:
+            logs = AccessLogs(bad={"refused": "error = 'X'"}, session=aws.session)
+            aws.stage.enable_canary(50, variables=V2)
+            aws.sleep(600)
+            found = logs.minutes(aws.stage.describe(), [REFUSED], aws.now() - 5 * MINUTE, aws.now())
+        assert all(row.canary_unknown == row.canary_requests > 0 for row in found["refused"])
+        assert all(row.baseline_unknown < row.baseline_requests / 9 for row in found["refused"])
+
+
+QUOTES_LAST = json.dumps({"s": "$context.status", "c": "$context.isCanaryRequest"})
+
+
 def test_the_manual_shows_the_format() -> None:
     """The recommended format has all that is used, and the rehearsal's stage logs it."""
     page = Path(__file__).parent.parent / "docs" / "logs.md"
@@ -842,6 +974,9 @@ class TestRehearsal:
         [
             "",
             "fields @message | limit 5",
+            "parse @message /(/ | stats count(*) as n",
+            "parse @message /a/ | stats count(*) as n",
+            "parse status /(?<a>b)/ | stats count(*) as n",
             "parse @message '*' as x",
             "stats max(status) as n",
             "stats count(*) as n by bin(5m)",

@@ -1,22 +1,19 @@
 """Queries of access logs that count by arm, and minutes from their rows."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from apigw_canary.aws.insights import Found, Row, count
-from apigw_canary.aws.logformat import IS_CANARY, AccessLog
+from apigw_canary.aws.logformat import ALIAS, IS_CANARY, UNKNOWN, AccessLog
 from apigw_canary.errors import MetricsError
 from apigw_canary.rollout.observation import Minute
 
 BY_MINUTE = "bin(1m)"
-ARM = "apigwCanaryArm"
+ARM = ALIAS[IS_CANARY]
 ARMS = {"true": "canary", "1": "canary", "false": "baseline", "0": "baseline", "-": "baseline"}
 """While no canary is enabled there is no `isCanaryRequest`. 1 and 0 stand for a JSON boolean."""
-
-_UNREADABLE = 0.001
-"""The lines without a status that a minute may have, as a part of the canary's requests. Were all
-of them failures of the canary's, they would raise its rate by 0.1 %, within the default margin."""
 
 
 class Counted(NamedTuple):
@@ -24,20 +21,25 @@ class Counted(NamedTuple):
 
     signal: str
     bad: str
-    field: str | None
-    """What a line must have to count as a request; None where any line does."""
+    field: str
+    """What a line must have for its outcome to be known."""
+    own: bool = False
+    """Whether `bad` is an expression of the caller's, which may be about fields that no line has:
+    then it has no sum, and no line is bad."""
 
 
 def query_of(log: AccessLog, columns: Sequence[str], *commands: str) -> str:
     """A query of the stage's lines, with the arm as a column and what else is given."""
-    fields = ", ".join([f"{log.column(IS_CANARY)} as {ARM}", *columns])
+    fields = [f"fields {', '.join(each)}" for each in (log.columns(), columns) if each]
     scope = [f"filter {condition}" for condition in log.scope]
-    return " | ".join([f"fields {fields}", *scope, *commands])
+    return " | ".join([*log.parses(), *fields, *scope, *commands])
 
 
-def arm_of(row: Row) -> str:
-    """The arm that a row counts."""
+def arm_of(row: Row) -> str | None:
+    """The variant that a row counts; None where its lines do not tell."""
     said = row.get(ARM, "")
+    if said == UNKNOWN:
+        return None
     if said not in ARMS:
         raise MetricsError(f"{IS_CANARY} is {said!r} in the access logs, neither true nor false.")
     return ARMS[said]
@@ -61,20 +63,48 @@ def by_minute(found: Found, start: datetime, end: datetime) -> dict[datetime, di
     return minutes
 
 
-def minute_of(at: datetime, arms: Mapping[str, Row], index: int, counted: Counted) -> Minute | None:
-    """A minute of one signal; None where lines that cannot be read might hide the canary's."""
-    requests = {"baseline": 0, "canary": 0}
-    bad = {"baseline": 0, "canary": 0}
-    unreadable = 0
+def minute_of(
+    at: datetime, arms: Mapping[str, Row], index: int, counted: Counted, *, to_canary: bool
+) -> Minute:
+    """A minute of one signal.
+
+    A line whose status cannot be read is a request of unknown outcome. One whose variant cannot be
+    read counts for the baseline, so that it is no evidence against the canary, and with `to_canary`
+    for the canary as well, so that it is none for it.
+    """
+    requests, bad, unknown = Counter[str](), Counter[str](), Counter[str]()
     for row in arms.values():
         lines, known = count(row, "requests"), count(row, f"known_{index}")
-        unreadable += lines - known
-        requests[arm_of(row)] += known if counted.field else lines
-        # The sum over lines none of which has the field is not known to be there.
-        if f"bad_{index}" in row or (counted.field and known):
-            bad[arm_of(row)] += count(row, f"bad_{index}")
-    if unreadable > _UNREADABLE * (requests["canary"] or requests["baseline"]):
-        return None
-    if any(bad[arm] > requests[arm] for arm in bad) or unreadable < 0:
-        raise MetricsError(f"Logs Insights counts more bad requests than requests at {at}.")
-    return Minute(at, requests["baseline"], bad["baseline"], requests["canary"], bad["canary"])
+        # A sum over no line that has the fields is not there.
+        summed = f"bad_{index}" in row or (known and not counted.own)
+        failed = count(row, f"bad_{index}") if summed else 0
+        if not failed <= known <= lines:
+            raise MetricsError(f"Logs Insights counts more bad requests than requests at {at}.")
+        arm = arm_of(row)
+        if arm is not None:
+            requests[arm] += lines
+            bad[arm] += failed
+            unknown[arm] += lines - known
+            continue
+        for each in ("baseline", "canary") if to_canary else ("baseline",):
+            requests[each] += lines
+            unknown[each] += lines
+    return Minute(
+        at,
+        requests["baseline"],
+        bad["baseline"],
+        requests["canary"],
+        bad["canary"],
+        unknown["baseline"],
+        unknown["canary"],
+    )
+
+
+def without_variant(arms: Mapping[str, Row]) -> int:
+    """How many lines of a minute do not tell their variant."""
+    return sum(count(row, "requests") for row in arms.values() if arm_of(row) is None)
+
+
+def of_canary(arms: Mapping[str, Row]) -> int:
+    """How many lines of a minute are the canary's."""
+    return sum(count(row, "requests") for row in arms.values() if arm_of(row) == "canary")

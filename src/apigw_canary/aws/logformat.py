@@ -20,8 +20,32 @@ MESSAGES = ("error.message", "error.messageString")
 _UNSAID = (IS_CANARY, STATUS, LATENCY, METHOD, PATH, ERROR_TYPE, MESSAGES[0])
 """The variables that are taken to be in fields of their own names where nothing is known."""
 
+_PLAIN_NAME = r"[\w-]{1,64}"
+"""Names of fields that are sought in the raw line: nothing in them means anything in a pattern."""
+
+_RAW = {
+    IS_CANARY: ("apigwRawArm", "true|false|-"),
+    STATUS: ("apigwRawStatus", "[1-5][0-9][0-9]"),
+    LATENCY: ("apigwRawLatency", "[0-9]+"),
+    "apiId": ("apigwRawApi", r"[\w-]+"),
+    "stage": ("apigwRawStage", r"[\w\/-]+"),
+}
+"""Variables that are sought in the raw line: as what, and the pattern of their values."""
+
+ALIAS = {
+    IS_CANARY: "apigwCanaryArm",
+    STATUS: "apigwStatus",
+    LATENCY: "apigwLatency",
+    "apiId": "apigwApi",
+    "stage": "apigwStage",
+}
+"""What a query calls the value of these variables."""
+
+UNKNOWN = "?"
+"""`isCanaryRequest` of a line that does not tell; API Gateway writes "-" without a canary."""
+
 _DOCS = "See the access-log format in docs/logs.md."
-_VARIABLE = r"\$context\.([\w.:-]*\w)"
+VARIABLE = r"\$context\.([\w.:-]*\w)"
 """Claims of a token are among them, and may be called as in `cognito:groups`."""
 
 
@@ -34,6 +58,32 @@ class AccessLog(NamedTuple):
     """`$context` variable to the field that holds it."""
     scope: tuple[str, ...]
     """Conditions of a query that leave other stages' lines out."""
+
+    def parses(self) -> list[str]:
+        """Commands of a query that seek variables in the raw line.
+
+        A line that is no JSON, because a value brought a quote of its own, has no fields; what was
+        written before and after that value can be read all the same. Only a field at the top of the
+        line is sought so: of another one the name alone does not tell which it is.
+        """
+        return [
+            f'parse @message /"{self.fields[name]}"\\s*:\\s*"?(?<{alias}>{pattern})/'
+            for name, (alias, pattern) in _RAW.items()
+            if self._is_sought(name)
+        ]
+
+    def _is_sought(self, variable: str) -> bool:
+        return bool(re.fullmatch(_PLAIN_NAME, self.fields.get(variable, "")))
+
+    def columns(self) -> list[str]:
+        """The variables that requests are counted by, from the field or else from the raw line."""
+        columns = []
+        for name, (raw, _) in _RAW.items():
+            if name in self.fields:
+                found = [self.field(name), *([raw] if self._is_sought(name) else [])]
+                otherwise = [f'"{UNKNOWN}"'] if name == IS_CANARY else []
+                columns.append(f"coalesce({', '.join([*found, *otherwise])}) as {ALIAS[name]}")
+        return columns
 
     def field(self, variable: str) -> str:
         """The field of a variable, as a query names it."""
@@ -50,7 +100,9 @@ class AccessLog(NamedTuple):
 
         API Gateway too writes "-" for nothing. No line is lost to a group for want of a value.
         """
-        names = [field(self.fields[name]) for name in variables if name in self.fields]
+        names = [
+            ALIAS.get(name) or field(self.fields[name]) for name in variables if name in self.fields
+        ]
         return f'coalesce({", ".join(names)}, "-")' if names else '"-"'
 
 
@@ -82,9 +134,9 @@ def access_log(
         group=group,
         fields=fields,
         scope=tuple(
-            # A line without the field is kept: it may be one of ours that is no JSON.
-            f"(not ispresent({field(fields[name])}) or "
-            f"{field(fields[name])} in [{', '.join(text(value) for value in values)}])"
+            # A line that does not tell is kept: it may be one of ours that is no JSON.
+            f"(not ispresent({ALIAS[name]}) or "
+            f"{ALIAS[name]} in [{', '.join(text(value) for value in values)}])"
             for name, values in scope.items()
             if name in fields
         ),
@@ -100,7 +152,7 @@ def parsed(written: str) -> dict[str, str]:
     A variable outside a string stands for a value that may be one of JSON's own, such as a number.
     """
     quoted = re.sub(
-        rf'"(?:[^"\\]|\\.)*"|{_VARIABLE}',
+        rf'"(?:[^"\\]|\\.)*"|{VARIABLE}',
         lambda found: f'"{found[0]}"' if found[1] else found[0],
         written,
     )
@@ -118,7 +170,7 @@ def _variables(found: Mapping[str, object], above: str) -> dict[str, str]:
     for name, value in found.items():
         if isinstance(value, dict):
             variables.update(_variables(value, f"{above}{name}."))
-        elif variable := re.fullmatch(_VARIABLE, str(value)):
+        elif variable := re.fullmatch(VARIABLE, str(value)):
             variables[variable[1]] = above + name
     return variables
 

@@ -27,9 +27,12 @@ from apigw_canary.aws.logcounts import (
     arm_of,
     by_minute,
     minute_of,
+    of_canary,
     query_of,
+    without_variant,
 )
 from apigw_canary.aws.logformat import (
+    ALIAS,
     ERROR_TYPE,
     LATENCY,
     MESSAGES,
@@ -42,7 +45,7 @@ from apigw_canary.aws.logformat import (
 from apigw_canary.aws.source import AwsSource
 from apigw_canary.errors import MetricsError
 from apigw_canary.rollout import inputs
-from apigw_canary.rollout.failure import Failure, Kind, ranked
+from apigw_canary.rollout.failure import UNREADABLE, Failure, Kind, ranked
 from apigw_canary.rollout.observation import HISTORY, MINUTE, Measurements, Minute, ceil_minute
 from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX, Signal
 from apigw_canary.rollout.state import StageState
@@ -52,8 +55,11 @@ SETTLED = timedelta(minutes=15)
 """How old a minute is that is not read again. Lines usually arrive within a minute or two; that
 they do is not promised."""
 
-_SPAN = (MOST_ROWS // 4) * MINUTE
-"""What one query covers: a minute has up to three rows, "true", "false" and "-"."""
+RECENT = 10
+"""Minutes, the latest with lines, in which lines that cannot be assigned count by themselves."""
+
+_SPAN = (MOST_ROWS // 5) * MINUTE
+"""What one query covers: a minute has up to four rows: "true", "false", "-" and "?"."""
 _KIND = ((STATUS,), (METHOD,), (PATH,), (ERROR_TYPE,), MESSAGES)
 """What failures are grouped by: variables, of which the first that the format has is taken."""
 
@@ -156,17 +162,21 @@ class AccessLogs(AwsSource):
             counted = [self._counted(signal, log, start, notes) for signal in signals]
             rows, scanned = self._rows(log, counted, start, end)
         minutes: dict[str, list[Minute]] = {each.signal: [] for each in counted}
-        unreadable = 0
+        since = start + HISTORY  # before it no request was this canary's
+        suspect = _unassigned(log, {at: arms for at, arms in rows.items() if at >= since}, signals)
         for at, arms in sorted(rows.items()):
-            found = [minute_of(at, arms, index, each) for index, each in enumerate(counted)]
-            unreadable += None in found
-            for each, minute in zip(counted, found, strict=True):
-                if minute is not None:
-                    minutes[each.signal].append(minute)
+            for index, each in enumerate(counted):
+                minutes[each.signal].append(
+                    minute_of(at, arms, index, each, to_canary=suspect is None and at >= since)
+                )
+        unreadable = sum(
+            row.baseline_unknown + row.canary_unknown for row in next(iter(minutes.values()), ())
+        )
         if unreadable:
             notes.append(
-                f"{unreadable} minutes of {log.group} were left out, because of lines that are no "
-                "JSON or lack a field. A quote in a value that is logged breaks its line."
+                f"{unreadable:,.0f} lines of {log.group} do not give an outcome, because they are "
+                "no JSON or lack a field. A quote in a value that is logged breaks its line; the "
+                "format of the access logs in docs/logs.md has no such value."
             )
         if not log.scope:
             notes.append(
@@ -174,7 +184,9 @@ class AccessLogs(AwsSource):
                 "this stage's."
             )
         notes.append(self._cost(log, scanned))
-        return Measurements({name: tuple(rows) for name, rows in minutes.items()}, notes=notes)
+        return Measurements(
+            {name: tuple(rows) for name, rows in minutes.items()}, notes=notes, suspect=suspect
+        )
 
     def failures(
         self, stage: StageState, start: datetime, end: datetime, *, limit: int = 20
@@ -194,10 +206,11 @@ class AccessLogs(AwsSource):
         kinds: dict[str, Counter[Kind]] = {"canary": Counter(), "baseline": Counter()}
         for row in found.rows:
             status, *said = (row.get(alias, "-") for alias in names)
-            if re.fullmatch("[1-5][0-9]{2}", status):
-                method, path, error_type, message = (None if x == "-" else x for x in said)
-                kind = Kind(method, path, int(status), error_type, message)
-                kinds[arm_of(row)][kind] += count(row, "requests")
+            known = int(status) if re.fullmatch("[1-5][0-9]{2}", status) else UNREADABLE
+            method, path, error_type, message = (None if x == "-" else x for x in said)
+            kind = Kind(method, path, known, error_type, message)
+            # A request whose variant is not told is shown as one of the canary's.
+            kinds[arm_of(row) or "canary"][kind] += count(row, "requests")
         return ranked(kinds["canary"], kinds["baseline"], limit)
 
     def _insights(self) -> Insights:
@@ -216,7 +229,8 @@ class AccessLogs(AwsSource):
         self, signal: Signal, log: AccessLog, start: datetime, notes: list[str]
     ) -> Counted:
         if signal.name in self._bad:
-            return Counted(signal.name, self._bad[signal.name], None)
+            # An expression is about fields, which only a line has that is JSON.
+            return Counted(signal.name, self._bad[signal.name], log.field(STATUS), own=True)
         slow = signal.over
         if slow is None and signal.quantile is not None:
             slow = self._limit(log, signal.quantile, start)
@@ -225,13 +239,14 @@ class AccessLogs(AwsSource):
                 f"{signal.quantile:g} quantile of the baseline in the hour from {moment(start)}."
             )
         if slow is not None:
-            latency = log.field(LATENCY)
+            log.field(LATENCY)
+            latency = ALIAS[LATENCY]
             return Counted(signal.name, f"{latency} > {slow:.12g}", latency)
         if signal.name not in _STATUSES:
             known = ", ".join([*_STATUSES, *self._bad])
             inputs.refuse("signals", f"of {known}, or slow ones; name others in bad", signal.name)
         low, high = _STATUSES[signal.name]
-        status = log.field(STATUS)
+        status = ALIAS[STATUS]
         return Counted(signal.name, f"{status} >= {low} and {status} < {high}", status)
 
     def _limit(self, log: AccessLog, quantile: float, start: datetime) -> float:
@@ -260,9 +275,8 @@ class AccessLogs(AwsSource):
         self, log: AccessLog, counted: Sequence[Counted], start: datetime, end: datetime
     ) -> tuple[dict[datetime, dict[str, Row]], float]:
         """The rows by minute and value of `isCanaryRequest`, and the bytes scanned for them."""
-        status = log.field(STATUS)
         sums = [
-            f"count({each.field or status}) as known_{i}, sum({each.bad}) as bad_{i}"
+            f"count({each.field}) as known_{i}, sum({each.bad}) as bad_{i}"
             for i, each in enumerate(counted)
         ]
         stats = ", ".join(["count(*) as requests", *sums])
@@ -294,3 +308,27 @@ class AccessLogs(AwsSource):
             f"Logs Insights scanned {scanned / 1e6:,.3g} MB of {log.group} for this look, about "
             f"{scanned / 1e9 * self._usd_per_gb:.2g} USD."
         )
+
+
+def _unassigned(
+    log: AccessLog, rows: Mapping[datetime, Mapping[str, Row]], signals: Sequence[Signal]
+) -> str | None:
+    """Why the counts are not trusted: lines that do not tell whether they are the canary's.
+
+    They are too many where they would raise the canary's rate by half of the smallest margin if
+    all were failures of its own, in the latest minutes or in all. Then nothing is promoted, and
+    they are not counted among the canary's requests: of a small canary they would seem to be so
+    large a part that a healthy one would be rolled back as unobserved.
+    """
+    tolerated = min((signal.margin for signal in signals), default=0.0) / 2
+    latest = sorted(at for at, arms in rows.items() if of_canary(arms) or without_variant(arms))
+    for times in (latest[-RECENT:], latest):
+        unknown = sum(without_variant(rows[at]) for at in times)
+        canary = sum(of_canary(rows[at]) for at in times)
+        if unknown > tolerated * (canary + unknown):
+            return (
+                f"of {unknown:,} lines of {log.group} from {moment(times[0])} on it cannot be read "
+                f"whether they are the canary's, which has {canary:,}; correct the format of the "
+                "access logs"
+            )
+    return None

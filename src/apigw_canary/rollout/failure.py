@@ -8,6 +8,9 @@ import attrs
 from apigw_canary.rollout.plain import Plain
 from apigw_canary.rollout.words import share
 
+UNREADABLE = 0
+"""The status of requests whose line does not give it."""
+
 
 @attrs.frozen(kw_only=True)
 class Failure(Plain):
@@ -22,7 +25,7 @@ class Failure(Plain):
     path: str | None = None
     """The resource's path as the API defines it, such as `/orders/{id}`."""
     status: int
-    """The status that the client got, 400 or more."""
+    """The status that the client got, 400 or more; 0 for lines whose status cannot be read."""
     error_type: str | None = None
     """API Gateway's type of response, such as `INTEGRATION_FAILURE`; None where the backend itself
     answered with the status."""
@@ -56,7 +59,8 @@ class Failure(Plain):
             f"canary {_share(self.canary_failed, self.canary_requests)}, "
             f"baseline {_share(self.baseline_failed, self.baseline_requests)}"
         )
-        named = " ".join(part for part in (route, str(self.status), what) if part)
+        status = str(self.status) if self.status else "a status that cannot be read"
+        named = " ".join(part for part in (route, status, what) if part)
         return f"{'new: ' if self.is_new else ''}{named}: {rates}"
 
 
@@ -91,7 +95,7 @@ def ranked(canary: Counter[Kind], baseline: Counter[Kind], limit: int) -> tuple[
             baseline_requests=baseline_routes[kind.method, kind.path],
         )
         for kind, failed in canary.items()
-        if kind.status >= 400
+        if kind.status >= 400 or kind.status == UNREADABLE
     ]
     failures.sort(key=lambda each: (not each.is_new, -each.excess, str(each)))
     return tuple(failures[:limit])

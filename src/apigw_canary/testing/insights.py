@@ -17,7 +17,8 @@ _Expression: TypeAlias = "Callable[[Line], Value]"
 
 _TOKEN = re.compile(
     r"""\s*(?: (?P<string>"[^"\\]*"|'[^'\\]*') | (?P<number>\d+(?:\.\d+)?)
-    | (?P<name>`[^`]+`|@?[A-Za-z][\w.]*) | (?P<sign><=|>=|!=|[=<>()\[\],|*]) )""",
+    | (?P<pattern>/(?:[^/\\]|\\.)+/) | (?P<name>`[^`]+`|@?[A-Za-z][\w.]*)
+    | (?P<sign><=|>=|!=|[=<>()\[\],|*]) )""",
     re.VERBOSE,
 )
 _ORDERS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
@@ -40,6 +41,8 @@ class Line(NamedTuple):
     """Field to value; None is one that the rehearsal does not simulate."""
     times: int
     """How many lines there are."""
+    message: str = ""
+    """The line as it was written."""
 
 
 class Query:
@@ -93,6 +96,9 @@ class Query:
         match self._take():
             case "fields":
                 self._listed(self._alias)
+            case "parse" if self._next() == "@message":
+                self._take()
+                self._parse()
             case "filter":
                 self._filters.append(self._either())
             case "stats" if not self._columns:
@@ -113,6 +119,23 @@ class Query:
         value = self._value()
         self._take("as")
         self._aliases[self._take()] = value
+
+    def _parse(self) -> None:
+        kind, pattern = self._tokens[0] if self._tokens else ("end", "")
+        self._take()
+        try:
+            sought = re.compile(pattern[1:-1].replace("(?<", "(?P<"))
+        except re.error:
+            self._refuse(pattern)
+        if kind != "pattern" or len(sought.groupindex) != 1 or sought.groups != 1:
+            self._refuse(pattern)
+        (name,) = sought.groupindex
+
+        def found(line: Line) -> Value:
+            match = sought.search(line.message)
+            return match[name] if match else None
+
+        self._aliases[name] = found
 
     def _column(self) -> None:
         function = self._take()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import random
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from apigw_canary.aws.logformat import parsed
+from apigw_canary.aws.logformat import VARIABLE, parsed
+from apigw_canary.rollout.chance import binomial
 from apigw_canary.testing.answers import Json, Refusal, check_simulated, unknown
 from apigw_canary.testing.gateway import ACCOUNT_ID
 from apigw_canary.testing.insights import Line, Query
@@ -43,6 +46,7 @@ _ARMS: dict[str, tuple[Arm, ...]] = {
     f"{GROUP}/Canary": ("canary",),  # the canary's lines a second time
 }
 _BYTES_A_LINE = 400
+_LATENCY = "responseLatency"
 _FAILED = {
     "502": ("INTEGRATION_FAILURE", "Internal server error"),
     "400": ("BAD_REQUEST_BODY", "Invalid request body"),
@@ -60,11 +64,22 @@ class Logs:
     """The log groups of one stage. Each request is one line, with the beginning of its minute."""
 
     def __init__(
-        self, traffic: Traffic, rest_api_id: str, stage: str, line: str, lag: timedelta
+        self,
+        traffic: Traffic,
+        rest_api_id: str,
+        stage: str,
+        line: str,
+        lag: timedelta,
+        *,
+        late_failures: timedelta,
+        cut: Callable[[Arm, int], float],
     ) -> None:
         self._traffic = traffic
+        self._late = late_failures
+        self._cut = cut
+        self._template = line
         self._fields = {field: variable for variable, field in parsed(line).items()}
-        self._latency = [field for field, v in self._fields.items() if v == "responseLatency"]
+        self._latency = [field for field, v in self._fields.items() if v == _LATENCY]
         self._same = {"apiId": rest_api_id, "stage": stage, "httpMethod": "GET"}
         self._same["resourcePath"] = "/orders"
         self._lag = lag
@@ -134,7 +149,8 @@ class Logs:
             ("200", healthy),
         ):
             ms, all_ms = all_ms[:number], all_ms[number:]
-            if served.at + MINUTE + self._lag / (2 if status == "200" else 1) > now:
+            late = self._lag / 2 if status == "200" else self._lag + self._late
+            if served.at + MINUTE + late > now:
                 continue
             values = {
                 **self._same,
@@ -143,12 +159,43 @@ class Logs:
                 "status": status,
                 "error.responseType": _FAILED[status][0],
                 "error.message": _FAILED[status][1],
+                "error.messageString": _quoted(_FAILED[status][1]),
             }
-            fields = {field: values.get(variable) for field, variable in self._fields.items()}
-            if not latencies and number:
-                yield Line(served.at, fields, number)
-            for latency, times in Counter(f"{each:.0f}" for each in ms).items():
-                yield Line(served.at, fields | dict.fromkeys(self._latency, latency), times)
+            share = self._cut(served.arm, int(status))
+            cut = binomial(random.Random(f"{segment.seed}/{status}/cut"), number, share)
+            if cut:
+                head, _, _ = self._template.partition("$context.status")
+                yield Line(served.at, {}, cut, _written(head, values))
+            message = _written(self._template, values)
+            fields = (
+                {field: values.get(variable) for field, variable in self._fields.items()}
+                if _is_json(message)
+                else {}
+            )
+            if not latencies and number > cut:
+                yield Line(served.at, fields, number - cut, message)
+            for latency, times in Counter(f"{each:.0f}" for each in ms[cut:]).items():
+                own = fields and fields | dict.fromkeys(self._latency, latency)
+                yield Line(
+                    served.at, own, times, _written(self._template, {**values, _LATENCY: latency})
+                )
+
+
+def _quoted(message: str) -> str:
+    """As `$context.error.messageString` has it: with quotes of its own."""
+    return message if message == "-" else json.dumps(message)
+
+
+def _written(template: str, values: Mapping[str, str]) -> str:
+    """A line; a variable that is not simulated is 0 in it, which breaks no format."""
+    return re.sub(VARIABLE, lambda found: values.get(found[1], "0"), template)
+
+
+def _is_json(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _said(segment: Segment) -> str:

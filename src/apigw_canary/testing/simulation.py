@@ -29,7 +29,7 @@ from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, L
 from apigw_canary.testing.metrics import LAG, Metrics
 from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.resources import METHODS, Method
-from apigw_canary.testing.traffic import Backend, Served, Traffic
+from apigw_canary.testing.traffic import Arm, Backend, Served, Traffic
 from apigw_canary.testing.trials import AnyVerb, Trials
 from apigw_canary.testing.wire import simulated_session
 
@@ -89,6 +89,8 @@ class Rehearsal:
         metrics: Metrics,
         access_logs: str | None,
         log_lag: timedelta,
+        late_failures: timedelta,
+        cut_lines: Callable[[Arm, int], float],
         versions: Sequence[Backend],
         api_name: str,
         stage: str,
@@ -122,7 +124,15 @@ class Rehearsal:
         if access_logs is not None:
             access = {"destinationArn": DESTINATION, "format": access_logs}
             gateway.configure(self.rest_api_id, stage, {"accessLogSettings": access})
-            self._logs = Logs(traffic, self.rest_api_id, stage, access_logs, log_lag)
+            self._logs = Logs(
+                traffic,
+                self.rest_api_id,
+                stage,
+                access_logs,
+                log_lag,
+                late_failures=late_failures,
+                cut=cut_lines,
+            )
         gateway.configure(self.rest_api_id, stage, dict(settings))
         self._function = Function(versions, variables, rng) if versions else None
         if self._function is not None:
@@ -299,6 +309,10 @@ class Rehearsal:
         self._traffic.run(self._gateway.existing_stage(self.rest_api_id, self._stage_name), until)
 
 
+def _none_cut(arm: Arm, status: int) -> float:  # noqa: ARG001 - of no variant and status
+    return 0.0
+
+
 @contextmanager
 def rehearsal(
     *,
@@ -316,6 +330,8 @@ def rehearsal(
     latency_ranks: bool = True,
     access_logs: str | None = ACCESS_LOG_FORMAT,
     log_lag: timedelta = LOG_LAG,
+    late_failures: timedelta = timedelta(0),
+    cut_lines: Callable[[Arm, int], float] = _none_cut,
     history: timedelta = _HOUR,
     start: datetime = _START,
     seed: int = 0,
@@ -370,6 +386,11 @@ def rehearsal(
             a stage without. They are read by Logs Insights, which answers the library's queries.
         log_lag: How long after the end of a minute the lines of its failures appear; the others
             take half of that.
+        late_failures: How much later than `log_lag` the lines of failed requests appear.
+        cut_lines: Which part of the lines, 0 to 1, of a variant ("baseline" or "canary") and status
+            (200, 400 or 502) ends before the status, as a line does whose values broke it. A line
+            that is no JSON because of the format itself, such as one with a quoted
+            `$context.error.messageString`, is no JSON here either.
         history: How long traffic has been flowing at the start, all of it to the baseline.
         start: The virtual time at the start, aware.
         seed: Another seed, other traffic.
@@ -405,6 +426,8 @@ def rehearsal(
             metrics=metrics,
             access_logs=access_logs,
             log_lag=log_lag,
+            late_failures=late_failures,
+            cut_lines=cut_lines,
             versions=versions,
             api_name=api_name,
             stage=stage,
