@@ -11,6 +11,7 @@
 # make clean   remove what make has made             chromium, screenshots into build/screenshots/
 # make fuzz    100,000 random series through the evidence (SERIES=n)
 # make guards  how often the guard at 100 % fires, and how soon (DAYS=n)
+# make production  how many healthy rollouts the rule about production delays (ROLLOUTS=n)
 # make unknown  tables of detection and promotion with unknown outcomes (ROLLOUTS=n)
 
 PYTHON ?= python3
@@ -32,7 +33,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench docs faults fuzz guards hostile overlap unknown signatures pictures clean search search-proof
+  bench docs faults fuzz guards hostile overlap production unknown signatures pictures clean search search-proof
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -115,6 +116,9 @@ unknown: .venv/.testing
 
 guards: .venv/.testing
 	@$(PY) benchmarks/guards.py $(DAYS)
+
+production: .venv/.testing
+	@$(PY) benchmarks/production.py $(ROLLOUTS)
 
 overlap: .venv/.testing
 	@$(PY) benchmarks/overlap.py

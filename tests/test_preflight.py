@@ -317,7 +317,7 @@ class TestTraffic:
         """A bake into which no complete minute fits is told, with the least that a step takes."""
         with rehearsal(settings=ALL_ON, requests_per_minute=10**6) as aws:
             short = RolloutPolicy([Step(25, 2 * MINUTES), Step(50, 20 * MINUTES)])
-            problem = found(aws.stage.check(short), "bakes for less than 5 min")
+            problem = found(aws.stage.check(short), "bakes for less than 6 min")
             assert problem.severity == "warning"
             assert "The step at 25 %" in problem.what
             assert aws.stage.check(PLAN) == ()
@@ -360,14 +360,50 @@ class TestTraffic:
 
 
 class TestPolicy:
-    def test_blind_at_100(self) -> None:
-        """A step at 100 % is a problem unless a limit can speak there."""
+    def test_at_100(self) -> None:
+        """A step at 100 % is told, with what guards there, unless a limit or alarm does."""
         with rehearsal(settings=ALL_ON) as aws:
             bakes = RolloutPolicy.canary(50, 60 * MINUTES, final_bake=60 * MINUTES)
             (problem,) = aws.stage.check(bakes)
-            assert "100 %" in problem.what
+            assert (
+                "there a gross failure of errors_5xx can roll back, and nothing else"
+                in problem.what
+            )
             limited = attrs.evolve(bakes, signals=[Signal.errors_5xx(limit=0.05)])
             assert aws.stage.check(limited) == ()
+            own = attrs.evolve(bakes, signals=[Signal.custom("errors_5xx", critical=True)])
+            (problem,) = aws.stage.check(own)
+            assert "there no signal and no alarm can roll back" in problem.what
+
+    def test_at_100_with_a_baseline_that_fails_often(self) -> None:
+        """Above 2 % the past confirms nothing and guards nothing."""
+        with rehearsal(settings=ALL_ON, backends={"alias=v1": Backend(errors_5xx=0.04)}) as aws:
+            bakes = RolloutPolicy.canary(
+                50, 60 * MINUTES, final_bake=60 * MINUTES, signals=[Signal.errors_5xx(limit=0.5)]
+            )
+            (problem,) = aws.stage.check(bakes)
+            assert problem.severity == "warning"
+            assert "too much for a comparison with the past" in problem.what
+
+    def test_a_critical_signal_that_is_never_given(self) -> None:
+        """It is an error here, and refused by enable_canary before anything is changed."""
+
+        class Partly:
+            def minutes(self, stage: Any, signals: Any, start: datetime, end: datetime) -> Any:
+                rows = [Minute(start + i * MINUTES, 500, 0, 0, 0) for i in range(60)]
+                return {"errors_5xx": rows}
+
+        signals = [Signal.errors_5xx(), Signal.custom("checkout_failed", critical=True)]
+        policy = RolloutPolicy.canary(10, 10 * MINUTES, signals=signals)
+        with rehearsal(settings=ALL_ON) as aws:
+            stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=Partly())
+            (problem,) = (p for p in stage.check(policy) if p.severity == "error")
+            assert "no minute of checkout_failed in the past hour" in problem.what
+            before = stage.describe()
+            with pytest.raises(MetricsError, match="checkout_failed") as raised:
+                stage.enable_canary(10, variables={"alias": "v2"}, policy=policy)
+            assert "Nothing was changed" in raised.value.state
+            assert stage.describe() == before
 
     def test_unknown_alarms(self) -> None:
         """Alarms that CloudWatch does not know are an error; one that is there is none, and lets a

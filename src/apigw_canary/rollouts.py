@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeVar, assert_never
 import attrs
 
 from apigw_canary.aws.alarms import read_alarms, require_alarms
-from apigw_canary.aws.calls import Calls
+from apigw_canary.aws.calls import Calls, log
 from apigw_canary.changes.journal import acting
 from apigw_canary.changes.sending import Condition, Look, listed
 from apigw_canary.errors import (
@@ -17,6 +17,7 @@ from apigw_canary.errors import (
     MetricsError,
     StageChangedError,
 )
+from apigw_canary.preflight.traffic import never_given, outlook
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.decision import Decision, Hold, Promote, Rollback, Shift
@@ -277,11 +278,30 @@ def watchable(calls: Calls, metrics: MetricSource, policy: RolloutPolicy | None)
         try:
             if policy.alarms:
                 require_alarms(calls, policy.alarms)
-            measured(metrics, seen.stage, policy, seen.at, seen.at)
+            _check_traffic(policy, measured(metrics, seen.stage, policy, seen.at, seen.at))
         except CanaryError as error:
             raise error.within(f"Nothing was changed. {seen.stage}") from error.__cause__
 
     return check
+
+
+def _check_traffic(policy: RolloutPolicy, past_hour: Measurements) -> None:
+    """Refuse a policy whose canary would never be promoted; log where it will not be in time."""
+    if missing := never_given(policy, past_hour):
+        raise MetricsError(
+            f"The metric source has given no minute of {', '.join(missing)} in the past hour, "
+            "which a promotion needs.",
+            remedy="Correct the source, or take the signal out of the policy.",
+        )
+    for each in outlook(policy, past_hour):
+        if not each.in_time:
+            log.warning(
+                "With the traffic of the past hour %s will not be confirmed before the deadline of "
+                "%s: about %s canary requests until then are too few.",
+                each.signal,
+                span(policy.effective_deadline),
+                f"{each.needed:,.0f}",
+            )
 
 
 def _still_due(decision: Shift | Promote) -> Condition:

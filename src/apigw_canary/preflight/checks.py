@@ -5,8 +5,15 @@ from collections.abc import Callable, Iterable, Iterator
 from apigw_canary.preflight.facts import Facts
 from apigw_canary.preflight.problem import Problem
 from apigw_canary.preflight.targets import Policy, Target
-from apigw_canary.preflight.traffic import least_bake, outlook, requests_per_minute
+from apigw_canary.preflight.traffic import (
+    never_given,
+    outlook,
+    past_rate,
+    requests_per_minute,
+)
 from apigw_canary.rollout.contract import Route
+from apigw_canary.rollout.guard import MOST_PAST
+from apigw_canary.rollout.view import guards_at_100
 from apigw_canary.rollout.words import sentence, span
 
 Check = Callable[[Facts], Iterator[Problem]]
@@ -19,6 +26,10 @@ _EVEN = 50
 """The share, in percent, at which the arms tell each other apart soonest."""
 _MOST_NAMES = 20
 """How many names a problem lists."""
+_AT_THE_DEADLINE = {
+    "rollback": "the canary is rolled back",
+    "hold": "it waits for an operator",
+}
 _EACH = "Each canary request there would be answered with a 500."
 
 
@@ -137,13 +148,18 @@ def _quiet(facts: Facts) -> Iterator[Problem]:
     last = [step.percent for step in policy.steps if step.percent < 100][-1]
     larger = f"a larger share than {last:g} %, " if last < _EVEN else ""
     pace = f"At {per_minute:,.3g} requests a minute, as in the past hour, "
-    for each in outlook(policy, facts.traffic):
+    known = (
+        each
+        for each in outlook(policy, facts.traffic)
+        if each.signal not in never_given(policy, facts.traffic)
+    )
+    for each in known:
         if not each.in_time:
             yield Problem(
                 "error",
                 f"{pace}{each.signal} will not be confirmed before the deadline of "
                 f"{span(policy.effective_deadline)}: about {each.needed:,.0f} canary requests "
-                "until then are too few.",
+                f"until then are too few. Then {_AT_THE_DEADLINE[policy.on_inconclusive]}.",
                 f"Give {larger}a wider margin, or a later deadline.",
             )
         elif each.takes > each.bakes:
@@ -165,17 +181,40 @@ def _doubted(facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _blind_at_100(facts: Facts) -> Iterator[Problem]:
-    policy = facts.policy
-    if policy is None or policy.steps[-1].percent < 100 or policy.alarms:
+def _never_given(facts: Facts) -> Iterator[Problem]:
+    if facts.policy is None or facts.traffic is None:
         return
-    if all(signal.limit is None for signal in policy.signals):
+    if missing := never_given(facts.policy, facts.traffic):
+        yield Problem(
+            "error",
+            f"The metric source has given no minute of {_listed(missing)} in the past hour, which "
+            "a promotion needs.",
+            "Correct the source, or take the signal out of the policy.",
+        )
+
+
+def _at_100(facts: Facts) -> Iterator[Problem]:
+    policy = facts.policy
+    if policy is None or policy.steps[-1].percent < 100:
+        return
+    if not policy.alarms and all(signal.limit is None for signal in policy.signals):
         yield Problem(
             "warning",
             "The policy bakes at 100 %, where there is no baseline, without a limit or an alarm: "
-            "nothing can speak against the canary there.",
+            f"there {guards_at_100(policy)} can roll back, and nothing else.",
             "Give a signal a limit, or the policy alarms, or promote from below 100 %.",
         )
+    for signal in policy.signals:
+        rate = past_rate(facts.traffic, signal.name) if facts.traffic is not None else 0.0
+        if signal.rare and not signal.report_only and rate > MOST_PAST:
+            yield Problem(
+                "warning",
+                f"In the past hour {signal.name} were {100 * rate:.2f} %, above "
+                f"{100 * MOST_PAST:g} %. That is too much for a comparison with the past, so at "
+                "100 % no gross failure is found, and nothing but the latest minutes is checked "
+                "before the promotion.",
+                "Give the policy alarms, or promote from below 100 %.",
+            )
 
 
 def _unknown_alarms(facts: Facts) -> Iterator[Problem]:
@@ -246,7 +285,7 @@ def _authorizers(facts: Facts) -> Iterator[Problem]:
 def _short_steps(facts: Facts) -> Iterator[Problem]:
     if facts.policy is None:
         return
-    least = least_bake(facts.policy)
+    least = facts.policy.least_step
     short = [f"{step.percent:g} %" for step in facts.policy.steps if step.bake < least]
     if short:
         yield Problem(
@@ -408,10 +447,11 @@ CHECKS: tuple[Check, ...] = (
     _contract,
     _authorizers,
     _doubted,
+    _never_given,
     _quiet,
     _unknown_alarms,
     _alarms_now,
-    _blind_at_100,
+    _at_100,
     _short_steps,
     _cache,
     _metrics_off,

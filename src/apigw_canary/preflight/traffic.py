@@ -27,19 +27,22 @@ class Outlook(NamedTuple):
     """Whether that is before the deadline."""
 
 
-def least_bake(policy: RolloutPolicy) -> timedelta:
-    """The shortest bake that a complete minute of metrics fits into.
-
-    A step begins within a minute, and the next one is not judged either, because a change takes
-    seconds to reach each place where requests are split. Then come a whole minute and the delay of
-    its metrics.
-    """
-    return 3 * MINUTE + policy.metric_delay
-
-
 def requests_per_minute(traffic: Measurements) -> float:
     """Of both arms, over the past hour; the most that any signal counts."""
     return max((_totals(traffic, name)[0] for name in traffic), default=0.0) / (HISTORY / MINUTE)
+
+
+def never_given(policy: RolloutPolicy, traffic: Measurements) -> list[str]:
+    """The critical signals of which there was no minute, where there were minutes of others."""
+    if not any(traffic.values()):
+        return []
+    return [s.name for s in policy.signals if s.critical and not traffic.get(s.name)]
+
+
+def past_rate(traffic: Measurements, name: str) -> float:
+    """The rate of bad requests of both arms over the past hour, 0 to 1; 0 without requests."""
+    requests, bad = _totals(traffic, name)
+    return bad / requests if requests else 0.0
 
 
 def outlook(policy: RolloutPolicy, traffic: Measurements) -> list[Outlook]:

@@ -41,7 +41,7 @@ def unobserved(view: View) -> tuple[timedelta, str] | None:
         return _failing(view, view.seen.failure)
     quiet = silence(view)
     if quiet is not None and quiet.implausible:
-        since = max(quiet.since, view.seen.step_started_at)
+        since = max(quiet.since, view.seen.started_at)
         return view.complete_until(view.policy.metric_delay) - since, (
             f"no requests of either variant in {quiet.signal} since {moment(quiet.since)}, after "
             f"{BUSY_MINUTES} minutes with at least {BUSY} requests each: check that the metrics "

@@ -266,8 +266,8 @@ class Trial:
         return (complete - 1 - self._healthy_at[name]) * MINUTE >= self._policy.max_unobserved
 
     def _silent_for(self, name: str) -> int:
-        """How many of the latest complete minutes of the step had no request."""
-        return self._now - self._settle - max(self._requested[name] + 1, self._since)
+        """How many of the latest complete minutes had no request."""
+        return self._now - self._settle - 1 - self._requested[name]
 
     def _baked(self) -> bool:
         """Whether the bake is over and shows canary requests, as the decision has it."""

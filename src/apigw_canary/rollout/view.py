@@ -32,7 +32,7 @@ def guards_at_100(policy: "RolloutPolicy") -> str:
         *([f"the limit of {', '.join(limited)}"] if limited else []),
         *([f"the alarms {', '.join(policy.alarms)}"] if policy.alarms else []),
     ]
-    return " and ".join(guards) or "nothing"
+    return " and ".join(guards) or "no signal and no alarm"
 
 
 class View:
