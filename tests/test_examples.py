@@ -133,6 +133,17 @@ def test_page_runs(page: Path) -> None:
             exec(compile(source, page, "exec", dont_inherit=True), namespace)
 
 
+def test_readme_can_be_run_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """The loop that README shows may be started again after its end: the release stays as it is."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    loop = next(b.body for b in _blocks(readme) if "canary.observe" in b.body)
+    with ExitStack() as stack:
+        api_id = _rehearse(stack, {})
+        for _ in range(2):
+            exec(compile(loop.replace(API_ID, api_id), "README.md", "exec", dont_inherit=True), {})
+    assert "Release 2026-11-23.1 has had its rollout: it was promoted." in capsys.readouterr().out
+
+
 @every_page
 def test_page_marks_its_blocks(page: Path) -> None:
     """A block that is not run says why, and none is left out by a misspelling."""

@@ -910,7 +910,8 @@ class TestBrokenLines:
     def test_failures_without_a_status_are_shown(self) -> None:
         """What cannot be read is counted among the failures, and not passed over."""
         with rehearsal(
-            backends={"alias=v2": Backend(errors_5xx=1, errors_4xx=0)}, cut_lines=lambda arm, status: 0.5
+            backends={"alias=v2": Backend(errors_5xx=1, errors_4xx=0)},
+            cut_lines=lambda arm, status: 0.5,
         ) as aws:
             canary = fresh(aws, metrics=AccessLogs()).enable_canary(10, variables=V2)
             aws.sleep(600)
@@ -920,7 +921,9 @@ class TestBrokenLines:
 
     def test_a_signal_of_ones_own_does_not_take_broken_lines_for_good(self) -> None:
         """An expression is about fields, and a line that is no JSON has none."""
-        with rehearsal(access_logs=QUOTES, backends={"alias=v2": Backend(errors_5xx=1, errors_4xx=0)}) as aws:
+        with rehearsal(
+            access_logs=QUOTES, backends={"alias=v2": Backend(errors_5xx=1, errors_4xx=0)}
+        ) as aws:
             logs = AccessLogs(bad={"refused": "error = 'X'"}, session=aws.session)
             aws.stage.enable_canary(50, variables=V2)
             aws.sleep(600)

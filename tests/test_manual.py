@@ -6,12 +6,14 @@ import inspect
 import json
 import re
 import runpy
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 import apigw_canary
 from apigw_canary import Minute, RolloutPolicy, Signal, Stage, StageState, errors, testing
@@ -174,8 +176,23 @@ def test_the_columns_of_the_benchmark_are_explained() -> None:
 def test_exit_codes_are_as_told() -> None:
     """The table of the CI job's exit codes has those of the script."""
     job = runpy.run_path(str(DOCS / "examples" / "ci_job.py"), run_name="ci_job")
-    codes = {job[n] for n in ("GOES_ON", "PROMOTED", "ENDED", "LEFT", "DECIDE_AGAIN", "FAILED")}
-    assert {int(n) for n in re.findall(r"^\| (\d+) \|", PAGES["callers"], re.MULTILINE)} == codes
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGES["callers"], re.MULTILINE)
+    assert {outcome: int(code) for code, outcome in rows} == job["EXIT_CODES"]
+
+
+@pytest.mark.parametrize("name", ["github-actions.yml", "gitlab-ci.yml"])
+def test_pipelines_know_the_job(name: str) -> None:
+    """The pipelines run the job as it is called, and ask for outcomes that it has."""
+    job = runpy.run_path(str(DOCS / "examples" / "ci_job.py"), run_name="ci_job")
+    text = (DOCS / "examples" / name).read_text(encoding="utf-8")
+    assert yaml.safe_load(text)
+    commands = re.findall(r"python ci_job\.py (.+)", text)
+    called = [shlex.split(command) for command in commands]
+    assert [(words[0], len(words)) for words in called] == [("decide", 3), ("apply", 2)]
+    assert called[0][-1] == called[1][-1] == "decision.json"
+    asked = re.findall(r"outcome(?:\"|) *=+ *'?(\w+)", text)
+    assert asked
+    assert set(asked) <= job["EXIT_CODES"].keys()
 
 
 class _Failing:

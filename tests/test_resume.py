@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -297,43 +298,70 @@ def test_the_lambda_needs_its_event_only(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_ci_job_speaks_by_its_exit_codes(tmp_path: Path) -> None:
-    """Each documented exit code means what it says."""
+    """Each documented exit code and outcome means what the manual states."""
     job = example("ci_job")
-    file = tmp_path / "decision.json"
+    file, output = tmp_path / "decision.json", tmp_path / "rollout.env"
+
+    def ran(aws: Rehearsal, *arguments: str) -> tuple[int, str]:
+        code = job.main([*arguments, str(file)], fresh(aws), output)
+        return code, output.read_text(encoding="utf-8").splitlines()[-1].removeprefix("outcome=")
+
     with rehearsal() as aws:
-        assert job.decide(aws.stage, "r1", file) == job.GOES_ON
-        assert job.apply(aws.stage, file) == job.GOES_ON
+        assert ran(aws, "decide", "r1") == (0, "going_on")
+        assert not file.exists()
         aws.fail("GetStage", Fault.ACCESS_DENIED)
-        assert job.decide(aws.stage, "r1", file) == job.FAILED
+        assert ran(aws, "decide", "r1") == (3, "error")
         aws.sleep(3600)
-        assert job.decide(aws.stage, "r1", file) == job.GOES_ON
+        before = serving(aws)
+        assert ran(aws, "decide", "r1") == (0, "needs_approval")
+        assert serving(aws) == before  # nothing is promoted without an approval
         aws.fail("GetStage", Fault.ACCESS_DENIED)
-        assert job.apply(aws.stage, file) == job.FAILED
-        aws.sleep(601)
-        assert job.apply(aws.stage, file) == job.DECIDE_AGAIN
-        assert job.decide(aws.stage, "r1", file) == job.GOES_ON
-        assert job.apply(aws.stage, file) == job.PROMOTED
-        assert job.decide(aws.stage, "r1", file) == job.PROMOTED
-        assert job.apply(aws.stage, file) == job.ENDED
+        assert ran(aws, "apply") == (3, "error")
+        aws.sleep(3601)
+        assert ran(aws, "apply") == (2, "decide_again")
+        assert ran(aws, "decide", "r1") == (0, "needs_approval")
+        canary = aws.stage.canary()
+        assert canary is not None
+        canary.shift(20)
+        assert ran(aws, "apply") == (2, "decide_again")
+        aws.sleep(3600)
+        assert ran(aws, "decide", "r1") == (0, "needs_approval")
+        assert ran(aws, "apply") == (0, "promoted")
+        assert serving(aws)[1:] == (V2, None)
+        assert ran(aws, "decide", "r1") == (0, "promoted")
+        assert ran(aws, "apply") == (2, "decide_again")
     with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.2)}) as aws:
-        job.decide(aws.stage, "r1", file)
+        before = serving(aws)
+        ran(aws, "decide", "r1")
         aws.sleep(3600)
-        assert job.decide(aws.stage, "r1", file) == job.GOES_ON
-        assert job.apply(aws.stage, file) == job.ENDED
-        assert job.decide(aws.stage, "r1", file) == job.ENDED
-    ended: Decision = Hold(
-        at=aws.now(),
-        reason="over",
-        percent=0.0,
-        wait=timedelta(0),
-        final=True,
-        analysis=None,
-        basis=None,
-    )
-    assert job.exit_code(ended) == job.ENDED
-    waiting = attrs.evolve(ended, final=False, wait=timedelta(minutes=1), percent=25.0)
-    assert job.exit_code(attrs.evolve(waiting, waiting_for="evidence")) == job.GOES_ON
-    assert job.exit_code(attrs.evolve(waiting, waiting_for="operator")) == job.LEFT
+        assert ran(aws, "decide", "r1") == (1, "rolled_back")  # at once, without an approval
+        assert serving(aws) == before
+        assert ran(aws, "decide", "r1") == (1, "rolled_back")
+
+
+def test_the_ci_job_ends_as_the_canary_does(tmp_path: Path) -> None:
+    """A begun promotion is finished; an operator is asked for; an exception is an error."""
+    job = example("ci_job")
+    file, output = tmp_path / "decision.json", tmp_path / "rollout.env"
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(10, release="r1", variables=V2)
+        aws.fail("UpdateStage", Fault.DEATH, skip=1)
+        with suppress(ProcessDeath):
+            canary.promote()
+        assert job.decide(fresh(aws), "r1", file) == "promoted"
+    with rehearsal(requests_per_minute=5) as aws:
+        aws.stage.enable_canary(10, release="r1", variables=V2)
+        policy = attrs.evolve(job.POLICY, deadline=timedelta(minutes=20), on_inconclusive="hold")
+        job.decide.__globals__["POLICY"] = policy
+        aws.sleep(1800)
+        assert job.decide(fresh(aws), "r1", file) == "needs_operator"
+
+    def broken() -> str:
+        raise KeyError("no such key")
+
+    assert job.run(broken, output) == 3
+    with rehearsal() as aws:
+        assert job.main(["what"], aws.stage, output) == 3
 
 
 def test_each_loop_ends_where_an_operator_has_to_decide() -> None:
