@@ -33,7 +33,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench docs faults fuzz guards hostile overlap production unknown signatures pictures clean search search-proof
+  bench docs faults fuzz guards hostile interleavings overlap production unknown signatures pictures clean search search-proof
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -104,6 +104,9 @@ bench: .venv/.bench
 
 faults: .venv/.dev
 	@$(PY) tests/fault_matrix.py
+
+interleavings: .venv/.dev
+	@$(PY) tests/interleavings.py 500
 
 hostile: .venv/.dev
 	@$(PY) tests/hostile.py $(or $(ANSWERS),2000) $(or $(SEED),0)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from apigw_canary import AliasCanary, Canary, Decision, RolloutPolicy, Stage
+from apigw_canary import AliasCanary, Canary, CanaryError, Decision, RolloutPolicy, Stage
 from apigw_canary.testing import Rehearsal
 
 V2 = {"alias": "v2"}
@@ -100,6 +100,31 @@ def serving(aws: Rehearsal) -> tuple[str, dict[str, str], Any]:
         dict(state.get("variables", {})),
         state.get("canarySettings"),
     )
+
+
+def untrue(aws: Rehearsal, error: CanaryError) -> str:
+    """What an error claims about the stage and is not so; empty where all is true."""
+    known = error.state
+    if known is None or known.stage is None or known.sent or not known.read_by_call:
+        return ""  # it claims nothing about the stage now
+    canary = known.stage.canary
+    claimed = (
+        known.stage.deployment_id,
+        dict(known.stage.variables),
+        canary and (canary.deployment_id, canary.percent, dict(canary.variables)),
+    )
+    deployment_id, variables, settings = serving(aws)
+    now = (
+        deployment_id,
+        variables,
+        settings
+        and (
+            settings["deploymentId"],
+            settings["percentTraffic"],
+            settings.get("stageVariableOverrides", {}),
+        ),
+    )
+    return "" if claimed == now else f"{error!r} claims {claimed}, and the stage is {now}"
 
 
 def uri(function: str) -> str:

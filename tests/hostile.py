@@ -315,7 +315,7 @@ class Run:
             # The caller's lines are in order; AWS may answer that there are no logs or methods.
             if isinstance(error, InvalidInputError) and error.field not in _MISSING:
                 self.wrong.append(f"{name}: {error!r}")
-            for text in (str(error), repr(error), error.happened, error.state, error.remedy):
+            for text in (str(error), repr(error), error.happened, str(error.state), error.remedy):
                 self.text(text)
             return None
         except Exception as error:  # noqa: BLE001 - that is what is looked for

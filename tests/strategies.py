@@ -209,7 +209,7 @@ observations = st.builds(
             "rolled_back",
             "removed",
             "replaced",
-            "promoted_elsewhere",
+            "promoted_outside",
         ]
     ),
     production_changed=st.dictionaries(lines, lines, max_size=2),

@@ -178,7 +178,7 @@ class TestDecisions:
 
     def test_an_ended_rollout_says_nothing_of_alarms(self) -> None:
         """Nobody looks at them then."""
-        assert "alarm" not in decide(phase="removed").reason
+        assert "alarm" not in decide(phase="removed_outside").reason
 
 
 looks: st.SearchStrategy[dict[str, Any]] = st.builds(
@@ -188,7 +188,7 @@ looks: st.SearchStrategy[dict[str, Any]] = st.builds(
     failure=st.sampled_from([None, "failed"]),
     at=st.sampled_from([START + 12 * MINUTE, START + 60 * MINUTE, START + timedelta(days=3)]),
 )
-phases: st.SearchStrategy[Phase] = st.sampled_from(["running", "removed", "promoted"])
+phases: st.SearchStrategy[Phase] = st.sampled_from(["running", "removed_outside", "promoted"])
 times_before = st.timedeltas(timedelta(microseconds=1), timedelta(days=30)).map(lambda d: START - d)
 times_during = st.timedeltas(timedelta(0), timedelta(days=3)).map(lambda d: START + d)
 
@@ -809,7 +809,7 @@ def test_an_unknown_name_is_an_error_before_the_start() -> None:
         aws.alarm("errors")
         with pytest.raises(NotFoundError, match="no alarm called 'latency'") as e:
             aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
-        assert "Nothing was changed." in e.value.state
+        assert "This call did not change it." in str(e.value.state)
         assert [call.operation for call in aws.calls] == ["GetStage", "DescribeAlarms"]
         aws.alarm("latency")
         aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
@@ -833,5 +833,5 @@ def test_alarms_that_cannot_be_read_before_the_start() -> None:
         aws.fail("DescribeAlarms", Fault.ACCESS_DENIED)
         with pytest.raises(AccessDeniedError) as e:
             aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
-        assert "Nothing was changed." in e.value.state
+        assert "This call did not change it." in str(e.value.state)
         assert aws.stage.canary() is None

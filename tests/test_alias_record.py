@@ -34,7 +34,7 @@ RECORD = AliasRecord(
     before="7",
     after="8",
 )
-LINE = "[apigw-canary:2 0123456789abcdef 1767603600 1767603600 005.00 7>8 r - - 2026-11-23.1]"
+LINE = "[apigw-canary:2 0123456789abcdef 1767603600 1767603600 005.00 7>8 r - - - 2026-11-23.1]"
 
 texts = st.text(max_size=60).filter(lambda text: "[apigw-canary:" not in text)
 versions = st.integers(1, 10**9 - 1).map(str)
@@ -176,8 +176,9 @@ def test_what_others_made_of_it(
         LINE.replace("005.00", "00٣.00"),
         LINE.replace("2026-11-23.1", "a\nb"),
         LINE.replace(" r ", " z "),
-        LINE.replace(" - - ", " - p12345 "),
-        LINE.replace(" - - ", " h123 - "),
+        LINE.replace(" - - - ", " - - p12345 "),
+        LINE.replace(" - - - ", " h123 - - "),
+        LINE.replace(" - - - ", " - 7>8 - "),
         "[apigw-canary:",
     ],
 )

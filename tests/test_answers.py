@@ -159,7 +159,7 @@ class TestTexts:
     @given(st.text(max_size=5000), st.text(max_size=5000), st.text(max_size=5000))
     def test_errors(self, happened: str, state: str, remedy: str) -> None:
         """No message is longer than 2,000 characters, whatever AWS puts into it."""
-        error = CanaryError(happened, state=state).within("", remedy)
+        error = CanaryError(happened).within(state, remedy)
         assert len(str(error)) <= 2000
         assert str(error).isprintable()
 

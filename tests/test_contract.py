@@ -135,7 +135,7 @@ class TestEnable:
             assert error.weakened == weakened
             for method in (*removed, *weakened):
                 assert method in error.happened
-            assert f"deployment {error.deployment_id} is there, unused" in error.state
+            assert f"Deployment {error.deployment_id} is on no stage." in error.happened
             assert 'accept={"weakened_methods"}' in error.remedy
             assert serving(aws) == before
             assert "UpdateStage" not in sent(aws)
@@ -173,7 +173,7 @@ class TestEnable:
             aws.fail("GetDeployment", Fault.ACCESS_DENIED, skip=skip)
             with pytest.raises(AccessDeniedError, match="weakened_methods") as raised:
                 aws.stage.enable_canary(5, variables=V2)
-            assert "unused" in raised.value.state
+            assert "is on no stage" in raised.value.happened
             assert serving(aws) == before
 
     def test_no_summary(self) -> None:

@@ -101,7 +101,7 @@ def test_3_worse_is_rolled_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "phase", ["promoted", "rolled_back", "removed", "replaced", "promoted_elsewhere"]
+    "phase", ["promoted", "rolled_back", "removed", "replaced", "promoted_outside"]
 )
 @pytest.mark.parametrize("minutes", [(), BAD])
 def test_1_an_ended_canary_ends_the_loop(phase: Any, minutes: Iterable[Minute]) -> None:

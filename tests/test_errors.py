@@ -6,15 +6,15 @@ import copy
 import inspect
 import pickle
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apigw_canary import errors
-from apigw_canary.errors import CanaryError, InvalidInputError
+from apigw_canary import StageState, errors
+from apigw_canary.errors import CanaryError, InvalidInputError, KnownState
 
 CLASSES: list[type[CanaryError]] = [
     value
@@ -23,7 +23,6 @@ CLASSES: list[type[CanaryError]] = [
 ]
 FACTS: dict[str, Any] = {
     "happened": "This happened.",
-    "state": "This is so now.",
     "remedy": "Do this.",
     "field": "percent",
     "expected": "a number from 0 to 100",
@@ -41,6 +40,16 @@ FACTS: dict[str, Any] = {
     "action": "apigateway:PATCH",
     "differences": {"deployment_id": "a instead of b"},
 }
+
+AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
+STAGE = StageState(
+    region="eu-central-1",
+    rest_api_id="a1b2c3d4e5",
+    name="prod",
+    deployment_id="old111",
+    updated_at=AT,
+)
+KNOWN = KnownState(stage=STAGE, read_at=AT, sent=(), made=(), read_by_call=True)
 
 every_class = pytest.mark.parametrize("kind", CLASSES)
 
@@ -111,7 +120,8 @@ def test_carries_what_it_documents(kind: type[CanaryError]) -> None:
     """Every documented attribute is there, with the value it was made with."""
     error = made(kind)
 
-    assert set(annotated(kind)) <= set(vars(error))
+    assert set(annotated(kind)) - {"state"} <= set(vars(error))
+    assert error.state is None
     for name, value in vars(error).items():
         if name != "happened" and name in inspect.signature(kind).parameters:
             assert value == FACTS[name]
@@ -122,11 +132,14 @@ def test_says_what_is_so_and_what_to_do(kind: type[CanaryError]) -> None:
     """The text is what happened, the state and the remedy, where there are such."""
     error = made(kind)
 
-    assert str(error) == " ".join(filter(None, [error.happened, error.state, error.remedy]))
+    assert str(error) == " ".join(filter(None, [error.happened, error.remedy]))
+    parts = [error.happened, str(KNOWN), error.remedy]
+    assert error.located(KNOWN) is error
+    assert error.state is KNOWN
+    assert str(error) == " ".join(filter(None, parts))
     assert error.args == (str(error),)
     assert error.happened
     parameters = inspect.signature(kind).parameters
-    assert error.state == (FACTS["state"] if "state" in parameters else "")
     assert error.remedy == (FACTS["remedy"] if "remedy" in parameters else "")
 
 
@@ -157,37 +170,54 @@ def test_survives_copying(kind: type[CanaryError], copied: Any) -> None:
 
 
 @given(st.text(min_size=1), st.text(), st.text())
-def test_survives_pickling_with_any_text(happened: str, state: str, remedy: str) -> None:
-    """Whatever the texts are, they come through."""
-    error = CanaryError(happened, state=state, remedy=remedy)
+def test_survives_pickling_with_any_text(happened: str, context: str, remedy: str) -> None:
+    """Whatever the texts are, they come through, and so does what is known of the stage."""
+    error = CanaryError(happened, remedy=remedy).within(context).located(KNOWN)
     again = pickle.loads(pickle.dumps(error))
 
     assert vars(again) == vars(error)
     assert str(again) == str(error)
 
 
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({}, f"{STAGE} This call did not change it."),
+        ({"made": ("a", "b")}, f"{STAGE} This call made these changes: a; b."),
+        (
+            {"read_by_call": False},
+            f"As read last, at 09:00:00 UTC: {STAGE} This call did not change it.",
+        ),
+        (
+            {"sent": ("a",)},
+            f"As read last, at 09:00:00 UTC: {STAGE} It is not known whether AWS carried out: a.",
+        ),
+        (
+            {"stage": None, "read_at": None, "made": ("a",), "sent": ("b",)},
+            (
+                "The state is not known. This call made these changes: a. It is not known whether "
+                "AWS carried out: b."
+            ),
+        ),
+    ],
+)
+def test_claims_no_more_than_was_read(changes: dict[str, Any], says: str) -> None:
+    """What was sent and not read back is not known; an earlier call's read is not the state now."""
+    assert str(KNOWN._replace(**changes)) == says
+
+
 @every_class
-def test_within_fills_in_what_is_missing(kind: type[CanaryError]) -> None:
-    """`within` adds state and remedy to an error without them, and changes nothing else."""
-    error = made(kind, state="", remedy="")
-    before = {name: getattr(error, name) for name in annotated(kind) - {"state", "remedy"}}
+def test_within_adds_to_what_happened(kind: type[CanaryError]) -> None:
+    """`within` adds a sentence and a remedy, and changes nothing else: the first ones stay."""
+    error = made(kind)
+    happened, remedy = error.happened, error.remedy
+    before = {name: getattr(error, name) for name in annotated(kind) - {"happened", "remedy"}}
 
-    assert error.within("The stage is as before.", "Try again.") is error
-    assert error.state == "The stage is as before."
-    assert error.remedy == "Try again."
-    assert str(error) == f"{error.happened} The stage is as before. Try again."
+    assert error.within("So did that.", "Try again.") is error
+    assert error.happened == f"{happened} So did that."
+    assert error.remedy == f"{remedy} Try again.".strip()
+    assert str(error) == f"{error.happened} {error.remedy}"
     assert {name: getattr(error, name) for name in before} == before
-
-
-def test_within_keeps_what_is_there() -> None:
-    """The state an error was raised with is better informed: it stays; remedies are all told."""
-    error = CanaryError("It happened.", state="Nothing was sent.", remedy="Wait.")
-    error.within("The stage is gone.", "Run.")
-
-    assert error.state == "Nothing was sent."
-    assert error.remedy == "Wait. Run."
-    assert str(error) == "It happened. Nothing was sent. Wait. Run."
-    assert error.args == (str(error),)
 
 
 @pytest.mark.parametrize(
@@ -205,24 +235,24 @@ def test_within_joins_remedies(remedies: tuple[str, str, str], together: str) ->
     first, second, third = remedies
     error = CanaryError("It happened.", remedy=first).within("", second).within("", third)
 
-    assert error.state == ""
+    assert error.state is None
     assert error.remedy == together
     assert str(error) == f"It happened. {together}".rstrip()
 
 
 def test_within_survives_pickling() -> None:
     """What `within` has added is in the copy as well."""
-    error = made(errors.ThrottledError, state="", remedy="").within("Nothing was changed.", "Wait.")
+    error = made(errors.ThrottledError, remedy="").within("So did that.", "Wait.")
     again = pickle.loads(pickle.dumps(error))
 
-    assert again.state == "Nothing was changed."
+    assert again.happened == "This happened. So did that."
     assert str(again) == str(error)
 
 
 def test_differences_are_the_errors_own() -> None:
     """Who changes the mapping an error was made from does not change the error."""
     found = {"deployment_id": "a instead of b"}
-    error = errors.StageChangedError("It moved.", differences=found, state="", remedy="")
+    error = errors.StageChangedError("It moved.", differences=found, remedy="")
     found.clear()
 
     assert error.differences == {"deployment_id": "a instead of b"}

@@ -166,9 +166,9 @@ def test_a_console_canary_is_another_canary() -> None:
 @pytest.mark.parametrize(
     "end, outcome",
     [
-        ("canary.rollback", "removed_outside"),
-        ("canary.disable", "removed_outside"),
-        ("stage.rollback", "removed_outside"),
+        ("canary.rollback", "rolled_back"),
+        ("canary.disable", "disabled"),
+        ("stage.rollback", "rolled_back"),
         ("canary.promote", "promoted"),
         ("by hand", "removed_outside"),
     ],
@@ -220,7 +220,7 @@ def test_a_variables_only_promotion_that_was_refused_is_no_promotion() -> None:
         canary.rollback()
         with pytest.raises(RolloutEndedError) as caught:
             fresh(aws).enable_canary(5, release="r1", deployment_id=own, variables=V2)
-        assert caught.value.outcome == "removed_outside"
+        assert caught.value.outcome == "rolled_back"
 
 
 def test_earlier_releases_of_a_deployment_keep_how_they_ended() -> None:
@@ -358,7 +358,7 @@ def test_variables_only() -> None:
         fresh(aws).enable_canary(5, release="r2", deployment_id=own, variables=V2).rollback()
         with pytest.raises(RolloutEndedError) as caught:  # also after another rollout of it
             fresh(aws).enable_canary(5, release="r1", deployment_id=own, variables=V2)
-        assert caught.value.outcome == Outcome.REMOVED_OUTSIDE
+        assert caught.value.outcome == Outcome.ROLLED_BACK
 
 
 @pytest.mark.parametrize("variables", [None, {}, {"alias": "v1"}])

@@ -1,18 +1,25 @@
 """A canary that is running, or was."""
 
+from datetime import datetime, timedelta
+from typing import cast
+
 from apigw_canary.aws.apigateway import Seen
 from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.logs import AccessLogs
-from apigw_canary.changes.control import Bond, Control
+from apigw_canary.changes import notes
+from apigw_canary.changes.control import Bond, Control, log
 from apigw_canary.changes.journal import acting
+from apigw_canary.changes.known import Known, Look, stated
 from apigw_canary.changes.promote import flush, promote
 from apigw_canary.changes.rollback import roll_back
-from apigw_canary.changes.sending import Condition, Look, unconditionally
+from apigw_canary.changes.sending import Condition, unconditionally
+from apigw_canary.errors import CanaryError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.failure import Failure
 from apigw_canary.rollout.observation import MINUTE, Basis, MetricSource, Phase
 from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.state import StageState
+from apigw_canary.rollout.record import MAX_REASON, EndedBy
+from apigw_canary.rollout.state import Outcome, StageState
 from apigw_canary.rollouts import AnyCanary, Standing
 
 
@@ -37,7 +44,7 @@ class Canary(AnyCanary):
     """
 
     def __init__(self, control: Control, bond: Bond, metrics: MetricSource) -> None:
-        super().__init__(metrics)
+        super().__init__(metrics, control.known.last)
         self._control = control
         self._bond = bond
 
@@ -57,18 +64,52 @@ class Canary(AnyCanary):
         """The release, as given to `enable_canary`."""
         return self._bond.release
 
+    @property
+    def _known(self) -> Known[Seen]:
+        return self._control.known
+
+    @stated
     def describe(self) -> StageState:
         """The stage this canary was enabled on, as it is now: one GetStage."""
         return self._control.look().stage
 
+    @stated
     def shift(self, percent: float) -> None:
-        """Set the canary's share of the requests, 0 to 100; 0 pauses it.
+        """Set the canary's percent of the requests, 0 to 100.
 
-        While it is paused the canary is still there: AWS refuses ordinary deployments to the
-        stage. At most two calls; success where the share is that already.
+        At 0 % the canary still exists: AWS refuses ordinary deployments to the stage. To keep the
+        present percent for a while, use `hold`. Two calls; success where the percent is that
+        already, and where a promotion was begun, which `promote` finishes.
         """
         self._shift(inputs.percent(percent))
 
+    @stated
+    def hold(self, reason: str) -> None:
+        """Keep the present percent until `resume`: on record, from any process.
+
+        `observe` gives the reason, and the decision is Hold with it. A hold never stands in the way
+        of a Rollback. The deadline's clock stops; a rollout ends 14 days after its start all the
+        same. `reason` is one line of at most 120 characters; a second call replaces it. Five calls.
+        """
+        self._bond = notes.hold(
+            self._control, self._bond, inputs.text(reason, "reason", limit=MAX_REASON)
+        )
+
+    @stated
+    def resume(self) -> None:
+        """End the hold, from any process; success where there is none. At most five calls."""
+        self._bond = notes.resume(self._control, self._bond)
+
+    @stated
+    def accept_production_changes(self) -> None:
+        """Go on after production was changed outside: record production as it is now.
+
+        Until then `Observation.production_changed` names what was changed, the decision is Hold,
+        and `apply` neither shifts nor promotes. A later change holds again. Five calls.
+        """
+        self._bond = notes.accept_production(self._control, self._bond)
+
+    @stated
     def failures(self, limit: int = 20) -> tuple[Failure, ...]:
         """What the canary's failing requests look like: kinds that the baseline has none of first.
 
@@ -80,7 +121,7 @@ class Canary(AnyCanary):
         inputs.number(limit, "limit", low=1)
         seen = self._control.look()
         if seen.stage.canary is not None:
-            self._control.mine(self._bond, seen.stage)
+            self._control.mine(self._bond, seen)
         logs = self._metrics
         if not isinstance(logs, AccessLogs):
             logs = AccessLogs().using(self._control.gateway.calls)
@@ -88,13 +129,15 @@ class Canary(AnyCanary):
         end = seen.at if seen.stage.canary else seen.stage.updated_at
         return logs.failures(seen.stage, start, max(end, start + MINUTE), limit=int(limit))
 
+    @stated
     def promote(self, *, unrecorded: bool = False, flush_cache: bool = False) -> Promotion:
         """Make the canary's deployment and variables the stage's own, and end the canary.
 
         The overridden variables are merged into the stage's: a promotion can change and add stage
         variables but not delete one. What it overwrites is recorded first; if that is impossible
         nothing is changed, unless `unrecorded=True`. A promotion that was begun, here or in
-        another process, is finished. At most five calls. Returns the receipt, which
+        another process, is finished. At most ten calls: the record and the stage are read again
+        directly before production is changed. Returns the receipt, which
         `Stage.revert` takes; it holds variable values.
 
         A stage's cache goes on answering with what production answered before, until its entries
@@ -106,32 +149,44 @@ class Canary(AnyCanary):
             flush(self._control)
         return receipt
 
+    @stated
     def rollback(self) -> None:
         """End the canary at once; production keeps, or gets back, what it had before the rollout.
 
         Where a promotion was half done and the record does not prove it, the canary is ended and
-        `StageChangedError` says what production serves. At most three calls, and one more to undo;
-        success where the canary is gone already. A canary that was promoted is
-        `RolloutEndedError`: `Stage.revert` undoes a promotion.
+        `StageChangedError` says what production serves. Two calls, one more to undo, and three to
+        record it afterwards. No canary is success, once two reads that are two seconds apart agree
+        that there is none; otherwise `CannotTellError` says that one may be active. A canary that
+        was promoted is `RolloutEndedError`: `Stage.revert` undoes a promotion.
+        """
+        self._roll_back("caller")
+
+    @stated
+    def disable(self) -> None:
+        """End the canary without judging it; otherwise as `rollback`.
+
+        A canary that was promoted, or is ended already, is success.
         """
         with acting(self.release):
-            if roll_back(self._control, self._bond):
-                self._ended = "rolled_back"
+            if roll_back(self._control, self._bond, by="caller", outcome=Outcome.DISABLED):
+                self._ended = Outcome.DISABLED
 
-    def disable(self) -> None:
-        """End the canary without judging it; otherwise as `rollback`."""
+    def _roll_back(self, by: EndedBy) -> None:
         with acting(self.release):
-            if roll_back(self._control, self._bond):
-                self._ended = "removed"
+            if roll_back(self._control, self._bond, by=by):
+                self._ended = Outcome.ROLLED_BACK
 
     def _calls(self) -> Calls:
         return self._control.gateway.calls
 
-    def _last(self) -> Look | None:
-        return self._control.last
-
     def _look(self) -> Seen:
         return self._control.look()
+
+    def _present(self) -> Seen:
+        return self._control.present()
+
+    def _note_failing(self, since: datetime | None) -> None:
+        self._bond = notes.failing(self._control, self._bond, since)
 
     def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
         with acting(self.release):
@@ -140,33 +195,53 @@ class Canary(AnyCanary):
     def _promote(self, *, recorded: bool = True, only_if: Condition = unconditionally) -> Promotion:
         with acting(self.release):
             receipt = promote(self._control, self._bond, recorded=recorded, only_if=only_if)
-        self._ended = "promoted"
+        self._ended = Outcome.PROMOTED
         return receipt
 
     def _standing(self, seen: Look) -> Standing:
-        phase = self._phase(seen.stage)
-        started_at = self._bond.started_at
-        return Standing(phase, started_at, max(seen.stage.updated_at, started_at))
+        state, unread = seen.stage, None
+        if state.canary is not None:
+            try:
+                self._refresh()
+            except CanaryError as error:
+                log.warning("the record of the rollout could not be read: %s", error)
+                unread = "its record cannot be read, so it may be on hold: " + error.happened
+        phase = self._phase(state)
+        begun, started_at = self._bond.record.rollout, self._bond.started_at
+        nothing = self._control.nothing_to_promote(self._bond, state)
+        hold = begun.hold.reason if begun is not None and begun.hold is not None else None
+        return Standing(
+            phase,
+            started_at,
+            max(state.updated_at, started_at),
+            on_hold=hold or unread,
+            held_for=begun.held_for(seen.at) if begun is not None else timedelta(0),
+            production_changed=self._bond.production_changes(state),
+            failing_since=begun.failing_since if begun is not None else None,
+            policy=begun.policy if begun is not None else None,
+            suspect=nothing.happened if nothing is not None and phase == "running" else None,
+        )
+
+    def _refresh(self) -> None:
+        """The record as it is now, unless it is of another rollout: one GetDeployment."""
+        deployment = self._control.gateway.deployment(self._bond.deployment.id)
+        record = self._control.record(deployment)
+        begun, ours = record.rollout, self._bond.record.rollout
+        if ours is None or (begun is not None and begun.id == ours.id):
+            self._bond = self._bond._replace(deployment=deployment, record=record)
 
     def _phase(self, state: StageState) -> Phase:
-        """Where the rollout stands; reads the record again only where the stage looks promoted."""
-        if state.canary is not None and not self._control.stands_for(self._bond, state):
-            return "replaced"
-        if state.canary is None and self._ended is not None:
-            return self._ended
-        looks_promoted = state.canary_is_promoted or (
-            state.canary is None and self._bond.is_promoted_on(state)
-        )
-        if looks_promoted:
-            self._bond = self._control.refreshed(self._bond)
-        begun = self._bond.record.begun_promotion()
+        """Where the rollout stands. How it ended is found where every other call finds it."""
         if state.canary is None:
-            if not looks_promoted:
-                return "removed"
-            return "promoted" if begun and begun.is_done_on(state) else "promoted_elsewhere"
-        if begun and begun.is_under_way_on(state):
+            ended = self._ended or self._control.ending(self._bond, state).outcome
+            return cast("Phase", ended.value)
+        if not self._control.stands_for(self._bond, state):
+            return "replaced"
+        promotion = self._bond.record.begun_promotion()
+        if promotion is not None and promotion.is_under_way_on(state):
             return "promoting"
-        return "promoted_elsewhere" if looks_promoted else "running"
+        same = state.canary_is_promoted and not self._control.nothing_to_promote(self._bond, state)
+        return "promoted_outside" if same else "running"
 
     def _basis(self, percent: float) -> Basis:
         gateway, rollout = self._control.gateway, self._bond.record.rollout
@@ -178,4 +253,5 @@ class Canary(AnyCanary):
             deployment_id=self._bond.deployment.id,
             overrides=self._bond.variables.fingerprint(),
             percent=percent,
+            release=self._bond.release,
         )

@@ -17,7 +17,7 @@ CanaryError
 │   ├── CredentialsError             (PermissionError)  none, expired, or a wrong signature
 │   ├── ThrottledError               (TimeoutError)     still refused after every retry
 │   └── UnreachableError             (TimeoutError)     nothing was sent
-├── StageChangedError                somebody else changed the stage
+├── StageChangedError                the stage was changed outside
 └── CannotTellError                  what happened could not be established
     ├── UnconfirmedChangeError                          the stage is not as it was asked to be
     ├── UnansweredError              (TimeoutError)     a call was sent and not answered
@@ -25,13 +25,13 @@ CanaryError
     └── MetricsError                                    metrics or alarms cannot be read
 ```
 
-Each message says what happened, which state the stage is in now, and what to do; the same three
-are attributes, next to the facts a program needs.
+Each message says what happened, what is known of the stage, and what to do; the same three are
+attributes, next to the facts a program needs.
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any, Self, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from apigw_canary.texts import bounded
 
@@ -39,6 +39,80 @@ _LONGEST_HAPPENED, _LONGEST_STATE, _LONGEST_REMEDY = 1000, 450, 540
 """Characters of each part of a message, so that no message is longer than 2,000."""
 
 _Error = TypeVar("_Error", bound=BaseException)
+
+
+class CanaryAsRead(Protocol):
+    """A canary as it was read: `apigw_canary.CanaryState`."""
+
+    @property
+    def deployment_id(self) -> str:
+        """The deployment that serves the canary's requests."""
+        ...
+
+    @property
+    def percent(self) -> float:
+        """Its percent of the requests, 0 to 100."""
+        ...
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The stage variables it overrides."""
+        ...
+
+
+class StageAsRead(Protocol):
+    """A stage as it was read: `apigw_canary.StageState`."""
+
+    @property
+    def deployment_id(self) -> str:
+        """The deployment that serves the stage's own requests."""
+        ...
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The stage's own variables."""
+        ...
+
+    @property
+    def canary(self) -> CanaryAsRead | None:
+        """The canary, where there is one."""
+        ...
+
+
+class KnownState(NamedTuple):
+    """What is known of a stage, or of an alias, when an error is raised.
+
+    `str()` gives the sentence of the error's message. It claims no more than the last read showed.
+    """
+
+    stage: StageAsRead | None
+    """The stage as it was read last, or as AWS answered the last change; None: it is not known."""
+    read_at: datetime | None
+    """AWS's time of that read."""
+    sent: tuple[str, ...]
+    """Changes that were sent by the call that raised, and of which no read has shown whether they
+    took effect. AWS may still carry them out."""
+    made: tuple[str, ...]
+    """Changes that the call made, before the last read."""
+    read_by_call: bool
+    """Whether the call that raised read the stage; otherwise an earlier call of this process did,
+    and the stage may have been changed since."""
+
+    def __str__(self) -> str:
+        said = []
+        if self.stage is None:
+            said.append("The state is not known.")
+        elif self.read_by_call and not self.sent:
+            said.append(str(self.stage))
+        else:
+            said.append(f"As read last, at {self.read_at:%H:%M:%S} UTC: {self.stage}")
+        if self.made:
+            said.append(f"This call made these changes: {'; '.join(self.made)}.")
+        elif not self.sent:
+            said.append("This call did not change it.")
+        if self.sent:
+            said.append(f"It is not known whether AWS carried out: {'; '.join(self.sent)}.")
+        return " ".join(said)
 
 
 def _restore(kind: type[_Error], args: tuple[object, ...], facts: dict[str, object]) -> _Error:
@@ -52,28 +126,36 @@ class CanaryError(Exception):
     """The root of the tree: catch it to catch everything this library raises."""
 
     happened: str
-    """What happened, one sentence."""
-    state: str
-    """The state the stage is in now, as far as it is known; empty where no stage is concerned."""
+    """What happened, one sentence or two."""
+    state: "KnownState | None" = None
+    """What is known of the stage, or the alias, when the error is raised; None where none was read
+    or changed. The message's sentence about it is made from it, and from nothing else."""
     remedy: str
-    """What to do about it; empty where the first sentence says it."""
+    """What to do about it; empty where the first sentence tells."""
 
-    def __init__(self, happened: str, *, state: str = "", remedy: str = "") -> None:
+    def __init__(self, happened: str, *, remedy: str = "") -> None:
         super().__init__()
-        self._say(happened, state, remedy)
+        self._say(happened, remedy)
 
-    def _say(self, happened: str, state: str, remedy: str) -> None:
+    def _say(self, happened: str, remedy: str) -> None:
         # Texts of AWS and of the caller's objects get in here: whatever they are, a log stays one.
         self.happened = bounded(happened, _LONGEST_HAPPENED)
-        self.state = bounded(state, _LONGEST_STATE)
         self.remedy = bounded(remedy, _LONGEST_REMEDY)
-        parts = (self.happened, self.state, self.remedy)
+        state = bounded(str(self.state), _LONGEST_STATE) if self.state else ""
+        parts = (self.happened, state, self.remedy)
         self.args: tuple[Any, ...] = (" ".join(part for part in parts if part),)
 
-    def within(self, state: str, remedy: str = "") -> Self:
-        """The same error with the stage's state, where it has none yet, and one more remedy."""
+    def within(self, context: str, remedy: str = "") -> Self:
+        """The same error with one more sentence about what happened, and one more remedy."""
+        happened = [text for text in (self.happened, context) if text]
         remedies = [text for text in (self.remedy, remedy) if text]
-        self._say(self.happened, self.state or state, " ".join(remedies))
+        self._say(" ".join(happened), " ".join(remedies))
+        return self
+
+    def located(self, state: "KnownState") -> Self:
+        """The same error with what is known of the stage."""
+        self.state = state
+        self._say(self.happened, self.remedy)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -139,10 +221,9 @@ class CanaryAlreadyEnabledError(CallerError):
         deployment_id: str,
         percent: float,
         age: timedelta,
-        state: str,
         remedy: str,
     ) -> None:
-        super().__init__(happened, state=state, remedy=remedy)
+        super().__init__(happened, remedy=remedy)
         self.deployment_id = deployment_id
         self.percent = percent
         self.age = age
@@ -156,10 +237,8 @@ class RolloutEndedError(CallerError):
     outcome: str
     """How it ended: one of `apigw_canary.Outcome`'s values."""
 
-    def __init__(
-        self, happened: str, *, release: str, outcome: str, state: str, remedy: str
-    ) -> None:
-        super().__init__(happened, state=state, remedy=remedy)
+    def __init__(self, happened: str, *, release: str, outcome: str, remedy: str) -> None:
+        super().__init__(happened, remedy=remedy)
         self.release = release
         self.outcome = outcome
 
@@ -181,10 +260,9 @@ class WeakenedApiError(CallerError):
         deployment_id: str,
         removed: tuple[str, ...],
         weakened: tuple[str, ...],
-        state: str,
         remedy: str,
     ) -> None:
-        super().__init__(happened, state=state, remedy=remedy)
+        super().__init__(happened, remedy=remedy)
         self.deployment_id = deployment_id
         self.removed = removed
         self.weakened = weakened
@@ -196,8 +274,8 @@ class DecisionExpiredError(CallerError, TimeoutError):
     age: timedelta
     """How long ago the decision was made, by AWS's clock."""
 
-    def __init__(self, happened: str, *, age: timedelta, state: str, remedy: str) -> None:
-        super().__init__(happened, state=state, remedy=remedy)
+    def __init__(self, happened: str, *, age: timedelta, remedy: str) -> None:
+        super().__init__(happened, remedy=remedy)
         self.age = age
 
 
@@ -209,10 +287,8 @@ class AwsError(CanaryError):
     code: str
     """AWS's error code, such as `BadRequestException`."""
 
-    def __init__(
-        self, happened: str, *, operation: str, code: str, state: str = "", remedy: str = ""
-    ) -> None:
-        super().__init__(happened, state=state, remedy=remedy)
+    def __init__(self, happened: str, *, operation: str, code: str, remedy: str = "") -> None:
+        super().__init__(happened, remedy=remedy)
         self.operation = operation
         self.code = code
 
@@ -230,10 +306,9 @@ class AccessDeniedError(AwsError, PermissionError):
         operation: str,
         code: str,
         action: str = "",
-        state: str = "",
         remedy: str = "",
     ) -> None:
-        super().__init__(happened, operation=operation, code=code, state=state, remedy=remedy)
+        super().__init__(happened, operation=operation, code=code, remedy=remedy)
         self.action = action
 
 
@@ -250,15 +325,13 @@ class UnreachableError(AwsError, TimeoutError):
 
 
 class StageChangedError(CanaryError):
-    """Somebody else changed the stage; what they made of it was left alone."""
+    """The stage was changed outside this rollout; that change was left alone."""
 
     differences: Mapping[str, str]
     """What differs from what was expected: a name, and how it differs. No variable values."""
 
-    def __init__(
-        self, happened: str, *, differences: Mapping[str, str], state: str, remedy: str
-    ) -> None:
-        super().__init__(happened, state=state, remedy=remedy)
+    def __init__(self, happened: str, *, differences: Mapping[str, str], remedy: str) -> None:
+        super().__init__(happened, remedy=remedy)
         self.differences = dict(differences)
 
 
@@ -272,10 +345,8 @@ class UnconfirmedChangeError(CannotTellError):
     differences: Mapping[str, str]
     """What differs from what was asked: a name, and how it differs. No variable values."""
 
-    def __init__(
-        self, happened: str, *, differences: Mapping[str, str], state: str, remedy: str
-    ) -> None:
-        super().__init__(happened, state=state, remedy=remedy)
+    def __init__(self, happened: str, *, differences: Mapping[str, str], remedy: str) -> None:
+        super().__init__(happened, remedy=remedy)
         self.differences = dict(differences)
 
 
@@ -285,8 +356,8 @@ class UnansweredError(CannotTellError, TimeoutError):
     operation: str
     """The AWS operation, such as `UpdateStage`."""
 
-    def __init__(self, happened: str, *, operation: str, state: str = "", remedy: str = "") -> None:
-        super().__init__(happened, state=state, remedy=remedy)
+    def __init__(self, happened: str, *, operation: str, remedy: str = "") -> None:
+        super().__init__(happened, remedy=remedy)
         self.operation = operation
 
 

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import cast
 
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
@@ -12,15 +13,27 @@ from apigw_canary.aws.lambdas import Alias, SeenAlias
 from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.aws.source import bound_to
 from apigw_canary.changes.alias_control import AliasBond, AliasControl
-from apigw_canary.changes.alias_verbs import Wish, enable, promote, revert, roll_back, shift
+from apigw_canary.changes.alias_verbs import (
+    Wish,
+    accept_production,
+    enable,
+    hold,
+    promote,
+    resume,
+    revert,
+    roll_back,
+    shift,
+)
 from apigw_canary.changes.journal import acting
-from apigw_canary.changes.sending import Condition, Look, unconditionally
+from apigw_canary.changes.known import Known, Look, stated
+from apigw_canary.changes.sending import Condition, unconditionally
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.observation import Basis, MetricSource, Phase
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.state import StageState, Variables
-from apigw_canary.rollouts import AnyCanary, Standing, watchable
+from apigw_canary.rollout.record import MAX_REASON, EndedBy
+from apigw_canary.rollout.state import Outcome, StageState, Variables
+from apigw_canary.rollouts import AnyCanary, Standing, first_percent, watchable
 
 
 class LambdaAlias:
@@ -93,6 +106,11 @@ class LambdaAlias:
         """The region that calls go to."""
         return self._calls.region
 
+    @property
+    def _known(self) -> Known[SeenAlias]:
+        return self._control.known
+
+    @stated
     def describe(self) -> StageState:
         """The alias now, with what is recorded of its rollout: one GetAlias.
 
@@ -101,9 +119,10 @@ class LambdaAlias:
         """
         return self._control.look().stage
 
+    @stated
     def enable_canary(
         self,
-        percent: float,
+        percent: float | None = None,
         *,
         version: str,
         release: str | None = None,
@@ -111,6 +130,8 @@ class LambdaAlias:
         policy: RolloutPolicy | None = None,
     ) -> "AliasCanary":
         """Give `percent` of the invocations, 0 to 100, to a published version.
+
+        None: the policy's first step.
 
         `description` replaces the alias's own text, which is kept otherwise. Four calls.
 
@@ -124,35 +145,48 @@ class LambdaAlias:
         `policy`: as for `Stage.enable_canary`.
         """
         only_if = watchable(self._calls, self._metrics, policy)
-        wish = Wish(percent=percent, version=version, release=release, description=description)
+        wish = Wish(
+            percent=first_percent(percent, policy),
+            version=version,
+            release=release,
+            description=description,
+        )
         with acting(release):
             return AliasCanary(self._control, enable(self._control, wish, only_if), self._metrics)
 
+    @stated
     def canary(self) -> "AliasCanary | None":
-        """The canary that is running, whoever enabled it; None if there is none. One call."""
-        seen = self._control.look()
+        """The canary that is running, whatever enabled it; None if there is none.
+
+        One call; without a canary a second one after two seconds.
+        """
+        seen = self._control.present()
         if seen.stage.canary is None:
             return None
         return AliasCanary(self._control, self._control.bond(seen), self._metrics)
 
+    @stated
     def rollback(self) -> None:
-        """End the canary, whichever it is: for the pager. Two calls; no canary is success.
+        """End the canary, whichever it is: for the on-call. Two calls; no canary is success.
 
-        Waits neither for a record nor for others who change the alias meanwhile. A promotion is not
+        Waits neither for a record nor for what else changes the alias meanwhile. A promotion is not
         undone by it: call `revert`.
         """
-        roll_back(self._control, None)
+        roll_back(self._control, None, by="operator")
 
-    def revert(self, promotion: Promotion | None = None) -> None:
+    @stated
+    def revert(self, promotion: Promotion | None = None, *, dry_run: bool = False) -> Promotion:
         """Undo the last promotion, or the one of the receipt that `promote` returned.
 
-        An alias that invokes another version by now is `StageChangedError`, a previous version that
-        was deleted `NotFoundError`. A promotion that has been undone already is success. Three
-        calls.
+        Rollouts that ended without a promotion since are passed over. An alias that invokes another
+        version by now is `StageChangedError`, a previous version that was deleted `NotFoundError`.
+        A promotion that has been undone already is success. Returns the promotion that is undone;
+        `dry_run=True` returns the same and changes nothing. Three calls.
         """
         if promotion is not None and not isinstance(promotion, Promotion):
             inputs.refuse("promotion", "a Promotion or None", promotion)
-        revert(self._control, promotion)
+        inputs.flag(dry_run, "dry_run")
+        return revert(self._control, promotion, dry_run=dry_run)
 
 
 class AliasCanary(AnyCanary):
@@ -164,9 +198,11 @@ class AliasCanary(AnyCanary):
     """
 
     def __init__(self, control: AliasControl, bond: AliasBond, metrics: MetricSource) -> None:
-        super().__init__(metrics)
+        super().__init__(metrics, control.known.last)
         self._control = control
         self._bond = bond
+        self._hold_reason: str | None = None
+        self._failing_since: datetime | None = None
 
     def __repr__(self) -> str:
         alias = self._control.alias
@@ -185,18 +221,44 @@ class AliasCanary(AnyCanary):
         """The release, as given to `enable_canary`."""
         return self._bond.record.release if self._bond.record else None
 
+    @stated
     def describe(self) -> StageState:
         """The alias this canary was enabled on, as it is now: one GetAlias."""
         return self._control.look().stage
 
+    @stated
     def shift(self, percent: float) -> None:
-        """Set the canary's share of the invocations, 0 to 100; 0 pauses it. Two calls.
+        """Set the canary's percent of the invocations, 0 to 100. Two calls.
 
-        Success where the share is that already. A share that others set is taken over, with this
-        moment as the start of its step.
+        Success where the percent is that already. One that was set outside this library is taken
+        over, with this moment as the start of its step.
         """
         self._shift(inputs.percent(percent))
 
+    @stated
+    def hold(self, reason: str) -> None:
+        """Keep the present percent until `resume`: on record, from any process.
+
+        As `Canary.hold`. An alias's description has no room for the reason: other processes learn
+        that the rollout is on hold, not why. Two or three calls.
+        """
+        reason = inputs.text(reason, "reason", limit=MAX_REASON)
+        self._bond, self._hold_reason = hold(self._control, self._bond), reason
+
+    @stated
+    def resume(self) -> None:
+        """End the hold, from any process; success where there is none. Two or three calls."""
+        self._bond, self._hold_reason = resume(self._control, self._bond), None
+
+    @stated
+    def accept_production_changes(self) -> None:
+        """Go on after the alias's own version was changed outside: record it as it is now.
+
+        Until then `shift` and `promote` refuse, and the decision is Hold.
+        """
+        self._bond = accept_production(self._control, self._bond)
+
+    @stated
     def promote(self) -> Promotion:
         """Make the canary's version the alias's own, and end the canary: two calls.
 
@@ -205,29 +267,42 @@ class AliasCanary(AnyCanary):
         """
         return self._promote()
 
+    @stated
     def rollback(self) -> None:
-        """End the canary at once; two calls, and success where it is gone already.
+        """End the canary at once; two calls, and success where it does not exist any more.
 
         A canary that was promoted is `RolloutEndedError`: `LambdaAlias.revert` undoes a promotion.
         """
-        with acting(self.release):
-            if roll_back(self._control, self._bond):
-                self._ended = "rolled_back"
+        self._roll_back("caller")
 
+    @stated
     def disable(self) -> None:
-        """End the canary without judging it; otherwise as `rollback`."""
+        """End the canary without judging it. One that was promoted, or has ended, is success."""
         with acting(self.release):
-            if roll_back(self._control, self._bond):
-                self._ended = "removed"
+            if roll_back(self._control, self._bond, by="caller", outcome=Outcome.DISABLED):
+                self._ended = Outcome.DISABLED
+
+    def _roll_back(self, by: EndedBy) -> None:
+        with acting(self.release):
+            if roll_back(self._control, self._bond, by=by):
+                self._ended = Outcome.ROLLED_BACK
+
+    @property
+    def _known(self) -> Known[SeenAlias]:
+        return self._control.known
 
     def _calls(self) -> Calls:
         return self._control.alias.calls
 
-    def _last(self) -> Look | None:
-        return self._control.last
-
     def _look(self) -> SeenAlias:
         return self._control.look()
+
+    def _present(self) -> SeenAlias:
+        return self._control.present()
+
+    def _note_failing(self, since: datetime | None) -> None:
+        """An alias's description has no room for it; this process remembers."""
+        self._failing_since = since
 
     def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
         with acting(self.release):
@@ -236,22 +311,39 @@ class AliasCanary(AnyCanary):
     def _promote(self, *, only_if: Condition = unconditionally) -> Promotion:
         with acting(self.release):
             receipt = promote(self._control, self._bond, only_if=only_if)
-        self._ended = "promoted"
+        self._ended = Outcome.PROMOTED
         return receipt
 
     def _standing(self, seen: Look) -> Standing:
         state, started_at = seen.stage, self._bond.started_at
-        return Standing(self._phase(state), started_at, max(state.updated_at, started_at))
+        rollout, record = state.rollout, self._bond.record
+        if isinstance(seen, SeenAlias) and (found := self._control.readable(seen)) is not None:
+            record = found if rollout and record and rollout.id == record.id else record
+        held = record is not None and record.hold_since is not None
+        before = record.before if record is not None else self._bond.before
+        changed = state.deployment_id != before
+        how = f"{state.deployment_id} instead of {before}"
+        return Standing(
+            self._phase(state),
+            started_at,
+            max(state.updated_at, started_at),
+            on_hold=(self._hold_reason or "by an operator") if held else None,
+            held_for=record.held_for(seen.at) if record is not None else timedelta(0),
+            production_changed={"deployment_id": how} if changed else {},
+            failing_since=self._failing_since,
+        )
 
     def _phase(self, state: StageState) -> Phase:
         if state.canary is not None:
             return "running" if self._control.stands_for(self._bond, state) else "replaced"
         if self._ended is not None:
-            return self._ended
-        if state.deployment_id != self._bond.version:
-            return "removed"
-        recorded = state.rollout is not None and state.rollout.outcome == "promoted"
-        return "promoted" if recorded else "promoted_elsewhere"
+            return cast("Phase", self._ended.value)
+        rollout, record = state.rollout, self._bond.record
+        ours = rollout is not None and record is not None and rollout.id == record.id
+        if ours and rollout is not None and rollout.outcome is not None:
+            return cast("Phase", rollout.outcome.value)
+        promoted = state.deployment_id == self._bond.version
+        return "promoted_outside" if promoted else "removed_outside"
 
     def _basis(self, percent: float) -> Basis:
         alias, record = self._control.alias, self._bond.record
@@ -263,4 +355,5 @@ class AliasCanary(AnyCanary):
             deployment_id=self._bond.version,
             overrides=Variables().fingerprint(),
             percent=percent,
+            release=self.release,
         )

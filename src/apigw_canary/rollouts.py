@@ -1,16 +1,18 @@
 """Observe and apply: what a canary of a stage and one of an alias have in common."""
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from datetime import datetime
-from typing import Literal, NamedTuple, TypeVar, assert_never
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar, assert_never
 
 import attrs
 
 from apigw_canary.aws.alarms import read_alarms, require_alarms
 from apigw_canary.aws.calls import Calls, log
 from apigw_canary.changes.journal import acting
-from apigw_canary.changes.sending import Condition, Look, listed
+from apigw_canary.changes.known import Known, Look, stated
+from apigw_canary.changes.sending import Condition, listed
 from apigw_canary.errors import (
     CanaryError,
     DecisionExpiredError,
@@ -32,7 +34,8 @@ from apigw_canary.rollout.observation import (
 )
 from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.state import StageState
+from apigw_canary.rollout.record import EndedBy
+from apigw_canary.rollout.state import Outcome, StageState
 from apigw_canary.rollout.words import span
 from apigw_canary.texts import bounded
 
@@ -49,14 +52,57 @@ class Standing(NamedTuple):
     phase: Phase
     started_at: datetime
     step_started_at: datetime
+    on_hold: str | None = None
+    """Why the rollout is on hold."""
+    held_for: timedelta = timedelta(0)
+    production_changed: Mapping[str, str] = {}
+    failing_since: datetime | None = None
+    """Since when the metrics cannot be read, as it is on record."""
+    policy: str | None = None
+    """The fingerprint of the policy that the rollout began with."""
+    suspect: str | None = None
+    """Why there is nothing to judge."""
+
+
+def policy_fingerprint(policy: RolloutPolicy) -> str:
+    """Eight hexadecimal digits that change when a field of the policy does that changes decisions.
+
+    Signals that are only reported do not.
+    """
+    import hashlib  # here, to keep the import of the library cheap
+
+    data = policy.to_dict()
+    data["signals"] = [signal for signal in data["signals"] if not signal["report_only"]]
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def first_percent(percent: float | None, policy: RolloutPolicy | None) -> float:
+    """The percent to begin with: the policy's first step where none is given."""
+    if percent is None:
+        if policy is None:
+            inputs.refuse("percent", "given, or left to a policy's first step", percent)
+        return policy.steps[0].percent
+    checked = inputs.percent(percent)
+    if policy is not None and (note := _no_step(checked, policy)):
+        log.warning("%s", note)
+    return checked
+
+
+def _no_step(percent: float, policy: RolloutPolicy) -> str | None:
+    steps = [step.percent for step in policy.steps]
+    if percent == 0 or percent in steps:
+        return None
+    shown = ", ".join(f"{step:g} %" for step in steps)
+    return f"The canary's {percent:g} % is no step of the policy, whose steps are {shown}."
 
 
 class AnyCanary(ABC):
     """A canary that can be watched, and decisions about it carried out."""
 
-    def __init__(self, metrics: MetricSource) -> None:
+    def __init__(self, metrics: MetricSource, seen: Look | None) -> None:
         self._metrics = metrics
-        self._ended: Literal["promoted", "rolled_back", "removed"] | None = None
+        self._ended: Outcome | None = None
+        self._observed = seen.stage if seen is not None else None
         self._last_complete_at: datetime | None = None
 
     @property
@@ -68,13 +114,22 @@ class AnyCanary(ABC):
     def _calls(self) -> Calls:
         """How AWS is called."""
 
+    @property
     @abstractmethod
-    def _last(self) -> Look | None:
-        """What this process saw last."""
+    def _known(self) -> Known[Any]:
+        """What this process read and changed."""
+
+    @abstractmethod
+    def _note_failing(self, since: datetime | None) -> None:
+        """Record since when metrics or alarms cannot be read; None: they can."""
 
     @abstractmethod
     def _look(self) -> Look:
         """What is there now."""
+
+    @abstractmethod
+    def _present(self) -> Look:
+        """What is there now; where there is no canary, that is certain."""
 
     @abstractmethod
     def _standing(self, seen: Look) -> Standing:
@@ -86,16 +141,17 @@ class AnyCanary(ABC):
 
     @abstractmethod
     def _shift(self, percent: float, *, only_if: Condition) -> None:
-        """Set the share, on a condition."""
+        """Set the percent, on a condition."""
 
     @abstractmethod
     def _promote(self, *, only_if: Condition) -> Promotion:
         """Promote the canary, on a condition."""
 
     @abstractmethod
-    def rollback(self) -> None:
+    def _roll_back(self, by: EndedBy) -> None:
         """End the canary at once; production keeps what it had before the rollout."""
 
+    @stated
     def observe(
         self, policy: RolloutPolicy, *, last_complete_at: datetime | None = None
     ) -> Observation:
@@ -113,9 +169,15 @@ class AnyCanary(ABC):
         """
         if not isinstance(policy, RolloutPolicy):
             inputs.refuse("policy", "a RolloutPolicy", policy)
-        before, seen = self._last(), self._look()
+        own_before, seen = self._known.own(), self._look()
+        standing = self._standing(seen)
+        phase, started_at, step_started_at = standing[:3]
+        if phase in ("removed_outside", "promoted_outside") and seen.stage.canary is None:
+            seen = self._present()
+            standing = self._standing(seen)
+            phase, started_at, step_started_at = standing[:3]
         state = seen.stage
-        phase, started_at, step_started_at = self._standing(seen)
+        before, self._observed = self._observed, state
         found = Measurements({})
         alarms: tuple[Alarm, ...] = ()
         failures: list[str] = []
@@ -139,7 +201,11 @@ class AnyCanary(ABC):
                 )
             if not failures:
                 self._last_complete_at = seen.at
+        failing_since = self._failing(seen, standing, failures)
         percent = state.canary.percent if state.canary and phase == "running" else 0.0
+        notes = found.notes
+        if phase == "running":
+            notes = (*notes, *self._plan_notes(percent, policy, standing))
         return Observation(
             at=seen.at,
             started_at=started_at,
@@ -147,21 +213,51 @@ class AnyCanary(ABC):
             percent=percent,
             minutes=found.minutes,
             overlap=found.overlap,
-            notes=found.notes,
+            notes=notes,
             routes=found.routes,
-            suspect=found.suspect,
+            suspect=standing.suspect or found.suspect,
             basis=self._basis(percent),
             phase=phase,
-            changed=_changed(before, state),
+            changed=_changed(before, state, (*own_before, *self._known.own())),
+            production_changed=standing.production_changed if phase == "running" else {},
+            on_hold=standing.on_hold if phase == "running" else None,
+            held_for=standing.held_for,
+            failing_since=failing_since,
             alarms=alarms,
             failure="; ".join(failures) or None,
             last_complete_at=self._last_complete_at,
         )
 
+    def _failing(self, seen: Look, standing: Standing, failures: list[str]) -> datetime | None:
+        """Since when metrics or alarms cannot be read; recorded where that is news."""
+        since = (standing.failing_since or seen.at) if failures else None
+        if since != standing.failing_since and standing.phase == "running":
+            try:
+                self._note_failing(since)
+            except CanaryError as error:
+                log.warning("since when metrics cannot be read is not on record: %s", error)
+        return since
+
+    def _plan_notes(
+        self, percent: float, policy: RolloutPolicy, standing: Standing
+    ) -> Iterator[str]:
+        """Notes on the policy: that it is another one, or that the percent is no step of it."""
+        if (note := _no_step(percent, policy)) is not None:
+            yield note
+        now = policy_fingerprint(policy)
+        if standing.policy is not None and standing.policy != now:
+            log.warning("another policy (%s) than at the start (%s)", now, standing.policy)
+            yield (
+                "The policy is another one than the one that the rollout began with "
+                f"(fingerprint {now} instead of {standing.policy})."
+            )
+
+    @stated
     def analyze(self, policy: RolloutPolicy) -> Analysis:
         """The evidence so far; looks at the rollout as `observe` does."""
         return policy.analyze(self.observe(policy))
 
+    @stated
     def apply(self, decision: Decision) -> Promotion | None:
         """Carry a decision out: at most one change of traffic.
 
@@ -181,11 +277,11 @@ class AnyCanary(ABC):
     def _apply(self, decision: Shift | Promote | Rollback) -> Promotion | None:
         match decision:
             case Shift(percent=percent):
-                self._shift(percent, only_if=_still_due(decision))
+                self._shift(percent, only_if=self._still_due(decision))
             case Promote():
-                return self._promote(only_if=_still_due(decision))
+                return self._promote(only_if=self._still_due(decision))
             case Rollback():
-                self.rollback()
+                self._roll_back("judge")
             case _:
                 assert_never(decision)
         return None
@@ -195,7 +291,7 @@ class AnyCanary(ABC):
         if decision.basis is None:
             inputs.refuse("decision", "one made on an observation with a basis", "one without")
         basis = decision.basis
-        ours = self._basis(basis.percent)
+        ours = attrs.evolve(self._basis(basis.percent), release=basis.release)
         if isinstance(decision, Rollback) and None in {ours.rollout_id, basis.rollout_id}:
             # A rollback does not wait for a record: deployment and variables have to do.
             basis = attrs.evolve(basis, rollout_id=ours.rollout_id)
@@ -209,16 +305,46 @@ class AnyCanary(ABC):
             raise StageChangedError(
                 f"The decision was made about another canary: {listed(differences)}.",
                 differences=differences,
-                state="Nothing was sent.",
                 remedy="Observe and decide again.",
             )
 
+    def _still_due(self, decision: Shift | Promote) -> Condition:
+        """The condition on which a decision may change anything."""
+        due = _still_due(decision)
 
-def _changed(before: Look | None, state: StageState) -> dict[str, str]:
-    """What somebody else changed since this process saw or changed the stage last."""
-    if before is None or before.stage.canary is None or state.canary is None:
+        def check(seen: Look) -> None:
+            due(seen)
+            standing = self._standing(seen)
+            if standing.on_hold is not None:
+                raise StageChangedError(
+                    f"The rollout is on hold: {standing.on_hold}.",
+                    differences={"on_hold": standing.on_hold},
+                    remedy="canary.resume() ends the hold; then observe and decide again.",
+                )
+            if standing.production_changed:
+                raise StageChangedError(
+                    "Production was changed outside this rollout: "
+                    f"{listed(standing.production_changed)}.",
+                    differences=standing.production_changed,
+                    remedy="Where that is meant, canary.accept_production_changes(); then observe "
+                    "and decide again.",
+                )
+
+        return check
+
+
+def _changed(
+    before: StageState | None, state: StageState, own: tuple[StageState, ...]
+) -> dict[str, str]:
+    """What was changed outside this process since this canary was observed last."""
+    if before is None or before.canary is None or state.canary is None:
         return {}  # that a canary came or went is the phase
-    return state.differences(before.stage)
+    expected = [state.differences(each) for each in own]
+    return {
+        name: how
+        for name, how in state.differences(before).items()
+        if all(name in differences for differences in expected)
+    }
 
 
 def _tried(failures: list[str], otherwise: _Read, read: Callable[[], _Read]) -> _Read:
@@ -280,7 +406,7 @@ def watchable(calls: Calls, metrics: MetricSource, policy: RolloutPolicy | None)
                 require_alarms(calls, policy.alarms)
             _check_traffic(policy, measured(metrics, seen.stage, policy, seen.at, seen.at))
         except CanaryError as error:
-            raise error.within(f"Nothing was changed. {seen.stage}") from error.__cause__
+            raise error.within("") from error.__cause__
 
     return check
 
@@ -315,7 +441,6 @@ def _still_due(decision: Shift | Promote) -> Condition:
             raise DecisionExpiredError(
                 f"The decision was made {span(age)} ago, and holds for {span(decision.lifetime)}.",
                 age=age,
-                state=f"Nothing was sent. {seen.stage}",
                 remedy="Observe and decide again.",
             )
         percent = seen.stage.canary.percent if seen.stage.canary else 0.0
@@ -324,7 +449,6 @@ def _still_due(decision: Shift | Promote) -> Condition:
             raise StageChangedError(
                 f"The share is not the one the decision was made on: {listed(differences)}.",
                 differences=differences,
-                state=f"Nothing was sent. {seen.stage}",
                 remedy="Observe and decide again.",
             )
 

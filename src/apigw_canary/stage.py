@@ -7,7 +7,7 @@ from typing import Literal, Self, get_args
 
 import attrs
 
-from apigw_canary.aws.apigateway import ApiGateway, apis_named
+from apigw_canary.aws.apigateway import ApiGateway, Seen, apis_named
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.invocation import Functions
@@ -17,10 +17,10 @@ from apigw_canary.changes.clean_up import clean_up
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
 from apigw_canary.changes.journal import acting
+from apigw_canary.changes.known import Known, Look, stated
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
 from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
-from apigw_canary.changes.sending import Look
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
 from apigw_canary.preflight.checks import check
 from apigw_canary.preflight.facts import gather
@@ -35,7 +35,7 @@ from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.smoke import SmokeRequest, SmokeResult
 from apigw_canary.rollout.state import StageState, Variables
-from apigw_canary.rollouts import measured, watchable
+from apigw_canary.rollouts import first_percent, measured, policy_fingerprint, watchable
 
 Acceptance = Literal["unused_variables", "weakened_methods"]
 """What `Stage.enable_canary` refuses unless it is told to accept it."""
@@ -155,10 +155,16 @@ class Stage:
         """The region that calls go to."""
         return self._calls.region
 
-    def describe(self) -> StageState:
-        """The stage now, with what is recorded of its rollout: GetStage and GetDeployment.
+    @property
+    def _known(self) -> Known[Seen]:
+        return self._control.known
 
-        `rollout` is None where neither a canary runs nor production came from one.
+    @stated
+    def describe(self) -> StageState:
+        """The stage now, with what is recorded of its rollout: two calls.
+
+        `rollout` is the one that runs, else the latest one, with how it ended; None where no
+        rollout is on record. GetStage, and GetDeployment while a canary runs, else GetDeployments.
         """
         state = self._control.look().stage
         return attrs.evolve(state, rollout=self._control.rollout(state))
@@ -282,9 +288,10 @@ class Stage:
             unsafe=inputs.flag(unsafe, "unsafe"),
         )
 
+    @stated
     def enable_canary(
         self,
-        percent: float,
+        percent: float | None = None,
         *,
         release: str | None = None,
         deployment_id: str | None = None,
@@ -294,12 +301,13 @@ class Stage:
         accept: Collection[Acceptance] = (),
         policy: RolloutPolicy | None = None,
     ) -> Canary:
-        """Give `percent` of the requests, 0 to 100, to a canary.
+        """Give `percent` of the requests, 0 to 100, to a canary; None: the policy's first step.
 
         The canary serves a new deployment of the API **as it is being edited now**, a colleague's
         unfinished changes included; or `deployment_id`, an earlier one, or the stage's own for a
         canary that differs in variables only. `variables` override the stage's for the canary's
-        requests. `description` is kept with a new deployment. At most six calls.
+        requests. `description` is kept with a new deployment. At most nine calls; the stage is
+        read again directly before it is changed.
 
         Safe to run again. The running canary of the same `release` (without one: of the same
         variables and deployment) is returned as it is, whatever its share. A release that has had
@@ -336,24 +344,30 @@ class Stage:
                 self._control,
                 only_if=only_if,
                 wish=Wish(
-                    percent=percent,
+                    percent=first_percent(percent, policy),
                     release=release,
                     deployment_id=deployment_id,
                     variables=variables,
                     use_stage_cache=use_stage_cache,
                     description=description,
                     accept=accepted,
+                    policy=policy_fingerprint(policy) if policy is not None else None,
                 ),
             )
         return Canary(self._control, bond, self._metrics)
 
+    @stated
     def canary(self) -> Canary | None:
-        """The canary that is running, whoever enabled it; None if there is none. Two calls."""
-        state = self._control.look().stage
-        if state.canary is None:
-            return None
-        return Canary(self._control, self._control.bond(state), self._metrics)
+        """The canary that is running, whatever enabled it; None if there is none for certain.
 
+        Two calls; without a canary a second GetStage after two seconds, and GetDeployments.
+        """
+        seen = self._control.present()
+        if seen.stage.canary is None:
+            return None
+        return Canary(self._control, self._control.bond(seen), self._metrics)
+
+    @stated
     def observe(self, policy: RolloutPolicy, *, start: datetime, end: datetime) -> Observation:
         """A past window as if a canary had been enabled at its start, for notebooks.
 
@@ -384,29 +398,45 @@ class Stage:
             suspect=found.suspect,
         )
 
+    @stated
     def rollback(self) -> None:
-        """End the canary, whichever it is; a half-finished promotion is undone. For the pager.
+        """End the canary, whichever it is; a half-finished promotion is undone. For the on-call.
 
         Where the record does not prove that a promotion was half done, production is left as it is
         and `StageChangedError` says so, after the canary was ended; `revert` is the way back then.
-        At most three calls, and one more to undo; no canary is success. A promotion that was
-        finished is not undone by it: where production serves the bad release, call `revert`.
-        """
-        roll_back(self._control, None)
+        A promotion that was finished is not undone by it: where production serves the bad release,
+        call `revert`.
 
-    def revert(self, promotion: Promotion | None = None) -> None:
+        Two calls, one more to undo, and three to record how the rollout ended; nothing is waited
+        for but the end of the canary. No canary is success, once two reads that are two seconds
+        apart agree that there is none; otherwise `CannotTellError` says that one may be active.
+        """
+        roll_back(self._control, None, by="operator")
+
+    @stated
+    def revert(
+        self, promotion: Promotion | None = None, *, dry_run: bool = False
+    ) -> Promotion | None:
         """Undo the last promotion, or the one of the receipt that `promote` returned.
 
         Restores the deployment and the variables that the promotion changed, and nothing else; a
         deployment or variable that was changed since is `StageChangedError`, a previous deployment
         that was deleted `NotFoundError` with those that are left. A promotion that has been undone
         already is success, so the same line can be run again; to go back further, give the receipt
-        of an earlier promotion. At most four calls.
+        of an earlier promotion. At most nine calls.
+
+        Returns the promotion that is undone: production gets its `deployment_before` and its
+        `variables_before`. None where it was undone before and no receipt of it is known.
+        `dry_run=True` returns the same and changes nothing. Without a receipt the values come from
+        the record, which whoever may call UpdateDeployment can write: look at the dry run first, or
+        keep records in a store of your own (`records=`).
         """
         if promotion is not None and not isinstance(promotion, Promotion):
             inputs.refuse("promotion", "a Promotion or None", promotion)
-        revert(self._control, promotion)
+        inputs.flag(dry_run, "dry_run")
+        return revert(self._control, promotion, dry_run=dry_run)
 
+    @stated
     def clean_up(self, keep: int = 10, *, dry_run: bool = False) -> CleanUp:
         """Delete the deployments that this library made and that nothing needs any more.
 

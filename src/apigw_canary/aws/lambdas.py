@@ -65,9 +65,8 @@ class Alias:
         except AwsError as error:
             if error.code == _STALE:
                 raise StageChangedError(
-                    "Somebody else changed the alias at the same time; nothing was sent twice.",
+                    "The alias was changed outside at the same time, so AWS refused the change.",
                     differences={"revision": "another one than was read"},
-                    state="",
                     remedy="",
                 ) from error
             raise
@@ -79,13 +78,12 @@ class Alias:
             found = self._call("GetFunctionConfiguration", Qualifier=version)
         except NotFoundError as error:
             raise error.within(
-                "Nothing was changed.", "Publish the version first: PublishVersion."
+                "", "Publish the version first: PublishVersion."
             ) from error.__cause__
         if found.get("State", "Active") not in _CALLABLE:
             raise NotFoundError(
                 f"Version {version} of function {self.function} cannot be invoked: it is "
                 f"{found['State']}.",
-                state="Nothing was changed.",
                 remedy="Wait until GetFunctionConfiguration says Active, or publish another one.",
             )
 

@@ -11,19 +11,18 @@ from typing import NamedTuple
 import attrs
 
 from apigw_canary.aws.lambdas import Alias, SeenAlias
-from apigw_canary.changes.control import log
-from apigw_canary.changes.sending import (
-    carried_out,
-    listed,
-    looked,
-)
+from apigw_canary.changes.control import APART, READS, log
+from apigw_canary.changes.known import Known
+from apigw_canary.changes.sending import carried_out, listed
 from apigw_canary.errors import (
+    CannotTellError,
     NoCanaryError,
     RecordError,
     StageChangedError,
 )
 from apigw_canary.rollout.alias_record import AliasRecord, AliasState, read, text_of, written
 from apigw_canary.rollout.state import CanaryState, Rollout, StageState
+from apigw_canary.rollout.words import span
 
 _AGAIN = "Look at alias.describe(), and run the same line again."
 
@@ -46,28 +45,49 @@ class AliasControl:
 
     def __init__(self, alias: Alias) -> None:
         self.alias = alias
-        self.last: SeenAlias | None = None
-        """The alias as this process saw it last, by reading or by changing it."""
+        self.known: Known[SeenAlias] = Known(dated=False)
 
     def look(self) -> SeenAlias:
         """The alias now, with what is recorded of its rollout: one GetAlias."""
-        self.last = self._dated(looked(self.alias.look, self.last))
-        return self.last
+        self.known.reading()
+        seen = self._dated(self.alias.look())
+        self.known.saw(seen)
+        return seen
+
+    def present(self) -> SeenAlias:
+        """The alias now; where it has no canary, two reads two seconds apart agree on that."""
+        seen = self.look()
+        last = self.known.own()[-1:]
+        if seen.stage.canary is not None or (last and not seen.stage.differences(last[0])):
+            return seen
+        for _ in range(READS):
+            self.alias.calls.pause(APART.total_seconds())
+            again = self.look()
+            if again.stage.canary is not None or again.revision == seen.revision:
+                return again
+            seen = again
+        raise CannotTellError(
+            f"{READS} reads of the alias, each at least {span(APART)} after the one before, do not "
+            "agree. A canary may still be active.",
+            remedy="Run the same line again.",
+        )
 
     def _dated(self, seen: SeenAlias) -> SeenAlias:
         """The alias with the times that only its record, or this process, knows."""
-        record, state, last = self.readable(seen), seen.stage, self.last
+        record, state, last = self.readable(seen), seen.stage, self.known.last
         if record is not None and record.runs_on(state) and record.percent == _percent(state):
             state = attrs.evolve(state, updated_at=record.step_started_at)
         elif last is not None and not state.differences(last.stage):
             state = attrs.evolve(state, updated_at=last.stage.updated_at)
         if record is not None:
+            settled = record.settled_on(state)
             rollout = Rollout(
                 id=record.id,
                 release=record.release,
                 started_at=record.started_at,
                 step_started_at=state.updated_at,
-                outcome=record.settled_on(state).outcome,
+                outcome=settled.outcome,
+                ended_by=settled.ended_by,
             )
             state = attrs.evolve(state, rollout=rollout)
         return seen._replace(stage=state)
@@ -82,10 +102,7 @@ class AliasControl:
 
     def record(self, seen: SeenAlias) -> AliasRecord | None:
         """The record. Raises `RecordError` where it is damaged."""
-        try:
-            return read(seen.description)
-        except RecordError as error:
-            raise error.within(f"Nothing was changed. {seen.stage}") from error.__cause__
+        return read(seen.description)
 
     def bond(self, seen: SeenAlias) -> AliasBond:
         """The canary that is running, with its record if it has one."""
@@ -105,6 +122,7 @@ class AliasControl:
         seen: SeenAlias,
         wanted: AliasState,
         record: AliasRecord | None,
+        what: str,
         *,
         text: str | None = None,
     ) -> SeenAlias:
@@ -114,28 +132,25 @@ class AliasControl:
         """
         description = None
         if record is not None:
-            try:
-                kept = text_of(seen.description) if text is None else text
-                description = written(kept, record)
-            except RecordError as error:
-                raise error.within(f"Nothing was changed. {seen.stage}") from error.__cause__
+            kept = text_of(seen.description) if text is None else text
+            description = written(kept, record)
         found = carried_out(
-            lambda: self.alias.update(seen, wanted, description),
-            self.alias.look,
+            self.known,
+            lambda: self._dated(self.alias.update(seen, wanted, description)),
+            self.look,
+            what=what,
             before=seen.stage,
             wanted=wanted,
             remedy=_AGAIN,
         )
-        self.last = self._dated(found)
         if record is not None and not record.is_same_rollout(self.readable(found)):
             raise RecordError(
                 "The alias was changed as asked, and has not the record that was sent with it, "
                 "so the rollout is not on record.",
-                state=str(found.stage),
-                remedy="Somebody else may have changed it at the same time. Without the record "
+                remedy="Another process may have changed it at the same time. Without the record "
                 "there is no revert(): UpdateAlias with the version from before is the way back.",
             )
-        return self.last
+        return found
 
     def stands_for(self, bond: AliasBond, state: StageState) -> bool:
         """Whether the canary of the alias is the bond's, and of its rollout."""
@@ -156,8 +171,7 @@ class AliasControl:
         if canary is None:
             how = "promoted" if state.deployment_id == bond.version else "ended"
             raise NoCanaryError(
-                f"The canary is gone: it was {how}.",
-                state=str(state),
+                f"The canary does not exist any more: it was {how}.",
                 remedy="alias.enable_canary(...) starts a new one, under another release's name.",
             )
         differences = {}
@@ -171,9 +185,8 @@ class AliasControl:
             differences["deployment_id"] = f"{state.deployment_id} instead of {bond.before}"
         if differences:
             raise StageChangedError(
-                f"Somebody else changed the alias: {listed(differences)}.",
+                f"The alias was changed outside this rollout: {listed(differences)}.",
                 differences=differences,
-                state=f"Nothing was sent. {state}",
                 remedy="Look at alias.describe(); alias.canary() is what is running now, and "
                 "alias.rollback() ends it.",
             )
@@ -194,6 +207,7 @@ class AliasControl:
             before=state.deployment_id,
             after=bond.version,
             past=record.settled_on(state).remembered() if record else "",
+            promoted=record.settled_on(state).last_promotion() if record else None,
         )
 
 

@@ -1,6 +1,8 @@
 """The safe state changes of a weighted alias."""
 
 import re
+from datetime import timedelta
+from typing import Any
 
 import attrs
 
@@ -19,7 +21,8 @@ from apigw_canary.errors import (
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.alias_record import AliasRecord, check_text
 from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.state import ENDINGS, CanaryState, Outcome
+from apigw_canary.rollout.record import EndedBy
+from apigw_canary.rollout.state import ENDINGS, CanaryState, Outcome, StageState
 
 LATEST = "$LATEST"
 
@@ -58,12 +61,11 @@ def enable(control: AliasControl, wish: Wish, only_if: Condition) -> AliasBond:
     only_if(seen)
     last = control.record(seen)
     last = last and last.settled_on(state)
-    _check_release(wish, last, seen)
+    _check_release(wish, last)
     if state.deployment_id == LATEST:
         raise CallerError(
             f"The alias invokes {LATEST}, and AWS splits invocations between published versions "
             "only.",
-            state=f"Nothing was changed. {state}",
             remedy="Publish a version and let the alias invoke it.",
         )
     if state.deployment_id == wish.version:
@@ -73,7 +75,6 @@ def enable(control: AliasControl, wish: Wish, only_if: Condition) -> AliasBond:
         raise CallerError(
             f"The alias has provisioned concurrency ({provisioned}), and AWS takes no weights on "
             "an alias that has.",
-            state=f"Nothing was changed. {state}",
             remedy="Provision the versions instead of the alias; or release with one alias a "
             "version behind a stage variable.",
         )
@@ -85,14 +86,21 @@ def enable(control: AliasControl, wish: Wish, only_if: Condition) -> AliasBond:
         percent=wish.percent,
         before=state.deployment_id,
         after=wish.version,
+        promoted=last.last_promotion() if last else None,
         past=last.remembered() if last else "",
     )
     canary = CanaryState(deployment_id=wish.version, percent=wish.percent)
-    enabled = control.change(seen, attrs.evolve(state, canary=canary), begun, text=wish.description)
+    enabled = control.change(
+        seen,
+        attrs.evolve(state, canary=canary),
+        begun,
+        f"enabling a canary of version {wish.version} at {wish.percent:g} %",
+        text=wish.description,
+    )
     return control.bond(enabled)
 
 
-def _check_release(wish: Wish, last: AliasRecord | None, seen: SeenAlias) -> None:
+def _check_release(wish: Wish, last: AliasRecord | None) -> None:
     """Refuse a release that has had its rollout, as far as the record remembers."""
     outcome = last.ended(wish.release) if last and wish.release else None
     if outcome is not None and wish.release is not None:
@@ -100,7 +108,6 @@ def _check_release(wish: Wish, last: AliasRecord | None, seen: SeenAlias) -> Non
             f"Release {wish.release} has had its rollout: {ENDINGS[outcome]}.",
             release=wish.release,
             outcome=outcome.value,
-            state=str(seen.stage),
             remedy=("alias.revert() undoes it. " if outcome is Outcome.PROMOTED else "")
             + "To release it again, give it another name, such as "
             f"release={wish.release + '-again'!r}.",
@@ -125,7 +132,6 @@ def _running(control: AliasControl, wish: Wish, seen: SeenAlias) -> AliasBond:
         raise StageChangedError(
             f"The canary of release {release} is running, and not as asked: version: {how}.",
             differences={"canary.deployment_id": how},
-            state=str(state),
             remedy="Give another release, or end it with alias.rollback().",
         )
     return bond
@@ -139,7 +145,7 @@ def shift(
     only_if: Condition = unconditionally,
 ) -> AliasBond:
     """Sets the canary's share; success where it is that already, and on record as that."""
-    seen = control.look()
+    seen = control.present()
     canary = control.mine(bond, seen)
     record = control.readable(seen)
     if canary.percent == percent and (record is None or record.percent == percent):
@@ -147,7 +153,7 @@ def shift(
     only_if(seen)
     record = attrs.evolve(control.own(bond, seen), percent=percent, step_started_at=seen.at)
     shifted = attrs.evolve(seen.stage, canary=attrs.evolve(canary, percent=percent))
-    control.change(seen, shifted, record)
+    control.change(seen, shifted, record, f"setting the canary's percent to {percent:g}")
     return bond._replace(record=record)
 
 
@@ -155,25 +161,29 @@ def promote(
     control: AliasControl, bond: AliasBond, *, only_if: Condition = unconditionally
 ) -> Promotion:
     """Makes the canary's version the alias's own, in one call with the record of it."""
-    seen = control.look()
+    seen = control.present()
     state, record = seen.stage, control.record(seen)
     if state.canary is None and state.deployment_id == bond.version:
         known = bond.record is None or (record is not None and record.id == bond.record.id)
         if record is None or not known or record.outcome is not Outcome.PROMOTED:
             raise RolloutEndedError(
-                "Somebody else promoted the canary; what the alias invoked before is not recorded.",
+                "The canary was promoted outside this library; what the alias invoked before is "
+                "not recorded.",
                 release=(bond.record and bond.record.release) or "unknown",
                 outcome=Outcome.PROMOTED_OUTSIDE.value,
-                state=str(state),
                 remedy="There is nothing left to promote.",
             )
         return _receipt(control, record)
     control.mine(bond, seen)
     only_if(seen)
     record = attrs.evolve(
-        control.own(bond, seen), outcome=Outcome.PROMOTED, step_started_at=seen.at
+        control.own(bond, seen),
+        outcome=Outcome.PROMOTED,
+        hold_since=None,
+        step_started_at=seen.at,
     )
-    control.change(seen, attrs.evolve(state, deployment_id=bond.version, canary=None), record)
+    promoted = attrs.evolve(state, deployment_id=bond.version, canary=None)
+    control.change(seen, promoted, record, "making the canary's version the alias's own")
     return _receipt(control, record)
 
 
@@ -192,20 +202,58 @@ def _receipt(control: AliasControl, record: AliasRecord) -> Promotion:
     )
 
 
-def roll_back(control: AliasControl, bond: AliasBond | None, *, tries: int = SENDINGS) -> bool:
+def annotate(control: AliasControl, bond: AliasBond, **changes: Any) -> AliasBond:
+    """The bond with a change of its record: one GetAlias and one UpdateAlias."""
+    seen = control.present()
+    control.mine(bond, seen, to_end=True)
+    record = attrs.evolve(control.own(bond, seen), **changes)
+    if record != control.record(seen):
+        control.change(seen, seen.stage, record, "writing the record")
+    return bond._replace(record=record, before=record.before)
+
+
+def hold(control: AliasControl, bond: AliasBond) -> AliasBond:
+    """Records an operator's hold; one that is in force keeps its start."""
+    seen = control.present()
+    record = control.readable(seen)
+    since = record.hold_since if record is not None and record.runs_on(seen.stage) else None
+    return annotate(control, bond, hold_since=since or seen.at)
+
+
+def resume(control: AliasControl, bond: AliasBond) -> AliasBond:
+    """Ends an operator's hold; success where there is none."""
+    seen = control.present()
+    record = control.readable(seen)
+    held = record.held_for(seen.at) if record is not None else timedelta(0)
+    return annotate(control, bond, hold_since=None, held=held)
+
+
+def accept_production(control: AliasControl, bond: AliasBond) -> AliasBond:
+    """Records the alias's own version as it is now."""
+    return annotate(control, bond, before=control.present().stage.deployment_id)
+
+
+def roll_back(
+    control: AliasControl,
+    bond: AliasBond | None,
+    *,
+    by: EndedBy,
+    outcome: Outcome = Outcome.ROLLED_BACK,
+    tries: int = SENDINGS,
+) -> bool:
     """Ends the canary; without a bond, whichever it is. Whether there was one: none is success.
 
-    Waits for nothing: not for a record, and not for others who change the alias meanwhile.
+    Waits for nothing: not for a record, and not for what else changes the alias meanwhile.
     """
-    seen = control.look()
+    seen = control.present()
     state = seen.stage
     if state.canary is None:
-        if bond is not None and state.deployment_id == bond.version:
+        promoted = bond is not None and state.deployment_id == bond.version
+        if promoted and outcome is not Outcome.DISABLED:
             raise RolloutEndedError(
                 "The canary has been promoted; there is none to end.",
-                release=(bond.record and bond.record.release) or "unknown",
+                release=(bond and bond.record and bond.record.release) or "unknown",
                 outcome=Outcome.PROMOTED.value,
-                state=str(state),
                 remedy="alias.revert() undoes the promotion.",
             )
         return False
@@ -214,21 +262,23 @@ def roll_back(control: AliasControl, bond: AliasBond | None, *, tries: int = SEN
     record = control.readable(seen)
     if record is not None and record.runs_on(state):
         record = attrs.evolve(
-            record, outcome=Outcome.ROLLED_BACK, ended_by="caller", step_started_at=seen.at
+            record, outcome=outcome, ended_by=by, hold_since=None, step_started_at=seen.at
         )
     try:
-        control.change(seen, attrs.evolve(state, canary=None), record)
+        control.change(seen, attrs.evolve(state, canary=None), record, "ending the canary")
     except StageChangedError:
         if tries == 1:
             raise
-        return roll_back(control, bond, tries=tries - 1)
+        return roll_back(control, bond, by=by, outcome=outcome, tries=tries - 1)
     except RecordError as error:
         log.warning("alias %s: ended, and not on record: %s", control.alias.name, error)
     return True
 
 
-def revert(control: AliasControl, promotion: Promotion | None) -> None:
-    """Undoes a promotion: the one of the receipt, or the one on record."""
+def revert(
+    control: AliasControl, promotion: Promotion | None, *, dry_run: bool = False
+) -> Promotion:
+    """Undoes a promotion: the one of the receipt, or the latest one on record. Returns it."""
     seen = control.look()
     state, record = seen.stage, control.record(seen)
     if promotion is not None:
@@ -236,29 +286,47 @@ def revert(control: AliasControl, promotion: Promotion | None) -> None:
     if state.canary is not None and not (promotion and promotion.is_undone_on(state)):
         raise already_enabled(seen, "A promotion cannot be undone while a canary is enabled.")
     if promotion is None:
-        if record is None or record.outcome not in {Outcome.PROMOTED, Outcome.REVERTED}:
-            raise NothingToRevertError(
-                "No promotion is on record.",
-                state=str(state),
-                remedy="Give alias.revert() the receipt that promote() returned.",
-            )
-        promotion = _receipt(control, record)
+        promotion = _on_record(control, record, state)
     if promotion.is_undone_on(state):
-        return
+        return promotion
     if not promotion.is_done_on(state):
         how = f"{state.deployment_id} instead of {promotion.deployment_after}"
         raise StageChangedError(
             f"The alias was changed since the promotion: deployment_id: {how}.",
             differences={"deployment_id": how},
-            state=f"Nothing was sent. {state}",
             remedy=f"Before the promotion it invoked version {promotion.deployment_before}: "
             "UpdateAlias brings that back, or a canary of it does.",
         )
     control.alias.check_version(promotion.deployment_before)
-    control.change(
-        seen,
-        attrs.evolve(state, deployment_id=promotion.deployment_before),
-        _reverted(promotion, record, seen),
+    if not dry_run:
+        control.change(
+            seen,
+            attrs.evolve(state, deployment_id=promotion.deployment_before),
+            _reverted(promotion, record, seen),
+            f"restoring version {promotion.deployment_before}",
+        )
+    return promotion
+
+
+def _on_record(control: AliasControl, record: AliasRecord | None, state: StageState) -> Promotion:
+    """The latest promotion, behind rollouts that ended without one."""
+    if record is not None and record.outcome in {Outcome.PROMOTED, Outcome.REVERTED}:
+        return _receipt(control, record)
+    found = record.settled_on(state).last_promotion() if record is not None else None
+    if found is None:
+        raise NothingToRevertError(
+            "No promotion is on record.",
+            remedy="Give alias.revert() the receipt that promote() returned.",
+        )
+    return Promotion(
+        region=control.alias.region,
+        rest_api_id=control.alias.function,
+        stage=control.alias.name,
+        deployment_before=found.before,
+        deployment_after=found.after,
+        variables_before={},
+        variables_after={},
+        begun_at=found.at,
     )
 
 
@@ -295,6 +363,5 @@ def already_enabled(seen: SeenAlias, happened: str) -> CanaryAlreadyEnabledError
         deployment_id=state.canary.deployment_id,
         percent=state.canary.percent,
         age=seen.at - state.updated_at,
-        state=str(state),
         remedy="Wait for it to end, or end it with alias.rollback().",
     )

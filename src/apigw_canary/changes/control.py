@@ -1,8 +1,9 @@
 """Reading one stage, and changing it one step at a time."""
 
 import logging
+import os
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, NoReturn
 
 import attrs
@@ -15,19 +16,33 @@ from apigw_canary.aws.apigateway import (
     end_patch,
     shift_patch,
 )
+from apigw_canary.changes.known import Known
 from apigw_canary.changes.records import Records
-from apigw_canary.changes.sending import Condition, carried_out, listed, looked, unconditionally
+from apigw_canary.changes.sending import Condition, carried_out, kept, listed, unconditionally
 from apigw_canary.errors import (
+    CallerError,
     CanaryError,
+    CannotTellError,
     NoCanaryError,
     RecordError,
     StageChangedError,
     UnconfirmedChangeError,
 )
-from apigw_canary.rollout.record import NO_RECORD, Record
+from apigw_canary.rollout import outcomes
+from apigw_canary.rollout.record import NO_RECORD, Begun, EndedBy, Record
 from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState, Variables
+from apigw_canary.rollout.words import span
 
 log: logging.Logger = logging.getLogger("apigw_canary")
+
+APART = timedelta(seconds=2)
+"""The pause between two reads that are to agree. AWS documents no bound for how long GetStage may
+answer with an older state; two seconds are more than the second that its dates resolve."""
+READS = 4
+"""How many further reads may be older, or disagree, before that is an error."""
+JUST_NOW = timedelta(minutes=1)
+"""How long a rollout that was begun, and not found enabled, may be about to be enabled: far longer
+than the calls between the two take."""
 
 
 class Bond(NamedTuple):
@@ -41,6 +56,8 @@ class Bond(NamedTuple):
     """The deployment's record, as it was read last."""
     started_at: datetime
     """When the canary was enabled, or later."""
+    production: Begun
+    """Production's fingerprints when the bond was made, for a canary without a record."""
 
     @property
     def release(self) -> str | None:
@@ -61,6 +78,12 @@ class Bond(NamedTuple):
         """Whether production serves what the canary served."""
         return state.deployment_id == self.deployment.id and state.carries(self.variables)
 
+    def production_changes(self, state: StageState) -> dict[str, str]:
+        """What of production was changed since the rollout began, or was accepted."""
+        begun = self.record.rollout
+        known = begun if begun is not None and begun.production else self.production
+        return known.production_changes(state, self.variables)
+
 
 class Control:
     """Reads and changes one stage."""
@@ -68,37 +91,114 @@ class Control:
     def __init__(self, gateway: ApiGateway, records: Records) -> None:
         self.gateway = gateway
         self.records = records
+        self.known: Known[Seen] = Known()
         self._verified: dict[str, datetime] = {}
-        self.last: Seen | None = None
-        """The stage as this process saw it last, by reading or by changing it."""
+        self._ended_at: datetime | None = None
 
     def look(self) -> Seen:
-        """The stage now: one GetStage. An error tells what was seen last, where anything was."""
-        self.last = looked(self.gateway.stage, self.last)
-        return self.last
+        """The stage now: one GetStage, and more where AWS answers with an older state."""
+        self.known.reading()
+        previous: Seen | None = None
+        for _ in range(READS + 1):
+            seen = self.gateway.stage()
+            older = self.known.is_older(seen.stage)
+            unclear = self.known.may_be_older(seen.stage) and (
+                previous is None or bool(seen.stage.differences(previous.stage))
+            )
+            if not older and not unclear:
+                self.known.saw(seen)
+                return seen
+            log.warning("GetStage answered with an older state of the stage; reading again")
+            previous = seen
+            self.gateway.calls.pause(APART.total_seconds())
+        raise CannotTellError(
+            f"GetStage answered {READS + 1} times with a state of the stage that is older than one "
+            "that was read before.",
+            remedy="Run the same line again. Where the stage was deleted and made again, start a "
+            "new process.",
+        )
+
+    def settled(self, seen: Seen, *, for_good: bool = False) -> Seen:
+        """A stage that was read without a canary, as it is for certain.
+
+        Two reads that are at least two seconds apart agree, and neither is older than what is on
+        record of the stage. Where it has a canary after all, the read that shows it. `for_good`:
+        a canary that another process may be about to enable counts too.
+        """
+        if self._ended_at is not None and seen.stage.updated_at == self._ended_at:
+            return seen  # as AWS answered this process when it ended the canary
+        for _ in range(READS):
+            self.gateway.calls.pause(APART.total_seconds())
+            again = self.look()
+            if again.stage.canary is not None:
+                return again
+            if again.stage == seen.stage:
+                break
+            seen = again
+        else:
+            raise CannotTellError(
+                f"{READS} reads of the stage, each at least {span(APART)} after the one before, do "
+                "not agree. A canary may still be active.",
+                remedy="Run the same line again.",
+            )
+        for record in self.all_records().values():
+            self._check_age(record, again, for_good=for_good)
+        return again
+
+    def _check_age(self, record: Record, seen: Seen, *, for_good: bool) -> None:
+        begun = record.rollout
+        if begun is None or begun.outcome is not None:
+            return
+        stale = begun.enabled_at is not None and begun.enabled_at > seen.stage.updated_at
+        just_begun = (
+            for_good
+            and begun.enabled_at is None
+            and begun.started_at >= seen.stage.updated_at
+            and timedelta(0) <= seen.at - begun.started_at < JUST_NOW
+        )
+        if stale or just_begun:
+            when = "may be about to be enabled" if just_begun else "may still be active"
+            raise CannotTellError(
+                f"The canary of release {begun.release or 'unknown'} is on record as begun at "
+                f"{begun.started_at:%H:%M:%S} UTC, and GetStage answers with the state from before "
+                f"it: the canary {when}.",
+                remedy=f"Run the same line again, after {span(JUST_NOW)} at the latest; "
+                "stage.rollback() ends a canary.",
+            )
+
+    def all_records(self) -> dict[str, Record]:
+        """The records of all deployments that have a readable one: one GetDeployments for 500."""
+        return {each.id: self.readable(each) for each in self.gateway.deployments()}
 
     def readable(self, deployment: Deployment) -> Record:
         """The record, or none where it is damaged: reading on does no harm, writing would."""
         try:
-            return self.records.of(deployment)
+            return self.record(deployment)
         except RecordError as error:
             log.warning("deployment %s: %s", deployment.id, error)
             return NO_RECORD
 
-    def bond(self, state: StageState) -> Bond:
-        """The canary of `state` with its record: one GetDeployment."""
+    def record(self, deployment: Deployment) -> Record:
+        """The record. Raises `RecordError` where it is damaged, or cannot be true."""
+        return self.records.of(deployment, self.known.last.at if self.known.last else None)
+
+    def bond(self, seen: Seen) -> Bond:
+        """The canary of the stage with its record: one GetDeployment."""
+        state = seen.stage
         assert state.canary is not None
         deployment = self.gateway.deployment(state.canary.deployment_id)
         record = self.readable(deployment)
+        variables = Variables(state.canary.variables)
         bond = Bond(
             deployment=deployment,
-            variables=Variables(state.canary.variables),
+            variables=variables,
             record=record,
             # The stage's last change is the canary's start or later. Without a record it has to
             # do: rows are left out rather than taken from an earlier canary.
             started_at=min(record.rollout.started_at, state.updated_at)
             if record.rollout
             else state.updated_at,
+            production=unrecorded(state, seen.at, variables),
         )
         self.verified(bond, state)
         return bond
@@ -109,92 +209,121 @@ class Control:
         return bond._replace(deployment=deployment, record=self.readable(deployment))
 
     def rollout(self, state: StageState) -> Rollout | None:
-        """What is recorded of the rollout that the stage is or was in: one GetDeployment."""
-        serving = state.canary or state
-        record = self.readable(self.gateway.deployment(serving.deployment_id))
-        begun, promotion = record.rollout, record.begun_promotion()
-        outcome = None
-        if state.canary is None:
-            if begun is None:
-                return None
-            promoted = promotion is not None and promotion.is_done_on(state)
-            outcome = Outcome.PROMOTED if promoted else Outcome.REMOVED_OUTSIDE
-        return Rollout(
-            id=begun.id if begun else None,
-            release=begun.release if begun else None,
-            started_at=begun.started_at if begun else state.updated_at,
-            step_started_at=state.updated_at,
-            outcome=outcome,
-        )
+        """What is recorded of the rollout that the stage is or was in: one more call."""
+        if state.canary is not None:
+            record = self.readable(self.gateway.deployment(state.canary.deployment_id))
+            return _rollout(record.rollout, state, None)
+        records = self.all_records()
+        found = outcomes.latest(records, state)
+        return _rollout(records[found[0]].rollout, state, found[1]) if found else None
+
+    def ending(self, bond: Bond, state: StageState) -> outcomes.Ending:
+        """How the bond's rollout ended, on a stage without its canary: one GetDeployments."""
+        records = self.all_records()
+        begun, found = bond.record.rollout, None
+        if begun is not None and begun.release is not None:
+            found = outcomes.of_release(begun.release, records, state)
+        elif begun is not None and bond.deployment.id in records:
+            recorded = records[bond.deployment.id].rollout
+            if recorded is not None and recorded.id == begun.id:
+                found = outcomes.ending(bond.deployment.id, records, state)
+        if found is not None and found.outcome is not Outcome.NEVER_STARTED:
+            return found
+        outside = bond.is_promoted_on(state) and bool(bond.production_changes(state))
+        return outcomes.Ending(Outcome.PROMOTED_OUTSIDE if outside else Outcome.REMOVED_OUTSIDE)
 
     def change(
-        self,
-        patch: Patch,
-        before: StageState,
-        wanted: StageState,
-        remedy: str,
-        *,
-        so_far: str = "Nothing was changed.",
+        self, patch: Patch, before: StageState, wanted: StageState, what: str, remedy: str
     ) -> Seen:
-        """Sends the patch and returns the stage as it then is, which is as `wanted`."""
-        self.last = carried_out(
+        """Sends the patch and returns the stage as it then is, which is as asked."""
+        seen = carried_out(
+            self.known,
             lambda: self.gateway.update_stage(patch),
             self.look,
+            what=what,
             before=before,
             wanted=wanted,
             remedy=remedy,
-            so_far=so_far,
         )
-        return self.last
+        self._ended_at = seen.stage.updated_at if seen.stage.canary is None else None
+        return seen
+
+    def new_id(self) -> str:
+        """The id of a rollout."""
+        return os.urandom(8).hex()
+
+    def end(self, state: StageState, remedy: str) -> Seen:
+        """Ends the canary of `state`."""
+        wanted = attrs.evolve(state, canary=None)
+        return self.change(end_patch(), state, wanted, "ending the canary", remedy)
 
     def shift(self, bond: Bond, percent: float, *, only_if: Condition = unconditionally) -> None:
-        """Sets the canary's share; success where it is that already."""
-        seen = self.look()
+        """Sets the canary's percent; success where it is that already."""
+        seen = self.present()
         state = seen.stage
-        canary = self.mine(bond, state)
+        canary = self.mine(bond, seen)
         if canary.percent == percent:
             return
         only_if(seen)
         if state.canary_is_promoted:
-            raise StageChangedError(
-                "The canary is being promoted: production serves it already.",
-                differences={"deployment_id": "the canary's"},
-                state=str(state),
-                remedy="promote() finishes it; rollback() undoes it.",
+            record = self.readable(self.gateway.deployment(canary.deployment_id))
+            promotion = record.begun_promotion()
+            if promotion is not None and promotion.is_under_way_on(state):
+                log.info("a promotion was begun; the percent is left as it is, promote() goes on")
+                return
+            raise self.nothing_to_promote(bond, state) or promoted_by_hand(
+                "canary.disable() ends what is left of the canary."
             )
         try:
             shifted = self.change(
                 shift_patch(percent),
                 state,
                 attrs.evolve(state, canary=attrs.evolve(canary, percent=percent)),
+                f"setting the canary's percent to {percent:g}",
                 "Look at stage.describe(); stage.rollback() ends the canary.",
             )
             self.verified(bond, shifted.stage)
         except UnconfirmedChangeError as error:
-            self._end_accidental(error)
-            raise
+            with kept(error):
+                ended = self._end_accidental()
+            if not ended:
+                raise
+            raise StageChangedError(
+                "The canary was ended outside this call while its percent was set; the one that "
+                "AWS then made of production's own deployment was ended too.",
+                differences=error.differences,
+                remedy="stage.enable_canary(...) starts a new one, under another release's name.",
+            ) from error
 
-    def _end_accidental(self, error: UnconfirmedChangeError) -> None:
-        """Ends what AWS makes of a share on a stage whose canary has just been ended."""
+    def _end_accidental(self) -> bool:
+        """Ends what AWS makes of a percent on a stage whose canary has just been ended."""
         found = self.look().stage
         canary = found.canary
         if canary is None or canary.variables or canary.deployment_id != found.deployment_id:
-            return
-        ended = attrs.evolve(found, canary=None)
-        self.change(end_patch(), found, ended, "stage.rollback() ends the canary.")
-        raise StageChangedError(
-            "Somebody ended the canary while its share was set; the one that AWS then made of "
-            "production's own deployment was ended too.",
-            differences=error.differences,
-            state=str(ended),
-            remedy="stage.enable_canary(...) starts a new one, under another release's name.",
-        ) from error
+            return False
+        self.end(found, "stage.rollback() ends the canary.")
+        return True
+
+    def nothing_to_promote(self, bond: Bond, state: StageState) -> CallerError | None:
+        """The error for a canary that never differed from production; None where it may have."""
+        begun = bond.record.rollout
+        started_so = begun is None or begun.outcome is not None
+        if state.canary is None or state.canary.variables or not started_so:
+            return None
+        if state.canary.deployment_id != state.deployment_id:
+            return None
+        return CallerError(
+            "The canary has production's own deployment and overrides no variable: there is "
+            "nothing to judge or promote.",
+            remedy="stage.rollback() ends it; stage.enable_canary(...) then starts one that "
+            "differs.",
+        )
 
     def stands_for(self, bond: Bond, state: StageState) -> bool:
         """Whether the canary of `state` is the bond's, and of its rollout.
 
         A deployment may get another rollout, with the same variables even; the record tells them
-        apart: one GetDeployment if somebody else changed the stage since.
+        apart: one GetDeployment if the stage was changed outside this process since.
         """
         assert state.canary is not None
         if not bond.is_of(state.canary):
@@ -208,7 +337,7 @@ class Control:
             # A rollback does not wait for a record; deployment and variables have to do.
             log.warning("the record could not be read: %s", error)
             return True
-        if found is None or found == begun:
+        if found is None or found.id == begun.id:
             self.verified(bond, state)
             return True
         return False
@@ -218,14 +347,21 @@ class Control:
         if bond.record.rollout is not None:
             self._verified[bond.record.rollout.id] = state.updated_at
 
-    def mine(self, bond: Bond, state: StageState) -> CanaryState:
-        """The canary of the bond. Raises where there is none, or somebody else's."""
+    def present(self, *, for_good: bool = False) -> Seen:
+        """The stage now; where it has no canary, that is certain, as `settled` says."""
+        seen = self.look()
+        if seen.stage.canary is not None:
+            return seen
+        return self.settled(seen, for_good=for_good)
+
+    def mine(self, bond: Bond, seen: Seen) -> CanaryState:
+        """The canary of the bond. Raises where there is none, or another one."""
+        state = seen.stage
         canary = state.canary
         if canary is None:
             how = "promoted" if bond.is_promoted_on(state) else "ended"
             raise NoCanaryError(
-                f"The canary is gone: it was {how}.",
-                state=str(state),
+                f"The canary does not exist any more: it was {how}.",
                 remedy="stage.enable_canary(...) starts a new one, under another release's name.",
             )
         differences = {}
@@ -238,27 +374,56 @@ class Control:
         if not differences and not self.stands_for(bond, state):
             differences["rollout"] = "another one, of the same deployment and variables"
         if differences:
-            raise_changed(differences, state)
+            raise_changed(differences)
         return canary
 
+    def note_ending(
+        self, deployment_id: str, rollout_id: str | None, outcome: Outcome, by: EndedBy | None
+    ) -> None:
+        """Record how a rollout ended, as far as that is possible: the canary is ended already."""
+        try:
+            deployment = self.gateway.deployment(deployment_id)
+            record = self.record(deployment)
+            begun = record.rollout
+            if begun is not None and rollout_id in {None, begun.id} and begun.outcome is None:
+                self.records.save(deployment, record.ending(outcome, by))
+        except CanaryError as error:
+            log.warning("deployment %s: %s is not on record: %s", deployment_id, outcome, error)
 
-def raise_changed(differences: Mapping[str, str], state: StageState) -> NoReturn:
-    """Somebody else changed what this change is about; nothing is sent."""
+
+def unrecorded(state: StageState, at: datetime, variables: Mapping[str, str]) -> Begun:
+    """What would be recorded of a rollout that began on `state`."""
+    return Begun.of(state, at=at, rollout_id="unrecorded", release=None, variables=variables)
+
+
+def _rollout(
+    begun: Begun | None, state: StageState, ended: outcomes.Ending | None
+) -> Rollout | None:
+    return Rollout(
+        id=begun.id if begun else None,
+        release=begun.release if begun else None,
+        started_at=begun.started_at if begun else state.updated_at,
+        step_started_at=state.updated_at,
+        outcome=ended.outcome if ended else None,
+        ended_by=ended.by if ended else None,
+    )
+
+
+def raise_changed(differences: Mapping[str, str]) -> NoReturn:
+    """What this change is about was changed outside; nothing is sent."""
     raise StageChangedError(
-        f"Somebody else changed the stage: {listed(differences)}.",
+        f"The stage was changed outside this rollout: {listed(differences)}.",
         differences=differences,
-        state=f"Nothing was sent. {state}",
         remedy="Look at stage.describe(); stage.canary() is what is running now, and "
         "stage.rollback() ends it.",
     )
 
 
-def promoted_by_hand(state: StageState, remedy: str) -> StageChangedError:
-    """The error for a canary that was promoted by somebody, with nothing recorded."""
+def promoted_by_hand(remedy: str) -> StageChangedError:
+    """The error for a canary that was promoted outside this library, with nothing recorded."""
     return StageChangedError(
-        "Somebody else made the canary's deployment and variables the stage's own; what production "
-        "served before is not recorded.",
+        "The canary's deployment and variables were made the stage's own outside this library; "
+        "what production served before is not recorded.",
         differences={"deployment_id": "the canary's"},
-        state=str(state),
         remedy=remedy,
     )

@@ -1,15 +1,13 @@
 """Enabling a canary, once however often it is asked for."""
 
 import json
-import os
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Literal
+from datetime import datetime
 
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, Seen, enable_patch
-from apigw_canary.changes.control import Bond, Control, log
+from apigw_canary.changes.control import Bond, Control, log, unrecorded
 from apigw_canary.changes.sending import Condition, listed
 from apigw_canary.errors import (
     CanaryAlreadyEnabledError,
@@ -21,21 +19,11 @@ from apigw_canary.errors import (
     UnansweredError,
     WeakenedApiError,
 )
-from apigw_canary.rollout import inputs
+from apigw_canary.rollout import inputs, outcomes
 from apigw_canary.rollout.contract import changes
 from apigw_canary.rollout.record import NO_RECORD, Begun, Record, check_text
 from apigw_canary.rollout.state import ENDINGS, CanaryState, Outcome, StageState, Variables
 from apigw_canary.rollout.words import span
-
-_TICK = timedelta(seconds=1)
-"""The resolution of the times AWS states."""
-
-
-_LONG = timedelta(seconds=5)
-"""How old a look at the stage may be to enable a canary on it. AWS allows one CreateDeployment in
-five seconds, so waiting for it takes longer only where others deploy at the same time."""
-
-_IS_PRODUCTION = {Outcome.PROMOTED}
 
 
 def _checked_variables(values: Mapping[str, str] | None) -> Variables:
@@ -81,22 +69,35 @@ class Wish:
 def enable(control: Control, wish: Wish, only_if: Condition) -> Bond:
     """A canary as wished for, or the one that is running if it is that.
 
-    Made only on a condition; the one that is running is returned on none.
+    Made only on a condition; the one that is running is returned on none. The stage is read again
+    directly before the change: everything else takes time, in which another process may act.
     """
     seen = control.look()
+    if seen.stage.canary is not None:
+        return _running(control, wish, seen, seen.stage.canary)
+    only_if(seen)
+    try:
+        deployment, record = _prepared(control, wish, seen)
+    except RolloutEndedError:
+        seen = control.settled(seen)
+        if seen.stage.canary is None:
+            raise
+        return _running(control, wish, seen, seen.stage.canary)
+    if "weakened_methods" not in wish.accept:
+        _check_contract(control, deployment.id, seen.stage)
+    before, seen = seen.stage, control.look()
     state = seen.stage
     if state.canary is not None:
         return _running(control, wish, seen, state.canary)
-    only_if(seen)
-    deployment, record, begun = _prepared(control, wish, seen)
-    if deployment.created_at - seen.at > _LONG:
-        # AWS was busy, and somebody else may have been quicker.
-        seen = control.look()
-        state = seen.stage
-        if state.canary is not None:
-            return _running(control, wish, seen, state.canary)
-    if "weakened_methods" not in wish.accept:
-        _check_contract(control, deployment.id, state)
+    begun = record.rollout
+    assert begun is not None
+    if changed := begun.production_changes(state, wish.variables):
+        raise StageChangedError(
+            "Production was changed outside this call while the canary was made ready: "
+            f"{listed(changed or state.differences(before))}.",
+            differences=changed,
+            remedy="Run the same line again: it compares with production as it is now.",
+        )
     canary = CanaryState(
         deployment_id=deployment.id,
         percent=wish.percent,
@@ -107,12 +108,37 @@ def enable(control: Control, wish: Wish, only_if: Condition) -> Bond:
         enable_patch(canary),
         state,
         attrs.evolve(state, canary=canary),
+        f"enabling a canary of deployment {deployment.id} at {wish.percent:g} %",
         f"Deployment {deployment.id} was made ready for it. Look at stage.describe(), then run the "
         "same line again, or stage.rollback() to end the canary.",
     )
-    bond = Bond(deployment, wish.variables, record, begun.started_at)
+    record = found_enabled(control, deployment, record, enabled.stage.updated_at)
+    bond = Bond(
+        deployment,
+        wish.variables,
+        record,
+        begun.started_at,
+        unrecorded(state, seen.at, wish.variables),
+    )
     control.verified(bond, enabled.stage)
     return bond
+
+
+def found_enabled(control: Control, deployment: Deployment, record: Record, at: datetime) -> Record:
+    """The record of a canary that was found enabled, written as far as that is possible.
+
+    Without it a canary that is ended outside, in the console, counts as one that never was.
+    """
+    begun = record.rollout
+    if begun is None or begun.enabled_at is not None or begun.outcome is not None:
+        return record
+    marked = attrs.evolve(record, rollout=attrs.evolve(begun, enabled_at=at))
+    try:
+        control.records.save(deployment, marked)
+    except CanaryError as error:
+        log.warning("deployment %s: not recorded as enabled: %s", deployment.id, error)
+        return record
+    return marked
 
 
 def _check_contract(control: Control, deployment_id: str, state: StageState) -> None:
@@ -122,24 +148,23 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
     """
     if deployment_id == state.deployment_id:
         return
-    unused = f"Nothing was changed on the stage; deployment {deployment_id} is there, unused."
+    unused = f"Deployment {deployment_id} is on no stage."
     accept = 'accept={"weakened_methods"} enables the canary all the same'
     try:
         before = control.gateway.contract(state.deployment_id)
         after = control.gateway.contract(deployment_id)
     except CanaryError as error:
-        raise error.within(f"{unused} {state}", f"{accept}, unseen.") from error.__cause__
+        raise error.within(unused, f"{accept}, unseen.") from error.__cause__
     _, removed, weakened = changes(before, after)
     lost = [f"{method} is gone" for method in removed] + list(weakened)
     if lost:
         raise WeakenedApiError(
             f"Deployment {deployment_id} takes away what production's, {state.deployment_id}, has: "
-            f"{'; '.join(lost)}.",
+            f"{'; '.join(lost)}. {unused}",
             deployment_id=deployment_id,
             removed=removed,
             weakened=weakened,
-            state=f"{unused} {state}",
-            remedy=f"If that is meant, {accept}. Otherwise mend the API and enable a canary of "
+            remedy=f"If that is meant, {accept}. Otherwise fix the API and enable a canary of "
             "another release: this deployment stays as it is.",
         )
 
@@ -147,7 +172,7 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
 def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> Bond:
     """The canary that is running, if it is the one wished for."""
     state = seen.stage
-    bond = control.bond(state)
+    bond = control.bond(seen)
     if not wish.is_of(state, canary, bond.release):
         age = seen.at - state.updated_at
         raise CanaryAlreadyEnabledError(
@@ -156,7 +181,6 @@ def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> B
             deployment_id=canary.deployment_id,
             percent=canary.percent,
             age=age,
-            state=str(state),
             remedy="Wait for it to end, or end it with stage.rollback().",
         )
     differences = {}
@@ -171,28 +195,20 @@ def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> B
             f"The canary of release {wish.release} is running, and not as asked: "
             f"{listed(differences)}.",
             differences=differences,
-            state=str(state),
             remedy="End it with stage.rollback(), and enable what was asked under another release.",
         )
-    return bond
+    record = found_enabled(control, bond.deployment, bond.record, state.updated_at)
+    return bond._replace(record=record)
 
 
-def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Record, Begun]:
+def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Record]:
     """The deployment that the canary will serve, with the rollout on record."""
     state = seen.stage
     deployments = control.gateway.deployments()
     unused = _of_release(control, wish.release, deployments, state) if wish.release else None
     if unused is not None and wish.deployment_id not in {None, unused.id}:
         unused = None  # made by an earlier try, which asked for another deployment than this one
-    begun = Begun.of(
-        state,
-        at=seen.at,
-        rollout_id=os.urandom(8).hex(),
-        release=wish.release,
-        variables=wish.variables,
-        policy=wish.policy,
-    )
-    chosen = unused or (wish.deployment_id and _chosen(wish.deployment_id, deployments, state))
+    chosen = unused or (wish.deployment_id and _chosen(wish.deployment_id, deployments))
     if chosen and chosen.id == state.deployment_id and state.carries(wish.variables):
         inputs.refuse(
             "variables",
@@ -208,19 +224,27 @@ def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Rec
             list(wish.variables),
         )
     try:
+        earlier = control.record(chosen) if chosen else NO_RECORD
+        # Of a deployment that another run of this release has made ready the rollout is the same.
+        same = unused and earlier.rollout and earlier.rollout.id
+        begun = Begun.of(
+            state,
+            at=seen.at,
+            rollout_id=same or control.new_id(),
+            release=wish.release,
+            variables=wish.variables,
+            policy=wish.policy,
+        )
         if not chosen:
             record = NO_RECORD.beginning(begun)
-            return _created(control, wish, record, begun.id), record, begun
-        earlier = control.records.of(chosen)
-        ended = Outcome.REMOVED_OUTSIDE
-        if earlier.rollout is not None:
-            ending = _ending(earlier, chosen, [], state)
-            ended = ended if ending == "unused" else ending
-        record = earlier.beginning(begun, ended)
-        return control.records.save(chosen, record), record, begun
+            return _created(control, wish, record, begun.id), record
+        records = {each.id: control.readable(each) for each in deployments}
+        ended = outcomes.ending(chosen.id, records, state) if earlier.rollout else None
+        record = earlier.beginning(begun, ended.outcome if ended else Outcome.NEVER_STARTED)
+        return control.records.save(chosen, record), record
     except CanaryError as error:
         raise error.within(
-            f"Nothing was changed: {state}",
+            "",
             "Without its record a rollout can be neither resumed nor reverted, so none was begun.",
         ) from error.__cause__
 
@@ -242,13 +266,12 @@ def _created(control: Control, wish: Wish, record: Record, token: str) -> Deploy
     return control.records.adopt(created, record)
 
 
-def _chosen(deployment_id: str, deployments: list[Deployment], state: StageState) -> Deployment:
+def _chosen(deployment_id: str, deployments: list[Deployment]) -> Deployment:
     for deployment in deployments:
         if deployment.id == deployment_id:
             return deployment
     raise NotFoundError(
         f"The API has no deployment {deployment_id}.",
-        state=f"Nothing was changed: {state}",
         remedy=f"It has {', '.join(d.id for d in deployments)}.",
     )
 
@@ -258,70 +281,33 @@ def _of_release(
 ) -> Deployment | None:
     """The deployment that was made for a release and whose canary was never enabled.
 
-    Raises `RolloutEndedError` for a release that has had its rollout.
+    Raises `RolloutEndedError` for a release that has had its rollout. One function tells how.
     """
-    unused = None
+    records: dict[str, Record] = {}
     for deployment in deployments:
-        outcome = _outcome(control, release, deployment, deployments, state)
-        if outcome == "unused":
-            if unused is not None:
-                log.warning("release %s: deployment %s is left over", release, unused.id)
-            unused = deployment
-        elif outcome is not None:
-            raise RolloutEndedError(
-                f"Release {release} has had its rollout: {ENDINGS[outcome]}.",
-                release=release,
-                outcome=outcome.value,
-                state=str(state),
-                remedy=("stage.revert() undoes it. " if outcome in _IS_PRODUCTION else "")
-                + "To release it again, give it another name, such as "
-                f"release={release + '-again'!r}.",
-            )
-    return unused
-
-
-def _outcome(
-    control: Control,
-    release: str,
-    deployment: Deployment,
-    deployments: list[Deployment],
-    state: StageState,
-) -> Outcome | Literal["unused"] | None:
-    """How the release ended that the deployment was made for; None if it was made for another.
-
-    "unused": its canary was never enabled.
-    """
-    try:
-        record = control.records.of(deployment)
-    except RecordError as error:
-        if json.dumps(release) in (deployment.description or ""):
-            # It may say that this release was rolled back.
-            raise error.within(
-                f"Nothing was changed: {state}", f"It is of deployment {deployment.id}."
-            ) from error.__cause__
-        return None
-    if record.rollout is None or record.rollout.release != release:
-        return record.ended.get(release)
-    others = [control.readable(other) for other in deployments if other.id != deployment.id]
-    return _ending(record, deployment, others, state)
-
-
-def _ending(
-    record: Record, deployment: Deployment, others: list[Record], state: StageState
-) -> Outcome | Literal["unused"]:
-    """How the latest rollout of a deployment ended, from its record and the stage."""
-    begun, promotion = record.rollout, record.begun_promotion()
-    assert begun is not None
-    if promotion is not None and promotion.is_done_on(state):
-        return Outcome.PROMOTED
-    if any(other.reverted_from == deployment.id for other in [record, *others]):
-        return Outcome.REVERTED
-    if promotion is not None and not promotion.is_undone_on(state):
-        return Outcome.PROMOTED  # announced, and production has moved on since
-    # Times are whole seconds: a change within the second of the last one would not show.
-    untouched = begun.stage_updated_at == state.updated_at
-    if untouched and state.updated_at + _TICK < begun.started_at:
-        return "unused"
-    if state.deployment_id == deployment.id != begun.stage_deployment_id:
-        return Outcome.PROMOTED_OUTSIDE
-    return Outcome.REMOVED_OUTSIDE
+        try:
+            records[deployment.id] = control.record(deployment)
+        except RecordError as error:
+            if json.dumps(release) in (deployment.description or ""):
+                # It may say that this release was rolled back.
+                raise error.within(f"It is of deployment {deployment.id}.") from error.__cause__
+            records[deployment.id] = NO_RECORD
+    ended = outcomes.of_release(release, records, state)
+    if ended is not None and ended.outcome is not Outcome.NEVER_STARTED:
+        promoted = ended.outcome is Outcome.PROMOTED
+        raise RolloutEndedError(
+            f"Release {release} has had its rollout: {ENDINGS[ended.outcome]}.",
+            release=release,
+            outcome=ended.outcome.value,
+            remedy=("stage.revert() undoes it. " if promoted else "")
+            + "To release it again, give it another name, such as "
+            f"release={release + '-again'!r}.",
+        )
+    unused = [
+        deployment
+        for deployment in deployments
+        if (begun := records[deployment.id].rollout) is not None and begun.release == release
+    ]
+    for deployment in unused[1:]:
+        log.warning("release %s: deployment %s is left over", release, deployment.id)
+    return unused[0] if unused else None

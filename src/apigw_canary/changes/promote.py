@@ -2,14 +2,11 @@
 
 import attrs
 
-from apigw_canary.aws.apigateway import Deployment, end_patch, promote_patch, restore_patch
-from apigw_canary.changes.control import (
-    Bond,
-    Control,
-    promoted_by_hand,
-)
-from apigw_canary.changes.sending import Condition, unconditionally
+from apigw_canary.aws.apigateway import Deployment, promote_patch, restore_patch
+from apigw_canary.changes.control import Bond, Control, log, promoted_by_hand
+from apigw_canary.changes.sending import Condition, kept, listed, unconditionally
 from apigw_canary.errors import (
+    AwsError,
     CanaryError,
     RecordError,
     RolloutEndedError,
@@ -20,22 +17,26 @@ from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.record import Record
 from apigw_canary.rollout.state import CanaryState, Outcome, StageState, Variables
 
+_AGAIN = "Nothing is lost: promote() again finishes it, rollback() undoes it."
+
 
 def promote(
     control: Control, bond: Bond, *, recorded: bool, only_if: Condition = unconditionally
 ) -> Promotion:
     """Makes the canary the stage's own and ends it; finishes what an earlier call began."""
-    seen = control.look()
+    seen = control.present()
     state = seen.stage
     if state.canary is None and bond.is_promoted_on(state):
         return _receipt(control, bond, state)
-    canary = control.mine(bond, state)
+    canary = control.mine(bond, seen)
     deployment = control.gateway.deployment(canary.deployment_id)
-    record = control.records.of(deployment) if recorded else control.readable(deployment)
+    record = control.record(deployment) if recorded else control.readable(deployment)
     receipt = record.begun_promotion()
     if receipt is None or not receipt.is_under_way_on(state):
         if state.canary_is_promoted:
-            raise promoted_by_hand(state, "canary.disable() ends what is left of the canary.")
+            raise control.nothing_to_promote(bond, state) or promoted_by_hand(
+                "canary.disable() ends what is left of the canary."
+            )
         only_if(seen)
         receipt = Promotion.of(
             state,
@@ -44,29 +45,87 @@ def promote(
             rollout_id=record.rollout.id if record.rollout else None,
         )
         if recorded:
-            _announce(control, deployment, record.promoting(receipt), state)
-    again = "Nothing is lost: promote() again finishes it, rollback() undoes it."
-    if not state.canary_is_promoted:
-        promoted = attrs.evolve(
-            state,
-            deployment_id=canary.deployment_id,
-            variables=Variables(state.variables).merged_with(canary.variables),
-            canary=attrs.evolve(canary, percent=0.0),
-        )
-        try:
-            state = control.change(promote_patch(), state, promoted, again).stage
-        except UnconfirmedChangeError as error:
-            _repair(control, canary, before=state, error=error)
-            raise
-    control.change(
-        end_patch(),
-        state,
-        attrs.evolve(state, canary=None),
-        again,
-        so_far="The promotion is half done: production serves the canary's deployment and "
-        "variables already, and the canary is not ended.",
-    )
+            _announce(control, deployment, record.promoting(receipt))
+            state = _read_again(control, bond, receipt)
+    if state.canary is not None and not state.canary_is_promoted:
+        state = _copied(control, state, receipt)
+    if state.canary is not None:
+        control.end(state, _AGAIN)
+    if recorded:
+        _note_promoted(control, canary.deployment_id, receipt)
     return receipt
+
+
+def _copied(control: Control, state: StageState, receipt: Promotion) -> StageState:
+    """The stage with the canary's deployment and variables; the canary gets no requests."""
+    canary = state.canary
+    assert canary is not None
+    promoted = attrs.evolve(
+        state,
+        deployment_id=canary.deployment_id,
+        variables=Variables(state.variables).merged_with(canary.variables),
+        canary=attrs.evolve(canary, percent=0.0),
+    )
+    what = "making the canary's deployment and variables the stage's own"
+    try:
+        return control.change(promote_patch(), state, promoted, what, _AGAIN).stage
+    except UnconfirmedChangeError as error:
+        with kept(error):
+            repaired = _repair(control, canary, before=state)
+        if not repaired:
+            raise
+        raise StageChangedError(
+            "The canary was replaced outside this call while it was being promoted, so another "
+            "one than was judged became production. It was ended, and production was given back "
+            "what it had.",
+            differences=error.differences,
+            remedy="Find out what replaced it, and start again with stage.enable_canary(...).",
+        ) from error
+    except AwsError as error:
+        with kept(error):
+            found = control.look().stage
+        if found.canary is not None or not receipt.is_done_on(found):
+            raise
+        return found  # another process promoted it at the same time
+
+
+def _read_again(control: Control, bond: Bond, receipt: Promotion) -> StageState:
+    """The stage as it is directly before it is changed: the record took time."""
+    seen = control.look()
+    state = seen.stage
+    if state.canary is None and receipt.is_done_on(state):
+        return state
+    control.mine(bond, seen)
+    now = Promotion.of(
+        state,
+        begun_at=receipt.begun_at,
+        release=receipt.release,
+        rollout_id=receipt.rollout_id,
+    )
+    if now == receipt or receipt.is_under_way_on(state):
+        return state
+    differences = bond.production_changes(state) or {"production": "changed"}
+    raise StageChangedError(
+        f"Production was changed outside this call: {listed(differences)}.",
+        differences=differences,
+        remedy="Look at stage.describe(), and run the same line again.",
+    )
+
+
+def _note_promoted(control: Control, deployment_id: str, receipt: Promotion) -> None:
+    """Record that the promotion is finished; and what it overwrote, should that be lost.
+
+    Another process that writes the same description at the same time may have replaced it.
+    """
+    try:
+        deployment = control.gateway.deployment(deployment_id)
+        record = control.record(deployment)
+        begun = record.begun_promotion()
+        if begun is None or not begun.is_same_change(receipt):
+            record = record.promoting(receipt)
+        control.records.save(deployment, record.ending(Outcome.PROMOTED))
+    except CanaryError as error:
+        log.warning("deployment %s: promoted, not recorded as that: %s", deployment_id, error)
 
 
 def flush(control: Control) -> None:
@@ -76,18 +135,16 @@ def flush(control: Control) -> None:
             control.gateway.flush_cache()
     except CanaryError as error:
         raise error.within(
-            "The canary is promoted; whether the stage's cache was emptied is not known.",
+            "The canary is promoted; it is not known whether the stage's cache was emptied.",
             "promote(flush_cache=True) again changes nothing else.",
         ) from error.__cause__
 
 
-def _repair(
-    control: Control, canary: CanaryState, before: StageState, error: UnconfirmedChangeError
-) -> None:
+def _repair(control: Control, canary: CanaryState, before: StageState) -> bool:
     """Gives production back what it had, where another canary than the judged one was promoted.
 
-    Somebody replaced the canary between our read and our write. Other differences are left as they
-    are, for the error to tell.
+    The canary was replaced outside between our read and our write. Other differences are left as
+    they are, for the error to tell. Whether anything was given back.
     """
     found = control.look().stage
     promoted = found.canary if found.canary_is_promoted else None
@@ -95,58 +152,45 @@ def _repair(
         canary.deployment_id,
         canary.variables,
     ):
-        return
+        return False
     names = {*canary.variables, *promoted.variables}
     variables = {k: v for k, v in found.variables.items() if k not in names}
     variables.update({k: v for k, v in before.variables.items() if k in names})
-    ended = attrs.evolve(found, canary=None)
+    byhand = f"By hand: UpdateStage, replace /deploymentId with {before.deployment_id}."
+    ended = control.end(found, byhand).stage
     given_back = attrs.evolve(
         ended, deployment_id=before.deployment_id, variables=Variables(variables)
     )
-    byhand = f"By hand: UpdateStage, replace /deploymentId with {before.deployment_id}."
-    control.change(end_patch(), found, ended, byhand)
-    control.change(
-        restore_patch(ended, given_back),
-        ended,
-        given_back,
-        byhand,
-        so_far="The canary was ended; production serves another one than was judged.",
-    )
-    raise StageChangedError(
-        "Somebody replaced the canary while it was being promoted, so another one than was judged "
-        "became production. It was ended, and production was given back what it had.",
-        differences=error.differences,
-        state=str(given_back),
-        remedy="Find out who it was, and start again with stage.enable_canary(...).",
-    ) from error
+    what = f"restoring deployment {before.deployment_id} and its variables"
+    control.change(restore_patch(ended, given_back), ended, given_back, what, byhand)
+    return True
 
 
-def _announce(control: Control, deployment: Deployment, record: Record, state: StageState) -> None:
+def _announce(control: Control, deployment: Deployment, record: Record) -> None:
     """Writes the record of a promotion before it is begun."""
     try:
         control.records.save(deployment, record)
     except StageChangedError:
-        raise  # the caller's store is a lock, and somebody else holds it
+        raise  # the caller's store is a lock, and another process holds it
     except CanaryError as error:
         raise RecordError(
             "The promotion was not begun, because what it overwrites could not be recorded: "
             f"{error.happened}",
-            state=str(state),
-            remedy="Mend that; or promote(unrecorded=True) and keep the receipt it returns, for "
+            remedy="Fix that; or promote(unrecorded=True) and keep the receipt it returns, for "
             "nothing else will know the way back.",
         ) from error
 
 
 def _receipt(control: Control, bond: Bond, state: StageState) -> Promotion:
     """The receipt of a promotion that has been finished."""
-    record = control.records.of(control.gateway.deployment(bond.deployment.id))
+    record = control.record(control.gateway.deployment(bond.deployment.id))
     receipt = record.begun_promotion()
     if receipt is None or not receipt.is_done_on(state):
         raise RolloutEndedError(
-            "Somebody else promoted the canary; what production served before is not recorded.",
+            "The canary was promoted outside this library; what production served before is not "
+            "recorded.",
             release=bond.release or "unknown",
             outcome=Outcome.PROMOTED_OUTSIDE.value,
-            state=str(state),
             remedy="There is nothing left to promote.",
         )
     return receipt

@@ -170,7 +170,6 @@ class StoredRecords(_Checked):
             raise StageChangedError(
                 f"The store of records refused to change {self._key}: {error}",
                 differences={"record": "another process may be changing the stage"},
-                state="Nothing was sent to AWS.",
                 remedy="Run the same line again; stage.describe() shows what the other one did.",
             ) from error
         _, kept = self._load()

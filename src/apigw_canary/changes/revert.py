@@ -6,7 +6,7 @@ from datetime import timedelta
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, restore_patch
-from apigw_canary.changes.control import Control
+from apigw_canary.changes.control import Control, log
 from apigw_canary.changes.sending import listed
 from apigw_canary.errors import (
     CanaryAlreadyEnabledError,
@@ -18,40 +18,58 @@ from apigw_canary.errors import (
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.record import NO_RECORD
-from apigw_canary.rollout.state import StageState
+from apigw_canary.rollout.state import Outcome, StageState
 
 
-def revert(control: Control, promotion: Promotion | None) -> None:
-    """Undoes a promotion: the one of the receipt, or the last one the record knows."""
+def revert(
+    control: Control, promotion: Promotion | None, *, dry_run: bool = False
+) -> Promotion | None:
+    """Undoes a promotion: the one of the receipt, or the last one the record knows.
+
+    Returns it; None where it has been undone already and no receipt of it is known.
+    """
     state = control.look().stage
     if promotion is not None:
         _check_stage(promotion, state)
         if promotion.is_undone_on(state) and not promotion.is_done_on(state):
-            return
+            return promotion
     if state.canary is not None:
         raise CanaryAlreadyEnabledError(
             "A promotion cannot be undone while a canary is enabled.",
             deployment_id=state.canary.deployment_id,
             percent=state.canary.percent,
             age=timedelta(0),
-            state=str(state),
             remedy="End the canary first: stage.rollback().",
         )
     deployments = {deployment.id: deployment for deployment in control.gateway.deployments()}
     if promotion is None:
         promotion = _last_promotion(control, deployments, state)
         if promotion is None:
-            return
+            return None
     _check_revertible(promotion, deployments, state)
+    if dry_run:
+        return promotion
     target = deployments[promotion.deployment_before]
     mark = attrs.evolve(control.readable(target), reverted_from=promotion.deployment_after)
     try:
         control.records.save(target, mark)
     except CanaryError as error:
-        raise error.within(
-            f"Nothing was changed: {state}", "Mend that and run the same line again."
-        ) from error.__cause__
+        raise error.within("", "Fix that and run the same line again.") from error.__cause__
     restore(control, promotion, state)
+    if promotion.rollout_id is not None and promotion.deployment_after != target.id:
+        _note_reverted(control, promotion)
+    return promotion
+
+
+def _note_reverted(control: Control, promotion: Promotion) -> None:
+    """Record it with the rollout too, as far as that is possible."""
+    try:
+        deployment = control.gateway.deployment(promotion.deployment_after)
+        record = control.record(deployment)
+        if record.rollout is not None and record.rollout.id == promotion.rollout_id:
+            control.records.save(deployment, record.ending(Outcome.REVERTED))
+    except CanaryError as error:
+        log.warning("deployment %s: reverted: %s", promotion.deployment_after, error)
 
 
 def _last_promotion(
@@ -60,7 +78,7 @@ def _last_promotion(
     """The promotion that brought the stage where it is; None if it has been undone."""
     record = NO_RECORD
     if state.deployment_id in deployments:
-        record = control.records.of(deployments[state.deployment_id])
+        record = control.record(deployments[state.deployment_id])
     promotion = record.promotion
     if record.reverted_from is not None and (
         record.reverted_from != state.deployment_id
@@ -70,7 +88,6 @@ def _last_promotion(
     if promotion is None or promotion.deployment_after != state.deployment_id:
         raise NothingToRevertError(
             f"No promotion of deployment {state.deployment_id} is recorded.",
-            state=str(state),
             remedy="Give stage.revert() the receipt that promote() returned.",
         )
     _check_stage(promotion, state)
@@ -99,7 +116,6 @@ def _check_revertible(
         raise StageChangedError(
             f"The stage was changed since the promotion: {listed(changed)}.",
             differences=changed,
-            state=f"Nothing was sent. {state}",
             remedy="Before the promotion production served deployment "
             f"{promotion.deployment_before}"
             + (f" with other values of {names}" if names else "")
@@ -112,25 +128,18 @@ def _check_revertible(
         raise NotFoundError(
             f"Deployment {promotion.deployment_before}, which production served before, has been "
             "deleted.",
-            state=str(state),
             remedy=f"These are left, newest first: {left}. A canary of one of them: "
             "stage.enable_canary(..., deployment_id=...).",
         )
 
 
-def restore(
-    control: Control,
-    promotion: Promotion,
-    state: StageState,
-    *,
-    so_far: str = "Production was not changed.",
-) -> None:
+def restore(control: Control, promotion: Promotion, state: StageState) -> None:
     """Gives production back what the promotion overwrote."""
     wanted = promotion.undone_on(state)
     control.change(
         restore_patch(state, wanted),
         state,
         wanted,
+        f"restoring deployment {promotion.deployment_before} and its variables",
         "stage.revert() finishes it; stage.rollback() finds no canary and does nothing.",
-        so_far=so_far,
     )

@@ -1,10 +1,13 @@
 """Sending one change, and making sure of what became of it."""
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+import attrs
 
 from apigw_canary.changes import journal
+from apigw_canary.changes.known import Known, Look
 from apigw_canary.errors import (
     AccessDeniedError,
     CanaryError,
@@ -22,58 +25,56 @@ SENDINGS = 3
 _CERTAIN = (AccessDeniedError, CredentialsError, ThrottledError, UnreachableError)
 """Refusals that have nothing to do with what the stage is like."""
 
-
-class Look(Protocol):
-    """A stage as it was read, and AWS's time when it was."""
-
-    @property
-    def stage(self) -> StageState:
-        """The stage."""
-        ...
-
-    @property
-    def at(self) -> datetime:
-        """When it was like that."""
-        ...
-
-
 _Look = TypeVar("_Look", bound=Look)
 
 Condition = Callable[[Look], None]
-"""Raises where a change must not be made to the stage as it was seen."""
+"""Raises where a change must not be made to the stage as it was read."""
 
 
 def unconditionally(_: Look) -> None:
     """The condition that always holds."""
 
 
-def looked(read: Callable[[], _Look], last: _Look | None) -> _Look:
-    """What is there now; an error tells what was seen last, where anything was."""
-    try:
-        return read()
-    except CanaryError as error:
-        if last is not None:
-            seen = f"Seen last, at {last.at:%H:%M:%S}: {last.stage}"
-            error.within(f"Nothing was changed by this call. {seen}")
-        raise
+def missing(found: StageState, before: StageState, wanted: StageState) -> dict[str, str]:
+    """What of a change is not found on the stage; what was not asked for is left out of it.
+
+    Changes of other variables, or of production beside a canary that is shifted, are none of the
+    change's concern: another process may make them at the same time.
+    """
+    asked = {
+        name
+        for name in {*before.variables, *wanted.variables}
+        if before.variables.get(name) != wanted.variables.get(name)
+    }
+    variables = {
+        **{name: value for name, value in wanted.variables.items() if name not in asked},
+        **{name: value for name, value in found.variables.items() if name in asked},
+    }
+    deployment_id = found.deployment_id
+    if before.deployment_id == wanted.deployment_id:
+        deployment_id = wanted.deployment_id
+    relevant = attrs.evolve(found, variables=variables, deployment_id=deployment_id)
+    return relevant.differences(wanted)
 
 
 def carried_out(
+    known: Known[_Look],
     send: Callable[[], _Look],
     look: Callable[[], _Look],
     *,
+    what: str,
     before: StageState,
     wanted: StageState,
     remedy: str,
-    so_far: str = "Nothing was changed.",
 ) -> _Look:
-    """Sends a change and returns the stage as it then is, which is as `wanted`; both are logged.
+    """Sends a change and returns the stage as it then is, which is as asked; both are logged.
 
-    A change whose answer is lost is settled by reading, and sent again if it did not happen.
-    `so_far` says what the operation has changed before this, for the error.
+    A change whose answer is lost is settled by reading, and sent again if it did not happen. The
+    first error is the one that is raised.
     """
+    sending = _Sending(known, send, look, what, before, wanted, remedy)
     try:
-        seen = _carried_out(send, look, before=before, wanted=wanted, remedy=remedy, so_far=so_far)
+        seen = sending.settled()
     except CanaryError as error:
         journal.failed(before, wanted, error)
         raise
@@ -81,54 +82,70 @@ def carried_out(
     return seen
 
 
-def _carried_out(
-    send: Callable[[], _Look],
-    look: Callable[[], _Look],
-    *,
-    before: StageState,
-    wanted: StageState,
-    remedy: str,
-    so_far: str,
-) -> _Look:
-    sent = 0
-    while True:
-        sent += 1
-        try:
-            seen = send()
-        except UnansweredError as lost:
-            seen = _read_after(lost, look, before, remedy)
-            if not seen.stage.differences(before):
-                if sent < SENDINGS:
-                    continue
-                raise lost.within(f"{so_far} {before}", remedy) from lost.__cause__
-        except CanaryError as error:
-            if sent == 1 and isinstance(error, _CERTAIN):
-                raise error.within(f"{so_far} {before}", remedy) from error.__cause__
-            # An earlier sending, or somebody else's, may have done it; then AWS refuses.
-            seen = look()
-            if seen.stage.differences(wanted):
-                raise error.within(f"{so_far} {seen.stage}", remedy) from error.__cause__
-        if differences := seen.stage.differences(wanted):
+@attrs.frozen
+class _Sending(Generic[_Look]):
+    """One change that is sent, as often as it takes."""
+
+    known: Known[_Look]
+    send: Callable[[], _Look]
+    look: Callable[[], _Look]
+    what: str
+    before: StageState
+    wanted: StageState
+    remedy: str
+
+    def settled(self) -> _Look:
+        """The stage, which is as asked."""
+        sent, seen = 0, None
+        while seen is None:
+            sent += 1
+            seen = self._once(sent)
+        if differences := missing(seen.stage, self.before, self.wanted):
             raise UnconfirmedChangeError(
                 f"The change was sent, and the stage is not as asked: {listed(differences)}.",
                 differences=differences,
-                state=str(seen.stage),
-                remedy=f"Somebody else may have changed it at the same time. {remedy}",
+                remedy=f"Another process may have changed it at the same time. {self.remedy}",
             )
+        if self.known.is_sent(self.what):  # the answer was lost, and the read shows it
+            self.known.made(self.what)
+        return seen
+
+    def _once(self, sent: int) -> _Look | None:
+        """The stage after one sending; None where it did not happen, and is to be sent again."""
+        self.known.sending(self.what, self.before, self.wanted)
+        try:
+            seen = self.send()
+        except UnansweredError as lost:
+            with kept(lost.within("", self.remedy)):
+                seen = self.look()
+            happened = missing(seen.stage, self.wanted, self.before)
+            if happened or not missing(seen.stage, self.before, self.wanted):
+                return seen
+            if sent == SENDINGS:
+                raise
+            return None
+        except CanaryError as error:
+            self.known.refused(self.what)
+            if sent == 1 and isinstance(error, _CERTAIN):
+                raise error.within("", self.remedy) from error.__cause__
+            # An earlier sending, or another process, may have done it; then AWS refuses.
+            with kept(error.within("", self.remedy)):
+                seen = self.look()
+            if missing(seen.stage, self.before, self.wanted):
+                raise
+            return seen
+        self.known.saw(seen)
+        self.known.made(self.what)
         return seen
 
 
-def _read_after(
-    lost: UnansweredError, look: Callable[[], _Look], before: StageState, remedy: str
-) -> _Look:
+@contextmanager
+def kept(first: CanaryError) -> Iterator[None]:
+    """What is tried after an error. Where it fails too, the first error is the one to be raised."""
     try:
-        return look()
-    except CanaryError as error:
-        raise lost.within(
-            "Whether AWS carried it out is not known, because reading failed too "
-            f"({error.happened}) Before: {before}",
-            remedy,
-        ) from error
+        yield
+    except CanaryError as later:
+        raise first.within(f"What was tried then failed too: {later.happened}") from later
 
 
 def listed(differences: Mapping[str, str]) -> str:

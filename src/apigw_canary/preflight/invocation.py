@@ -108,8 +108,8 @@ def _missing(
         if target.unknown:
             raise NotFoundError(
                 f"The integration of {target.route} uses the stage variables "
-                f"{', '.join(target.unknown)}, which canary requests would not have.",
-                state="Nothing was added.",
+                f"{', '.join(target.unknown)}, which canary requests would not have. "
+                "Nothing was added.",
                 remedy="Set them on the stage, or give them here.",
             )
         function = target.function
@@ -119,8 +119,7 @@ def _missing(
             if not functions.has(function):
                 raise NotFoundError(
                     f"There is no function {target.written}, or no such alias or version of it, "
-                    f"for {target.route}.",
-                    state="Nothing was added.",
+                    f"for {target.route}. Nothing was added.",
                     remedy="Create it first, or correct the variable.",
                 )
             policies[function] = Policy(exists=True, statements=tuple(functions.policy(function)))
@@ -128,8 +127,7 @@ def _missing(
         if policy.denies(target):
             raise CallerError(
                 f"The policy of function {target.written} denies API Gateway to call it for "
-                f"{target.route}, whatever else it allows.",
-                state="Nothing was added.",
+                f"{target.route}, whatever else it allows. Nothing was added.",
                 remedy="Remove that Deny statement from the function's policy.",
             )
         if not policy.has_permission(target):
@@ -168,6 +166,5 @@ def _add(functions: Functions, function: Function, target: Target) -> None:
             f"The policy of function {target.written} has a statement {sid}, and it does not allow "
             f"{target.route}.",
             differences={sid: "changed by somebody else"},
-            state="",
             remedy="Remove that statement with lambda:RemovePermission.",
         ) from error

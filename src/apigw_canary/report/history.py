@@ -25,9 +25,11 @@ from apigw_canary.rollout.words import clock, moment, span
 
 _ENDS: Mapping[Phase, tuple[str, Tone]] = {
     "promoted": ("Promoted", "good"),
-    "promoted_elsewhere": ("Promoted by others", "open"),
+    "promoted_outside": ("Promoted outside", "open"),
+    "reverted": ("Promotion undone", "bad"),
+    "disabled": ("Disabled", "open"),
     "rolled_back": ("Rolled back", "bad"),
-    "removed": ("Ended by others", "open"),
+    "removed_outside": ("Removed outside", "open"),
     "replaced": ("Replaced by others", "open"),
 }
 

@@ -74,7 +74,7 @@ def _share(looks: Sequence[Observation], marks: Sequence[Mark]) -> Chart:
 
 def _served(look: Observation) -> float | None:
     """The share its deployment serves, also after the canary has ended; None where not known."""
-    if look.phase in ("promoted", "promoted_elsewhere"):
+    if look.phase in ("promoted", "promoted_outside"):
         return 100.0
     return None if look.phase == "promoting" else look.percent
 

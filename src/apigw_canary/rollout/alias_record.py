@@ -1,17 +1,18 @@
 """The record of a rollout on a Lambda alias: at the end of the alias's own description.
 
 ```text
-User's text [apigw-canary:2 5f1c9e0b7a3d2468 1767603600 1767604200 025.00 7>8 r - - 2026-11.1]
+User's text [apigw-canary:2 5f1c9e0b7a3d2468 1767603600 1767604200 025.00 7>8 r - - - 2026-11.1]
 ```
 
-Rollout id, start, start of the step, percent, versions before and after, outcome, hold, earlier
-releases, release. A description takes 256 characters, and the record of a hold takes at most 20
-more than that of none: earlier releases are forgotten for it. It is written in the same call as the
-change it records, and is input like any other: parsed strictly.
+Rollout id, start, start of the step, percent, versions before and after, outcome, hold, the
+promotion before this rollout, earlier releases, release. A description takes 256 characters. A
+hold takes up to 20 of them, for which earlier releases are forgotten. The record is written in the
+same call as the change it records, and is input like any other: parsed strictly.
 """
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import attrs
 
@@ -47,6 +48,7 @@ _RECORD = (
     r"(?:(?P<text>.*) )?\[apigw-canary:2 (?P<id>[0-9a-f]{16}) (?P<start>\d{10}) (?P<step>\d{10}) "
     r"(?P<percent>[01]\d\d\.\d\d) (?P<before>\d{1,9})>(?P<after>\d{1,9}) (?P<outcome>[rpujcodex]) "
     r"(?:h(?P<hold>\d{10})|-)(?P<held>\d{0,8}) "
+    r"(?P<promoted>-|\d{1,9}>\d{1,9}@\d{10}) "
     r"(?P<past>-|(?:[pujcodex][0-9a-f]{6})+) (?P<release>.*)\]"
 )
 
@@ -69,6 +71,14 @@ class AliasState(StageState):
             f"Alias {self.name} of function {self.rest_api_id} in {self.region} invokes version "
             f"{self.deployment_id} and {other}."
         )
+
+
+class LastPromotion(NamedTuple):
+    """What a promotion changed, and when."""
+
+    before: str
+    after: str
+    at: datetime
 
 
 @attrs.frozen(kw_only=True)
@@ -97,6 +107,9 @@ class AliasRecord:
     """Since when an operator holds it; None where it is not on hold."""
     held: timedelta = timedelta(0)
     """How long earlier holds lasted in all, to the second."""
+    promoted: "LastPromotion | None" = None
+    """The promotion that came before this rollout, for `alias.revert()` once this one has ended
+    without a promotion."""
     past: str = ""
     """Earlier releases that ended, latest last: a letter for the outcome, six digits of a hash."""
 
@@ -115,6 +128,12 @@ class AliasRecord:
         if self.release is not None and self.outcome is not None:
             ending = CODES[self.outcome, self.ended_by] + _digest(self.release)
         return (self.past + ending)[-7 * KEPT_ENDINGS :]
+
+    def last_promotion(self) -> LastPromotion | None:
+        """The latest promotion that is not undone: of this rollout, or before it."""
+        if self.outcome is Outcome.PROMOTED:
+            return LastPromotion(self.before, self.after, self.step_started_at)
+        return None if self.outcome is Outcome.REVERTED else self.promoted
 
     def is_same_rollout(self, other: "AliasRecord | None") -> bool:
         """Whether the other one says the same of the same rollout, at whatever time."""
@@ -180,8 +199,17 @@ def read(description: str) -> AliasRecord | None:
         ended_by=_OUTCOMES[found["outcome"]][1],
         hold_since=datetime.fromtimestamp(int(found["hold"]), UTC) if found["hold"] else None,
         held=timedelta(seconds=int(found["held"] or 0)),
+        promoted=_promotion(found["promoted"]),
         past=found["past"].removeprefix("-"),
     )
+
+
+def _promotion(text: str) -> LastPromotion | None:
+    if text == "-":
+        return None
+    versions, _, at = text.partition("@")
+    before, _, after = versions.partition(">")
+    return LastPromotion(before, after, datetime.fromtimestamp(int(at), UTC))
 
 
 def text_of(description: str) -> str:
@@ -198,12 +226,14 @@ def written(text: str, record: AliasRecord) -> str:
     past = record.past
     hold = f"h{record.hold_since.timestamp():.0f}" if record.hold_since else "-"
     hold += f"{record.held.total_seconds():.0f}" if record.held else ""
+    done = record.promoted
+    promoted = f"{done.before}>{done.after}@{done.at.timestamp():.0f}" if done else "-"
     while True:
         description = (
             f"{text}{' ' if text else ''}{_MARK}2 {record.id} {record.started_at.timestamp():.0f} "
             f"{record.step_started_at.timestamp():.0f} {record.percent:06.2f} "
             f"{record.before}>{record.after} {CODES[record.outcome, record.ended_by]} {hold} "
-            f"{past or '-'} "
+            f"{promoted} {past or '-'} "
             f"{record.release or ''}]"
         )
         too_many = len(description) - MAX_DESCRIPTION

@@ -23,10 +23,12 @@ Phase = Literal[
     "running",
     "promoting",
     "promoted",
+    "reverted",
     "rolled_back",
-    "removed",
+    "disabled",
+    "promoted_outside",
+    "removed_outside",
     "replaced",
-    "promoted_elsewhere",
 ]
 
 
@@ -186,8 +188,8 @@ class Observation(Plain):
     phase: Phase = "running"
     """Whether the canary runs, is being promoted, or how it ended."""
     changed: Mapping[str, str] = attrs.field(factory=dict)
-    """What somebody else changed on the stage since the look before, as far as the observing
-    process knows: a name, and how it differs. No variable values."""
+    """What was changed outside this process on the stage since the observation before, as far as
+    this process knows: a name, and how it differs. No variable values."""
     production_changed: Mapping[str, str] = attrs.field(factory=dict)
     """Production's deployment, and each variable that the canary overrides, where it was changed
     outside this rollout since the rollout began, or since

@@ -86,6 +86,10 @@ class Promotion(Plain):
             begun_at=begun_at,
         )
 
+    def is_same_change(self, other: "Promotion") -> bool:
+        """Whether both change the same to the same, at whatever time."""
+        return attrs.evolve(self, begun_at=other.begun_at) == other
+
     def is_done_on(self, state: StageState) -> bool:
         """Whether the stage serves what was promoted."""
         return state.deployment_id == self.deployment_after and state.carries(self.variables_after)

@@ -49,10 +49,12 @@ def decide(policy: "RolloutPolicy", observation: Observation) -> Decision:
 _ENDED = {
     "promoted": "the canary was promoted",
     "rolled_back": "the canary was rolled back",
-    "removed": "the canary was removed outside this rollout (in the console, by "
-    "stage.rollback(), or by another tool)",
+    "disabled": "the canary was disabled",
+    "reverted": "the canary was promoted, and the promotion was undone",
+    "removed_outside": "the canary was removed outside this rollout (in the console, or by "
+    "another tool)",
     "replaced": "another canary has replaced it",
-    "promoted_elsewhere": "the canary was promoted outside this rollout",
+    "promoted_outside": "the canary was promoted outside this rollout",
 }
 
 

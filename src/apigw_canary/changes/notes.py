@@ -1,0 +1,90 @@
+"""What is recorded of a rollout while it runs: holds, accepted changes, failing reads."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import attrs
+
+from apigw_canary.aws.apigateway import Seen
+from apigw_canary.changes.control import Bond, Control, log
+from apigw_canary.rollout.promotion import Promotion
+from apigw_canary.rollout.record import Begun, OnHold, Record
+from apigw_canary.rollout.state import Outcome, StageState
+
+
+def hold(control: Control, bond: Bond, reason: str) -> Bond:
+    """Records an operator's hold; one that is in force keeps its start."""
+
+    def held(begun: Begun, seen: Seen) -> Begun:
+        since = begun.hold.since if begun.hold else seen.at
+        return attrs.evolve(begun, hold=OnHold(reason=reason, since=since))
+
+    return annotated(control, bond, held)
+
+
+def resume(control: Control, bond: Bond) -> Bond:
+    """Ends an operator's hold; success where there is none."""
+    return annotated(control, bond, lambda begun, seen: begun.resumed(seen.at))
+
+
+def accept_production(control: Control, bond: Bond) -> Bond:
+    """Records production as it is now."""
+
+    def accepted(begun: Begun, seen: Seen) -> Begun:
+        return begun.accepting(seen.stage, bond.variables)
+
+    return annotated(control, bond, accepted)
+
+
+def failing(control: Control, bond: Bond, since: datetime | None) -> Bond:
+    """Records since when metrics or alarms cannot be read; None: they can."""
+    return annotated(control, bond, lambda begun, _: attrs.evolve(begun, failing_since=since))
+
+
+def annotated(control: Control, bond: Bond, change: Callable[[Begun, Seen], Begun]) -> Bond:
+    """The bond with its record changed and read back.
+
+    The record of a canary that was enabled outside this library begins now. AWS replaces
+    descriptions as a whole, without a condition: what a promotion recorded in between is put back.
+    """
+    seen = control.present()
+    control.mine(bond, seen)
+    deployment = control.gateway.deployment(bond.deployment.id)
+    record = control.record(deployment)
+    begun = record.rollout
+    if begun is None or begun.outcome is not None:
+        begun = Begun.of(
+            seen.stage,
+            at=bond.started_at,
+            rollout_id=control.new_id(),
+            release=None,
+            variables=bond.variables,
+        )
+        begun = attrs.evolve(begun, enabled_at=seen.stage.updated_at)
+        record = record.beginning(begun)
+    changed = change(begun, seen)
+    if record.rollout != changed:
+        record = attrs.evolve(record, rollout=changed)
+        deployment = control.records.save(deployment, record)
+        _keep_promotion(control, bond, seen.stage, changed)
+    bond = bond._replace(deployment=deployment, record=record)
+    control.verified(bond, seen.stage)
+    return bond
+
+
+def _keep_promotion(control: Control, bond: Bond, before: StageState, begun: Begun) -> None:
+    """Put back what a promotion recorded, where the record was written at the same time."""
+    seen = control.look()
+    promoted = bond.is_promoted_on(seen.stage) and not bond.is_promoted_on(before)
+    if not promoted:
+        return
+    deployment = control.gateway.deployment(bond.deployment.id)
+    record: Record = control.record(deployment)
+    if record.begun_promotion() is not None:
+        return
+    log.warning("deployment %s: a promotion was begun at the same time", deployment.id)
+    receipt = Promotion.of(before, begun_at=seen.at, release=begun.release, rollout_id=begun.id)
+    record = record.promoting(receipt)
+    if seen.stage.canary is None:
+        record = record.ending(Outcome.PROMOTED)
+    control.records.save(deployment, record)
