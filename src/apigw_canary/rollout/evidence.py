@@ -186,7 +186,7 @@ class Worse:
         self._gained = [0.0] * len(stakes.ALTERNATIVES)
         self._log = 0.0
         self._stops = stops
-        self.multiplier = 0.0
+        self.multiplier: float = 0.0
         """The log of what the last row made of the capital, without the boost and what sat out."""
 
     def add(self, row: Row) -> float:

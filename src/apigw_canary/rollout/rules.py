@@ -1,7 +1,7 @@
 """The order of the decisions: each rule a function, and the first that holds is taken."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,7 +41,10 @@ Chernoff, n times the divergence of the two rates)."""
 def decide(policy: "RolloutPolicy", observation: Observation) -> Decision:
     """Decide by the first rule of `RULES` that holds; the last one always does."""
     view = View(policy, observation)
-    return next(decision for rule in RULES if (decision := rule(view)) is not None)
+    decisions: Iterator[Decision] = (
+        decision for rule in RULES if (decision := rule(view)) is not None
+    )
+    return next(decisions)
 
 
 # I. Over

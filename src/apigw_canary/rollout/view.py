@@ -5,9 +5,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from apigw_canary.rollout import alarms
+from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.analysis import summarize
 from apigw_canary.rollout.decision import Hold, Promote, Rollback, Shift, WaitingFor
-from apigw_canary.rollout.findings import Finding
+from apigw_canary.rollout.findings import Analysis, Finding
 from apigw_canary.rollout.gathering import Gathered, gather
 from apigw_canary.rollout.observation import MINUTE, Observation, ceil_minute
 from apigw_canary.rollout.production import Unhealthy, unhealthy
@@ -42,10 +43,12 @@ class View:
         self.policy = policy
         self.seen = observation
         evidence = gather(policy, observation)
-        self.analysis = summarize(policy, evidence)
-        self.gathered = [g for g in evidence.signals if not g.signal.report_only]
+        self.analysis: Analysis = summarize(policy, evidence)
+        self.gathered: list[Gathered] = [g for g in evidence.signals if not g.signal.report_only]
         """The evidence of the signals that may decide."""
-        self.alarms = [alarm for alarm in observation.alarms if alarm.name in policy.alarms]
+        self.alarms: list[Alarm] = [
+            alarm for alarm in observation.alarms if alarm.name in policy.alarms
+        ]
         self.missing = ""
         """Why the canary is not shifted up, where a rule that could have done so did not."""
 

@@ -70,7 +70,7 @@ class Trials:
         self._now = now
         # Of its own: what is tested must not change the traffic.
         self._rng = random.Random(f"{seed}/trials")
-        self._addressed = addressed
+        self._addressed: AnyVerb = addressed
 
     def answer(self, p: Json) -> Json:
         """Carry out one call."""
