@@ -15,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -197,7 +197,7 @@ def agrees(new: list[float], old: list[float]) -> bool:
     )
 
 
-def run(numbers: range, before: Any = None) -> Counter[str]:
+def run(numbers: Iterable[int], before: Any = None) -> Counter[str]:
     """What became of the series; of each failure also the number of the first series."""
     counts: Counter[str] = Counter()
     for number in numbers:

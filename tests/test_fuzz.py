@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from fuzz_evidence import agrees, evidence_before, paths, run, series
 
+FOUND = (13098,)
+"""Series that once gave a wrong number: nothing but errors of the baseline, so that the capital
+after the boosted minute is too small for a float."""
+
 
 def test_any_series_gives_a_decision_and_numbers() -> None:
     """And, where the history is at hand, the numbers of commit 6e9fb79."""
     with evidence_before() as before:
-        counts = run(range(300), before)
-    assert counts["series"] == 300
+        counts = run([*range(250), *FOUND], before)
+    assert counts["series"] == 250 + len(FOUND)
     assert counts["with unknown outcomes"] > 100
     assert [what for what in counts if what.startswith("WRONG")] == []
     if before is not None:

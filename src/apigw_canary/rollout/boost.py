@@ -34,8 +34,8 @@ _NEGLIGIBLE = 1e-14
 """Probability, relative to the most likely outcome, below which outcomes are left out."""
 _LARGEST = 600.0
 """Logs of capital are cut off there, below what a float can hold. It makes the factor smaller."""
-_LEAST = 1e-300
-"""What is left for the outcomes that are not cut off must have a log, whatever rounding does."""
+_LEAST = -690.0
+"""The least log of a factor, whatever rounding does."""
 
 
 class Split(NamedTuple):
@@ -86,7 +86,8 @@ def log_factor(split: Split, parts: Sequence[Part], damping: Damping, before: fl
     while last > 0 and kept[last - 1] > 0 and (target - cut) * capital[last] > kept[last]:
         cut += law[last]
         last -= 1
-    return math.log(max(target - cut, _LEAST)) - math.log(kept[last])
+    rest = target - cut
+    return max(math.log(rest) - math.log(kept[last]), _LEAST) if rest > 0 else _LEAST
 
 
 def _law(split: Split) -> tuple[int, list[float]]:
