@@ -953,11 +953,12 @@ FUNCTION = Function("aws", "eu-central-1", "123456789012", "orders", "v2")
 GET_ORDER = Target(
     route=Route("GET", "/{id}"),
     written="orders",
+    uses=(),
     unknown=(),
     function=FUNCTION,
     source="arn:aws:x:r:a:api/GET/*",
     needs_permission=True,
-    is_productions=False,
+    before=None,
 )
 patterns = st.text("ab/*?", max_size=8)
 texts = st.text("ab/*", max_size=8)

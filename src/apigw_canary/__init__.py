@@ -11,6 +11,12 @@ if typing.TYPE_CHECKING:
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
     from apigw_canary.lambda_alias import AliasCanary, LambdaAlias
+    from apigw_canary.preflight.preflight import (
+        MethodChange,
+        PlannedCall,
+        Preflight,
+        VariableChange,
+    )
     from apigw_canary.preflight.problem import InvocationPermission, Problem
     from apigw_canary.report.report import Report
     from apigw_canary.rollout.alarms import Alarm
@@ -67,10 +73,13 @@ __all__ = [
     "LambdaAlias",
     "LambdaMetrics",
     "Measurements",
+    "MethodChange",
     "MetricSource",
     "Minute",
     "Observation",
     "Outcome",
+    "PlannedCall",
+    "Preflight",
     "Problem",
     "Promote",
     "Promotion",
@@ -87,6 +96,7 @@ __all__ = [
     "Stage",
     "StageState",
     "Step",
+    "VariableChange",
     "Verdict",
     "decision_from_dict",
     "permissions",
@@ -116,11 +126,14 @@ _HOMES = {
     "LambdaAlias": "lambda_alias",
     "LambdaMetrics": "aws.lambda_metrics",
     "Measurements": "rollout.observation",
+    "MethodChange": "preflight.preflight",
     "MetricSource": "rollout.observation",
     "Minute": "rollout.observation",
     "Observation": "rollout.observation",
     "Outcome": "rollout.state",
     "SimulatedRollout": "rollout.forecast",
+    "PlannedCall": "preflight.preflight",
+    "Preflight": "preflight.preflight",
     "Problem": "preflight.problem",
     "Promote": "rollout.decision",
     "Promotion": "rollout.promotion",
@@ -136,6 +149,7 @@ _HOMES = {
     "Stage": "stage",
     "StageState": "rollout.state",
     "Step": "rollout.policy",
+    "VariableChange": "preflight.preflight",
     "Verdict": "rollout.findings",
     "decision_from_dict": "rollout.decision",
     "permissions": "aws.iam",
@@ -155,7 +169,7 @@ if not typing.TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
-        if _HOMES[name].startswith("rollout."):
+        if _HOMES[name].startswith(("preflight.", "rollout.")):
             importlib.import_module(f"{__name__}.rollout.explained").page = _page
         return value
 

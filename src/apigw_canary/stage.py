@@ -15,16 +15,18 @@ from apigw_canary.aws.source import bound_to
 from apigw_canary.canary import Canary
 from apigw_canary.changes.clean_up import clean_up
 from apigw_canary.changes.control import Control
+from apigw_canary.changes.dry_run import dry_run
 from apigw_canary.changes.enable import Wish, enable
 from apigw_canary.changes.journal import acting
 from apigw_canary.changes.known import Known, Look, stated
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
 from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
+from apigw_canary.changes.sending import Condition
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
-from apigw_canary.preflight.checks import check
 from apigw_canary.preflight.facts import gather
 from apigw_canary.preflight.invocation import allow
+from apigw_canary.preflight.preflight import Preflight, preflight
 from apigw_canary.preflight.problem import InvocationPermission, Problem
 from apigw_canary.preflight.smoke import smoke_test
 from apigw_canary.preflight.unused import require_used
@@ -39,6 +41,17 @@ from apigw_canary.rollouts import first_percent, measured, policy_fingerprint, w
 
 Acceptance = Literal["unused_variables", "weakened_methods"]
 """What `Stage.enable_canary` refuses unless it is told to accept it."""
+
+
+def _only_if(gateway: ApiGateway, wish: Wish, watch: Condition) -> Condition:
+    """The condition on which a canary is enabled: that it is another one, and can be watched."""
+
+    def check(seen: Look) -> None:
+        if "unused_variables" not in wish.accept:
+            require_used(gateway, seen.stage, wish.variables, wish.deployment_id)
+        watch(seen)
+
+    return check
 
 
 class Stage:
@@ -171,27 +184,45 @@ class Stage:
 
     def check(
         self,
-        policy: RolloutPolicy | None = None,
+        percent: float | None = None,
         *,
-        variables: Mapping[str, str] | None = None,
+        release: str | None = None,
         deployment_id: str | None = None,
-    ) -> tuple[Problem, ...]:
-        """What stands in the way of a canary, errors first; nothing is changed.
+        variables: Mapping[str, str] | None = None,
+        use_stage_cache: bool = False,
+        description: str | None = None,
+        accept: Collection[Acceptance] = (),
+        policy: RolloutPolicy | None = None,
+    ) -> Preflight:
+        """What `enable_canary` would meet with these arguments, change and send: its dry run.
 
-        With a `policy`: whether the past hour's traffic is enough for it. With the `variables`
-        that the canary is to override: whether each integration that uses one leads to a Lambda
-        function that is there and lets API Gateway in. Methods and their authorization are
-        compared between production and `deployment_id`, else the running canary's deployment, else
-        the API as it is being edited now.
+        Nothing is changed. `.problems` are what stands in the way of a canary, errors first, and
+        `.ok` says that none is an error. With a `policy`: whether the past hour's traffic is enough
+        for it. With the `variables` that the canary is to override: whether each integration that
+        uses one leads to a Lambda function that is there and lets API Gateway in, and which
+        function production calls there. Methods and their authorization are compared between
+        production and `deployment_id`, else the running canary's deployment, else the API as it is
+        being edited now. What could not be read is a problem too, which names the missing
+        permission; permissions to write are not tried.
 
-        What could not be read is a problem too, which names the missing permission. Three calls;
-        three more with a policy, one with alarms, and two for each function that the variables lead
-        to.
+        `.calls` are what `enable_canary` would send to API Gateway with a `percent`, by default the
+        policy's first one; without either there are none. Between the two another process may act.
+
+        Three calls; three more with a policy, one with alarms, and two for each function that the
+        variables lead to. For `.calls` the reads of `enable_canary`, and one GetResources.
         """
-        if policy is not None and not isinstance(policy, RolloutPolicy):
-            inputs.refuse("policy", "a RolloutPolicy or None", policy)
-        if deployment_id is not None:
-            inputs.identifier(deployment_id, "deployment_id")
+        watch = watchable(self._calls, self._metrics, policy)
+        is_planned = percent is not None or policy is not None
+        wish = Wish(
+            percent=first_percent(percent, policy) if is_planned else 0,
+            release=release,
+            deployment_id=deployment_id,
+            variables=variables,
+            use_stage_cache=use_stage_cache,
+            description=description,
+            accept=inputs.choices(accept, "accept", get_args(Acceptance)),
+            policy=policy_fingerprint(policy) if policy is not None else None,
+        )
 
         def measure(state: StageState, at: datetime) -> Measurements:
             assert policy is not None
@@ -202,10 +233,16 @@ class Stage:
             self._calls,
             measure,
             policy=policy,
-            overrides=Variables(inputs.variables({} if variables is None else variables)),
+            overrides=wish.variables,
             deployment_id=deployment_id,
         )
-        return (facts,) if isinstance(facts, Problem) else check(facts)
+        if isinstance(facts, Problem):
+            return Preflight(problems=(facts,))
+        facts = attrs.evolve(facts, accepted=wish.accept)
+        if not is_planned:
+            return preflight(facts)
+        run = dry_run(self._control, wish, lambda gateway: _only_if(gateway, wish, watch))
+        return preflight(attrs.evolve(facts, resumes=run.error is None), run.sent, run.error)
 
     def allow_invocation(
         self,
@@ -330,29 +367,20 @@ class Stage:
         that CloudWatch does not know is `NotFoundError`. The calls of a first look; none where the
         canary is running.
         """
-        overrides = Variables(inputs.variables({} if variables is None else variables))
-        accepted = inputs.choices(accept, "accept", get_args(Acceptance))
         watch = watchable(self._calls, self._metrics, policy)
-
-        def only_if(seen: Look) -> None:
-            if "unused_variables" not in accepted:
-                require_used(self._control.gateway, seen.stage, overrides, deployment_id)
-            watch(seen)
-
+        wish = Wish(
+            percent=first_percent(percent, policy),
+            release=release,
+            deployment_id=deployment_id,
+            variables=variables,
+            use_stage_cache=use_stage_cache,
+            description=description,
+            accept=inputs.choices(accept, "accept", get_args(Acceptance)),
+            policy=policy_fingerprint(policy) if policy is not None else None,
+        )
         with acting(release):
             bond = enable(
-                self._control,
-                only_if=only_if,
-                wish=Wish(
-                    percent=first_percent(percent, policy),
-                    release=release,
-                    deployment_id=deployment_id,
-                    variables=variables,
-                    use_stage_cache=use_stage_cache,
-                    description=description,
-                    accept=accepted,
-                    policy=policy_fingerprint(policy) if policy is not None else None,
-                ),
+                self._control, only_if=_only_if(self._control.gateway, wish, watch), wish=wish
             )
         return Canary(self._control, bond, self._metrics)
 

@@ -25,7 +25,7 @@ from apigw_canary.rollout.state import CanaryState, StageState
 Patch = list[dict[str, str]]
 
 _CANARY = "/canarySettings"
-_OVERRIDES = f"{_CANARY}/stageVariableOverrides"
+OVERRIDES = f"{_CANARY}/stageVariableOverrides"
 _NAMED = (
     r"stageVariables(?:\.get\(\s*[\"'](\w+)[\"']\s*\)|\[\s*[\"'](\w+)[\"']\s*\]|\.(?!get\()(\w+)|)"
 )
@@ -54,7 +54,7 @@ def enable_patch(canary: CanaryState) -> Patch:
     """
     return [
         _replace(f"{_CANARY}/deploymentId", canary.deployment_id),
-        *(_replace(f"{_OVERRIDES}/{name}", value) for name, value in canary.variables.items()),
+        *(_replace(f"{OVERRIDES}/{name}", value) for name, value in canary.variables.items()),
         _replace(f"{_CANARY}/useStageCache", str(canary.use_stage_cache).lower()),
         _replace(f"{_CANARY}/percentTraffic", fixed_point(canary.percent)),
     ]
@@ -72,7 +72,7 @@ def promote_patch() -> Patch:
     """
     return [
         {"op": "copy", "from": f"{_CANARY}/deploymentId", "path": "/deploymentId"},
-        {"op": "copy", "from": _OVERRIDES, "path": "/variables"},
+        {"op": "copy", "from": OVERRIDES, "path": "/variables"},
         *shift_patch(0),
     ]
 

@@ -95,6 +95,13 @@ class Control:
         self._verified: dict[str, datetime] = {}
         self._ended_at: datetime | None = None
 
+    def dry(self, gateway: ApiGateway) -> "Control":
+        """One with what this one remembers, for a gateway that sends no writes."""
+        other = Control(gateway, self.records.dry(gateway))
+        other._verified = dict(self._verified)
+        other.last = self.last
+        return other
+
     def look(self) -> Seen:
         """The stage now: one GetStage, and more where AWS answers with an older state."""
         self.known.reading()

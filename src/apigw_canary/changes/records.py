@@ -58,6 +58,10 @@ class Records(Protocol):
         """Keep the record of a deployment that was created with it in its description."""
         ...
 
+    def dry(self, gateway: ApiGateway) -> "Records":
+        """The same for a gateway that sends no writes; nothing is kept."""
+        ...
+
     def save(self, deployment: Deployment, record: Record) -> Deployment:
         """Keep the record, and read it back; the deployment as it then is.
 
@@ -109,6 +113,10 @@ class _Checked:
 class DescriptionRecords(_Checked):
     """Keeps the record in the deployment's description."""
 
+    def dry(self, gateway: ApiGateway) -> "DescriptionRecords":
+        """The same for a gateway that sends no writes."""
+        return DescriptionRecords(gateway)
+
     def of(self, deployment: Deployment, at: datetime | None = None) -> Record:
         """From the description as it was read with the deployment: no call."""
         record = read(deployment.description, self._gateway.stage_name)
@@ -133,6 +141,22 @@ class DescriptionRecords(_Checked):
         )
 
 
+class _Unsaved:
+    """A store of which only the reads reach the caller's."""
+
+    def __init__(self, store: RolloutRecords) -> None:
+        self._store = store
+        self._saved: dict[str, str] = {}
+
+    def load(self, key: str) -> str | None:
+        """The text that would be there."""
+        return self._saved[key] if key in self._saved else self._store.load(key)
+
+    def save(self, key: str, text: str, *, expected: str | None) -> None:  # noqa: ARG002
+        """Keep the text in memory."""
+        self._saved[key] = text
+
+
 class StoredRecords(_Checked):
     """Keeps the records of a stage in the caller's store, each under its deployment's id.
 
@@ -142,6 +166,10 @@ class StoredRecords(_Checked):
     def __init__(self, store: RolloutRecords, gateway: ApiGateway) -> None:
         super().__init__(gateway)
         self._store = store
+
+    def dry(self, gateway: ApiGateway) -> "StoredRecords":
+        """The same for a gateway that sends no writes; what is saved is kept in memory."""
+        return StoredRecords(_Unsaved(self._store), gateway)
 
     @property
     def _key(self) -> str:

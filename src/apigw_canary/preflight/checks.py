@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from apigw_canary.preflight.facts import Facts
-from apigw_canary.preflight.problem import Problem
+from apigw_canary.preflight.problem import Problem, Severity
 from apigw_canary.preflight.targets import Policy, Target
 from apigw_canary.preflight.traffic import (
     never_given,
@@ -40,7 +40,7 @@ def check(facts: Facts) -> tuple[Problem, ...]:
 
 
 def _canary_there(facts: Facts) -> Iterator[Problem]:
-    if facts.stage.canary is not None:
+    if facts.stage.canary is not None and not facts.resumes:
         age = span(facts.at - facts.stage.updated_at)
         yield Problem(
             "error",
@@ -250,15 +250,16 @@ def _contract(facts: Facts) -> Iterator[Problem]:
         return
     added, removed, weakened = facts.changes
     before = f"production's deployment {facts.stage.deployment_id}"
+    severity: Severity = "warning" if "weakened_methods" in facts.accepted else "error"
     if removed:
         yield Problem(
-            "error",
+            severity,
             f"{facts.compared} lacks what {before} has: {', '.join(removed)}. {_UNSEEN}",
             'Put it back, or enable the canary with accept={"weakened_methods"}.',
         )
     if weakened:
         yield Problem(
-            "error",
+            severity,
             f"{facts.compared} asks less of callers than {before}: {'; '.join(weakened)}. "
             f"{_UNSEEN}",
             'Correct it, or enable the canary with accept={"weakened_methods"}.',

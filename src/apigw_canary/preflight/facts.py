@@ -57,6 +57,10 @@ class Facts:
     """The deployment of the canary, where there is one already."""
     alarms: Mapping[str, Alarm | None] = attrs.field(factory=dict[str, Alarm | None])
     """The policy's alarms; None for one that CloudWatch does not have."""
+    accepted: frozenset[str] = frozenset()
+    """What `enable_canary` is told to accept."""
+    resumes: bool = False
+    """Whether the canary that is running is the one that is asked for."""
     unread: tuple[Problem, ...] = ()
     """What could not be found out, and why."""
 

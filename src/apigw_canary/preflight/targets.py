@@ -1,6 +1,6 @@
 """Where requests lead that see other stage variables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from apigw_canary.aws.apigateway import Method
@@ -25,6 +25,8 @@ class Target(NamedTuple):
     route: Route
     written: str
     """The function as the integration names it, or its URI; variables by name."""
+    uses: tuple[str, ...]
+    """The variables in it, by name."""
     unknown: tuple[str, ...]
     """Variables in it that canary requests would not have."""
     function: Function | None
@@ -34,8 +36,13 @@ class Target(NamedTuple):
     """What API Gateway calls it as; empty where there is none."""
     needs_permission: bool
     """Whether the function must let API Gateway in: not where it is called in a role."""
-    is_productions: bool
-    """Whether production calls the very same function and alias."""
+    before: Function | None
+    """The Lambda function that production calls, as far as it is known as above."""
+
+    @property
+    def is_productions(self) -> bool:
+        """Whether production calls the very same function and alias."""
+        return self.function is not None and self.function == self.before
 
 
 class Policy(NamedTuple):
@@ -97,20 +104,22 @@ def tested(methods: Iterable[Method], stage: StageState, overrides: Variables) -
 def _target(method: Method, uri: str, stage: StageState, overrides: Variables) -> Target:
     seen = {**stage.variables, **overrides}
     unknown = tuple(sorted(variables_in(uri) - seen.keys()))
-    function = None if unknown else called(uri, seen)
-    if function is not None and function.region != stage.region:
-        function = None
-    has_before = variables_in(uri) <= stage.variables.keys()
+    function = _known(uri, seen, stage.region)
     return Target(
         route=method.route,
         written=function_in(uri),
+        uses=tuple(sorted(variables_in(uri))),
         unknown=unknown,
         function=function,
         source=source_arn(function, stage.region, stage.rest_api_id, stage.name, method.route)
         if function
         else "",
         needs_permission=not method.has_credentials,
-        is_productions=function is not None
-        and has_before
-        and called(uri, stage.variables) == function,
+        before=_known(uri, stage.variables, stage.region),
     )
+
+
+def _known(uri: str, variables: Mapping[str, str], region: str) -> Function | None:
+    """The Lambda function of the region that a URI leads to with these variables."""
+    function = called(uri, variables) if variables_in(uri) <= variables.keys() else None
+    return function if function is not None and function.region == region else None

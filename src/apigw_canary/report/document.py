@@ -6,8 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import attrs
 
-Tone = Literal["good", "bad", "open"]
-"""How it ended, for whoever only glances at it: well, badly, or not yet."""
+from apigw_canary.rollout.explained import Tone
 
 Look = Literal["canary", "baseline", "third", "fourth", "needed"]
 """How a line is told from the others: by color and by dashes."""

@@ -21,6 +21,9 @@ VERDICTS = {
     Verdict.UNDECIDED: "cannot tell yet",
 }
 
+_MOST_LISTED = 10
+"""Texts that are shown in one cell of a table: an API can have hundreds of methods."""
+
 _TONES: dict[Verdict, Tone] = {
     Verdict.WORSE: "bad",
     Verdict.NOT_WORSE: "good",
@@ -122,9 +125,9 @@ def _anything(subject: Explained) -> Document:
     values = {name.replace("_", " "): getattr(subject, name) for name in data}
     shown = {name: _shown(value) for name, value in values.items()}
     return Document(
-        about="Report",
-        title=type(subject).__name__,
-        tone="open",
+        about=subject.about,
+        title=subject.title,
+        tone=subject.tone,
         lead=sentence(str(subject)),
         facts=Facts([(name, said) for name, said in shown.items() if said is not None]),
         sections=[
@@ -142,13 +145,21 @@ def _rows(value: object) -> list[Plain]:
 
 
 def _within(name: str, values: Sequence[Plain]) -> Table:
-    rows = [{key: _shown(getattr(each, key)) for key in each.to_dict()} for each in values]
+    rows = [{key: _listed(getattr(each, key)) for key in each.to_dict()} for each in values]
     columns = [key for key in rows[0] if any(row.get(key) for row in rows)]
     return Table(
         f"What is in {name}",
         [key.replace("_", " ") for key in columns],
         [[row.get(key) or "" for key in columns] for row in rows],
     )
+
+
+def _listed(value: Any) -> str | None:
+    """A value in a table, where a few texts are in one cell."""
+    if isinstance(value, tuple) and value and all(isinstance(each, str) for each in value):
+        more = len(value) - _MOST_LISTED
+        return ", ".join(value[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+    return _shown(value)
 
 
 def _shown(value: Any) -> str | None:

@@ -321,6 +321,12 @@ def stages_in(description: str | None) -> set[str]:
     return {"".join(line.split(":", 3)[2:3]) for line in lines if line.startswith(_MARK)}
 
 
+def without_records(description: str) -> str:
+    """A description to be shown: each record in it, which holds values of variables, in a word."""
+    lines = description.split("\n")
+    return "\n".join("<record>" if line.startswith(_MARK) else line for line in lines)
+
+
 def read(description: str | None, stage: str) -> Record:
     """The stage's record in a deployment's description; `NO_RECORD` where there is none.
 

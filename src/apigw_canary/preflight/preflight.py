@@ -1,0 +1,246 @@
+"""A dry run of `enable_canary`: what stands in its way, what it would change, and what it sends."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import attrs
+
+from apigw_canary.aws.apigateway import OVERRIDES
+from apigw_canary.aws.dry_run import Sent
+from apigw_canary.aws.invocation import Function
+from apigw_canary.errors import CanaryError, RecordError, RolloutEndedError, StageChangedError
+from apigw_canary.preflight.checks import check
+from apigw_canary.preflight.facts import Facts
+from apigw_canary.preflight.problem import Problem
+from apigw_canary.preflight.targets import Target
+from apigw_canary.rollout import inputs
+from apigw_canary.rollout.contract import Changes
+from apigw_canary.rollout.explained import Explained, Tone
+from apigw_canary.rollout.plain import Plain
+from apigw_canary.rollout.record import without_records
+
+MethodChangeKind = Literal["added", "removed", "weakened"]
+VariableChangeKind = Literal["added", "changed", "unchanged"]
+
+
+@attrs.frozen(kw_only=True)
+class MethodChange(Plain):
+    """A method that the canary's deployment has otherwise than production's."""
+
+    change: MethodChangeKind
+    """"weakened": it asks less of its callers."""
+    method: str
+    """The method, such as `GET /orders/{id}`."""
+    detail: str = ""
+    """What a weakened method asked, and asks now."""
+
+    def __attrs_post_init__(self) -> None:
+        inputs.choice(self.change, "change", get_args(MethodChangeKind))
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.change}: {self.method}{self.detail and f' ({self.detail})'}"
+
+
+@attrs.frozen(kw_only=True)
+class VariableChange(Plain):
+    """A stage variable that the canary overrides, and an integration that uses it.
+
+    One for each variable and target. Values are not in it, except as far as they are part of the
+    name of a Lambda function, its alias or version.
+    """
+
+    name: str
+    """The variable's name."""
+    change: VariableChangeKind
+    """"added": production has no variable of that name. "unchanged": it has the same value."""
+    integration: str | None = None
+    """The target as the integration writes it, variables by name; None where none uses it."""
+    before: str | None = None
+    """The Lambda function, with alias or version, that production calls; None where it calls none,
+    or another kind of target."""
+    after: str | None = None
+    """The one that canary requests would call; None as above."""
+    methods: tuple[str, ...] = ()
+    """The methods whose requests lead there."""
+
+    def __attrs_post_init__(self) -> None:
+        inputs.choice(self.change, "change", get_args(VariableChangeKind))
+
+    def __str__(self) -> str:
+        """One line."""
+        if self.integration is None:
+            return f"{self.change}: {self.name}, which no integration was found to use"
+        leads = f"{self.before or 'not shown'} → {self.after or 'not shown'}"
+        return f"{self.change}: {self.name} in {self.integration}: {leads}"
+
+
+@attrs.frozen(kw_only=True)
+class PlannedCall(Plain):
+    """A call of API Gateway that `enable_canary` would make."""
+
+    operation: str
+    """The operation, such as `UpdateStage`."""
+    writes: bool
+    """Whether it changes something."""
+    parameters: str
+    """Its parameters as JSON. `new-deployment` stands for the id of the deployment that would be
+    created, `<value of NAME>` for the value of a variable, `<record>` for the record."""
+
+    def __str__(self) -> str:
+        """Operation and parameters."""
+        return f"{self.operation} {self.parameters}"
+
+
+@attrs.frozen(kw_only=True)
+class Preflight(Explained):
+    """What `enable_canary` would meet, change and send. Iterating over it gives the problems.
+
+    Holds no values of stage variables.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    """What stands in the way of a canary, errors first."""
+    method_changes: tuple[MethodChange, ...] = ()
+    """Methods that the canary's deployment has otherwise than production's."""
+    variable_changes: tuple[VariableChange, ...] = ()
+    """The variables that the canary overrides, and where they lead."""
+    calls: tuple[PlannedCall, ...] = ()
+    """What `enable_canary` would send to API Gateway, in its order, up to the error it would raise
+    if there is one. Without the reads of metrics and alarms."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no problem is an error."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self.problems)
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def __getitem__(self, index: int) -> Problem:
+        return self.problems[index]
+
+    def __str__(self) -> str:
+        """One line: whether a canary can be enabled, and how much there is to be read."""
+        errors = sum(problem.severity == "error" for problem in self.problems)
+        variables = {each.name for each in self.variable_changes}
+        writes = sum(call.writes for call in self.calls)
+        counts = (
+            f"{_counted(errors, 'error')}, {_counted(len(self.problems) - errors, 'warning')}; "
+            f"{_counted(len(self.method_changes), 'change')} of methods, "
+            f"{_counted(len(variables), 'variable')} overridden; "
+            f"{_counted(len(self.calls), 'call')}, {writes} of them writes"
+        )
+        return f"{self.title.capitalize()}: {counts}."
+
+    @property
+    def about(self) -> str:
+        """What a report of it is about."""
+        return "Preflight"
+
+    @property
+    def title(self) -> str:
+        """What came out, in a word or two."""
+        return "ready" if self.ok else "not ready"
+
+    @property
+    def tone(self) -> Tone:
+        """How a report of it is marked."""
+        return "bad" if not self.ok else "open" if self.problems else "good"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+_ALWAYS_TOLD = (RecordError, RolloutEndedError, StageChangedError)
+"""Errors that no check finds. Others are told only where no check has found an error."""
+
+
+def preflight(
+    facts: Facts, sent: Sequence[Sent] = (), error: CanaryError | None = None
+) -> Preflight:
+    """What the facts and a dry run come to; `error` is what the dry run ended in."""
+    problems = check(facts)
+    has_error = any(problem.severity == "error" for problem in problems)
+    if error is not None and (isinstance(error, _ALWAYS_TOLD) or not has_error):
+        problems = (Problem("error", error.happened, error.remedy), *problems)
+    return Preflight(
+        problems=problems,
+        method_changes=tuple(_methods(facts.changes)),
+        variable_changes=tuple(_variables(facts)),
+        calls=tuple(map(_planned, sent)),
+    )
+
+
+def _methods(changes: Changes | None) -> Iterator[MethodChange]:
+    if changes is None:
+        return
+    for weakened in changes.weakened:
+        method, _, detail = weakened.partition(": ")
+        yield MethodChange(change="weakened", method=method, detail=detail)
+    yield from (MethodChange(change="removed", method=method) for method in changes.removed)
+    yield from (MethodChange(change="added", method=method) for method in changes.added)
+
+
+def _variables(facts: Facts) -> Iterator[VariableChange]:
+    has = facts.stage.variables
+    for name, value in facts.overrides.items():
+        change: VariableChangeKind = "changed" if name in has else "added"
+        if has.get(name) == value:
+            change = "unchanged"
+        led: dict[tuple[str, str | None, str | None], list[Target]] = {}
+        for target in facts.targets:
+            if name in target.uses:
+                key = (target.written, _named(target.before), _named(target.function))
+                led.setdefault(key, []).append(target)
+        for (written, before, after), targets in led.items():
+            yield VariableChange(
+                name=name,
+                change=change,
+                integration=written,
+                before=before,
+                after=after,
+                methods=tuple(str(target.route) for target in targets),
+            )
+        if not led:
+            yield VariableChange(name=name, change=change)
+
+
+def _named(function: Function | None) -> str | None:
+    """The function with its alias or version, without the account."""
+    if function is None:
+        return None
+    return f"{function.name}:{function.qualifier}" if function.qualifier else function.name
+
+
+def _planned(sent: Sent) -> PlannedCall:
+    parameters = json.dumps(_masked(sent.parameters), sort_keys=True, ensure_ascii=False)
+    return PlannedCall(
+        operation=sent.operation,
+        writes=not sent.operation.startswith("Get"),
+        parameters=parameters,
+    )
+
+
+def _masked(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters without values of variables, which records hold too."""
+    masked = dict(parameters)
+    if "description" in masked:
+        masked["description"] = without_records(masked["description"])
+    if "patchOperations" in masked:
+        masked["patchOperations"] = [_masked_patch(each) for each in masked["patchOperations"]]
+    return masked
+
+
+def _masked_patch(operation: Mapping[str, str]) -> dict[str, str]:
+    path = operation["path"]
+    if path.startswith(f"{OVERRIDES}/"):
+        return {**operation, "value": f"<value of {path.removeprefix(f'{OVERRIDES}/')}>"}
+    if path == "/description":
+        return {**operation, "value": without_records(operation["value"])}
+    return dict(operation)
