@@ -102,7 +102,11 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("the same, of variables only", 8, lambda aws: partial(of_variables, aws)),
     ("the same line again", 2, again),
     ("`stage.check()`", 3, lambda aws: fresh(aws).check),
-    ("`stage.check(policy)`", 6, lambda aws: partial(fresh(aws).check, POLICY)),
+    (
+        "`stage.check(policy=policy)`",
+        6,
+        lambda aws: partial(fresh(aws).check, policy=POLICY),
+    ),
     (
         "`stage.smoke_test(…)` of two requests",
         4,

@@ -1050,7 +1050,7 @@ class TestRehearsal:
             stage, policy = fresh(aws, metrics=AccessLogs()), RolloutPolicy.canary(5, MINUTE)
             with pytest.raises(InvalidInputError, match="log_group"):
                 stage.enable_canary(5, variables=V2, policy=policy)
-            assert any("log_group" in problem.what for problem in stage.check(policy))
+            assert any("log_group" in problem.what for problem in stage.check(policy=policy))
             assert aws.session.client("logs").describe_log_groups()["logGroups"] == []
 
 
@@ -1062,4 +1062,6 @@ def test_a_group_that_is_not_there_is_named() -> None:
         policy = RolloutPolicy.canary(25, 10 * MINUTE)
         with pytest.raises(NotFoundError, match="Asked for was log group orders-access"):
             stage.enable_canary(25, variables=V2, policy=policy)
-        assert any("log group orders-access" in problem.remedy for problem in stage.check(policy))
+        assert any(
+            "log group orders-access" in problem.remedy for problem in stage.check(policy=policy)
+        )

@@ -293,13 +293,13 @@ def leading_to_a_function(aws: Rehearsal) -> Stage:
 def checking(aws: Rehearsal) -> Act:
     stage = leading_to_a_function(aws)
     aws.alarm("errors")
-    return lambda: stage.check(ALARMED, variables=V2)
+    return lambda: stage.check(policy=ALARMED, variables=V2)
 
 
 def checking_an_unseen_canary(aws: Rehearsal) -> Act:
     unseen(aws)
     stage = fresh(aws, metrics=CloudWatchMetrics(canary_stage="{stage}/elsewhere"))
-    return lambda: stage.check(ALARMED)
+    return lambda: stage.check(policy=ALARMED)
 
 
 def allowing_invocation(aws: Rehearsal) -> Act:

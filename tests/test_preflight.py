@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -61,7 +61,7 @@ ALL_ON = {
 PLAN = RolloutPolicy([Step(25, 20 * MINUTES), Step(50, 20 * MINUTES)])
 
 
-def found(problems: Sequence[Problem], words: str) -> Problem:
+def found(problems: Iterable[Problem], words: str) -> Problem:
     """The one problem whose text has these words."""
     matching = [problem for problem in problems if words in problem.what]
     assert len(matching) == 1, problems
@@ -82,8 +82,8 @@ class TestStage:
         """A stage with all it needs has no problems, and looking at it changes nothing."""
         with rehearsal(settings=ALL_ON) as aws:
             before = serving(aws)
-            assert aws.stage.check() == ()
-            assert aws.stage.check(PLAN) == ()
+            assert aws.stage.check().problems == ()
+            assert aws.stage.check(policy=PLAN).problems == ()
             assert serving(aws) == before
             assert all(operation.startswith("Get") for operation in sent(aws))
 
@@ -190,7 +190,7 @@ class TestPermissions:
             aws.fail(operation, Fault.ACCESS_DENIED)
             aws.alarm("high-latency")
             policy = attrs.evolve(PLAN, alarms=["high-latency"])
-            (problem,) = fresh(aws).check(policy, variables=V2)
+            (problem,) = fresh(aws).check(policy=policy, variables=V2)
             assert f"{operation} was denied" in problem.what
             assert f"Allow {action}" in problem.remedy
 
@@ -243,7 +243,7 @@ class TestInputs:
                 for _ in range(30):
                     aws.fail(operation, fault)
                 policy = attrs.evolve(PLAN, alarms=("errors",))
-                problems = aws.stage.check(policy, variables=V2, deployment_id="nothere")
+                problems = aws.stage.check(policy=policy, variables=V2, deployment_id="nothere")
                 assert any("could not be read" in problem.what for problem in problems)
 
     def test_the_kind_of_api_cannot_be_read(self) -> None:
@@ -265,12 +265,12 @@ class TestTraffic:
     def test_enough(self) -> None:
         """Traffic that is enough for the plan is no problem."""
         with rehearsal(settings=ALL_ON, requests_per_minute=200) as aws:
-            assert aws.stage.check(PLAN) == ()
+            assert aws.stage.check(policy=PLAN).problems == ()
 
     def test_too_little(self) -> None:
         """Traffic too low for the plan is told with what is needed and what there is."""
         with rehearsal(settings=ALL_ON, requests_per_minute=15) as aws:
-            (problem,) = aws.stage.check(PLAN)
+            (problem,) = aws.stage.check(policy=PLAN)
             assert problem.severity == "warning"
             needed, given = re.findall(r"([\d,]+) canary|give ([\d,]+)", problem.what)
             assert int(needed[0].replace(",", "")) > int(given[1].replace(",", ""))
@@ -279,7 +279,7 @@ class TestTraffic:
     def test_hopeless(self) -> None:
         """Traffic that will not do before the deadline is an error."""
         with rehearsal(settings=ALL_ON, requests_per_minute=0.2) as aws:
-            (problem,) = aws.stage.check(RolloutPolicy.canary(10, 20 * MINUTES))
+            (problem,) = aws.stage.check(policy=RolloutPolicy.canary(10, 20 * MINUTES))
             assert problem.severity == "error"
             assert "deadline of 1 d" in problem.what
             assert "a larger share than 10 %" in problem.remedy
@@ -287,7 +287,7 @@ class TestTraffic:
     def test_none(self) -> None:
         """No traffic at all is an error: metrics may be missing, or nobody calls."""
         with rehearsal(settings=ALL_ON, requests_per_minute=0) as aws:
-            (problem,) = aws.stage.check(PLAN)
+            (problem,) = aws.stage.check(policy=PLAN)
             assert problem.severity == "error"
             assert "no requests in the past hour" in problem.what
 
@@ -299,7 +299,7 @@ class TestTraffic:
                 raise RuntimeError("no route to the warehouse")
 
         with rehearsal(settings=ALL_ON) as aws:
-            (problem,) = fresh(aws, metrics=Broken()).check(PLAN)
+            (problem,) = fresh(aws, metrics=Broken()).check(policy=PLAN)
             assert "no route to the warehouse" in problem.what
             stage = fresh(aws, metrics=Broken())
             with pytest.raises(MetricsError, match="RuntimeError: no route") as raised:
@@ -309,7 +309,7 @@ class TestTraffic:
             other = RolloutPolicy(
                 [Step(5, 10 * MINUTES)], signals=[Signal.custom("x", critical=True)]
             )
-            (problem,) = aws.stage.check(other)
+            (problem,) = aws.stage.check(policy=other)
             assert problem.severity == "error"
             assert "signals must be" in problem.what
 
@@ -317,10 +317,10 @@ class TestTraffic:
         """A bake into which no complete minute fits is told, with the least that a step takes."""
         with rehearsal(settings=ALL_ON, requests_per_minute=10**6) as aws:
             short = RolloutPolicy([Step(25, 2 * MINUTES), Step(50, 20 * MINUTES)])
-            problem = found(aws.stage.check(short), "bakes for less than 6 min")
+            problem = found(aws.stage.check(policy=short), "bakes for less than 6 min")
             assert problem.severity == "warning"
             assert "The step at 25 %" in problem.what
-            assert aws.stage.check(PLAN) == ()
+            assert aws.stage.check(policy=PLAN).problems == ()
 
     def test_doubted(self) -> None:
         """Metrics that may be of something else are an error: nothing would be promoted on them."""
@@ -332,7 +332,7 @@ class TestTraffic:
                 def minutes(self, *_: object) -> Measurements:
                     return named
 
-            (problem,) = fresh(aws, metrics=Doubted()).check(PLAN)
+            (problem,) = fresh(aws, metrics=Doubted()).check(policy=PLAN)
             assert problem.severity == "error"
             assert "two APIs have this name." in problem.what
 
@@ -364,15 +364,15 @@ class TestPolicy:
         """A step at 100 % is told, with what guards there, unless a limit or alarm does."""
         with rehearsal(settings=ALL_ON) as aws:
             bakes = RolloutPolicy.canary(50, 60 * MINUTES, final_bake=60 * MINUTES)
-            (problem,) = aws.stage.check(bakes)
+            (problem,) = aws.stage.check(policy=bakes)
             assert (
                 "there a gross failure of errors_5xx can roll back, and nothing else"
                 in problem.what
             )
             limited = attrs.evolve(bakes, signals=[Signal.errors_5xx(limit=0.05)])
-            assert aws.stage.check(limited) == ()
+            assert aws.stage.check(policy=limited).problems == ()
             own = attrs.evolve(bakes, signals=[Signal.custom("errors_5xx", critical=True)])
-            (problem,) = aws.stage.check(own)
+            (problem,) = aws.stage.check(policy=own)
             assert "there no signal and no alarm can roll back" in problem.what
 
     def test_at_100_with_a_baseline_that_fails_often(self) -> None:
@@ -381,7 +381,7 @@ class TestPolicy:
             bakes = RolloutPolicy.canary(
                 50, 60 * MINUTES, final_bake=60 * MINUTES, signals=[Signal.errors_5xx(limit=0.5)]
             )
-            (problem,) = aws.stage.check(bakes)
+            (problem,) = aws.stage.check(policy=bakes)
             assert problem.severity == "warning"
             assert "too much for a comparison with the past" in problem.what
 
@@ -397,7 +397,7 @@ class TestPolicy:
         policy = RolloutPolicy.canary(10, 10 * MINUTES, signals=signals)
         with rehearsal(settings=ALL_ON) as aws:
             stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=Partly())
-            (problem,) = (p for p in stage.check(policy) if p.severity == "error")
+            (problem,) = (p for p in stage.check(policy=policy) if p.severity == "error")
             assert "no minute of checkout_failed in the past hour" in problem.what
             before = stage.describe()
             with pytest.raises(MetricsError, match="checkout_failed") as raised:
@@ -416,11 +416,11 @@ class TestPolicy:
         )
         with rehearsal(settings=ALL_ON) as aws:
             aws.alarm("high-latency")
-            (problem,) = aws.stage.check(policy)
+            (problem,) = aws.stage.check(policy=policy)
             assert problem.severity == "error"
             assert "no alarm hihg-errors." in problem.what
             aws.alarm("hihg-errors", kind="CompositeAlarm")
-            assert aws.stage.check(policy) == ()
+            assert aws.stage.check(policy=policy).problems == ()
 
     @pytest.mark.parametrize(
         "state, told",
@@ -432,7 +432,7 @@ class TestPolicy:
         with rehearsal(settings=ALL_ON) as aws:
             aws.alarm("latency")
             aws.alarm("errors", state)
-            (problem,) = aws.stage.check(policy)
+            (problem,) = aws.stage.check(policy=policy)
             assert problem.severity == "warning"
             assert "errors" in problem.what
             assert "latency" not in problem.what
@@ -446,7 +446,7 @@ class TestContract:
         canary's."""
         guarded = {"GET /orders": Method(authorization="AWS_IAM"), "POST /orders": Method()}
         with rehearsal(settings=ALL_ON, methods=guarded) as aws:
-            assert aws.stage.check() == ()
+            assert aws.stage.check().problems == ()
             aws.edit(
                 methods={
                     "GET /orders": Method(authorization="CUSTOM"),
@@ -480,7 +480,7 @@ class TestContract:
         """The stage's own deployment is not compared with itself."""
         with rehearsal(settings=ALL_ON) as aws:
             aws.edit(methods={"GET /orders": None})
-            assert aws.stage.check(deployment_id=serving(aws)[0]) == ()
+            assert aws.stage.check(deployment_id=serving(aws)[0]).problems == ()
 
     def test_no_summary(self) -> None:
         """A deployment whose methods AWS does not tell is a problem, not one without methods."""
@@ -535,7 +535,7 @@ class TestVariables:
         with rehearsal(settings=ALL_ON, methods=METHODS) as aws:
             client = create_function(aws, "orders", "v1", "v2")
             added = aws.stage.allow_invocation(V2)
-            assert aws.stage.check(variables=V2) == ()
+            assert aws.stage.check(variables=V2).problems == ()
             (gone,) = [each for each in added if each.method == "GET /orders/{id}"]
             forget(client, "v2", gone.statement_id)
 
@@ -569,7 +569,7 @@ class TestVariables:
         method = Method(uri=ORDERS, credentials="arn:aws:iam::123456789012:role/caller")
         with rehearsal(settings=ALL_ON, methods={"GET /": method}) as aws:
             create_function(aws, "orders", "v2")
-            assert aws.stage.check(variables=V2) == ()
+            assert aws.stage.check(variables=V2).problems == ()
             assert aws.stage.allow_invocation(V2) == ()
             assert "no such alias" in aws.stage.check(variables={"alias": "v3"})[0].what
 
@@ -581,7 +581,7 @@ class TestVariables:
             (problem,) = aws.stage.check(variables=V2)
             assert "may not call function ${stageVariables.alias}" in problem.what
             assert [each.method for each in aws.stage.allow_invocation(V2)] == ["GET /"]
-            assert aws.stage.check(variables=V2) == ()
+            assert aws.stage.check(variables=V2).problems == ()
 
     def test_other_backends(self) -> None:
         """What is no function of the region is told as not checked."""
@@ -814,12 +814,12 @@ class TestAllowInvocation:
             create_function(aws, "other", "v2")
             added = aws.stage.allow_invocation(V2)
             assert [each.method for each in added] == ["ANY /{proxy+}", "GET /other"]
-            assert aws.stage.check(variables=V2) == ()
+            assert aws.stage.check(variables=V2).problems == ()
         del methods["ANY /{proxy+}"], methods["GET /other"]
         with rehearsal(settings=ALL_ON, methods=methods) as aws:
             create_function(aws, "orders", "v2")
             assert len(aws.stage.allow_invocation(V2)) == 1
-            assert aws.stage.check(variables=V2) == ()
+            assert aws.stage.check(variables=V2).problems == ()
 
     def test_no_alias(self, aws: Rehearsal) -> None:
         """Without the alias nothing is added anywhere."""
@@ -900,7 +900,7 @@ class TestAllowInvocation:
             aws.stage.allow_invocation(V2, whole_stage="yes")  # type: ignore[arg-type]
         (added,) = aws.stage.allow_invocation(V2, whole_stage=True)
         assert added.source_arn.endswith(f":{aws.rest_api_id}/prod/*/*")
-        assert aws.stage.check(variables=V2) == ()
+        assert aws.stage.check(variables=V2).problems == ()
 
     def test_an_explicit_deny(self, aws: Rehearsal) -> None:
         """No permission helps against a Deny: it is named, and nothing is added."""

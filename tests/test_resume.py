@@ -409,7 +409,7 @@ def test_a_source_of_ones_own_may_fail(minutes: Any, said: str) -> None:
         decision = POLICY.decide(canary.observe(POLICY))
         assert isinstance(decision, Hold)
         assert said in decision.reason
-        assert any(said in problem.what for problem in stage.check(POLICY))
+        assert any(said in problem.what for problem in stage.check(policy=POLICY))
         aws.sleep(31 * 60)
         assert isinstance(POLICY.decide(canary.observe(POLICY)), Rollback)
 

@@ -10,7 +10,7 @@ POLICY = RolloutPolicy.linear(5, by=20, every=timedelta(minutes=10))
 
 def is_ready(stage: Stage, variables: Mapping[str, str]) -> bool:
     """Whether a canary with these variables would work."""
-    problems = stage.check(POLICY, variables=variables)
+    problems = stage.check(policy=POLICY, variables=variables)
     for problem in problems:
         print(f"- {problem}")
     return all(problem.severity != "error" for problem in problems)

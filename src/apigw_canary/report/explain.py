@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from apigw_canary.report.document import Document, Facts, Paragraph, Section, Table, Tone
+from apigw_canary.report.document import Document, Facts, Paragraph, Section, Table
 from apigw_canary.rollout.decision import Decided, Promote, Rollback
-from apigw_canary.rollout.explained import Explained
+from apigw_canary.rollout.explained import Explained, Tone
 from apigw_canary.rollout.findings import Analysis, Finding, Verdict
 from apigw_canary.rollout.observation import Basis
 from apigw_canary.rollout.plain import Plain

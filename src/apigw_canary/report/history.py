@@ -13,7 +13,6 @@ from apigw_canary.report.document import (
     Section,
     Shape,
     Table,
-    Tone,
 )
 from apigw_canary.report.explain import headline, sentence, signals, tone
 from apigw_canary.rollout.decision import Decided, Promote, Rollback, Shift

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import assert_never
 
-from apigw_canary.report.document import Block, Chart, Document, Facts, Paragraph, Table, Tone
+from apigw_canary.report.document import Block, Chart, Document, Facts, Paragraph, Table
 from apigw_canary.report.escape import markdown as safe
+from apigw_canary.rollout.explained import Tone
 
 _SIGNS: dict[Tone, str] = {"good": "✅", "bad": "❌", "open": "⏳"}
 

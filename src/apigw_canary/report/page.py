@@ -17,10 +17,10 @@ from apigw_canary.report.document import (
     Section,
     Shape,
     Table,
-    Tone,
 )
 from apigw_canary.report.escape import html as safe
 from apigw_canary.report.svg import SHAPES, svg
+from apigw_canary.rollout.explained import Tone
 
 _ICONS: dict[Tone, tuple[str, str]] = {
     "good": ("Went well", "M-5 0 L-1.5 4 L5 -4"),
