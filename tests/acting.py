@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from apigw_canary import AliasCanary, Canary, CanaryError, Decision, RolloutPolicy, Stage
-from apigw_canary.testing import Rehearsal
+from apigw_canary import AliasCanary, Canary, CanaryError, Decision, Preflight, RolloutPolicy, Stage
+from apigw_canary.testing import ProcessDeath, Rehearsal
 
 V2 = {"alias": "v2"}
 
@@ -64,6 +66,52 @@ def patch(aws: Rehearsal, *operations: dict[str, str]) -> Any:
 def sent(aws: Rehearsal) -> list[str]:
     """The operations that were called so far."""
     return [call.operation for call in aws.calls]
+
+
+def as_planned(aws: Rehearsal, plan: Preflight, act: Callable[[], Any]) -> Any:
+    """What comes of an act, which sends API Gateway what was planned; or the first of it, and dies.
+
+    Without the reads of metrics. Values and ids are masked here anew.
+    """
+    before, begin = _deployments(aws), len(aws.calls)
+    planned = [(call.operation, json.loads(call.parameters)) for call in plan.calls]
+    died = False
+    try:
+        return act()
+    except ProcessDeath:
+        died = True
+        raise
+    finally:
+        sent = [call for call in aws.calls[begin:] if call.service == "apigateway"]
+        sent = [call for call in sent if call.operation not in {"GetRestApis", "GetStages"}]
+        new = _deployments(aws) - before
+        masked = [(call.operation, _masked(call.parameters, new)) for call in sent]
+        assert masked == (planned[: len(masked)] if died else planned)
+
+
+def _deployments(aws: Rehearsal) -> set[str]:
+    found = client(aws).get_deployments(restApiId=aws.rest_api_id, limit=500)["items"]
+    aws.calls.pop()
+    return {each["id"] for each in found}
+
+
+def _masked(value: Any, new: set[str], path: str = "") -> Any:
+    """Plain data with placeholders for new ids, records and values of variables."""
+    if isinstance(value, Mapping):
+        at = str(value.get("path", ""))
+        return {key: _masked(each, new, at) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(each, new) for each in value]
+    if value in new:
+        return "new-deployment"
+    if path.startswith("/canarySettings/stageVariableOverrides/") and value not in {
+        path,
+        "replace",
+    }:
+        return f"<value of {path.rpartition('/')[2]}>"
+    if isinstance(value, str):
+        return re.sub(r"^apigw-canary:.*$", "<record>", value, flags=re.MULTILINE)
+    return value
 
 
 def fresh(aws: Rehearsal, **options: Any) -> Stage:

@@ -378,6 +378,8 @@ def of_a_stage(run: Run, *, logs: bool) -> None:
         run.do("allow_invocation", lambda: stage.allow_invocation(V2, smoke_test=True))
         for result in run.do("smoke_test", lambda: stage.smoke_test(["GET /orders"])) or ():
             run.text(f"{result} {result.log}")
+        plan = run.do("check", lambda: stage.check(10, release="r1", variables=V2))
+        run.text(f"{plan} {plan and [*map(str, plan)]}"[: LONGEST - 1])
         for problem in run.do("check", lambda: stage.check(policy=POLICY, variables=V2)) or ():
             run.text(str(problem))
         canary = run.do(

@@ -27,9 +27,12 @@ from apigw_canary import (
     Hold,
     Interval,
     InvocationPermission,
+    MethodChange,
     Minute,
     Observation,
     Outcome,
+    PlannedCall,
+    Preflight,
     Problem,
     Promote,
     Promotion,
@@ -43,6 +46,7 @@ from apigw_canary import (
     SmokeResult,
     StageState,
     Step,
+    VariableChange,
     Verdict,
 )
 from apigw_canary.rollout.alarms import AlarmState
@@ -439,6 +443,24 @@ clean_up_items = st.builds(
     reason=lines,
 )
 
+problems = st.builds(Problem, st.sampled_from(["error", "warning"]), lines, lines)
+method_changes = st.builds(
+    MethodChange,
+    change=st.sampled_from(["added", "removed", "weakened"]),
+    method=lines,
+    detail=lines,
+)
+variable_changes = st.builds(
+    VariableChange,
+    name=identifiers,
+    change=st.sampled_from(["added", "changed", "unchanged"]),
+    integration=st.none() | lines,
+    before=st.none() | lines,
+    after=st.none() | lines,
+    methods=st.lists(lines, max_size=2).map(tuple),
+)
+planned_calls = st.builds(PlannedCall, operation=lines, writes=st.booleans(), parameters=lines)
+
 PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
     Alarm: alarms,
     Analysis: analyses,
@@ -462,7 +484,17 @@ PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
     Minute: minutes(),
     Observation: observations,
     SimulatedRollout: outlooks,
-    Problem: st.builds(Problem, st.sampled_from(["error", "warning"]), lines, lines),
+    MethodChange: method_changes,
+    PlannedCall: planned_calls,
+    Preflight: st.builds(
+        Preflight,
+        problems=st.lists(problems, max_size=2).map(tuple),
+        method_changes=st.lists(method_changes, max_size=2).map(tuple),
+        variable_changes=st.lists(variable_changes, max_size=2).map(tuple),
+        calls=st.lists(planned_calls, max_size=2).map(tuple),
+    ),
+    Problem: problems,
+    VariableChange: variable_changes,
     Promotion: promotions(),
     Rollout: rollouts,
     RolloutPolicy: policies(),

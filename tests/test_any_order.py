@@ -23,6 +23,7 @@ from acting import (
     CANARY,
     COPIES,
     PERCENT,
+    as_planned,
     fresh,
     new_deployment,
     patch,
@@ -167,18 +168,20 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(percent=percents, release=releases, alias=aliases, own=st.booleans())
     def enable(self, percent: float, release: str | None, alias: str, own: bool) -> None:
-        deployment_id = self.production[0] if own else None
-        self.canary = (
-            self._act(
-                lambda: fresh(self.aws).enable_canary(
-                    percent,
-                    release=release,
-                    variables={"alias": alias},
-                    deployment_id=deployment_id,
-                )
-            )
-            or self.canary
-        )
+        """What is sent is what the dry run says, whatever the stage is like."""
+        asked: Any = {
+            "release": release,
+            "variables": {"alias": alias},
+            "deployment_id": self.production[0] if own else None,
+        }
+        plan = fresh(self.aws).check(percent, **asked)
+
+        def enable() -> Canary:
+            canary = fresh(self.aws).enable_canary(percent, **asked)
+            assert plan.ok, "the dry run has an error, and there was none"
+            return canary
+
+        self.canary = self._act(lambda: as_planned(self.aws, plan, enable)) or self.canary
 
     @rule()
     def another_process_goes_on(self) -> None:

@@ -39,6 +39,7 @@ from apigw_canary import (
     LambdaAlias,
     LambdaMetrics,
     Observation,
+    Preflight,
     Promote,
     Rollback,
     RolloutPolicy,
@@ -518,7 +519,7 @@ def is_denied(result: Any, action: str) -> bool:
         return f"Allow {action} to" in (result.failure or "")
     if isinstance(result, CleanUp):
         return any(f"Allow {action} to" in item.reason for item in result.items)
-    if isinstance(result, tuple):
+    if isinstance(result, Preflight | tuple):
         return any(f"Allow {action} to" in problem.remedy for problem in result)
     while result is not None and not isinstance(result, AccessDeniedError):
         result = getattr(result, "__cause__", None)
@@ -613,7 +614,9 @@ def test_nothing_of_it_can_be_left_out(row: Row, action: str, sid: str) -> None:
     lacking = without(row, action, sid)
     results = (outcome(prepare, lacking, of_alias=row.of_alias) for prepare in row.scenarios)
     denied = next((result for result in results if is_denied(result, action)), None)
-    assert isinstance(denied, AccessDeniedError | CleanUp | Observation | RecordError | tuple)
+    assert isinstance(
+        denied, AccessDeniedError | CleanUp | Observation | Preflight | RecordError | tuple
+    )
     assert action in (denied.failure or "" if isinstance(denied, Observation) else str(denied))
 
 

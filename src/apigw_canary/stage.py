@@ -242,7 +242,8 @@ class Stage:
         if not is_planned:
             return preflight(facts)
         run = dry_run(self._control, wish, lambda gateway: _only_if(gateway, wish, watch))
-        return preflight(attrs.evolve(facts, resumes=run.error is None), run.sent, run.error)
+        resumes = run.error is None and facts.stage.canary is not None
+        return preflight(attrs.evolve(facts, resumes=resumes), run.sent, run.error)
 
     def allow_invocation(
         self,

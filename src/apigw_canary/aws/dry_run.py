@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from apigw_canary.aws.answers import Answer
+from apigw_canary.aws.answers import Answer, Structure
 from apigw_canary.aws.calls import Calls
 
 NEW = "new-deployment"
@@ -95,7 +95,8 @@ class DryCalls(Calls):
         return answer
 
     def _answer(self, members: Mapping[str, Any]) -> Answer:
-        return {**members, "ResponseMetadata": self._metadata}
+        # A member that is missing is an error about the answer, in one that was read in part too.
+        return Structure("a call", {**members, "ResponseMetadata": self._metadata})
 
     def _created(self, description: str) -> Answer:
         self._descriptions[NEW] = description
@@ -131,18 +132,19 @@ class DryCalls(Calls):
         deployment_id = parameters["deploymentId"]
         if deployment_id == NEW:
             return self._answer(self._new(parameters.get("embed", ())))
-        answer = dict(self._read("apigateway", "GetDeployment", **parameters))
-        if deployment_id in self._descriptions:
-            answer["description"] = self._descriptions[deployment_id]
-        return answer
+        answer = self._read("apigateway", "GetDeployment", **parameters)
+        return self._with_description(answer, deployment_id)
+
+    def _with_description(self, deployment: Mapping[str, Any], deployment_id: str) -> Answer:
+        if deployment_id not in self._descriptions:
+            return deployment
+        return self._answer({**deployment, "description": self._descriptions[deployment_id]})
 
     def _deployments(self, parameters: Mapping[str, Any]) -> Answer:
         answer = self._read("apigateway", "GetDeployments", **parameters)
-        items = [
-            {**each, "description": self._descriptions.get(each["id"], each.get("description"))}
-            for each in answer.get("items", [])
-        ]
-        return {**answer, "items": items}
+        found = answer.get("items", [])
+        items = [self._with_description(each, each["id"]) for each in found]
+        return self._answer({**answer, "items": items})
 
     def _described(self, parameters: Mapping[str, Any]) -> Answer:
         deployment_id = parameters["deploymentId"]

@@ -116,7 +116,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "analyze": _LOOKS,
     "apply": (*_CHANGES, "UpdateDeployment"),
     "canary": _LOOKS,
-    "check": (*_LOOKS, "GetResources", "GetAuthorizers"),
+    "check": (*_LOOKS, "GetAuthorizers", "GetDeployments", "GetResources"),
     "clean_up": ("GetDeployments", "GetStages", "DeleteDeployment"),
     "describe": _LOOKS,
     "disable": _CHANGES,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from apigw_canary.aws.apigateway import ApiGateway
 from apigw_canary.aws.dry_run import DryCalls, Sent
+from apigw_canary.changes import journal
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import Wish, enable
 from apigw_canary.changes.sending import Condition
@@ -24,7 +25,8 @@ def dry_run(control: Control, wish: Wish, only_if: Callable[[ApiGateway], Condit
     calls = DryCalls(control.gateway.calls)
     gateway = ApiGateway(calls, control.gateway.rest_api_id, control.gateway.stage_name)
     try:
-        enable(control.dry(gateway), wish, only_if(gateway))
+        with journal.dry():
+            enable(control.dry(gateway), wish, only_if(gateway))
     except CanaryError as error:
         return DryRun(calls.sent, error)
     return DryRun(calls.sent, None)

@@ -44,6 +44,7 @@ class Change(NamedTuple):
 class _Act(NamedTuple):
     release: str | None = None
     reason: str = ""
+    is_dry: bool = False
 
 
 _act: ContextVar[_Act] = ContextVar("apigw_canary_act", default=_Act())  # noqa: B039 - immutable
@@ -53,6 +54,16 @@ _act: ContextVar[_Act] = ContextVar("apigw_canary_act", default=_Act())  # noqa:
 def acting(release: str | None, reason: str = "") -> Iterator[None]:
     """State what the changes that are made meanwhile are about."""
     token = _act.set(_Act(release, reason or _act.get().reason))
+    try:
+        yield
+    finally:
+        _act.reset(token)
+
+
+@contextmanager
+def dry() -> Iterator[None]:
+    """Log no changes meanwhile: none is made."""
+    token = _act.set(_Act(is_dry=True))
     try:
         yield
     finally:
@@ -70,9 +81,9 @@ def failed(before: StageState, wanted: StageState, error: CanaryError) -> None:
 
 
 def _write(before: StageState, wanted: StageState, at: str, outcome: str) -> None:
-    if not wanted.differences(before):
-        return  # only a record was written
     act = _act.get()
+    if act.is_dry or not wanted.differences(before):
+        return  # nothing was sent, or only a record was written
     change = Change(
         at=at,
         verb=_verb(before, wanted),

@@ -110,7 +110,7 @@ def _cache(facts: Facts) -> Iterator[Problem]:
 def _unused_variables(facts: Facts) -> Iterator[Problem]:
     if facts.unused and facts.deployment_id is None:
         yield Problem(
-            "error",
+            "warning" if "unused_variables" in facts.accepted else "error",
             f"Neither the stage nor the API uses the variable {_listed(facts.unused)}: no "
             "integration, template, parameter or authorizer names it, so canary requests would go "
             "where production's go.",
@@ -322,7 +322,7 @@ def _same_values(facts: Facts) -> Iterator[Problem]:
     same = [
         name for name, value in facts.overrides.items() if facts.stage.variables.get(name) == value
     ]
-    if same:
+    if same and not facts.resumes:
         yield Problem(
             "error" if len(same) == len(facts.overrides) else "warning",
             f"Production has the very value of {_listed(same)} already: an alias that is re-used "

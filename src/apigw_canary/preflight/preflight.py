@@ -9,7 +9,13 @@ import attrs
 from apigw_canary.aws.apigateway import OVERRIDES
 from apigw_canary.aws.dry_run import Sent
 from apigw_canary.aws.invocation import Function
-from apigw_canary.errors import CanaryError, RecordError, RolloutEndedError, StageChangedError
+from apigw_canary.errors import (
+    AccessDeniedError,
+    CanaryError,
+    RecordError,
+    RolloutEndedError,
+    StageChangedError,
+)
 from apigw_canary.preflight.checks import check
 from apigw_canary.preflight.facts import Facts
 from apigw_canary.preflight.problem import Problem
@@ -100,7 +106,7 @@ class Preflight(Explained):
     Holds no values of stage variables.
     """
 
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...]
     """What stands in the way of a canary, errors first."""
     method_changes: tuple[MethodChange, ...] = ()
     """Methods that the canary's deployment has otherwise than production's."""
@@ -167,7 +173,10 @@ def preflight(
     """What the facts and a dry run come to; `error` is what the dry run ended in."""
     problems = check(facts)
     has_error = any(problem.severity == "error" for problem in problems)
-    if error is not None and (isinstance(error, _ALWAYS_TOLD) or not has_error):
+    if isinstance(error, AccessDeniedError):
+        told = f"What enable_canary would send is not known: {error.operation} was denied."
+        problems = (*problems, Problem("error", told, error.remedy))
+    elif error is not None and (isinstance(error, _ALWAYS_TOLD) or not has_error):
         problems = (Problem("error", error.happened, error.remedy), *problems)
     return Preflight(
         problems=problems,

@@ -16,6 +16,7 @@ from apigw_canary.report.document import (
 )
 from apigw_canary.report.explain import headline, sentence, signals, tone
 from apigw_canary.rollout.decision import Decided, Promote, Rollback, Shift
+from apigw_canary.rollout.explained import Tone
 from apigw_canary.rollout.findings import Analysis
 from apigw_canary.rollout.observation import Observation, Phase
 from apigw_canary.rollout.paths import paths
