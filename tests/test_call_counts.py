@@ -102,10 +102,10 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("the same, of variables only", 8, lambda aws: partial(of_variables, aws)),
     ("the same line again", 2, again),
     ("`stage.check()`", 3, lambda aws: fresh(aws).check),
-    ("`stage.check(percent)`", 7, lambda aws: partial(fresh(aws).check, 5)),
+    ("`stage.check(percent)`", 8, lambda aws: partial(fresh(aws).check, 5)),
     (
         "`stage.check(policy=policy)`",
-        11,
+        12,
         lambda aws: partial(fresh(aws).check, policy=POLICY),
     ),
     (

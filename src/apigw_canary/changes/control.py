@@ -98,8 +98,9 @@ class Control:
     def dry(self, gateway: ApiGateway) -> "Control":
         """One with what this one remembers, for a gateway that sends no writes."""
         other = Control(gateway, self.records.dry(gateway))
+        other.known = self.known.copy()
         other._verified = dict(self._verified)
-        other.last = self.last
+        other._ended_at = self._ended_at
         return other
 
     def look(self) -> Seen:

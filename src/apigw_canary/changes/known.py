@@ -62,6 +62,13 @@ class Known(Generic[_Look]):
         """The newest read."""
         self._own: list[_Own] = []
 
+    def copy(self) -> "Known[_Look]":
+        """Another one that knows the same, for a dry run."""
+        other = Known[_Look](dated=self._dated)
+        with self._lock:
+            other.last, other._own = self.last, self._own
+        return other
+
     def _call(self) -> "_Call[_Look] | None":
         return getattr(self._local, "call", None)
 
