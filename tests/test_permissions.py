@@ -617,7 +617,8 @@ def test_nothing_of_it_can_be_left_out(row: Row, action: str, sid: str) -> None:
     assert isinstance(
         denied, AccessDeniedError | CleanUp | Observation | Preflight | RecordError | tuple
     )
-    assert action in (denied.failure or "" if isinstance(denied, Observation) else str(denied))
+    texts = map(str, denied) if isinstance(denied, Preflight) else [str(denied)]
+    assert action in (denied.failure or "" if isinstance(denied, Observation) else " ".join(texts))
 
 
 def test_a_shift_that_cannot_read_the_record(caplog: pytest.LogCaptureFixture) -> None:
