@@ -36,7 +36,7 @@ from apigw_canary.rollout.policy import RolloutPolicy
 from apigw_canary.rollout.promotion import Promotion
 from apigw_canary.rollout.record import EndedBy
 from apigw_canary.rollout.state import Outcome, StageState
-from apigw_canary.rollout.words import span
+from apigw_canary.rollout.words import share, span
 from apigw_canary.texts import bounded
 
 _Read = TypeVar("_Read")
@@ -352,7 +352,9 @@ def _tried(failures: list[str], otherwise: _Read, read: Callable[[], _Read]) -> 
     try:
         return read()
     except Exception as error:  # noqa: BLE001 - a caller's own source may raise anything
-        failures.append(bounded(f"{type(error).__name__}: {error}", _LONGEST_FAILURE))
+        failure = bounded(f"{type(error).__name__}: {error}", _LONGEST_FAILURE)
+        log.warning("A canary could not be observed. %s", failure, exc_info=error)
+        failures.append(failure)
         return otherwise
 
 
@@ -412,13 +414,33 @@ def watchable(calls: Calls, metrics: MetricSource, policy: RolloutPolicy | None)
 
 
 def _check_traffic(policy: RolloutPolicy, past_hour: Measurements) -> None:
-    """Refuse a policy whose canary would never be promoted; log where it will not be in time."""
+    """Refuse a policy whose canary would never be promoted; log where it will not be in time.
+
+    It would not with suspect metrics, without minutes of a critical signal, or with unknown
+    outcomes beyond half of a signal's margin.
+    """
+    if past_hour.suspect is not None:
+        raise MetricsError(
+            f"The metrics are suspect, so that no canary would be promoted: {past_hour.suspect}.",
+            remedy="Correct that first, or enable the canary without `policy`.",
+        )
     if missing := never_given(policy, past_hour):
         raise MetricsError(
             f"The metric source has given no minute of {', '.join(missing)} in the past hour, "
             "which a promotion needs.",
             remedy="Correct the source, or take the signal out of the policy.",
         )
+    for signal in policy.signals:
+        rows = () if signal.report_only else past_hour.get(signal.name, ())
+        requests = sum(row.baseline_requests + row.canary_requests for row in rows)
+        unknown = sum(row.baseline_unknown + row.canary_unknown for row in rows)
+        if unknown > signal.margin / 2 * requests:
+            raise MetricsError(
+                f"The outcome of {share(unknown / requests, requests)} requests in the past hour "
+                f"could not be read for {signal.name}. No canary is promoted from "
+                f"{50 * signal.margin:.2g} % on, half of the signal's margin.",
+                remedy="Correct the source, such as the format of the access logs (docs/logs.md).",
+            )
     for each in outlook(policy, past_hour):
         if not each.in_time:
             log.warning(
