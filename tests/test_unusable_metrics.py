@@ -57,7 +57,7 @@ def test_what_the_hour_before_shows_is_refused(
         before = serving(aws)
         with pytest.raises(CanaryError, match=said) as raised:
             fresh(aws, metrics=source).enable_canary(10, variables=V2, policy=policy)
-        assert "Nothing was changed" in str(raised.value)
+        assert "did not change it" in str(raised.value)
         assert serving(aws) == before
         assert not {"CreateDeployment", "UpdateStage"} & set(sent(aws))
 
@@ -102,7 +102,7 @@ def test_missing_series_and_broken_lines_are_refused(
         source = {} if metrics is None else {"metrics": metrics()}
         with pytest.raises(MetricsError, match=said) as raised:
             fresh(aws, **source).enable_canary(10, variables=V2, policy=POLICY)
-        assert "Nothing was changed" in str(raised.value)
+        assert "did not change it" in str(raised.value)
         assert aws.stage.describe().canary is None
 
 
@@ -145,3 +145,93 @@ def test_only_the_stage_itself_raises(fault: Fault) -> None:
         aws.fail("GetStage", fault)
         with pytest.raises(CanaryError):
             canary.observe(POLICY)
+
+
+BLIND = RolloutPolicy.canary(10, 30 * MINUTE, signals=[FIVE])
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_process_a_look_rolls_back(store: bool) -> None:
+    """Since when readings fail is on record: the scheduled example ends a canary that nobody can
+    observe after `max_unobserved`, with one write of the record.
+    """
+    with rehearsal() as aws:
+        options = {"records": Store()} if store else {}
+        for minute in range(60):
+            if minute >= 5:
+                aws.fail("GetMetricData", Fault.ACCESS_DENIED)
+            stage = fresh(aws, **options)
+            canary = stage.enable_canary(10, release="r1", variables=V2, policy=BLIND)
+            decision = BLIND.decide(canary.observe(BLIND))
+            canary.apply(decision)
+            if isinstance(decision, Rollback):
+                break
+            aws.sleep(60)
+        else:
+            pytest.fail("a canary that nobody can observe was kept")
+        assert 35 <= minute <= 37
+
+
+def test_one_write_for_each_change() -> None:
+    """The record is written when readings begin to fail, and when they succeed again."""
+    with rehearsal(requests_per_minute=10) as aws:
+        aws.stage.enable_canary(10, release="r1", variables=V2)
+        aws.sleep(60)
+        began, written = aws.now(), []
+        for failing in (False, True, True, True, False, False):
+            if failing:
+                aws.fail("GetMetricData", Fault.ACCESS_DENIED)
+            canary = fresh(aws).canary()
+            assert canary is not None
+            aws.calls.clear()
+            seen = canary.observe(POLICY)
+            written.append(sent(aws).count("UpdateDeployment"))
+            assert seen.failing_since == (began + MINUTE if failing else None)
+            aws.sleep(60)
+    assert written == [0, 1, 0, 0, 1, 0]
+
+
+def test_a_record_that_cannot_be_written_stops_nothing() -> None:
+    """The observation is made, and this process remembers by itself."""
+    with rehearsal(requests_per_minute=10) as aws:
+        stage = fresh(aws)
+        canary = stage.enable_canary(10, release="r1", variables=V2)
+        began = aws.now()
+        decisions: list[type] = []
+        for _ in range(32):
+            aws.fail("GetMetricData", Fault.ACCESS_DENIED)
+            aws.fail("UpdateDeployment", Fault.ACCESS_DENIED)
+            seen = canary.observe(POLICY)
+            assert seen.failure is not None
+            assert seen.failing_since == began
+            decisions.append(type(POLICY.decide(seen)))
+            aws.sleep(60)
+        assert decisions == [Hold] * 31 + [Rollback]
+
+
+def test_a_caller_states_when_all_could_be_read() -> None:
+    """What the caller states is believed before the record."""
+    with rehearsal(requests_per_minute=10) as aws:
+        aws.stage.enable_canary(10, release="r1", variables=V2)
+        complete = aws.now()
+        aws.sleep(31 * 60)
+        canary = fresh(aws).canary()
+        assert canary is not None
+        aws.fail("GetMetricData", Fault.ACCESS_DENIED)
+        seen = canary.observe(POLICY, last_complete_at=complete)
+        assert seen.failing_since == complete
+        assert isinstance(POLICY.decide(seen), Rollback)
+
+
+class Store:
+    """A caller's store of records, in memory."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def load(self, key: str) -> str | None:
+        return self.texts.get(key)
+
+    def save(self, key: str, text: str, *, expected: str | None) -> None:
+        assert self.texts.get(key) == expected
+        self.texts[key] = text

@@ -104,6 +104,7 @@ class AnyCanary(ABC):
         self._ended: Outcome | None = None
         self._observed = seen.stage if seen is not None else None
         self._last_complete_at: datetime | None = None
+        self._failed_at: datetime | None = None
 
     @property
     @abstractmethod
@@ -162,10 +163,12 @@ class AnyCanary(ABC):
 
         A source that fails, of metrics or alarms, for whatever reason, does not raise, for that
         would leave a canary with nobody to watch it: its failure is in the observation, and the
-        decision is Hold until the policy's `max_unobserved` is over, then Rollback. How long it has
-        failed is remembered by this object; a process that starts afresh for each look gives the
-        time of the last look that saw everything as `last_complete_at`. Without it a failing source
-        is Hold until the deadline.
+        decision is Hold until the policy's `max_unobserved` is over, then Rollback. Its traceback
+        is logged. Since when it fails is known to this object, and kept in the rollout's record,
+        with one write when it begins and one when it ends, so that a process a look knows it as
+        well. A record that cannot be written does not stop the observation. An alias's record has
+        no room for it: there a process a look gives the time of the last observation without a
+        failure as `last_complete_at`, which is believed before the record.
         """
         if not isinstance(policy, RolloutPolicy):
             inputs.refuse("policy", "a RolloutPolicy", policy)
@@ -183,10 +186,6 @@ class AnyCanary(ABC):
         failures: list[str] = []
         if last_complete_at is not None:
             self._last_complete_at = inputs.aware(last_complete_at, "last_complete_at")
-        elif self._last_complete_at is None:
-            self._last_complete_at = (
-                seen.at
-            )  # what was before this object's first look it cannot know
         if phase in ("running", "promoting"):
             found = _tried(
                 failures,
@@ -229,12 +228,21 @@ class AnyCanary(ABC):
         )
 
     def _failing(self, seen: Look, standing: Standing, failures: list[str]) -> datetime | None:
-        """Since when metrics or alarms cannot be read; recorded where that is news."""
-        since = (standing.failing_since or seen.at) if failures else None
-        if since != standing.failing_since and standing.phase == "running":
+        """Since when metrics or alarms cannot be read; recorded once, where that is news.
+
+        An observation that was complete, of this object or as the caller states, is known best.
+        Without one it is what the record has, or else the first one of this object that failed.
+        """
+        recorded = standing.failing_since
+        since = None
+        if failures:
+            since = self._last_complete_at or recorded or self._failed_at or seen.at
+        self._failed_at = since
+        is_news = (since is None) != (recorded is None) or (since and recorded and since > recorded)
+        if is_news and standing.phase == "running":
             try:
                 self._note_failing(since)
-            except CanaryError as error:
+            except Exception as error:  # noqa: BLE001 - of the caller's store of records, perhaps
                 log.warning("since when metrics cannot be read is not on record: %s", error)
         return since
 
