@@ -146,6 +146,50 @@ def test_a_trial_ends_as_if_the_policy_had_been_asked_every_minute(
     assert (ended.decision.kind, ended.after) == expected
 
 
+def edges(seed: int) -> tuple[RolloutPolicy, Traffic, dict[str, Row]]:
+    """A rollout with an incident, a failing canary, a silence, or no baseline requests."""
+    rng = Random(seed)
+    pace = rng.choice([2, 40, 400])
+    base = rng.choice([0.001, 0.01])
+    begin, length = rng.randint(1, 60), rng.choice([5, 20, 80])
+    kind = rng.choice(["incident", "failure", "silence", "canary only", "gross"])
+    policy = RolloutPolicy(
+        [Step(percent, rng.choice([3, 10, 20]) * MINUTE) for percent in (10, 60, 90)]
+        + ([Step(100, 30 * MINUTE)] if rng.random() < 0.5 else []),
+        signals=[Signal.errors_5xx(noise=rng.choice([0, 0.3])), Signal.errors_4xx()],
+        on_production_unhealthy=rng.choice(["hold", "rollback"]),
+        max_failed_requests=rng.choice([None, 15]),
+        deadline=150 * MINUTE,
+        on_inconclusive="hold",
+    )
+
+    def traffic(number: int, share: float) -> Mapping[str, Row]:
+        now = Random(f"{seed}/{number}/{share}")
+        on = begin <= number < begin + length
+        requests = 0 if on and kind == "silence" else binomial(now, 2 * pace, 0.5)
+        canary = binomial(now, requests, share)
+        rest = requests - canary
+        if on and kind == "canary only":
+            rest = 0
+        rates = [0.3 if on and kind == "incident" else base] * 2
+        if (on and kind == "failure") or (share == 1 and kind == "gross"):
+            rates[1] = 0.2 if kind == "failure" else 0.6
+        row = Row(rest, binomial(now, rest, rates[0]), canary, binomial(now, canary, rates[1]))
+        return {"errors_5xx": row, "errors_4xx": row}
+
+    history = Row(60 * pace, 60 * pace * base, 0, 0)
+    return policy, traffic, {"errors_5xx": history, "errors_4xx": history}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_trial_ends_alike_at_the_edges(seed: int) -> None:
+    """Whatever else than evidence decides, in the minute in which it does."""
+    policy, traffic, history = edges(seed)
+    expected = every_minute(policy, traffic, history)
+    ended = Trial(policy, traffic, started_at=START, history=history).run()
+    assert (ended.decision.kind, ended.after) == expected
+
+
 SHORT = RolloutPolicy([Step(10, 10 * MINUTE), Step(50, 10 * MINUTE)])
 
 

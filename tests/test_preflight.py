@@ -385,6 +385,14 @@ class TestPolicy:
             assert problem.severity == "warning"
             assert "too much for a comparison with the past" in problem.what
 
+    def test_a_deadline_too_early_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        """enable_canary goes on: the traffic may grow."""
+        policy = RolloutPolicy.canary(10, 10 * MINUTES, deadline=60 * MINUTES)
+        with rehearsal(settings=ALL_ON, requests_per_minute=10) as aws:
+            aws.stage.enable_canary(10, variables={"alias": "v2"}, policy=policy)
+        (said,) = (text for text in caplog.messages if "deadline" in text)
+        assert "errors_5xx will not be confirmed before the deadline of 1 h" in said
+
     def test_a_critical_signal_that_is_never_given(self) -> None:
         """It is an error here, and refused by enable_canary before anything is changed."""
 

@@ -228,6 +228,18 @@ def test_7_and_13_production_becomes_unhealthy_with_the_canary(pace: float) -> N
     assert "the canary may be the cause" in kept.reason
 
 
+def test_7_production_becomes_unhealthy_with_a_shift() -> None:
+    """The sentence names the shift. At 0 % the canary cannot be the cause any more."""
+    rows = served(100, 10, 20)
+    after = served(100, 50, 60, history=0, baseline=burning, canary=burning)
+    rows += [attrs.evolve(row, at=row.at + 20 * MINUTE) for row in after]
+    step = {"step_started_at": START + 19 * MINUTE}
+    decision = at(82, rows, 50, **step)  # type: ignore[arg-type]
+    assert isinstance(decision, Rollback)
+    assert "after the shift to 50 %" in decision.reason
+    assert not isinstance(at(82, rows, 0, **step), Rollback)  # type: ignore[arg-type]
+
+
 @at_each_pace
 def test_7_an_incident_that_begins_later_is_not_the_canary_s(pace: float) -> None:
     """It holds, however long it takes, and the rollout goes on after it (A6)."""
@@ -286,6 +298,21 @@ def test_9_and_16_the_deadline(pace: float, policy: RolloutPolicy) -> None:
 
 
 # III. Hold
+
+
+def test_15_at_100_percent_the_sentence_names_what_guards() -> None:
+    """Also where nothing but alarms and limits do."""
+    step: dict[str, Any] = {"step_started_at": START + 50 * MINUTE}
+    rows = served(100, 50, 50)
+    said = at(55, rows, 100, **step).reason
+    assert "without a baseline a gross failure of errors_5xx can roll back" in said
+    own = attrs.evolve(
+        PLAN,
+        signals=[Signal.custom("errors_5xx", critical=True, limit=0.2)],
+        alarms=["checkout"],
+    )
+    said = at(55, rows, 100, own, **step).reason
+    assert "without a baseline the limit of errors_5xx and the alarms checkout can" in said
 
 
 @at_each_pace
