@@ -211,7 +211,7 @@ observations = st.builds(
             "promoting",
             "promoted",
             "rolled_back",
-            "removed",
+            "removed_outside",
             "replaced",
             "promoted_outside",
         ]

@@ -140,7 +140,7 @@ BAD = Scenario(canary=0.9, steps=HOUR)
         ("silence_not_rolled_back", holding, Scenario(gaps="silence", steps=HOUR)),
         ("no_end", holding, Scenario(deadline=10, steps=((50.0, 10),))),
         ("waits_for_nothing", holding, Scenario()),
-        ("ended_not_final", holding, Scenario(ended=(5, "removed"))),
+        ("ended_not_final", holding, Scenario(ended=(5, "removed_outside"))),
         ("hold_prevents_rollback", held, Scenario()),
         ("time_zone_matters", moody, Scenario(zone="Europe/Berlin")),
     ],
