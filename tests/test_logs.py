@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import boto3
 import pytest
@@ -84,7 +84,7 @@ class Aws:
         self.meta = SimpleNamespace(region_name="eu-central-1")
 
     def client(self, service_name: Any, *, config: Any = None) -> Aws:
-        assert service_name in {"apigateway", "logs"}
+        assert service_name in {"apigateway", "cloudwatch", "logs"}
         return self
 
     def _check(self, operation: str) -> dict[str, Any]:
@@ -97,6 +97,12 @@ class Aws:
         self.stages += 1
         stage = {"stageName": "prod", "deploymentId": "old111", "lastUpdatedDate": START}
         return stage | ({"accessLogSettings": self.settings} if self.settings is not None else {})
+
+    def get_rest_apis(self, **_: Any) -> Any:
+        raise refusal("GetRestApis", "AccessDeniedException")
+
+    def get_rest_api(self, **_: Any) -> Any:
+        raise refusal("GetRestApi", "AccessDeniedException")
 
     def start_query(self, **request: Any) -> dict[str, Any]:
         answer = self._check("StartQuery")
@@ -378,7 +384,7 @@ class TestQuery:
         [
             {"log_group": "arn:aws:logs:eu-central-1:1:log-group:x"},
             {"log_group": ""},
-            {"lag": timedelta(hours=1)},
+            {"lag": timedelta(hours=2)},
             {"timeout": timedelta(hours=2)},
             {"usd_per_gb": -1},
             {"bad": {"x": "a\nb"}},
@@ -811,7 +817,13 @@ class TestRollout:
                     break
                 aws.sleep(decision.wait.total_seconds())
             assert isinstance(decision, last)
-            assert not any(call.service == "cloudwatch" for call in aws.calls)
+            counts = [
+                query["MetricStat"]["Metric"]
+                for call in aws.calls
+                if call.operation == "GetMetricData"
+                for query in call.parameters["MetricDataQueries"]  # type: ignore[attr-defined]
+            ]
+            assert {metric["MetricName"] for metric in counts} == {"Count"}
             groups = {
                 call.parameters["logGroupName"]
                 for call in aws.calls
@@ -865,6 +877,45 @@ def rolled_out(aws: Rehearsal, stage: Stage, hours: float = 3, pause: float = 60
         if decision.final or aws.now() > end:
             return decision
         aws.sleep(pause)
+
+
+class TestLateLines:
+    """Lines of failures that come a quarter of an hour after the others."""
+
+    LATE: ClassVar[Any] = {"late_failures": 15 * MINUTE, "requests_per_minute": 500}
+
+    def test_a_canary_whose_failures_are_late_is_not_promoted(self) -> None:
+        """Fewer lines than CloudWatch counts requests are no good news: it is held until the
+        failures are there, and then rolled back.
+        """
+        with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.02)}, **self.LATE) as aws:
+            logs = AccessLogs()
+            stage = fresh(aws, metrics=logs)
+            canary = stage.enable_canary(50, release="r1", variables=V2)
+            policy = RolloutPolicy.canary(50, 10 * MINUTE)
+            seen: list[str] = []
+            while True:
+                observation = canary.observe(policy)
+                decision = policy.decide(observation)
+                canary.apply(decision)
+                seen += [observation.suspect or ""]
+                if decision.final:
+                    break
+                aws.sleep(60)
+            assert isinstance(decision, Rollback)
+            assert any("lines of the canary's" in each for each in seen)
+
+    def test_where_count_cannot_be_read(self) -> None:
+        """A note says so, and the logs are judged by themselves."""
+        for fault in (Fault.ACCESS_DENIED, None):
+            with rehearsal(requests_per_minute=50, lag={"Count": timedelta(days=9)}) as aws:
+                canary = fresh(aws, metrics=AccessLogs()).enable_canary(50, variables=V2)
+                aws.sleep(900)
+                if fault:
+                    aws.fail("GetMetricData", fault)
+                seen = canary.observe(LINEAR)
+                assert (seen.failure, seen.suspect) == (None, None)
+                assert any("Whether lines are late is not known" in note for note in seen.notes)
 
 
 class TestBrokenLines:

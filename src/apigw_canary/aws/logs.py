@@ -42,8 +42,10 @@ from apigw_canary.aws.logformat import (
     AccessLog,
     access_log,
 )
+from apigw_canary.aws.metricdata import Query, fetched
+from apigw_canary.aws.published import Published, published
 from apigw_canary.aws.source import AwsSource
-from apigw_canary.errors import MetricsError
+from apigw_canary.errors import CanaryError, MetricsError
 from apigw_canary.rollout import inputs
 from apigw_canary.rollout.failure import UNREADABLE, Failure, Kind, ranked
 from apigw_canary.rollout.observation import HISTORY, MINUTE, Measurements, Minute, ceil_minute
@@ -75,6 +77,13 @@ class _Kept(NamedTuple):
     rows: dict[datetime, dict[str, Row]]
 
 
+class _Delay(NamedTuple):
+    """Whether lines are missing that CloudWatch counts as requests."""
+
+    said: str
+    missing: bool
+
+
 class AccessLogs(AwsSource):
     """Requests and bad ones of both arms, from the stage's access logs in CloudWatch Logs.
 
@@ -90,11 +99,14 @@ class AccessLogs(AwsSource):
     `{"refused": "errorType = 'WAF_FILTERED'"}`. A field that no line has makes it true for none.
     5xx and 4xx answers and slow ones (a `Signal` with `over` or `quantile`) need none.
 
-    `lag`: minutes younger than this are left out: their lines may still be on the way. `timeout`:
-    how long one query may take. `usd_per_gb`: what scanning costs; 0.005 is AWS's list price for US
-    East, 2026, and that of most regions. `session`: a boto3 session; None takes the stage's.
+    `lag`: minutes younger than this, up to an hour, are left out: their lines may still be on the
+    way. Default two minutes. Where the stage's `Count` can be read from CloudWatch, the canary's
+    lines are compared with it; while lines are missing the counts are suspect. `timeout`: how long
+    one query may take. `usd_per_gb`: what scanning costs; 0.005 is AWS's list price for US East,
+    2026, and that of most regions. `session`: a boto3 session; None takes the stage's.
 
-    Minutes older than a quarter of an hour are kept, and not scanned again by the same object.
+    Minutes older than a quarter of an hour are kept, and not scanned again by the same object,
+    unless lines are missing.
 
     ```python
     from datetime import timedelta
@@ -130,7 +142,7 @@ class AccessLogs(AwsSource):
         self._bad = {
             name: inputs.text(each, "bad", limit=2000) for name, each in (bad or {}).items()
         }
-        self._lag = inputs.duration(lag, "lag", high=SETTLED)
+        self._lag = inputs.duration(lag, "lag", high=timedelta(hours=1))
         self._timeout = inputs.duration(timeout, "timeout", high=timedelta(hours=1))
         self._usd_per_gb = inputs.number(usd_per_gb, "usd_per_gb", low=0)
 
@@ -142,6 +154,7 @@ class AccessLogs(AwsSource):
     def _forget(self) -> None:
         self._logs: dict[tuple[str, str], AccessLog] = {}
         self._limits: dict[tuple[str, float, datetime], float] = {}
+        self._published: dict[tuple[str, str], Published] = {}
         self._kept: _Kept | None = None
         self._lock = threading.Lock()
 
@@ -161,6 +174,13 @@ class AccessLogs(AwsSource):
             notes: list[str] = []
             counted = [self._counted(signal, log, start, notes) for signal in signals]
             rows, scanned = self._rows(log, counted, start, end)
+            margin = min((signal.margin for signal in signals), default=0.0)
+            since = start + HISTORY + 2 * MINUTE
+            delayed = self._delayed(log, stage, rows, margin=margin, since=since, end=end)
+            if delayed is not None and delayed.missing:
+                self._kept = None  # what is late may be of minutes that would be kept
+            elif delayed is not None:
+                notes.append(delayed.said)
         minutes: dict[str, list[Minute]] = {each.signal: [] for each in counted}
         since = start + HISTORY  # before it no request was this canary's
         suspect = _unassigned(log, {at: arms for at, arms in rows.items() if at >= since}, signals)
@@ -185,7 +205,56 @@ class AccessLogs(AwsSource):
             )
         notes.append(self._cost(log, scanned))
         return Measurements(
-            {name: tuple(rows) for name, rows in minutes.items()}, notes=notes, suspect=suspect
+            {name: tuple(rows) for name, rows in minutes.items()},
+            notes=notes,
+            suspect=suspect or (delayed.said if delayed and delayed.missing else None),
+        )
+
+    def _delayed(
+        self,
+        log: AccessLog,
+        stage: StageState,
+        rows: Mapping[datetime, Mapping[str, Row]],
+        *,
+        margin: float,
+        since: datetime,
+        end: datetime,
+    ) -> "_Delay | None":
+        """What is known of lines that are late: fewer of the canary's than CloudWatch's `Count`.
+
+        Lines of failed requests may come later than the others, and would look like no failures.
+        Of the latest ten minutes that are older than `lag`; one GetMetricData of one metric.
+        """
+        until = (end - self._lag).replace(second=0, microsecond=0)
+        since = max(since, until - RECENT * MINUTE)
+        if stage.canary is None or since >= until:
+            return None
+        canary_stage = f"{stage.name}/Canary"
+        key = stage.rest_api_id, stage.name
+        try:
+            if key not in self._published:
+                self._published[key] = published(self._own_calls(), stage, None)
+            name = ("ApiName", self._published[key].api_name)
+            query = Query("canary", "Count", "SampleCount", (name, ("Stage", canary_stage)))
+            counts = fetched(self._own_calls(), [query], since, until)["canary"]
+        except CanaryError as error:
+            return _Delay(f"Whether lines are late is not known: {error}", missing=False)
+        if self._published[key].suspect is not None or not counts:
+            return _Delay(
+                f"Whether lines are late is not known: CloudWatch has no Count of {canary_stage} "
+                "that is this stage's alone.",
+                missing=False,
+            )
+        requests = sum(counts.values())
+        lines = sum(of_canary(rows.get(at, {})) for at in counts)
+        # A request at the turn of a minute may be in one of them here and in the other there.
+        if requests - lines <= max(1.0, margin / 2 * requests):
+            return None
+        return _Delay(
+            f"{log.group} has {lines:,} lines of the canary's {requests:,.0f} requests from "
+            f"{moment(since)} to {moment(until)} (CloudWatch's Count); lines that are late or "
+            "missing may be those of failures: wait, or raise lag and the policy's metric_delay",
+            missing=True,
         )
 
     def failures(
@@ -294,7 +363,7 @@ class AccessLogs(AwsSource):
             rows.update(
                 (at, arms) for at, arms in new.items() if at + MINUTE <= found.at - self._lag
             )
-            settled = (found.at - SETTLED).replace(second=0, microsecond=0)
+            settled = (found.at - max(SETTLED, self._lag)).replace(second=0, microsecond=0)
             if kept.until == since:
                 kept = kept._replace(until=max(since, min(until, settled)))
             since = until
