@@ -305,7 +305,7 @@ class TestTraffic:
             with pytest.raises(MetricsError, match="RuntimeError: no route") as raised:
                 stage.enable_canary(5, variables=V2, policy=PLAN)
             assert isinstance(raised.value.__cause__, RuntimeError)
-            assert "Nothing was changed." in str(raised.value)
+            assert "This call did not change it." in str(raised.value)
             other = RolloutPolicy(
                 [Step(5, 10 * MINUTES)], signals=[Signal.custom("x", critical=True)]
             )
