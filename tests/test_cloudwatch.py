@@ -765,3 +765,20 @@ def test_a_canary_whose_errors_are_missing_is_never_promoted() -> None:
         last = canary.observe(policy).minutes["errors_5xx"][-1]
     assert last.canary_unknown == last.canary_requests > 0
     assert last.baseline_unknown == last.baseline_requests > 0
+
+
+def test_minutes_whose_errors_are_missing_are_unknown_outcomes() -> None:
+    """The canary's failures are published in no minute in which there were any: nothing is good."""
+    with rehearsal(
+        backends={"alias=v2": Backend(errors_5xx=0.5)},
+        unpublished=lambda metric, stage, at: (
+            (metric, stage) == ("5XXError", "prod/Canary") and at >= START + 10 * MINUTE
+        ),
+    ) as aws:
+        canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
+        policy = RolloutPolicy.canary(10, timedelta(minutes=10))
+        aws.sleep(20 * 60)
+        rows = {row.at: row for row in canary.observe(policy).minutes["errors_5xx"]}
+    assert rows[at(9)].canary_bad > 0 == rows[at(9)].canary_unknown
+    assert rows[at(11)].canary_unknown == rows[at(11)].canary_requests > 0
+    assert rows[at(11)].baseline_unknown == 0

@@ -1116,3 +1116,25 @@ def test_a_group_that_is_not_there_is_named() -> None:
         assert any(
             "log group orders-access" in problem.remedy for problem in stage.check(policy=policy)
         )
+
+
+@pytest.mark.parametrize(
+    "line, names",
+    [
+        (ACCESS_LOG_FORMAT, []),
+        (QUOTES, ["error.messageString"]),
+        ('{"e":$context.error.messageString,"s":"$context.status"}', []),
+        ('{"e":"at $context.path: $context.error.messageString"}', ["error.messageString"]),
+        (
+            '{"i":$context.integrationLatency,"a":$context.authorizer.sub,"w":$context.wafStatus}',
+            ["integrationLatency", "authorizer.sub", "wafStatus"],
+        ),
+        ('{"i":"$context.integrationLatency","a":"$context.authorizer.sub"}', []),
+    ],
+)
+def test_preflight_names_what_breaks_lines(line: str, names: list[str]) -> None:
+    """A format that is JSON by itself may still make lines that are not: a warning names why."""
+    with rehearsal(requests_per_minute=10, access_logs=line) as aws:
+        said = [p.what for p in aws.stage.check().problems if "not valid JSON" in p.what]
+    assert len(said) == bool(names)
+    assert all(name in said[0] for name in names)

@@ -45,6 +45,9 @@ UNKNOWN = "?"
 """`isCanaryRequest` of a line that does not tell; API Gateway writes "-" without a canary."""
 
 _DOCS = "See the access-log format in docs/logs.md."
+_MAY_BE_TEXT = ("integration", "authorizer.", "waf")
+"""What the names of variables begin with that are "-" or a text where there is no number."""
+
 VARIABLE = r"\$context\.([\w.:-]*\w)"
 """Claims of a token are among them, and may be called as in `cognito:groups`."""
 
@@ -144,6 +147,23 @@ def access_log(
     for needed in (IS_CANARY, STATUS):
         log.field(needed)
     return log
+
+
+def breaking(written: str) -> list[str]:
+    """The variables of a JSON format that break the lines of some requests, and no others.
+
+    `error.messageString` brings quotes of its own, so it breaks a line in which it is quoted; what
+    is "-" or text where there is nothing breaks one in which it is not quoted.
+    """
+    found = []
+    for part in re.finditer(rf'"(?:[^"\\]|\\.)*"|{VARIABLE}', written):
+        quoted = part[0].startswith('"')
+        found += [
+            name
+            for name in re.findall(VARIABLE, part[0])
+            if (name == MESSAGES[1] if quoted else name.startswith(_MAY_BE_TEXT))
+        ]
+    return list(dict.fromkeys(found))
 
 
 def parsed(written: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
+from apigw_canary.aws.logformat import MESSAGES, breaking
 from apigw_canary.preflight.facts import Facts
 from apigw_canary.preflight.problem import Problem, Severity
 from apigw_canary.preflight.targets import Policy, Target
@@ -87,6 +88,14 @@ def _access_logs(facts: Facts) -> Iterator[Problem]:
             "warning",
             "The format of the access logs has no isCanaryRequest: the arms cannot be told apart.",
             'Add "isCanaryRequest":"$context.isCanaryRequest" to it.',
+        )
+    if names := breaking(written or ""):
+        yield Problem(
+            "warning",
+            "Lines of the access logs are not valid JSON where these variables have no value or "
+            f"bring quotes of their own, mostly for failed requests: {_listed(names)}.",
+            f"Put them in quotes, except {MESSAGES[1]}, which needs none. What AccessLogs cannot "
+            "read of such a line is an unknown outcome.",
         )
 
 

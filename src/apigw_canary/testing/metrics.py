@@ -45,8 +45,10 @@ class Published:
         lag: Mapping[str, timedelta],
         series: Mapping[_Dimensions, tuple[Arm, ...]],
         ranks: bool = True,
+        unpublished: Callable[[str, str, datetime], bool] | None = None,
     ) -> None:
         self._traffic = traffic
+        self._unpublished = unpublished
         self._ranks = ranks
         self._namespace = namespace
         self._lag = lag
@@ -146,7 +148,10 @@ class Published:
             # Minutes that are over do not change, and a rollout asks for them again every minute.
             if key not in self._computed:
                 self._computed[key] = _statistic(stat["Stat"])(self._values(*values))
-            if not math.isnan(self._computed[key]):
+            left_out = self._unpublished is not None and self._unpublished(
+                metric["MetricName"], dict(dimensions).get("Stage", ""), at
+            )
+            if not math.isnan(self._computed[key]) and not left_out:
                 points.append((at, self._computed[key]))
             at += period
         return points
@@ -179,6 +184,7 @@ class Metrics(Published):
         overlap: Literal["excluded", "included"],
         lag: Mapping[str, timedelta],
         latency_ranks: bool,
+        unpublished: Callable[[str, str, datetime], bool] | None = None,
     ) -> None:
         if unknown_lags := lag.keys() - LAG.keys():
             raise ValueError(
@@ -201,6 +207,7 @@ class Metrics(Published):
                 frozenset({name, ("Stage", f"{stage}/Canary")}): ("canary",),
             },
             ranks=latency_ranks,
+            unpublished=unpublished,
         )
 
 

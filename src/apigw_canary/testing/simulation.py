@@ -328,6 +328,7 @@ def rehearsal(
     overlap: Literal["excluded", "included"] = "excluded",
     lag: Mapping[str, timedelta] = LAG,
     latency_ranks: bool = True,
+    unpublished: Callable[[str, str, datetime], bool] | None = None,
     access_logs: str | None = ACCESS_LOG_FORMAT,
     log_lag: timedelta = LOG_LAG,
     late_failures: timedelta = timedelta(0),
@@ -382,6 +383,9 @@ def rehearsal(
             than counts.
         latency_ranks: Whether CloudWatch answers the statistics `PR` and `TC`, which nobody has
             recorded for API Gateway; if not, they come back empty.
+        unpublished: Which datapoints CloudWatch never has: a function from a metric such as
+            "5XXError", the value of the dimension `Stage` such as "prod/Canary" ("" for the API's
+            total) and a minute to True for one that is left out. None leaves nothing out.
         access_logs: The format of the stage's access logs, JSON with `$context` variables; None for
             a stage without. They are read by Logs Insights, which answers the library's queries.
         log_lag: How long after the end of a minute the lines of its failures appear; the others
@@ -418,6 +422,7 @@ def rehearsal(
         overlap=overlap,
         lag=lag,
         latency_ranks=latency_ranks,
+        unpublished=unpublished,
     )
     # Before the session is made: moto reaches only sessions made after it was imported.
     with mock_aws():
