@@ -76,8 +76,10 @@ def test_what_would_not_stop_a_canary_is_not_refused(
     """A few unknown outcomes, or a signal that decides nothing, are no reason."""
 
     class WithCritical(Source):
-        def minutes(self, *asked: Any) -> Mapping[str, Sequence[Minute]]:
-            rows = source.minutes(*asked)["errors_5xx"]
+        def minutes(
+            self, stage: object, signals: Sequence[Signal], start: Any, end: Any
+        ) -> Mapping[str, Sequence[Minute]]:
+            rows = source.minutes(stage, signals, start, end)["errors_5xx"]
             known = [Minute(row.at, row.baseline_requests, 0, 0, 0) for row in rows]
             return {"errors_5xx": rows, "checkout_failed": known}
 
