@@ -23,7 +23,7 @@ ROLLOUTS, AT_ONCE = 200, 20
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
 
-OPEN = {"upward_on_bad", "upward_blind", "upward_in_outage"}
+OPEN = {"bad_is_kept"}
 """What the rules of `decide` do not prevent yet; taken out as they come to it."""
 
 
@@ -135,8 +135,8 @@ BAD = Scenario(canary=0.9, steps=HOUR)
         ("upward_on_bad", careless, BAD),
         ("upward_blind", shifting, Scenario(steps=((10.0, 5), (50.0, 5)))),
         ("upward_in_outage", careless, Scenario(jump=(0, 0.3), steps=HOUR)),
-        ("gross_not_rolled_back", holding, BAD),
-        ("gross_not_rolled_back", shifting, Scenario(canary=0.9, steps=((50.0, 5), (100.0, 60)))),
+        ("bad_is_kept", holding, BAD),
+        ("bad_is_kept", shifting, Scenario(canary=0.9, steps=((50.0, 5), (100.0, 60)))),
         ("silence_not_rolled_back", holding, Scenario(gaps="silence", steps=HOUR)),
         ("no_end", holding, Scenario(deadline=10, steps=((50.0, 10),))),
         ("waits_for_nothing", holding, Scenario()),

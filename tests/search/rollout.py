@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -33,7 +34,7 @@ RULES = {
     "upward_on_bad": "(c) shifted up or promoted against what the source knows",
     "upward_blind": "(c) shifted up or promoted without one comparable minute",
     "upward_in_outage": "(c) shifted up or promoted while production is far above its history",
-    "gross_not_rolled_back": "(e) a canary that fails most requests, as the source knows, is kept",
+    "bad_is_kept": "(e) a canary that is plainly bad, as the source knows, is kept for 15 minutes",
     "silence_not_rolled_back": "(e) the source fell silent, and the canary is kept",
     "no_end": "(e) the deadline has passed, and the rollout neither ends nor names an operator",
     "waits_for_nothing": "(e) the last decision is Hold and does not say what it waits for",
@@ -329,24 +330,36 @@ class Loop:
 
     def _check_kept(self, observation: Observation, known: list[Known], decision: Any) -> None:
         recent = self._complete(known)[-15:]
-        usual = _rate(recent) or _rate(known)
-        compared = all(row.baseline_requests for row in recent)
-        if (
-            observation.failure is None
-            and len(recent) == 15
-            and (compared or self.percent == 100)
-            and recent[-1].number - recent[0].number == 14
-            and usual is not None
-            and usual <= 0.05
-            and all(
-                row.canary_requests >= 50 and row.canary_bad >= row.canary_requests / 2
-                for row in recent
-            )
-        ):
-            what = f"at least half of the canary's requests fail in each of 15 minutes; {decision}"
-            self._violated("gross_not_rolled_back", what)
+        lasting = len(recent) == 15 and recent[-1].number - recent[0].number == 14
+        unread = {"hide_requests", "no_errors"} & {self.scenario.gaps, *self.scenario.hides}
+        if observation.failure is None and lasting and not unread:
+            usual = _rate(known) if self.percent == 100 else _rate(recent)
+            if usual is not None and self._must_be_found(recent, usual):
+                rate = sum(row.canary_bad for row in recent) / sum(
+                    r.canary_requests for r in recent
+                )
+                what = f"{rate:.2%} on the canary for 15 minutes, {usual:.2%} on the baseline"
+                self._violated("bad_is_kept", f"{what}; {decision}")
         self._check_silence(known, decision)
         self._check_deadline(observation, decision)
+
+    def _must_be_found(self, recent: list[Known], usual: float) -> bool:
+        """Whether no judge could take 15 minutes of that for chance."""
+        if any(row.canary_requests < 50 for row in recent):
+            return False
+        if self.percent == 100:  # without a baseline only a gross failure of a rare error counts
+            each = all(row.canary_bad >= row.canary_requests / 2 for row in recent)
+            return each and usual <= 0.02
+        if any(row.baseline_requests < 50 for row in recent):
+            return False
+        most = self.scenario.ratio * usual + 10 * MARGIN
+        if any(row.canary_bad <= most * row.canary_requests for row in recent):
+            return False
+        requests, bad = (sum(row[i] for row in recent) for i in (3, 4))
+        beside = sum(row.baseline_requests for row in recent)
+        # Ten standard deviations of the difference, as if the rate were the most that is tolerated.
+        deviation = math.sqrt(most * (1 - most) * (1 / requests + self.scenario.ratio**2 / beside))
+        return bad / requests - most > 10 * deviation
 
     def _check_silence(self, known: list[Known], decision: Any) -> None:
         if (

@@ -57,7 +57,7 @@ def case_of(rule: str, scenario: Scenario, percent: float) -> str:
         return "A3"
     if percent == 100 and rule in {
         "upward_on_bad",
-        "gross_not_rolled_back",
+        "bad_is_kept",
         "promoted_plainly_bad",
     }:
         return "A4"
