@@ -7,7 +7,7 @@ names that it has them by.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 
@@ -21,6 +21,9 @@ FORMER = {
     "last_complete_at": "watched_at",
 }
 """Field names of today, and of commit 6e9fb79."""
+
+FORMER_PHASES = {"removed_outside": "removed", "promoted_outside": "promoted_elsewhere"}
+"""The same of the values of `Observation.phase`."""
 
 Measurements: Any = getattr(apigw_canary, "Measurements", None) or apigw_canary.Measured  # type: ignore[attr-defined]
 
@@ -43,3 +46,9 @@ def made(cls: Any, **fields: Any) -> Any:
         name if name in known else FORMER.get(name, name): each for name, each in fields.items()
     }
     return cls(**{name: each for name, each in given.items() if name in known})
+
+
+def phase(name: str) -> str:
+    """A value of `Observation.phase`, by its name of today."""
+    field = attrs.fields_dict(apigw_canary.Observation)["phase"]
+    return name if name in get_args(field.type) else FORMER_PHASES[name]

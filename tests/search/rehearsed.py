@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from apigw_canary import Canary, CloudWatchMetrics, Observation, Stage
+from apigw_canary.errors import MetricsError
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 from search.rollout import Loop, Run
 from search.scenario import Scenario, drawn
@@ -132,4 +133,14 @@ def rehearse(seed: int) -> Run:
         )
         source = CloudWatchMetrics(overlap=overlap)
         stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=source, sleep=aws.sleep)
-        return Rehearsed(scenario, aws, stage).run()
+        try:
+            rollout = Rehearsed(scenario, aws, stage)
+        except MetricsError as error:  # the hour before shows metrics that judge no canary
+            return _refused(scenario, error)
+        return rollout.run()
+
+
+def _refused(scenario: Scenario, error: MetricsError) -> Run:
+    return Run(
+        scenario=scenario, ended="refused", reason=str(error), looks=0, minutes=0.0, violations=()
+    )

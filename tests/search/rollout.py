@@ -22,7 +22,7 @@ from apigw_canary import (
     Signal,
 )
 from apigw_canary import Step as PolicyStep
-from search.names import has, made
+from search.names import has, made, phase
 from search.scenario import MARGIN, Scenario
 from search.world import MINUTE, CloudWatchSource, Known, OwnSource, World
 
@@ -61,7 +61,8 @@ class Run:
 
     scenario: Scenario
     ended: str
-    """"promoted", "rolled back by evidence", "rolled back by rule", "ended" or "waiting"."""
+    """"promoted", "rolled back by evidence", "rolled back by rule", "ended", "waiting", or,
+    of a rehearsal, "refused"."""
     reason: str
     looks: int
     minutes: float
@@ -141,7 +142,7 @@ class Loop:
         self.world.serve(self.now, self.percent if self.phase == "running" else 0.0)
         ended = self.scenario.ended
         if ended is not None and self.minute >= ended[0] and self.phase == "running":
-            self.phase, self.percent = ended[1], 0.0
+            self.phase, self.percent = phase(ended[1]), 0.0
 
     def _apply(self, decision: Any) -> bool:
         """Carry it out; whether a promotion was left half done."""

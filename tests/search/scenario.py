@@ -282,7 +282,7 @@ class _Draw:
             "one_process": self.chance(0.6),
             "on_hold": (self.when(), self.one(5, 20, 60)) if self.chance(0.08) else None,
             "crash": self.chance(0.05),
-            "ended": (self.when(), self.one("removed", "replaced", "promoted_elsewhere"))
+            "ended": (self.when(), self.one("removed_outside", "replaced", "promoted_outside"))
             if self.chance(0.04)
             else None,
         }
