@@ -53,10 +53,15 @@ class Seen(NamedTuple):
             return self
         return self._replace(errors_5xx=0, errors_4xx=0, unknown=self.requests or 0)
 
-    def hiding(self, failed: int) -> Seen:
-        """So many failed requests cannot be read."""
-        if self.errors_5xx is None:
+    def hiding(self, failed: int, each: bool) -> Seen:
+        """So many failed requests cannot be read: each by itself, or else the minute's errors.
+
+        CloudWatch may lose a number of errors, but it never gives one that is too small.
+        """
+        if self.errors_5xx is None or not failed:
             return self
+        if not each:
+            return self.without_errors()
         hidden = min(failed, self.errors_5xx)
         return self._replace(errors_5xx=self.errors_5xx - hidden, unknown=hidden)
 
@@ -198,7 +203,8 @@ class World:
             case "no_canary" | "hide_canary":
                 return baseline, NOTHING
             case "hide_requests":
-                return baseline.hiding(served[0].hidden), canary.hiding(served[1].hidden)
+                own = self.scenario.source == "own"
+                return baseline.hiding(served[0].hidden, own), canary.hiding(served[1].hidden, own)
             case "no_errors" if self.scenario.source == "own":
                 return baseline.unread(), canary.unread()
             case "no_errors":
