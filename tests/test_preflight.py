@@ -186,7 +186,7 @@ class TestPermissions:
         """A missing permission is a problem that names the operation and the action."""
         with rehearsal(settings=ALL_ON, methods=METHODS) as aws:
             create_function(aws, "orders", "v1", "v2")
-            aws.stage.allow_invocation(V2)
+            aws.stage.allow_invocation(V2, smoke_test=True)
             aws.fail(operation, Fault.ACCESS_DENIED)
             aws.alarm("high-latency")
             policy = attrs.evolve(PLAN, alarms=["high-latency"])
@@ -542,7 +542,7 @@ class TestVariables:
         """A permission that is missing for one of many methods is found and named."""
         with rehearsal(settings=ALL_ON, methods=METHODS) as aws:
             client = create_function(aws, "orders", "v1", "v2")
-            added = aws.stage.allow_invocation(V2)
+            added = aws.stage.allow_invocation(V2, smoke_test=True)
             assert aws.stage.check(variables=V2).problems == ()
             (gone,) = [each for each in added if each.method == "GET /orders/{id}"]
             forget(client, "v2", gone.statement_id)
@@ -588,7 +588,8 @@ class TestVariables:
             create_function(aws, "v2")
             (problem,) = aws.stage.check(variables=V2)
             assert "may not call function ${stageVariables.alias}" in problem.what
-            assert [each.method for each in aws.stage.allow_invocation(V2)] == ["GET /"]
+            added = aws.stage.allow_invocation(V2, smoke_test=True)
+            assert [each.method for each in added] == ["GET /", "ANY /*"]
             assert aws.stage.check(variables=V2).problems == ()
 
     def test_other_backends(self) -> None:
@@ -822,12 +823,16 @@ class TestAllowInvocation:
             create_function(aws, "other", "v2")
             added = aws.stage.allow_invocation(V2)
             assert [each.method for each in added] == ["ANY /{proxy+}", "GET /other"]
+            (problem,) = aws.stage.check(variables=V2)
+            assert problem.severity == "warning"
+            assert "Test invocations may not call function orders:${" in problem.what
+            assert len(aws.stage.allow_invocation(V2, smoke_test=True)) == 2
             assert aws.stage.check(variables=V2).problems == ()
         del methods["ANY /{proxy+}"], methods["GET /other"]
         with rehearsal(settings=ALL_ON, methods=methods) as aws:
             create_function(aws, "orders", "v2")
             assert len(aws.stage.allow_invocation(V2)) == 1
-            assert aws.stage.check(variables=V2).problems == ()
+            assert aws.stage.check(variables=V2).ok
 
     def test_no_alias(self, aws: Rehearsal) -> None:
         """Without the alias nothing is added anywhere."""
@@ -908,7 +913,7 @@ class TestAllowInvocation:
             aws.stage.allow_invocation(V2, whole_stage="yes")  # type: ignore[arg-type]
         (added,) = aws.stage.allow_invocation(V2, whole_stage=True)
         assert added.source_arn.endswith(f":{aws.rest_api_id}/prod/*/*")
-        assert aws.stage.check(variables=V2).problems == ()
+        assert aws.stage.check(variables=V2).ok
 
     def test_an_explicit_deny(self, aws: Rehearsal) -> None:
         """No permission helps against a Deny: it is named, and nothing is added."""

@@ -279,6 +279,7 @@ class Stage:
             smoke_test=inputs.flag(smoke_test, "smoke_test"),
         )
 
+    @stated
     def smoke_test(
         self,
         requests: Sequence[str | SmokeRequest],
@@ -321,6 +322,7 @@ class Stage:
             )
         return smoke_test(
             self._control.gateway,
+            lambda: self._control.look().stage,
             requests,
             Variables(inputs.variables({} if variables is None else variables)),
             unsafe=inputs.flag(unsafe, "unsafe"),
@@ -465,6 +467,7 @@ class Stage:
         inputs.flag(dry_run, "dry_run")
         return revert(self._control, promotion, dry_run=dry_run)
 
+    @stated
     @stated
     def clean_up(self, keep: int = 10, *, dry_run: bool = False) -> CleanUp:
         """Delete the deployments that this library made and that nothing needs any more.

@@ -422,6 +422,24 @@ def _perhaps_not_allowed(facts: Facts) -> Iterator[Problem]:
         )
 
 
+def _not_testable(facts: Facts) -> Iterator[Problem]:
+    names = set()
+    for test in facts.tests:
+        policy = facts.functions.get(test.function) if test.function else None
+        if policy is None or not policy.exists or policy.allows(test):
+            continue
+        led = [target for target in facts.targets if target.function == test.function]
+        if all(policy.allows(target) for target in led):  # else that comes first
+            names.add(test.written)
+    if names:
+        yield Problem(
+            "warning",
+            f"Test invocations may not call function {_listed(names)}: stage.smoke_test cannot "
+            "test it, and canary requests are not concerned.",
+            "stage.allow_invocation(variables, smoke_test=True) adds what is missing.",
+        )
+
+
 def _by_function(
     facts: Facts, is_wrong: Callable[[Policy, Target], bool]
 ) -> Iterator[tuple[str, str]]:
@@ -451,6 +469,7 @@ CHECKS: tuple[Check, ...] = (
     _not_allowed,
     _denied,
     _perhaps_not_allowed,
+    _not_testable,
     _unchecked,
     _no_integration,
     _as_edited,

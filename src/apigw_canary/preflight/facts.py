@@ -18,7 +18,7 @@ from apigw_canary.errors import (
     NotFoundError,
 )
 from apigw_canary.preflight.problem import Problem, Severity
-from apigw_canary.preflight.targets import Policy, Target, targets
+from apigw_canary.preflight.targets import Policy, Target, targets, tested
 from apigw_canary.rollout.alarms import Alarm
 from apigw_canary.rollout.contract import Changes, Contract, Route, changes
 from apigw_canary.rollout.observation import Measurements
@@ -46,6 +46,8 @@ class Facts:
     """What production's methods were compared with."""
     changes: Changes | None = None
     targets: tuple[Target, ...] = ()
+    tests: tuple[Target, ...] = ()
+    """The Lambda functions of the API as test invocations call them."""
     unused: tuple[str, ...] | None = None
     """Variables that neither the stage has nor the API uses; None where that could not be read."""
     with_authorizer: tuple[Route, ...] = ()
@@ -123,6 +125,7 @@ def gather(
         compared=f"Deployment {deployment_id}" if deployment_id else "The API as it is edited now",
         changes=_changes(reader, gateway, stage.deployment_id, deployment_id, methods),
         targets=led,
+        tests=tuple(tested(methods or (), stage, overrides)),
         unused=_unused(reader, gateway, stage, overrides, methods),
         with_authorizer=tuple(m.route for m in methods or () if m.guard.authorization in _OPAQUE),
         unintegrated=tuple(m.route for m in methods or () if not m.has_integration),

@@ -54,7 +54,7 @@ def allow(
         inputs.refuse("variables", "used by an integration of the API", sorted(overrides))
     policies: dict[Function, Policy] = {}
     missing = _widened(_missing(functions, led, policies), stage, whole_stage=whole_stage)
-    missing += _missing(functions, tests, policies)
+    missing += _missing(functions, tests, policies, must_exist=False)
     added: list[InvocationPermission] = []
     for function, target in missing:
         try:
@@ -97,7 +97,11 @@ def _widened(
 
 
 def _missing(
-    functions: Functions, led: list[Target], policies: dict[Function, Policy]
+    functions: Functions,
+    led: list[Target],
+    policies: dict[Function, Policy],
+    *,
+    must_exist: bool = True,
 ) -> list[tuple[Function, Target]]:
     """What is to be added; raises where it cannot be added, or would be of no use.
 
@@ -117,6 +121,8 @@ def _missing(
             continue  # it leads to no Lambda function here, so there is nobody to ask
         if function not in policies:
             if not functions.has(function):
+                if not must_exist:
+                    continue  # no variable leads there, so it is not what was asked for
                 raise NotFoundError(
                     f"There is no function {target.written}, or no such alias or version of it, "
                     f"for {target.route}. Nothing was added.",
