@@ -10,10 +10,10 @@ POLICY = RolloutPolicy.linear(5, by=20, every=timedelta(minutes=10))
 
 def is_ready(stage: Stage, variables: Mapping[str, str]) -> bool:
     """Whether a canary with these variables would work."""
-    problems = stage.check(policy=POLICY, variables=variables)
-    for problem in problems:
+    found = stage.check(policy=POLICY, variables=variables)
+    for problem in found:
         print(f"- {problem}")
-    return all(problem.severity != "error" for problem in problems)
+    return found.ok
 
 
 if __name__ == "__main__":
@@ -42,6 +42,7 @@ if __name__ == "__main__":
         functions.create_alias(FunctionName="orders", Name="v2", FunctionVersion=version)
 
         print("Ready:", is_ready(aws.stage, {"alias": "v2"}))
-        for permission in aws.stage.allow_invocation({"alias": "v2"}):
-            print("Added:", permission.method, "may call", permission.function_arn)
+        for permission in aws.stage.allow_invocation({"alias": "v2"}, smoke_test=True):
+            print("Added:", permission.source_arn.partition("/")[2], "of", permission.function_arn)
         print("Ready:", is_ready(aws.stage, {"alias": "v2"}))
+        print(*aws.stage.smoke_test(["GET /orders/42"], variables={"alias": "v2"}))
