@@ -514,6 +514,19 @@ def test_18_a_baseline_with_many_errors_is_no_measure(pace: float) -> None:
         assert isinstance(decision, kind)
 
 
+def test_18_the_minutes_of_the_step_alone_are_held_against_the_past() -> None:
+    """Also where good minutes from before the step are still among the latest ten."""
+    policy = attrs.evolve(PLAN, signals=[Signal.custom("errors_5xx", critical=True)])
+    alone = served(10_000, 100, 10, history=0, canary=0.0066)
+    rows = [
+        *served(10_000, 50, 60),
+        *(attrs.evolve(row, at=row.at + 60 * MINUTE) for row in alone),
+    ]
+    decision = at(72, rows, 100, policy, step_started_at=START + 60 * MINUTE)
+    assert isinstance(decision, Hold)
+    assert "exceeds what the baseline's past tolerates: errors_5xx are 0.66 %" in decision.reason
+
+
 # The blocks
 
 HOLDS: list[dict[str, Any]] = [
