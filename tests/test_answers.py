@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +17,16 @@ from hypothesis import strategies as st
 import hostile
 from apigw_canary import RolloutPolicy
 from apigw_canary.aws.answers import Structure, conforming
+from apigw_canary.aws.apigateway import ApiGateway
+from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.iam import _CALLS
-from apigw_canary.errors import AccessDeniedError, CanaryError, UnansweredError
+from apigw_canary.aws.lambdas import Alias
+from apigw_canary.errors import (
+    AccessDeniedError,
+    CanaryError,
+    InvalidInputError,
+    UnansweredError,
+)
 from apigw_canary.testing import Backend, Fault, rehearsal
 from apigw_canary.texts import bounded
 from test_aws_calls import CONFLICT, OK, THROTTLED, Caller, Http
@@ -118,6 +128,78 @@ class TestShapes:
         with pytest.raises(UnansweredError, match="it has no 'deploymentId'"):
             conforming("GetStage", {}, shape("GetStage"))["deploymentId"]
         assert Structure("GetStage", {}).get("deploymentId") is None
+
+
+class TestStages:
+    """What is of the right type, and cannot be."""
+
+    @pytest.mark.parametrize(
+        "changes, why",
+        [
+            ({"stageName": "dev"}, "it is about another stage"),
+            ({"deploymentId": "a/b"}, "its deploymentId cannot be an id"),
+            ({"deploymentId": ""}, "its deploymentId cannot be an id"),
+            ({"canarySettings": {}}, "it has no 'percentTraffic'"),
+            (
+                {"canarySettings": {"percentTraffic": 101, "deploymentId": "d2"}},
+                "percentTraffic is 101",
+            ),
+            (
+                {"canarySettings": {"percentTraffic": -1, "deploymentId": "d2"}},
+                "percentTraffic is -1",
+            ),
+        ],
+    )
+    def test_a_stage(self, changes: dict[str, Any], why: str) -> None:
+        """A stage that cannot be is no stage."""
+        body = {**STAGE, "lastUpdatedDate": 1767603600, **changes}
+        caller = Caller(OK._replace(body=json.dumps(body)))
+        with pytest.raises(UnansweredError, match=why):
+            ApiGateway(caller.calls, "a1b2c3d4e5", "prod").stage()
+
+    def test_no_canary(self) -> None:
+        """Canary settings that are null are none."""
+        body = {**STAGE, "lastUpdatedDate": 1767603600, "canarySettings": None}
+        caller = Caller(OK._replace(body=json.dumps(body)))
+        assert ApiGateway(caller.calls, "a1b2c3d4e5", "prod").stage().stage.canary is None
+
+    @pytest.mark.parametrize("kind", ["", "none", "\x1b[31m", "A" * 65])
+    def test_a_method(self, kind: str) -> None:
+        """A kind of authorization that cannot be one is not compared with another."""
+        method = {"authorizationType": kind}
+        body = {"id": "d1", "apiSummary": {"/": {"GET": method}}}
+        caller = Caller(OK._replace(body=json.dumps(body)))
+        with pytest.raises(UnansweredError, match="authorizationType"):
+            ApiGateway(caller.calls, "a1b2c3d4e5", "prod").contract("d1")
+
+    @pytest.mark.parametrize(
+        "changes, why",
+        [
+            ({"Name": "other"}, "it is about another alias"),
+            ({"FunctionVersion": "seven"}, "a version in it cannot be one"),
+            ({"RoutingConfig": {"AdditionalVersionWeights": {"2": 1.5}}}, "a weight in it is 1.5"),
+            ({"RoutingConfig": {"AdditionalVersionWeights": {"x": 0.5}}}, "a version in it"),
+        ],
+    )
+    def test_an_alias(self, changes: dict[str, Any], why: str) -> None:
+        """An alias that cannot be is no alias."""
+        body = {"Name": "live", "FunctionVersion": "1", "RevisionId": "r", **changes}
+        caller = Caller(OK._replace(body=json.dumps(body)))
+        with pytest.raises(UnansweredError, match=why):
+            Alias(caller.calls, "orders", "live").look()
+
+    def test_an_error_of_the_library_stays(self) -> None:
+        """What the caller's session raises as one of our errors is that error."""
+
+        class Session:
+            def client(self, service_name: Any, *, config: Any = None) -> Any:
+                def refused(**_: object) -> None:
+                    raise InvalidInputError("session", "another", "this")
+
+                return SimpleNamespace(get_stage=refused)
+
+        with pytest.raises(InvalidInputError, match="session must be another"):
+            Calls(Session()).call("apigateway", "GetStage", restApiId="a1", stageName="prod")
 
 
 class TestPages:

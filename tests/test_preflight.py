@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 
 import attrs
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from acting import ORDERS, V2, create_function, fresh, new_deployment, sent, serving, uri
 from apigw_canary import (
+    AccessLogs,
     Measurements,
     Minute,
     Problem,
@@ -657,6 +659,41 @@ def forget(client: Any, alias: str, *statement_ids: str) -> None:
     function = lambda_backends["123456789012"]["eu-central-1"].get_function("orders", version)
     for statement_id in statement_ids:
         function.policy.del_statement(statement_id)
+
+
+def test_access_logs_in_firehose() -> None:
+    """Access logs that go to Firehose are told with the stream's name, by the source too."""
+    destination = (
+        "arn:aws:firehose:eu-central-1:123456789012:deliverystream/amazon-apigateway-orders"
+    )
+    logs = {"format": '{"isCanaryRequest":"$context.isCanaryRequest"}'}
+    settings = {**ALL_ON, "accessLogSettings": {**logs, "destinationArn": destination}}
+    with rehearsal(access_logs=None, settings=settings) as aws:
+        problem = found(aws.stage.check(), "Firehose stream amazon-apigateway-orders")
+        assert problem.severity == "warning"
+        with pytest.raises(InvalidInputError, match="Firehose stream amazon-apigateway-orders"):
+            fresh(aws, metrics=AccessLogs()).enable_canary(5, variables=V2, policy=PLAN)
+
+
+def test_an_authorizer_cannot_be_compared() -> None:
+    """Where an authorizer guards methods, what does not show is told."""
+    methods = {"GET /": Method(authorization="JWT")}
+    with rehearsal(settings=ALL_ON, methods=methods) as aws:
+        problem = found(aws.stage.check(), "An authorizer guards GET /.")
+        assert "fewer scopes or another issuer" in problem.what
+
+
+def test_a_policy_is_full() -> None:
+    """A function's policy ends at 20,480 bytes in a rehearsal."""
+    many = {f"GET /things{i}": Method(uri=ORDERS) for i in range(90)}
+    with rehearsal(methods=many) as aws:
+        create_function(aws, "orders", "v2")
+        with pytest.raises(AwsError, match="20480") as raised:
+            aws.stage.allow_invocation(V2, whole_stage=False)
+        assert raised.value.code == "PolicyLengthExceededException"
+        assert "whole_stage=True" in raised.value.remedy
+    with rehearsal() as aws, pytest.raises(ClientError):
+        allow(aws, "arn:aws:execute-api:eu-central-1:123456789012:*")  # of no function
 
 
 class TestVariablesInUse:

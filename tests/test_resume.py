@@ -297,6 +297,24 @@ def test_the_lambda_needs_its_event_only(monkeypatch: pytest.MonkeyPatch) -> Non
         assert serving(aws)[1:] == (V2, None)
 
 
+def test_a_process_a_minute_rolls_back_when_metrics_are_gone() -> None:
+    """Processes that start afresh know from the record since when metrics cannot be read."""
+    every_minute = example("every_minute")
+    with rehearsal() as aws:
+        before = serving(aws)
+        answer: dict[str, Any] = {}
+        for minute in range(70):
+            if minute >= 5:
+                aws.fail("GetMetricData", Fault.ACCESS_DENIED)
+            answer = every_minute.look(fresh(aws), "r1")
+            if answer["final"]:
+                break
+            aws.sleep(60)
+        assert 30 <= minute <= 40
+        assert "could not be read" in answer["decision"]
+        assert serving(aws) == before
+
+
 def test_the_ci_job_speaks_by_its_exit_codes(tmp_path: Path) -> None:
     """Each documented exit code and outcome means what the manual states."""
     job = example("ci_job")
