@@ -90,9 +90,15 @@ def policy_of(scenario: Scenario) -> RolloutPolicy:
 
 
 class Loop:
-    """observe, decide, apply, until the rollout ends or `MOST_LOOKS` are used up."""
+    """observe, decide, apply, until the rollout ends or `most_looks` are used up."""
 
-    def __init__(self, scenario: Scenario, told: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        told: Callable[[str], object] | None = None,
+        most_looks: int = MOST_LOOKS,
+    ) -> None:
+        self._most_looks = most_looks
         self.scenario = scenario
         self.policy = policy_of(scenario)
         self.world = World(scenario)
@@ -112,7 +118,7 @@ class Loop:
         """Until it ends."""
         decision: Any = None
         looks = 0
-        while looks < MOST_LOOKS:
+        while looks < self._most_looks:
             looks += 1
             try:
                 observation = self.observe()
@@ -416,9 +422,13 @@ class Loop:
         )
 
 
-def run(scenario: Scenario, told: Callable[[str], object] | None = None) -> Run:
+def run(
+    scenario: Scenario,
+    told: Callable[[str], object] | None = None,
+    most_looks: int = MOST_LOOKS,
+) -> Run:
     """One rollout of the search."""
-    return Loop(scenario, told).run()
+    return Loop(scenario, told, most_looks).run()
 
 
 def _rate(rows: list[Known]) -> float | None:
