@@ -252,6 +252,13 @@ class TestWhatIsLeftAlone:
         describe(aws, receipt.deployment_after, text)
         assert aws.stage.clean_up(keep=0).removed == (old,)
 
+    def test_production_that_is_deployed_meanwhile(self, aws: Rehearsal) -> None:
+        """Another tool replaces production between the two reads: nothing leads back from it."""
+        deployment = release(aws, "r1")
+        wait(aws, MONTH)
+        aws.meanwhile("GetStages", lambda: new_deployment(aws, stageName="prod"))
+        assert aws.stage.clean_up(keep=0).removed == (deployment,)
+
     def test_put_to_use_meanwhile(self, aws: Rehearsal) -> None:
         """What another process has begun to serve in between is refused by AWS, and reported."""
         deployment = release(aws, "r1")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import pytest
 
 from acting import (
@@ -27,6 +28,7 @@ from acting import (
 )
 from apigw_canary import (
     CanaryError,
+    CanaryState,
     MethodChange,
     Preflight,
     Problem,
@@ -34,8 +36,10 @@ from apigw_canary import (
     RolloutPolicy,
     VariableChange,
 )
+from apigw_canary.aws.apigateway import ApiGateway, enable_patch, shift_patch
 from apigw_canary.aws.dry_run import DryCalls
 from apigw_canary.errors import InvalidInputError
+from apigw_canary.rollout.state import Variables
 from apigw_canary.testing import Fault, Method, Rehearsal, rehearsal
 from test_resume import Store
 
@@ -194,6 +198,7 @@ class TestCalls:
         by_policy = aws.stage.check(variables=V2, policy=POLICY)
         (update,) = (each for each in by_policy.calls if each.operation == "UpdateStage")
         assert '"value": "10.0"' in update.parameters
+        assert str(update).startswith('UpdateStage {"patchOperations": [')
         assert aws.stage.check(variables=V2).calls == ()
 
     def test_nothing_happens(self, aws: Rehearsal, caplog: pytest.LogCaptureFixture) -> None:
@@ -222,6 +227,22 @@ class TestCalls:
             with pytest.raises(InvalidInputError):
                 aws.stage.check(**{"percent": 5, **wrong})  # type: ignore[arg-type]
         assert not sent(aws)
+
+    def test_a_stage_that_is_read_again(self, aws: Rehearsal) -> None:
+        """After a write it is read as it would be, and AWS is not asked."""
+        calls = DryCalls(aws.stage._calls)
+        gateway = ApiGateway(calls, aws.rest_api_id, "prod")
+        before = gateway.stage().stage
+        deployment = gateway.create_deployment("mine")
+        wanted = CanaryState(deployment_id=deployment.id, percent=5, variables=Variables(V2))
+        changed = gateway.update_stage(enable_patch(wanted)).stage
+        assert changed.canary == wanted
+        assert gateway.stage().stage == changed
+        assert gateway.update_stage(shift_patch(20)).stage.canary == attrs.evolve(
+            wanted, percent=20
+        )
+        assert sent(aws) == ["GetStage"]
+        assert aws.stage._control.gateway.stage().stage == before
 
     def test_writes_that_are_not_understood(self, aws: Rehearsal) -> None:
         """A dry run of anything else fails instead of sending it."""

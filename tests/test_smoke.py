@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from acting import ORDERS, V2, client, create_function, fresh, sent, serving, uri
 from apigw_canary import Report, SmokeRequest, SmokeResult, Stage
-from apigw_canary.aws.test_invocation import relevant
+from apigw_canary.aws.test_invocation import Answer, relevant
 from apigw_canary.errors import AccessDeniedError, InvalidInputError, NotFoundError, ThrottledError
 from apigw_canary.rollout.contract import Route, answering
 from apigw_canary.testing import Backend, Fault, Method, Rehearsal, RehearsalError, rehearsal
@@ -376,6 +376,11 @@ class TestSecrets:
         )
         for line in relevant(log, values, headers):
             assert not set("QZ") & set(line)
+
+    def test_an_answer(self) -> None:
+        """The answer of AWS shows no body in a traceback."""
+        answer = Answer(status=200, body=SECRET, latency=None, log=())
+        assert repr(answer) == "<answer of status 200>"
 
     def test_lines(self) -> None:
         """The lines that are kept, without times, in their order and on one line each."""

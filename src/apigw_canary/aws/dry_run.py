@@ -123,9 +123,11 @@ class DryCalls(Calls):
             embed=["methods"],
             limit=500,
         ):
-            for resource in page.get("items", []):
-                if methods := resource.get("resourceMethods"):
-                    summary[resource["path"]] = methods
+            summary |= {
+                resource["path"]: resource["resourceMethods"]
+                for resource in page.get("items", [])
+                if resource.get("resourceMethods")
+            }
         return summary
 
     def _deployment(self, parameters: Mapping[str, Any]) -> Answer:
