@@ -22,7 +22,7 @@ from acting import (
     replace,
     sent,
 )
-from apigw_canary import AccessLogs, LambdaAlias, Outcome, RolloutPolicy, Stage
+from apigw_canary import AccessLogs, CloudWatchMetrics, LambdaAlias, Outcome, RolloutPolicy, Stage
 from apigw_canary.errors import (
     AmbiguousNameError,
     CanaryAlreadyEnabledError,
@@ -488,6 +488,38 @@ def test_repr_names_the_stage() -> None:
         )
         assert "r1" in repr(canary)
         assert "hunter2" not in repr(canary)
+
+
+def test_a_subclass_and_a_wrapped_source_are_bound() -> None:
+    """A subclass stays what it is; a source that wraps one binds it by `using`."""
+
+    class Counting(CloudWatchMetrics):
+        asked = 0
+
+        def minutes(self, *arguments: Any) -> Any:
+            type(self).asked += 1
+            return super().minutes(*arguments)
+
+    class Wrapping:
+        def __init__(self) -> None:
+            self.inner: Any = Counting()
+
+        def using(self, calls: Any) -> Wrapping:
+            self.inner = self.inner.using(calls)
+            return self
+
+        def minutes(self, *arguments: Any) -> Any:
+            return self.inner.minutes(*arguments)
+
+    policy = RolloutPolicy.canary(10, timedelta(minutes=5))
+    with rehearsal() as aws:
+        for number, metrics in enumerate((Counting(), Wrapping())):
+            stage = fresh(aws, metrics=metrics)
+            canary = stage.enable_canary(10, release=f"r{number}", variables={"alias": "v2"})
+            aws.sleep(60)
+            assert canary.observe(policy).failure is None
+            canary.rollback()
+        assert Counting.asked == 2
 
 
 @pytest.mark.parametrize("metrics", [object(), "CloudWatch", AccessLogs])
