@@ -814,6 +814,55 @@ def test_a_rollback_that_cannot_be_recorded_is_a_rollback(
         assert "rolled_back is not on record" in caplog.text
 
 
+def test_a_change_outside_in_a_half_promotion_loses_no_receipt() -> None:
+    """What production was before is on record only; the promotion goes on with that record."""
+    with rehearsal(**QUIET) as aws:
+        old = serving(aws)[0]
+        canary = enabled(aws)
+        aws.fail("UpdateStage", Fault.DEATH, skip=1)
+        with pytest.raises(ProcessDeath):
+            canary.promote()
+        patch(aws, replace("/variables/alias", "v9"))
+        assert found(aws).promote().deployment_before == old
+        assert serving(aws) == (canary.deployment_id, V2, None)
+        fresh(aws).revert()
+        assert serving(aws) == (old, {"alias": "v1"}, None)
+
+
+def test_a_canary_that_aws_made_by_itself_is_not_promoted() -> None:
+    """The canary was ended outside, and a percent that was set made one of production itself."""
+    with rehearsal(**QUIET) as aws:
+        canary = enabled(aws)
+        before = serving(aws)
+
+        def outside() -> None:
+            patch(aws, remove(CANARY))
+            patch(aws, replace(PERCENT, "30.0"))
+
+        aws.meanwhile("UpdateStage", outside)
+        with pytest.raises(StageChangedError, match="production has what it had"):
+            canary.promote()
+        assert serving(aws) == (*before[:2], None)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["announced", "half done"])
+def test_accepting_changes_where_a_promotion_was_begun(half: bool) -> None:
+    """What is recorded stays what is so: the way back is not lost."""
+    with rehearsal(**QUIET) as aws:
+        old = serving(aws)[0]
+        canary = enabled(aws)
+        aws.fail("UpdateStage", Fault.DEATH, skip=int(half))
+        with pytest.raises(ProcessDeath):
+            canary.promote()
+        patch(aws, replace("/variables/alias", "v9"))
+        found(aws).accept_production_changes()
+        found(aws).promote()
+        receipt = fresh(aws).revert()
+        assert receipt is not None
+        assert receipt.deployment_before == old
+        assert serving(aws) == (old, {"alias": "v1" if half else "v9"}, None)
+
+
 def test_disable_after_a_promotion_is_success() -> None:
     """There is nothing left to disable."""
     with rehearsal(versions=[Backend(), Backend()], **QUIET) as aws:

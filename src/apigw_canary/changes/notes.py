@@ -64,12 +64,26 @@ def annotated(control: Control, bond: Bond, change: Callable[[Begun, Seen], Begu
         record = record.beginning(begun)
     changed = change(begun, seen)
     if record.rollout != changed:
-        record = attrs.evolve(record, rollout=changed)
+        record = _consistent(attrs.evolve(record, rollout=changed), deployment.id, seen.stage)
         deployment = control.records.save(deployment, record)
         _keep_promotion(control, bond, seen.stage, changed)
     bond = bond._replace(deployment=deployment, record=record)
     control.verified(bond, seen.stage)
     return bond
+
+
+def _consistent(record: Record, deployment_id: str, state: StageState) -> Record:
+    """The record with a promotion that fits what was accepted.
+
+    One that was announced and has no trace on the stage was of other production than is accepted
+    now, and is announced anew. Of one that has begun, what it overwrote stays as it is.
+    """
+    promotion = record.begun_promotion()
+    if promotion is None or record.contradiction(deployment_id) is None:
+        return record
+    if promotion.is_under_way_on(state) or promotion.has_moved(state):
+        return record.promoting(promotion)
+    return attrs.evolve(record, promotion=None)
 
 
 def _keep_promotion(control: Control, bond: Bond, before: StageState, begun: Begun) -> None:

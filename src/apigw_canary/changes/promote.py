@@ -32,10 +32,16 @@ def promote(
     deployment = control.gateway.deployment(canary.deployment_id)
     record = control.record(deployment) if recorded else control.readable(deployment)
     receipt = record.begun_promotion()
-    if receipt is None or not receipt.is_under_way_on(state):
+    if receipt is None or not _has_begun(receipt, record, state):
         if state.canary_is_promoted:
             raise control.nothing_to_promote(bond, state) or promoted_by_hand(
                 "canary.disable() ends what is left of the canary."
+            )
+        if receipt is not None and receipt.has_moved(state):
+            raise StageChangedError(
+                "Another process finished the promotion while this call was reading.",
+                differences={"rollout": "it has ended"},
+                remedy="Look at stage.describe(), and run the same line again.",
             )
         only_if(seen)
         receipt = Promotion.of(
@@ -45,8 +51,9 @@ def promote(
             rollout_id=record.rollout.id if record.rollout else None,
         )
         if recorded:
-            _announce(control, deployment, record.promoting(receipt))
-            state = _read_again(control, bond, receipt)
+            record = record.promoting(receipt)
+            _announce(control, deployment, record)
+            state = _read_again(control, bond, receipt, record)
     if state.canary is not None and not state.canary_is_promoted:
         state = _copied(control, state, receipt)
     if state.canary is not None:
@@ -76,8 +83,7 @@ def _copied(control: Control, state: StageState, receipt: Promotion) -> StageSta
             raise
         raise StageChangedError(
             "The canary was replaced outside this call while it was being promoted, so another "
-            "one than was judged became production. It was ended, and production was given back "
-            "what it had.",
+            "one than was judged was promoted. It was ended, and production has what it had.",
             differences=error.differences,
             remedy="Find out what replaced it, and start again with stage.enable_canary(...).",
         ) from error
@@ -89,7 +95,13 @@ def _copied(control: Control, state: StageState, receipt: Promotion) -> StageSta
         return found  # another process promoted it at the same time
 
 
-def _read_again(control: Control, bond: Bond, receipt: Promotion) -> StageState:
+def _has_begun(receipt: Promotion, record: Record, state: StageState) -> bool:
+    """Whether production has a part of the promotion, whatever else was changed outside since."""
+    ended = record.rollout is not None and record.rollout.outcome is not None
+    return receipt.is_under_way_on(state) or (not ended and receipt.has_moved(state))
+
+
+def _read_again(control: Control, bond: Bond, receipt: Promotion, record: Record) -> StageState:
     """The stage as it is directly before it is changed: the record took time."""
     seen = control.look()
     state = seen.stage
@@ -102,7 +114,7 @@ def _read_again(control: Control, bond: Bond, receipt: Promotion) -> StageState:
         release=receipt.release,
         rollout_id=receipt.rollout_id,
     )
-    if now == receipt or receipt.is_under_way_on(state):
+    if now == receipt or _has_begun(receipt, record, state):
         return state
     differences = bond.production_changes(state) or {"production": "changed"}
     raise StageChangedError(
@@ -162,7 +174,8 @@ def _repair(control: Control, canary: CanaryState, before: StageState) -> bool:
         ended, deployment_id=before.deployment_id, variables=Variables(variables)
     )
     what = f"restoring deployment {before.deployment_id} and its variables"
-    control.change(restore_patch(ended, given_back), ended, given_back, what, byhand)
+    if patch := restore_patch(ended, given_back):
+        control.change(patch, ended, given_back, what, byhand)
     return True
 
 

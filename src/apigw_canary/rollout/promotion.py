@@ -120,6 +120,17 @@ class Promotion(Plain):
         overridden = self.variables_after.items() <= canary.variables.items()
         return between and overridden and state.carries(unchanged)
 
+    def has_moved(self, state: StageState) -> bool:
+        """Whether production has the canary's deployment already, while the canary is not ended.
+
+        What it overwrote is then on record only: production does not show it any more.
+        """
+        canary = state.canary
+        return self.deployment_after != self.deployment_before and (
+            canary is not None
+            and canary.deployment_id == state.deployment_id == self.deployment_after
+        )
+
     def undone_on(self, state: StageState) -> StageState:
         """`state` with what the promotion changed, and only that, as it was before."""
         kept = {k: v for k, v in state.variables.items() if k not in self.variables_before}
