@@ -234,9 +234,10 @@ def _client(service: str, config: Any) -> Any:
 
 
 def _refusal(error: ClientError) -> Http:
-    stated = error.response["Error"]
+    response: Any = error.response
+    stated = response["Error"]
     headers = {"x-amzn-ErrorType": stated["Code"]}
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    status = response["ResponseMetadata"]["HTTPStatusCode"]
     body = {"__type": stated["Code"], "message": stated.get("Message", "")}
     return Http(status, headers, json.dumps(body).encode())
 
