@@ -430,6 +430,9 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "revert": [reverting, reverting_unanswered],
     "rollback": [half_promoted("rollback"), of_a_canary("rollback"), of_a_stage("rollback")],
     "shift": [of_a_canary("shift", 25), touched("shift", 25)],
+    "hold": [of_a_canary("hold", "a freeze")],
+    "resume": [of_a_canary("resume")],
+    "accept_production_changes": [of_a_canary("accept_production_changes")],
     "smoke_test": [smoke_testing],
 }
 
@@ -449,6 +452,9 @@ ALIAS_SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "revert": [reverting_an_alias],
     "rollback": [of_an_alias("rollback"), watched(weighted, "rollback")],
     "shift": [watched(weighted, "shift", 25)],
+    "hold": [watched(weighted, "hold", "a freeze")],
+    "resume": [watched(weighted, "resume")],
+    "accept_production_changes": [watched(weighted, "accept_production_changes")],
 }
 
 ROWS = [*map(Row, SCENARIOS), *(Row(operation, of_alias=True) for operation in ALIAS_SCENARIOS)]

@@ -16,6 +16,7 @@ from apigw_canary.rollout.alias_record import AliasState
 from apigw_canary.rollout.policy import RolloutPolicy
 
 Operation = Literal[
+    "accept_production_changes",
     "allow_invocation",
     "analyze",
     "apply",
@@ -27,8 +28,10 @@ Operation = Literal[
     "enable_canary",
     "failures",
     "find",
+    "hold",
     "observe",
     "promote",
+    "resume",
     "revert",
     "rollback",
     "shift",
@@ -104,6 +107,9 @@ _CALLS: Mapping[str, tuple[str, str]] = {
 
 _LOOKS = ("GetStage", "GetDeployment")
 _CHANGES = (*_LOOKS, "UpdateStage")
+_FINDS = (*_LOOKS, "GetDeployments")
+_NOTES = (*_FINDS, "UpdateDeployment")
+_ENDS = (*_CHANGES, "GetDeployments", "UpdateDeployment")
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "allow_invocation": (
@@ -113,13 +119,14 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
         "GetPolicy",
         "AddPermission",
     ),
-    "analyze": _LOOKS,
-    "apply": (*_CHANGES, "UpdateDeployment"),
-    "canary": _LOOKS,
+    "accept_production_changes": _NOTES,
+    "analyze": _NOTES,
+    "apply": _ENDS,
+    "canary": _FINDS,
     "check": (*_LOOKS, "GetAuthorizers", "GetDeployments", "GetResources"),
     "clean_up": ("GetDeployments", "GetStages", "DeleteDeployment"),
-    "describe": _LOOKS,
-    "disable": _CHANGES,
+    "describe": _FINDS,
+    "disable": _ENDS,
     "enable_canary": (
         *_CHANGES,
         "GetAuthorizers",
@@ -130,11 +137,13 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     ),
     "failures": (*_LOOKS, "StartQuery", "GetQueryResults", "StopQuery"),
     "find": ("GetRestApis",),
-    "observe": _LOOKS,
-    "promote": (*_CHANGES, "UpdateDeployment"),
+    "hold": _NOTES,
+    "observe": _NOTES,
+    "promote": _ENDS,
+    "resume": _NOTES,
     "revert": (*_CHANGES, "GetDeployments", "UpdateDeployment"),
-    "rollback": _CHANGES,
-    "shift": _CHANGES,
+    "rollback": _ENDS,
+    "shift": (*_CHANGES, "GetDeployments"),
     "smoke_test": ("GetStage", "GetResources", "TestInvokeMethod"),
 }
 """A method of `Stage` or `Canary`, and the AWS calls it may make."""
@@ -144,6 +153,9 @@ _CHECK_OF_FUNCTIONS = ("GetFunctionConfiguration", "GetPolicy")
 _CHANGES_OF_ALIAS = ("GetAlias", "UpdateAlias")
 
 _NEEDS_OF_ALIAS: Mapping[str, tuple[str, ...]] = {
+    "accept_production_changes": _CHANGES_OF_ALIAS,
+    "hold": _CHANGES_OF_ALIAS,
+    "resume": _CHANGES_OF_ALIAS,
     "analyze": ("GetAlias",),
     "apply": _CHANGES_OF_ALIAS,
     "canary": ("GetAlias",),
