@@ -104,8 +104,14 @@ class TestQuery:
         assert read(aws, **ALL) == ()
         (asked,) = aws.asked
         assert asked["queryString"] == (
-            'fields coalesce(`canary`, "-") as apigwCanaryArm, '
-            'coalesce(`status`, "-") as apigwCanaryArm0, coalesce(`m`, "-") as apigwCanaryArm1, '
+            r'parse @message /"canary"\s*:\s*"?(?<apigwRawArm>true|false|-)/ | '
+            r'parse @message /"status"\s*:\s*"?(?<apigwRawStatus>[1-5][0-9][0-9])/ | '
+            r'parse @message /"ms"\s*:\s*"?(?<apigwRawLatency>[0-9]+)/ | '
+            'fields coalesce(`canary`, apigwRawArm, "?") as apigwCanaryArm, '
+            "coalesce(`status`, apigwRawStatus) as apigwStatus, "
+            "coalesce(`ms`, apigwRawLatency) as apigwLatency | "
+            'fields coalesce(apigwStatus, "-") as apigwCanaryArm0, '
+            'coalesce(`m`, "-") as apigwCanaryArm1, '
             'coalesce(`p`, "-") as apigwCanaryArm2, coalesce(`t`, "-") as apigwCanaryArm3, '
             'coalesce(`e`, "-") as apigwCanaryArm4 | stats count(*) as requests by apigwCanaryArm, '
             "apigwCanaryArm0, apigwCanaryArm1, apigwCanaryArm2, apigwCanaryArm3, apigwCanaryArm4"
@@ -128,12 +134,13 @@ class TestQuery:
                 cells("false", 502, "GET", "/", "X", "no", 4),
                 cells("false", 200, "GET", "/", "-", "-", 93),
                 cells("true", 502, "GET", "/", "X", "no", 5),
-                cells("true", "-", "GET", "/", "X", "no", 9),  # no status: neither good nor bad
+                cells("true", "-", "GET", "/", "X", "no", 9),  # no status: shown as such
             ]
         )
-        (found,) = read(aws, **ALL)
+        unread, found = read(aws, **ALL)
+        assert (unread.status, unread.canary_failed, unread.baseline_failed) == (0, 9, 0)
         assert (found.baseline_failed, found.baseline_requests) == (7, 100)
-        assert (found.canary_failed, found.canary_requests) == (5, 5)
+        assert (found.canary_failed, found.canary_requests) == (5, 14)
         assert (found.method, found.path, found.error_type, found.message) == (
             "GET",
             "/",
@@ -141,14 +148,15 @@ class TestQuery:
             "no",
         )
 
-    @pytest.mark.parametrize(
-        "row",
-        [cells("?", 502, "-", "-", "-", "-", 3), cells("true", 502, "-", "-", "-", "-", "many")],
-    )
-    def test_contradictions_are_refused(self, row: dict[str, str]) -> None:
+    def test_lines_without_a_variant_are_not_passed_over(self) -> None:
+        """A failing line whose variant cannot be read is shown as the canary's."""
+        (found,) = read(Aws([cells("?", 502, "-", "-", "-", "-", 3)]))
+        assert (found.status, found.canary_failed, found.baseline_failed) == (502, 3, 0)
+
+    def test_contradictions_are_refused(self) -> None:
         """A row that cannot be is an error."""
         with pytest.raises(MetricsError):
-            read(Aws([row]))
+            read(Aws([cells("true", 502, "-", "-", "-", "-", "many")]))
 
 
 class TestCanary:

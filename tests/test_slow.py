@@ -391,7 +391,7 @@ def test_without_latencies_nothing_goes_up() -> None:
         observation = canary.observe(policy)
     decision = policy.decide(observation)
     assert isinstance(decision, Hold)
-    assert "no canary request was seen, in each critical signal" in decision.reason
+    assert "the metric source has given no minute of slow_over_250ms" in decision.reason
     assert observation.minutes["slow_over_250ms"] == ()
 
 

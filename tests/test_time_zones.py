@@ -187,7 +187,7 @@ def test_a_clock_and_windows_in_a_zone(start: datetime) -> None:
 def test_answers_in_the_machines_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     """botocore gives times in the machine's zone: minutes are UTC's, none lost and none twice."""
     times = [AUTUMN - 20 * MINUTE + n * MINUTE for n in range(120)]
-    points = {at: float(n) for n, at in enumerate(times)}
+    points = {at: float(n) for n, at in enumerate(times, 1)}
     aws = Aws({("Count", "prod"): points, ("5XXError", "prod"): points})
     answer = aws.get_metric_data
 
@@ -199,4 +199,4 @@ def test_answers_in_the_machines_zone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(aws, "get_metric_data", local)
     found = read(aws, start=times[0].astimezone(ZONES[0]), end=times[-1] + MINUTE)
-    assert found["errors_5xx"] == [Minute(at, n, n, 0, 0) for n, at in enumerate(times)]
+    assert found["errors_5xx"] == [Minute(at, n, n, 0, 0) for n, at in enumerate(times, 1)]

@@ -61,15 +61,19 @@ class Signal(Plain):
     """Whether it must be confirmed as not worse before a promotion."""
     report_only: bool = False
     """Whether it is only reported and decides nothing."""
-    rare: bool = False
+    rare: bool = attrs.field()
     """Whether bad requests should be rare, as 5xx errors are. Then also counts without a comparison
     matter: a gross failure at 100 %, where there is no baseline, and production that becomes
-    unhealthy. True for `errors_5xx`."""
+    unhealthy. By default True for `errors_5xx`, however it is made, and False for all others."""
     over: float | None = None
     """For slow requests: from how many milliseconds on one is slow, 1 to 900,000; else None."""
     quantile: float | None = None
     """For slow requests: which quantile of the baseline's latency, in the hour before the start,
     is the limit instead, 0.5 to 0.9999; else None."""
+
+    @rare.default
+    def _rare_by_name(self) -> bool:
+        return self.name == ERRORS_5XX
 
     def __attrs_post_init__(self) -> None:
         inputs.text(self.name, "name")
@@ -97,7 +101,6 @@ class Signal(Plain):
     @classmethod
     def errors_5xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
         """Requests answered with a 5xx status: the server's fault, so the first thing to watch."""
-        tolerance.setdefault("rare", True)
         return cls(name=ERRORS_5XX, **tolerance)
 
     @classmethod
