@@ -41,6 +41,7 @@ from apigw_canary.errors import (
     MetricsError,
     NotFoundError,
     ThrottledError,
+    UnansweredError,
 )
 from apigw_canary.testing import Backend, Fault, Rehearsal, RehearsalError, rehearsal
 from apigw_canary.testing.logs import ACCESS_LOG_FORMAT
@@ -81,6 +82,7 @@ class Aws:
         self.asked: list[dict[str, Any]] = []
         self.stopped: list[str] = []
         self.stages = 0
+        self.queries_have_ids = True
         self.meta = SimpleNamespace(region_name="eu-central-1")
 
     def client(self, service_name: Any, *, config: Any = None) -> Aws:
@@ -107,7 +109,7 @@ class Aws:
     def start_query(self, **request: Any) -> dict[str, Any]:
         answer = self._check("StartQuery")
         self.asked.append(request)
-        return answer | {"queryId": f"q{len(self.asked)}"}
+        return answer | {"queryId": f"q{len(self.asked)}" if self.queries_have_ids else ""}
 
     def get_query_results(self, queryId: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
         answer = self._check("GetQueryResults")
@@ -535,6 +537,13 @@ class TestWaiting:
         assert self.bound(aws, slept)()["errors_5xx"] == (Minute(at(0), 0, 0, 5, 1),)
         assert slept == [0.5, 1, 2]
         assert aws.stopped == []
+
+    def test_a_query_without_an_id(self) -> None:
+        """An empty id cannot be asked for."""
+        aws = Aws()
+        aws.queries_have_ids = False
+        with pytest.raises(UnansweredError, match="its queryId is empty"):
+            read(aws)
 
     @pytest.mark.parametrize("status", ["Failed", "Cancelled", "Timeout", "Unknown", "New"])
     def test_other_ends_are_errors(self, status: str) -> None:

@@ -745,6 +745,21 @@ class TestVariablesInUse:
             aws._answer = answered  # type: ignore[method-assign]
             aws.stage.enable_canary(5, variables=self.TYPO)
 
+    def test_named_in_a_list(self) -> None:
+        """Texts in lists count too, such as parameters that a cache is keyed by."""
+        with rehearsal(methods={"GET /": Method(uri="https://x")}) as aws:
+            plain = aws._answer
+
+            def answered(service: str, operation: str, parameters: Any) -> Any:
+                answer = plain(service, operation, parameters)
+                if operation == "GetResources" and answer is not None:
+                    method = answer["items"][0]["resourceMethods"]["GET"]
+                    method["methodIntegration"]["cacheKeyParameters"] = ["stageVariables.alais"]
+                return answer
+
+            aws._answer = answered  # type: ignore[method-assign]
+            aws.stage.enable_canary(5, variables=self.TYPO)
+
     def test_the_stage_has_it(self) -> None:
         """A variable that the stage has needs no further call."""
         with rehearsal(methods={"GET /": Method(uri="https://x")}) as aws:

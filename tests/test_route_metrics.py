@@ -46,6 +46,7 @@ class Aws:
         self.listed = listed
         self.asked: list[dict[str, Any]] = []
         self.listings: list[dict[str, Any]] = []
+        self.others: list[dict[str, Any]] = []
 
     def client(self, service_name: str, *, config: Any = None) -> Aws:
         return self
@@ -72,6 +73,7 @@ class Aws:
             }
             for route in names
         ]
+        metrics += self.others
         more = {"NextToken": str(page + 2)} if page + 2 < len(self.routes) else {}
         return {"Metrics": metrics, **more}
 
@@ -189,6 +191,13 @@ def test_only_those_asked_for() -> None:
     found = read(aws, routes=["GET /r3", "GET /r4", "GET /gone"])
     assert set(found.routes or {}) == {"GET /r3", "GET /r4"}
     assert "2 routes: 12 metrics" in " ".join(found.notes)
+
+
+def test_metrics_of_no_route_are_passed_over() -> None:
+    """What ListMetrics answers beyond methods and resources is of no route."""
+    aws = Aws(ROUTES, healthy_but("GET /r7"))
+    aws.others = [{"Dimensions": [{"Name": "Stage", "Value": "prod"}]}]
+    assert set(read(aws, 20).routes or {}) == set(ROUTES)
 
 
 def test_they_are_listed_once() -> None:

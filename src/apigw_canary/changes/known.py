@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
-from apigw_canary.errors import CanaryError, KnownState
+from apigw_canary.errors import CanaryError, KnownState, StageAsRead
 from apigw_canary.rollout.state import StageState
 
 _REMEMBERED = 16
@@ -92,7 +92,8 @@ class Known(Generic[_Look]):
         """What is known at the end of a call."""
         seen = call.seen or self.last
         return KnownState(
-            stage=seen.stage if seen else None,
+            # pyright takes the attrs converter of `variables` for its type.
+            stage=cast("StageAsRead | None", seen.stage if seen else None),
             read_at=seen.at if seen else None,
             sent=tuple(dict.fromkeys(call.sent)),
             made=tuple(call.made),

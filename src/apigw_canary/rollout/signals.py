@@ -61,7 +61,9 @@ class Signal(Plain):
     """Whether it must be confirmed as not worse before a promotion."""
     report_only: bool = False
     """Whether it is only reported and decides nothing."""
-    rare: bool = attrs.field()
+    rare: bool = attrs.field(
+        default=attrs.Factory(lambda self: bool(self.name == ERRORS_5XX), takes_self=True)
+    )
     """Whether bad requests should be rare, as 5xx errors are. Then also counts without a comparison
     matter: a gross failure at 100 %, where there is no baseline, and production that becomes
     unhealthy. By default True for `errors_5xx`, however it is made, and False for all others."""
@@ -70,10 +72,6 @@ class Signal(Plain):
     quantile: float | None = None
     """For slow requests: which quantile of the baseline's latency, in the hour before the start,
     is the limit instead, 0.5 to 0.9999; else None."""
-
-    @rare.default
-    def _rare_by_name(self) -> bool:
-        return self.name == ERRORS_5XX
 
     def __attrs_post_init__(self) -> None:
         inputs.text(self.name, "name")
