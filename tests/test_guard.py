@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+import attrs
 import pytest
 
 from apigw_canary import Minute, Observation, RolloutPolicy, Signal, Step
@@ -86,6 +87,20 @@ class TestGrossFailure:
         failure = guard.gross_failure(*at_full([(500, 0), (500, 500)], past(500, 0.001)))
         assert failure is not None
         assert str(failure).startswith("100.00 % of 500 requests in the last minute; before")
+
+    @pytest.mark.parametrize("per_minute", SCALES)
+    def test_errors_later_than_requests(self, per_minute: int) -> None:
+        """The latest three minutes have no errors yet; the older ones show it."""
+        failing = 15 if per_minute == 1 else 5
+        minutes = [(per_minute, 0)] * 20 + [(per_minute, per_minute)] * failing
+        minutes += [(per_minute, 0)] * 3
+        g, seen = at_full(minutes, past(per_minute, 0))
+        seen = attrs.evolve(seen, at=seen.at - 3 * MINUTE)  # the latest is two minutes old
+        g = gather(policy(), seen).signals[0]
+        assert len(g.minutes) == len(g.confirmed) + 3
+        failure = guard.gross_failure(g, seen)
+        assert failure is not None
+        assert failure.rate == 1
 
     def test_without_any_past_the_prior_decides(self) -> None:
         failure = guard.gross_failure(*at_full([(500, 500)]))

@@ -14,6 +14,7 @@ from apigw_canary.rollout import production
 from apigw_canary.rollout.chance import binomial
 from apigw_canary.rollout.gathering import gather
 from apigw_canary.rollout.production import Unhealthy
+from apigw_canary.rollout.rules import _cause as cause
 
 MINUTE = timedelta(minutes=1)
 PERIOD = 30 * MINUTE
@@ -171,6 +172,43 @@ def test_an_open_overlap() -> None:
     found = unhealthy(attrs.evolve(seen, minutes={"errors_5xx": [*history, *rows]}))
     assert found is not None
     assert not found.throughout
+
+
+@pytest.mark.parametrize("per_minute", [100, 10**6])
+def test_failures_of_the_canary_only(per_minute: int) -> None:
+    """The baseline alone is as before: production is not blamed. Without it nothing is known."""
+    seen = observed(rises(1, 0.3), per_minute=per_minute)
+    rows = [
+        attrs.evolve(row, baseline_bad=0.001 * row.baseline_requests)
+        for row in seen.minutes["errors_5xx"]
+    ]
+    seen = attrs.evolve(seen, minutes={"errors_5xx": rows})
+    found = unhealthy(seen)
+    assert found is not None
+    assert found.only_canary
+    assert found.baseline_rate == pytest.approx(0.001)
+    assert found.follows == START
+    assert cause(found) == (
+        "since then the baseline alone is at 0.10 %, so the failures are the canary's"
+    )
+    without = [
+        attrs.evolve(row, baseline_requests=0, baseline_bad=0) if row.at > START else row
+        for row in rows
+    ]
+    found = unhealthy(attrs.evolve(seen, minutes={"errors_5xx": without}))
+    assert found is not None
+    assert found.baseline_rate is None
+    assert cause(found) == "since then all requests were the canary's, which may be the cause"
+
+
+def test_failures_of_both() -> None:
+    found = unhealthy(observed(rises(1, 0.3)))
+    assert found is not None
+    assert not found.only_canary
+    assert cause(found) == "the canary may be the cause"
+    found = unhealthy(observed(rises(40, 0.3)))
+    assert found is not None
+    assert cause(found) == "fix it first"
 
 
 def test_a_rate_that_drifts_holds_nothing() -> None:

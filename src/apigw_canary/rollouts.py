@@ -447,7 +447,9 @@ def _check_traffic(policy: RolloutPolicy, past_hour: Measurements) -> None:
                 f"The outcome of {share(unknown / requests, requests)} requests in the past hour "
                 f"could not be read for {signal.name}. No canary is promoted from "
                 f"{50 * signal.margin:.2g} % on, half of the signal's margin.",
-                remedy="Correct the source, such as the format of the access logs (docs/logs.md).",
+                remedy="If the source is CloudWatch, its error metric is late or missing for these "
+                "minutes: wait until it has a number for each (docs/metrics.md). If the source is "
+                "the access logs, correct their format (docs/logs.md).",
             )
     for each in outlook(policy, past_hour):
         if not each.in_time:

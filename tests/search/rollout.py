@@ -359,14 +359,19 @@ class Loop:
             return each and usual <= 0.02
         if any(row.baseline_requests < 50 for row in recent):
             return False
-        most = self.scenario.ratio * usual + 10 * MARGIN
-        if any(row.canary_bad <= most * row.canary_requests for row in recent):
+        if any(not self._exceeds_plainly(row) for row in recent):
             return False
+        most = self.scenario.ratio * usual + 10 * MARGIN
         requests, bad = (sum(row[i] for row in recent) for i in (3, 4))
         beside = sum(row.baseline_requests for row in recent)
         # Ten standard deviations of the difference, as if the rate were the most that is tolerated.
         deviation = math.sqrt(most * (1 - most) * (1 / requests + self.scenario.ratio**2 / beside))
         return bad / requests - most > 10 * deviation
+
+    def _exceeds_plainly(self, row: Known) -> bool:
+        """Against the baseline of the same minute: an incident of both is not the canary's."""
+        most = self.scenario.ratio * row.baseline_bad / row.baseline_requests + 10 * MARGIN
+        return row.canary_bad > most * row.canary_requests
 
     def _check_silence(self, known: list[Known], decision: Any) -> None:
         if (

@@ -152,20 +152,22 @@ def gross_failure(g: Gathered, observation: Observation) -> GrossFailure | None:
     """A gross failure at 100 %; None where there is none, below 100 %, or with a past above 2 %.
 
     The rate must exceed 10 %, and ten times the odds of the past, in both of the last two minutes;
-    or ten times these odds (53 %) in the last one. Requests of unknown outcome count as good.
+    or ten times these odds (53 %) in the last one. Requests of unknown outcome count as good. Where
+    errors come later than requests, the minutes that are old enough for a promotion show it, so
+    these are enough as well.
     """
     pasts = _pasts(g, observation)
     highest = max(pasts, default=_PRIOR_BAD / _PRIOR_REQUESTS)
     if observation.percent < 100 or highest > MOST_PAST:
         return None
-    counts = [(m.canary_requests, m.canary_bad) for m in _of_step(g.minutes, observation)]
-    needed = [0, *gross_minutes(counts, highest)][-1]
-    if not needed:
-        return None
-    requests, bad = _sums(counts[-needed:])
-    return GrossFailure(
-        requests, bad, needed, min(pasts, default=None), _gross_limits(highest)[needed]
-    )
+    for minutes in (g.minutes, g.confirmed):
+        counts = [(m.canary_requests, m.canary_bad) for m in _of_step(minutes, observation)]
+        needed = [0, *gross_minutes(counts, highest)][-1]
+        if needed:
+            requests, bad = _sums(counts[-needed:])
+            threshold = _gross_limits(highest)[needed]
+            return GrossFailure(requests, bad, needed, min(pasts, default=None), threshold)
+    return None
 
 
 def gross_minutes(counts: Iterable[tuple[float, float]], past: float) -> Iterator[int]:

@@ -38,8 +38,10 @@ class Unhealthy(NamedTuple):
     """The minute with which it began."""
     rate: float
     """Production's rate of bad requests since then, 0 to 1."""
+    baseline_rate: float | None
+    """The baseline's own rate since then; None where it had no requests."""
     past_rate: float
-    """The same in the hour before the canary."""
+    """Production's rate in the hour before the canary."""
     threshold: float
     """The rate above which production counts as unhealthy."""
     follows: datetime | None
@@ -47,6 +49,8 @@ class Unhealthy(NamedTuple):
     throughout: bool
     """Whether it began at least the period ago, and each of the period's minutes with requests is
     above the threshold; at least half of the period's minutes have requests."""
+    only_canary: bool
+    """Whether the baseline by itself has been within the threshold since then."""
 
     def __str__(self) -> str:
         return (
@@ -65,8 +69,8 @@ def unhealthy(g: Gathered, observation: Observation, *, period: timedelta) -> Un
 
     Without requests in the hour before the canary there is nothing to compare with, and the answer
     is None as well (`has_history`). Requests of unknown outcome are left out. Where the
-    interpretation of the overlap is open, it is unhealthy if it is in any; `follows` and
-    `throughout` hold only if they do in each.
+    interpretation of the overlap is open, it is unhealthy if it is in any; `follows`,
+    `throughout` and `only_canary` hold only if they do in each.
     """
     found = [_unhealthy(g, rows, observation, period) for rows in g.readings]
     some = [each for each in found if each is not None]
@@ -76,6 +80,7 @@ def unhealthy(g: Gathered, observation: Observation, *, period: timedelta) -> Un
     return some[0]._replace(
         follows=some[0].follows if in_each and all(each.follows for each in some) else None,
         throughout=in_each and all(each.throughout for each in some),
+        only_canary=in_each and all(each.only_canary for each in some),
     )
 
 
@@ -111,11 +116,15 @@ def _unhealthy(
     if began is None:
         return None
     since_then = [each for each in minutes if each[0] >= began]
+    baseline = [row for minute, row in zip(g.minutes, rows, strict=True) if minute.at >= began]
+    baseline_bad = sum(row.baseline_bad for row in baseline)
+    baseline_requests = sum(row.baseline_known for row in baseline)
     first = minutes[-1][0] + MINUTE - period
     lately = [(requests, bad) for at, requests, bad in minutes if at >= first]
     return Unhealthy(
         since=began,
         rate=sum(bad for _, _, bad in since_then) / sum(requests for _, requests, _ in since_then),
+        baseline_rate=baseline_bad / baseline_requests if baseline_requests else None,
         past_rate=past_bad / past_requests,
         threshold=limit,
         follows=next(
@@ -129,6 +138,7 @@ def _unhealthy(
         throughout=began <= first
         and 2 * len(lately) * MINUTE >= period
         and all(bad > limit * requests for requests, bad in lately),
+        only_canary=baseline_bad <= limit * baseline_requests,
     )
 
 

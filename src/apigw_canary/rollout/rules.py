@@ -18,6 +18,7 @@ from apigw_canary.rollout.guard import (
     gross_failure,
     has_comparable_minute,
 )
+from apigw_canary.rollout.lasting import lasting_excess
 from apigw_canary.rollout.observation import Observation
 from apigw_canary.rollout.production import Unhealthy
 from apigw_canary.rollout.signals import Signal
@@ -116,6 +117,18 @@ def _gross_failure(view: View) -> Decision | None:
     return None
 
 
+def _lasting_excess(view: View) -> Decision | None:
+    """The canary has exceeded the margin in each of its latest 15 minutes, by far more than chance.
+
+    Outside the promise of the evidence: it is only asked whether the excess lasts and is no chance.
+    """
+    for g in view.critical_gathered:
+        found = lasting_excess(g, view.seen)
+        if found is not None:
+            return view.roll_back(f"{g.signal.name} have exceeded the margin {found}")
+    return None
+
+
 def _unobserved_too_long(view: View) -> Decision | None:
     """The canary has traffic and has been unobserved for longer than `max_unobserved`."""
     found = quality.unobserved(view) if view.seen.percent > 0 else None
@@ -138,7 +151,7 @@ def _production_unhealthy_too_long(view: View) -> Decision | None:
         return None
     return view.roll_back(
         f"{_unhealthy(view, signal, found)}, and has been above {100 * found.threshold:.2f} % for "
-        f"{span(view.policy.max_unobserved)}; the canary may be the cause"
+        f"{span(view.policy.max_unobserved)}; {_cause(found)}"
     )
 
 
@@ -198,8 +211,7 @@ def _production_unhealthy(view: View) -> Decision | None:
     """Production is unhealthy: nothing can be compared, or the canary may be the cause."""
     if view.unhealthy is not None:
         signal, found = view.unhealthy
-        cause = "the canary may be the cause" if found.follows is not None else "fix it first"
-        said = f"{_unhealthy(view, signal, found)}; {cause}"
+        said = f"{_unhealthy(view, signal, found)}; {_cause(found)}"
         return view.hold(said, waiting_for="evidence")
     incomparable = [finding for finding in view.critical_findings() if finding.baseline_unhealthy]
     if not incomparable:
@@ -309,6 +321,7 @@ BLOCKS: dict[str, tuple[Rule, ...]] = {
         _worse,
         _alarmed,
         _gross_failure,
+        _lasting_excess,
         _unobserved_too_long,
         _production_unhealthy_too_long,
         _too_many_failed,
@@ -357,6 +370,18 @@ def _unhealthy(view: View, signal: Signal, found: Unhealthy) -> str:
     elif found.follows is not None:
         after = f", after the shift to {view.seen.percent:g} %"
     return f"production's {signal.name} {found}{after}"
+
+
+def _cause(found: Unhealthy) -> str:
+    """Whose failures they are, or what may have caused them."""
+    if found.baseline_rate is None:
+        return "since then all requests were the canary's, which may be the cause"
+    if found.only_canary:
+        return (
+            f"since then the baseline alone is at {100 * found.baseline_rate:.2f} %, "
+            "so the failures are the canary's"
+        )
+    return "the canary may be the cause" if found.follows is not None else "fix it first"
 
 
 def _excess(rows: Iterable[Row]) -> Excess:

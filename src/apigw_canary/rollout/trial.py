@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
-from apigw_canary.rollout import production, shares
+from apigw_canary.rollout import lasting, production, shares
 from apigw_canary.rollout.decision import Decision, Shift
 from apigw_canary.rollout.detector import Detector
 from apigw_canary.rollout.evidence import NotWorse, Row
@@ -122,6 +122,7 @@ class Trial:
         self._before = {name: row.baseline_requests for name, row in history.items()}
         self._requested = dict.fromkeys(self._confirmed, -1)
         self._failed = dict.fromkeys(self._confirmed, 0.0)
+        self._exceeding = dict.fromkeys(self._confirmed, 0)
         self._failing = False
         self._alone = False
         self._unhealthy = False
@@ -198,10 +199,15 @@ class Trial:
                 self._dark[name] = 0.0 if row.canary_requests else dark
 
     def _look_for_failures(self, number: int, rows: Mapping[str, Row]) -> None:
-        """What may roll back without evidence: silence, a gross failure, too many failed."""
+        """What may roll back without evidence: silence, gross or lasting failures, too many."""
         self._failing = False
-        for name in self._confirmed:
+        for signal in self._policy.signals:
+            if (name := signal.name) not in self._confirmed:
+                continue
             row = rows.get(name, _NOTHING)
+            if row.canary_requests:
+                exceeds = lasting.exceeds(signal, row)
+                self._exceeding[name] = self._exceeding[name] + 1 if exceeds else 0
             if row.baseline_requests + row.canary_requests > 0:
                 self._requested[name] = number
             self._failed[name] += row.canary_bad
@@ -246,6 +252,8 @@ class Trial:
         if any(self._silent_for(n) == self._unobserved for n in self._confirmed):
             return True
         if self._percent == 100 and self._failing:
+            return True
+        if any(minutes >= lasting.MINUTES for minutes in self._exceeding.values()):
             return True
         if self._unhealthy and any(map(self._long_unhealthy, self._limits)):
             return True
