@@ -373,7 +373,9 @@ class TestPolicy:
             )
             limited = attrs.evolve(bakes, signals=[Signal.errors_5xx(limit=0.05)])
             assert aws.stage.check(policy=limited).problems == ()
-            own = attrs.evolve(bakes, signals=[Signal.custom("errors_5xx", critical=True)])
+            own = attrs.evolve(
+                bakes, signals=[Signal.custom("errors_5xx", critical=True, rare=False)]
+            )
             (problem,) = aws.stage.check(policy=own)
             assert "there no signal and no alarm can roll back" in problem.what
 

@@ -270,9 +270,7 @@ def test_9_max_failed_requests(pace: float) -> None:
     else:
         assert not isinstance(decision, Rollback)
     assert not isinstance(at(602, served(pace, 50, 600), 50, policy), Rollback)
-    other = attrs.evolve(
-        policy, signals=[Signal.custom("errors_5xx", critical=True, slack=0.02, margin=0.03)]
-    )
+    other = attrs.evolve(policy, signals=[Signal.errors_5xx(rare=False, slack=0.02, margin=0.03)])
     assert not isinstance(at(602, rows, 50, other), Rollback)
 
 
@@ -308,7 +306,7 @@ def test_16_at_100_percent_the_sentence_names_what_guards() -> None:
     assert "without a baseline a gross failure of errors_5xx can roll back" in said
     own = attrs.evolve(
         PLAN,
-        signals=[Signal.custom("errors_5xx", critical=True, limit=0.2)],
+        signals=[Signal.custom("errors_5xx", critical=True, rare=False, limit=0.2)],
         alarms=["checkout"],
     )
     said = at(55, rows, 100, own, **step).reason
@@ -488,7 +486,7 @@ def test_19_from_100_percent_the_past_confirms(pace: float) -> None:
     assert "at 100 %, the baseline's past 0.1" in decision.reason
     early = at(2 * minutes + 10, rows[: 2 * minutes + 68], 100, policy, step_started_at=step)
     assert isinstance(early, Promote if pace == 1e6 else Hold)
-    common = attrs.evolve(policy, signals=[Signal.custom("errors_5xx", critical=True)])
+    common = attrs.evolve(policy, signals=[Signal.custom("errors_5xx", critical=True, rare=False)])
     assert isinstance(at(3 * minutes, rows, 100, common, step_started_at=step), Promote)
     worse = [
         attrs.evolve(row, canary_bad=row.canary_requests * 0.05) if row.at >= step else row
@@ -516,7 +514,7 @@ def test_19_a_baseline_with_many_errors_is_no_measure(pace: float) -> None:
 
 def test_19_the_minutes_of_the_step_alone_are_held_against_the_past() -> None:
     """Also where good minutes from before the step are still among the latest ten."""
-    policy = attrs.evolve(PLAN, signals=[Signal.custom("errors_5xx", critical=True)])
+    policy = attrs.evolve(PLAN, signals=[Signal.custom("errors_5xx", critical=True, rare=False)])
     alone = served(10_000, 100, 10, history=0, canary=0.0066)
     rows = [
         *served(10_000, 50, 60),
