@@ -988,7 +988,7 @@ def test_a_canary_that_cannot_be_watched_is_not_enabled(
         with pytest.raises(error) as e:
             aws.stage.enable_canary(5, variables=V2, policy=policy)
         assert "with no canary. This call did not change it." in str(e.value.state)
-        assert sent(aws)[-1] in {"GetStage", "GetMetricData"}
+        assert sent(aws)[-1] in {"GetDeployments", "GetMetricData"}
         running = aws.stage.enable_canary(5, variables=V2)
         before = len(aws.calls)
         again = aws.stage.enable_canary(5, variables=V2, policy=policy)

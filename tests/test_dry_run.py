@@ -157,7 +157,7 @@ class TestCalls:
         """What keeps a canary from being observed keeps it from being enabled."""
         unknown = RolloutPolicy.canary(10, timedelta(minutes=10), alarms=["nope"])
         plan = planned(aws, fails=True, variables=V2, policy=unknown)
-        assert operations(plan) == ["GetStage"]
+        assert operations(plan) == ["GetStage", "GetDeployments"]
 
     def test_a_promotion_by_hand(self, aws: Rehearsal) -> None:
         """A canary that another person has made production."""

@@ -828,3 +828,18 @@ def test_alarms_speak_for_aliases_too() -> None:
         assert isinstance(decision, Rollback)
         canary.apply(decision)
         assert invoked(aws) == ("1", {})
+
+
+def test_a_release_that_has_ended_needs_no_metrics() -> None:
+    """A line that is run again after a rollback says how it ended, also while metrics are gone."""
+    policy = RolloutPolicy.canary(5, timedelta(minutes=10))
+    with rehearsal(versions=[Backend(), Backend()], variables={"alias": "live"}) as aws:
+        alias = aws.alias("live")
+        alias.enable_canary(5, version="2", release="r1", policy=policy).rollback()
+        aws.fail("GetMetricData", Fault.ACCESS_DENIED)
+        before = len(aws.calls)
+        with pytest.raises(RolloutEndedError):
+            alias.enable_canary(5, version="2", release="r1", policy=policy)
+        with pytest.raises(AccessDeniedError):
+            alias.enable_canary(5, version="2", release="r2", policy=policy)
+        assert "UpdateAlias" not in {call.operation for call in aws.calls[before:]}

@@ -726,7 +726,7 @@ class TestVariablesInUse:
         with rehearsal(methods={"GET /": Method(uri=text)}) as aws:
             with pytest.raises(InvalidInputError, match="not alais") as raised:
                 aws.stage.enable_canary(5, release="r1", variables=self.TYPO)
-            assert "read only by Lambda code?" in str(raised.value)
+            assert "read only by Lambda code, or by a gateway response?" in str(raised.value)
             assert {"UpdateStage", "CreateDeployment"}.isdisjoint(sent(aws))
             aws.stage.enable_canary(
                 5, release="r1", variables=self.TYPO, accept={"unused_variables"}

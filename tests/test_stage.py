@@ -24,6 +24,7 @@ from acting import (
 )
 from apigw_canary import AccessLogs, CloudWatchMetrics, LambdaAlias, Outcome, RolloutPolicy, Stage
 from apigw_canary.errors import (
+    AccessDeniedError,
     AmbiguousNameError,
     CanaryAlreadyEnabledError,
     InvalidInputError,
@@ -254,6 +255,22 @@ def test_a_release_that_was_superseded_is_not_started_again() -> None:
         with pytest.raises(RolloutEndedError) as caught:
             fresh(aws).enable_canary(5, release="r1", variables=V2)
         assert caught.value.outcome == "promoted"
+
+
+def test_a_release_that_has_ended_needs_no_metrics() -> None:
+    """A line that is run again after a rollback says how it ended, also while metrics are gone."""
+    policy = RolloutPolicy.canary(5, timedelta(minutes=10))
+    with rehearsal() as aws:
+        aws.stage.enable_canary(5, release="r1", variables=V2, policy=policy).rollback()
+        aws.fail("GetMetricData", Fault.ACCESS_DENIED)
+        before = len(aws.calls)
+        with pytest.raises(RolloutEndedError) as caught:
+            fresh(aws).enable_canary(5, release="r1", variables=V2, policy=policy)
+        assert caught.value.outcome == "rolled_back"
+        with pytest.raises(AccessDeniedError):
+            fresh(aws).enable_canary(5, release="r2", variables=V2, policy=policy)
+        calls = {call.operation for call in aws.calls[before:]}
+        assert calls.isdisjoint({"UpdateStage", "CreateDeployment", "UpdateDeployment"})
 
 
 def test_a_release_promoted_by_hand_is_not_started_again() -> None:

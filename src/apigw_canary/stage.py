@@ -361,14 +361,14 @@ class Stage:
 
         A variable that the stage does not have, and that no integration, template, parameter or
         authorizer of the API names, is `InvalidInputError`, unless `accept` has
-        "unused_variables": where only the code of a Lambda function reads it, for example. Two more
-        calls, for a variable that the stage does not have. Where the API cannot be read, and with a
-        `deployment_id`, a warning is logged instead.
+        "unused_variables": where only the code of a Lambda function or a gateway response reads it,
+        for example. Two more calls, for a variable that the stage does not have. Where the API
+        cannot be read, and with a `deployment_id`, a warning is logged instead.
 
         `policy`: the one that the canary will be observed with. Its alarms and metrics are read
         once, and what keeps them from being read is an error before anything is changed; an alarm
         that CloudWatch does not know is `NotFoundError`. The calls of a first look; none where the
-        canary is running.
+        canary is running or the release has had its rollout.
         """
         watch = watchable(self._calls, self._metrics, policy)
         wish = Wish(

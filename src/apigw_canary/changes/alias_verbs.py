@@ -58,10 +58,10 @@ def enable(control: AliasControl, wish: Wish, only_if: Condition) -> AliasBond:
     state = seen.stage
     if state.canary is not None:
         return _running(control, wish, seen)
-    only_if(seen)
     last = control.record(seen)
     last = last and last.settled_on(state)
     _check_release(wish, last)
+    only_if(seen)
     if state.deployment_id == LATEST:
         raise CallerError(
             f"The alias invokes {LATEST}, and AWS splits invocations between published versions "

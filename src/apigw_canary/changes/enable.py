@@ -69,20 +69,23 @@ class Wish:
 def enable(control: Control, wish: Wish, only_if: Condition) -> Bond:
     """A canary as wished for, or the one that is running if it is that.
 
-    Made only on a condition; the one that is running is returned on none. The stage is read again
-    directly before the change: everything else takes time, in which another process may act.
+    Made only on a condition, for a release that has not ended yet; the one that is running is
+    returned on none. The stage is read again directly before the change: everything else takes
+    time, in which another process may act.
     """
     seen = control.look()
     if seen.stage.canary is not None:
         return _running(control, wish, seen, seen.stage.canary)
-    only_if(seen)
     try:
-        deployment, record = _prepared(control, wish, seen)
+        deployments = control.gateway.deployments()
+        unused = _of_release(control, wish.release, deployments, seen.stage)
     except RolloutEndedError:
         seen = control.settled(seen)
         if seen.stage.canary is None:
             raise
         return _running(control, wish, seen, seen.stage.canary)
+    only_if(seen)
+    deployment, record = _prepared(control, wish, seen, deployments, unused)
     if "weakened_methods" not in wish.accept:
         _check_contract(control, deployment.id, seen.stage)
     before, seen = seen.stage, control.look()
@@ -201,11 +204,15 @@ def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> B
     return bond._replace(record=record)
 
 
-def _prepared(control: Control, wish: Wish, seen: Seen) -> tuple[Deployment, Record]:
+def _prepared(
+    control: Control,
+    wish: Wish,
+    seen: Seen,
+    deployments: list[Deployment],
+    unused: Deployment | None,
+) -> tuple[Deployment, Record]:
     """The deployment that the canary will serve, with the rollout on record."""
     state = seen.stage
-    deployments = control.gateway.deployments()
-    unused = _of_release(control, wish.release, deployments, state) if wish.release else None
     if unused is not None and wish.deployment_id not in {None, unused.id}:
         unused = None  # made by an earlier try, which asked for another deployment than this one
     chosen = unused or (wish.deployment_id and _chosen(wish.deployment_id, deployments))
@@ -277,12 +284,14 @@ def _chosen(deployment_id: str, deployments: list[Deployment]) -> Deployment:
 
 
 def _of_release(
-    control: Control, release: str, deployments: list[Deployment], state: StageState
+    control: Control, release: str | None, deployments: list[Deployment], state: StageState
 ) -> Deployment | None:
     """The deployment that was made for a release and whose canary was never enabled.
 
     Raises `RolloutEndedError` for a release that has had its rollout. One function tells how.
     """
+    if release is None:
+        return None
     records: dict[str, Record] = {}
     for deployment in deployments:
         try:

@@ -123,8 +123,8 @@ def _unused_variables(facts: Facts) -> Iterator[Problem]:
             f"Neither the stage nor the API uses the variable {_listed(facts.unused)}: no "
             "integration, template, parameter or authorizer names it, so canary requests would go "
             "where production's go.",
-            "Correct the name. If only the code of a Lambda function reads it, enable the canary "
-            'with accept={"unused_variables"}.',
+            "Correct the name. If only a Lambda function or a gateway response reads it, "
+            'enable the canary with accept={"unused_variables"}.',
         )
 
 

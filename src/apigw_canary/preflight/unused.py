@@ -45,5 +45,6 @@ def require_used(
         ).within(
             f"Nothing was changed. {state} Its variables: {', '.join(state.variables) or 'none'}.",
             "Correct the name: no integration, template, parameter or authorizer of the API has "
-            'it. Is it read only by Lambda code? Then give accept={"unused_variables"}.',
+            "it. Is it read only by Lambda code, or by a gateway response? Then give "
+            'accept={"unused_variables"}.',
         )
