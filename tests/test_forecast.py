@@ -193,6 +193,21 @@ def test_a_trial_ends_alike_at_the_edges(seed: int) -> None:
 SHORT = RolloutPolicy([Step(10, 10 * MINUTE), Step(50, 10 * MINUTE)])
 
 
+def test_a_trial_ends_alike_where_an_excess_lasts() -> None:
+    """The canary breaks after 40 healthy minutes beside a usual rate of 30 %."""
+    plan = RolloutPolicy([Step(50, 600 * MINUTE)], signals=[Signal.errors_5xx()])
+
+    def late(number: int, share: float) -> Mapping[str, Row]:
+        n_b, n_c = 14_000 * (1 - share), 14_000 * share
+        return {"errors_5xx": Row(n_b, 0.3 * n_b, n_c, n_c if number >= 40 else 0.3 * n_c)}
+
+    history = {"errors_5xx": Row(840_000, 252_000, 0, 0)}
+    ended = Trial(plan, late, started_at=START, history=history).run()
+    assert (ended.decision.kind, ended.after) == every_minute(plan, late, history)
+    assert "in each of the latest 15 minutes" in ended.decision.reason
+    assert ended.after == (40 + 15 + 2) * MINUTE
+
+
 def test_a_trial_without_canary_requests_ends_as_unwatched() -> None:
     """In the minute in which it would have, and no signal is blamed."""
 
