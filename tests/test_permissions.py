@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast, get_args
 import pytest
 
 from acting import (
+    CANARY,
     COPIES,
     ORDERS,
     PERCENT,
@@ -24,6 +25,7 @@ from acting import (
     finished,
     fresh,
     patch,
+    remove,
     replace,
     sent,
     serving,
@@ -53,8 +55,11 @@ from apigw_canary.errors import (
     AccessDeniedError,
     CredentialsError,
     InvalidInputError,
+    NoCanaryError,
     NotFoundError,
     RecordError,
+    RolloutEndedError,
+    StageChangedError,
     ThrottledError,
 )
 from apigw_canary.testing import Backend, Fault, Method, Rehearsal, RehearsalError, rehearsal
@@ -210,6 +215,42 @@ def promoted_by_hand(verb: str, *arguments: Any) -> Callable[[Rehearsal], Act]:
     return prepare
 
 
+def ended_outside(verb: str, *arguments: Any) -> Callable[[Rehearsal], Act]:
+    """The same, after the canary was ended in the console."""
+
+    def prepare(aws: Rehearsal) -> Act:
+        act = getattr(enabled(aws), verb)
+        aws.sleep(60)
+        patch(aws, remove(CANARY))
+        return lambda: act(*arguments)
+
+    return prepare
+
+
+def of_an_ended_stage(verb: str) -> Callable[[Rehearsal], Act]:
+    """A method of the stage, in a process that finds the canary ended outside."""
+
+    def prepare(aws: Rehearsal) -> Act:
+        enabled(aws)
+        patch(aws, remove(CANARY))
+        act: Act = getattr(fresh(aws), verb)
+        return act
+
+    return prepare
+
+
+def resuming(aws: Rehearsal) -> Act:
+    canary = enabled(aws)
+    canary.hold("a freeze")
+    return canary.resume
+
+
+def accepting(aws: Rehearsal) -> Act:
+    canary = enabled(aws)
+    patch(aws, replace("/variables/alias", "v1-again"))
+    return canary.accept_production_changes
+
+
 def promoting_and_flushing(aws: Rehearsal) -> Act:
     canary = enabled(aws)
     return lambda: canary.promote(flush_cache=True)
@@ -230,11 +271,17 @@ def half_promoted(verb: str) -> Callable[[Rehearsal], Act]:
 
 
 def applying(
-    begin: Callable[[Rehearsal], Canary | AliasCanary], kind: type[Any], percent: float = 5
+    begin: Callable[[Rehearsal], Canary | AliasCanary],
+    kind: type[Any],
+    percent: float = 5,
+    *,
+    ended: bool = False,
 ) -> Callable[[Rehearsal], Act]:
     def prepare(aws: Rehearsal) -> Act:
         canary = begin(aws)
         observation = canary.observe(POLICY)
+        if ended:
+            patch(aws, remove(CANARY))
         decision = kind(
             at=observation.at,
             reason="because",
@@ -390,6 +437,20 @@ def watched(
     return prepare
 
 
+def resuming_an_alias(aws: Rehearsal) -> Act:
+    canary = weighted(aws)
+    canary.hold("a freeze")
+    return canary.resume
+
+
+def accepting_of_an_alias(aws: Rehearsal) -> Act:
+    """Production's version was changed outside; the canary's weight stays."""
+    canary = weighted(aws)
+    outside: Any = aws.session.client("lambda")
+    outside.update_alias(FunctionName="orders", Name="v1", FunctionVersion="3")
+    return canary.accept_production_changes
+
+
 def reverting_an_alias(aws: Rehearsal) -> Act:
     weighted(aws).promote()
     return aws.alias("v1").revert
@@ -401,17 +462,18 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
         promoted_by_hand("analyze", POLICY),
         of_a_canary("analyze", POLICY),
         of_an_unseen_canary("analyze"),
+        ended_outside("analyze", POLICY),
     ],
     "apply": [
         applying(enabled, Promote),
         applying(enabled, Shift, 25),
         applying(enabled, Rollback),
     ],
-    "canary": [of_a_stage("canary")],
+    "canary": [of_a_stage("canary"), of_an_ended_stage("canary")],
     "check": [checking, checking_an_unseen_canary],
     "clean_up": [cleaning_up],
-    "describe": [of_a_stage("describe")],
-    "disable": [half_promoted("disable"), of_a_canary("disable")],
+    "describe": [of_a_stage("describe"), of_an_ended_stage("describe")],
+    "disable": [half_promoted("disable"), of_a_canary("disable"), ended_outside("disable")],
     "enable_canary": [
         enabling,
         enabling_with_alarms,
@@ -424,17 +486,33 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
         promoted_by_hand("observe", POLICY),
         of_a_canary("observe", POLICY),
         of_an_unseen_canary("observe"),
+        ended_outside("observe", POLICY),
         observing_the_past,
     ],
     "promote": [of_a_canary("promote"), promoting_and_flushing],
     "revert": [reverting, reverting_unanswered],
-    "rollback": [half_promoted("rollback"), of_a_canary("rollback"), of_a_stage("rollback")],
+    "rollback": [
+        half_promoted("rollback"),
+        of_a_canary("rollback"),
+        of_a_stage("rollback"),
+        ended_outside("rollback"),
+    ],
     "shift": [of_a_canary("shift", 25), touched("shift", 25)],
     "hold": [of_a_canary("hold", "a freeze")],
-    "resume": [of_a_canary("resume")],
-    "accept_production_changes": [of_a_canary("accept_production_changes")],
+    "resume": [of_a_canary("resume"), resuming],
+    "accept_production_changes": [of_a_canary("accept_production_changes"), accepting],
     "smoke_test": [smoke_testing],
 }
+
+ENDED: dict[str, Callable[[Rehearsal], Act]] = {
+    "accept_production_changes": ended_outside("accept_production_changes"),
+    "apply": applying(enabled, Shift, 25, ended=True),
+    "hold": ended_outside("hold", "a freeze"),
+    "promote": ended_outside("promote"),
+    "resume": ended_outside("resume"),
+    "shift": ended_outside("shift", 25),
+}
+"""What needs a canary, where there is none any more: how it ended is read for the error."""
 
 ALIAS_SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "analyze": [watched(weighted, "analyze", ALARMED)],
@@ -453,8 +531,11 @@ ALIAS_SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "rollback": [of_an_alias("rollback"), watched(weighted, "rollback")],
     "shift": [watched(weighted, "shift", 25)],
     "hold": [watched(weighted, "hold", "a freeze")],
-    "resume": [watched(weighted, "resume")],
-    "accept_production_changes": [watched(weighted, "accept_production_changes")],
+    "resume": [watched(weighted, "resume"), resuming_an_alias],
+    "accept_production_changes": [
+        watched(weighted, "accept_production_changes"),
+        accepting_of_an_alias,
+    ],
 }
 
 ROWS = [*map(Row, SCENARIOS), *(Row(operation, of_alias=True) for operation in ALIAS_SCENARIOS)]
@@ -462,6 +543,8 @@ ROWS = [*map(Row, SCENARIOS), *(Row(operation, of_alias=True) for operation in A
 # What is done without a permission rather than refused; the tests below say how.
 DEGRADED = {
     (Row("analyze"), "apigateway:GET", "Apis"),
+    (Row("analyze"), "apigateway:GET", "EachDeployment"),
+    (Row("analyze"), "apigateway:PATCH", "EachDeployment"),
     (Row("analyze"), "apigateway:GET", "Stages"),
     (Row("analyze"), "cloudwatch:DescribeAlarmHistory", "Everything"),
     (Row("analyze"), "cloudwatch:DescribeAlarms", "Everything"),
@@ -470,14 +553,18 @@ DEGRADED = {
     (Row("check"), "apigateway:GET", "Authorizers"),
     (Row("check"), "apigateway:GET", "Stages"),
     (Row("check"), "cloudwatch:ListMetrics", "MetricNames"),
+    (Row("disable"), "apigateway:PATCH", "EachDeployment"),
     (Row("enable_canary"), "apigateway:GET", "ApiResources"),
     (Row("enable_canary"), "apigateway:GET", "Authorizers"),
     (Row("enable_canary"), "apigateway:GET", "Stages"),
     (Row("enable_canary"), "cloudwatch:ListMetrics", "MetricNames"),
     (Row("failures"), "apigateway:GET", "EachDeployment"),
     (Row("failures"), "logs:StopQuery", "Everything"),
+    (Row("observe"), "apigateway:GET", "EachDeployment"),
     (Row("observe"), "apigateway:GET", "Stages"),
+    (Row("observe"), "apigateway:PATCH", "EachDeployment"),
     (Row("observe"), "cloudwatch:ListMetrics", "MetricNames"),
+    (Row("rollback"), "apigateway:PATCH", "EachDeployment"),
     (Row("shift"), "apigateway:GET", "EachDeployment"),
     (Row("analyze", of_alias=True), "cloudwatch:DescribeAlarmHistory", "Everything"),
     (Row("analyze", of_alias=True), "cloudwatch:DescribeAlarms", "Everything"),
@@ -486,7 +573,7 @@ DEGRADED = {
 
 
 def rehearsed(of_alias: bool) -> AbstractContextManager[Rehearsal]:
-    versions = [Backend(), Backend()] if of_alias else ()
+    versions = [Backend(), Backend(), Backend()] if of_alias else ()
     return rehearsal(versions=versions, settings={"cacheClusterEnabled": True})
 
 
@@ -618,13 +705,50 @@ def test_nothing_of_it_can_be_left_out(row: Row, action: str, sid: str) -> None:
     its cause.
     """
     lacking = without(row, action, sid)
-    results = (outcome(prepare, lacking, of_alias=row.of_alias) for prepare in row.scenarios)
+    ended = [] if row.of_alias or row.operation not in ENDED else [ENDED[row.operation]]
+    scenarios = (*row.scenarios, *ended)
+    results = (outcome(prepare, lacking, of_alias=row.of_alias) for prepare in scenarios)
     denied = next((result for result in results if is_denied(result, action)), None)
     assert isinstance(
         denied, AccessDeniedError | CleanUp | Observation | Preflight | RecordError | tuple
     )
     texts = map(str, denied) if isinstance(denied, Preflight) else [str(denied)]
     assert action in (denied.failure or "" if isinstance(denied, Observation) else " ".join(texts))
+
+
+@pytest.mark.parametrize("operation", ENDED)
+def test_without_a_canary(operation: str) -> None:
+    """Its document is enough to tell how a canary ended that is not there any more."""
+    result = outcome(ENDED[operation], Row(operation).document)
+    assert isinstance(result, NoCanaryError | RolloutEndedError | StageChangedError)
+    assert "not authorized" not in str(result)
+
+
+@pytest.mark.parametrize("operation", ["disable", "rollback"])
+def test_an_end_that_cannot_be_recorded(operation: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Without UpdateDeployment the canary is ended all the same, and a warning names the action."""
+    with rehearsal() as aws:
+        act = of_a_canary(operation)(aws)
+        aws.allow = without(Row(operation), "apigateway:PATCH", "EachDeployment")(aws.stage)
+        act()
+        aws.allow = None
+        assert serving(aws)[2] is None
+    assert "not authorized to perform: apigateway:PATCH" in caplog.text
+
+
+@pytest.mark.parametrize("action", ["apigateway:GET", "apigateway:PATCH"])
+def test_an_observation_that_cannot_use_the_record(
+    action: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without GetDeployment or UpdateDeployment failures are found all the same, and it is told."""
+    with rehearsal() as aws:
+        canary = enabled(aws)
+        aws.allow = without(Row("observe"), action, "EachDeployment")(aws.stage)
+        aws.fail("GetMetricData", Fault.ACCESS_DENIED)
+        look = canary.observe(POLICY)
+        assert "GetMetricData" in (look.failure or "")
+        assert look.failing_since == aws.now()
+        assert f"not authorized to perform: {action}" in caplog.text + str(look)
 
 
 def test_a_shift_that_cannot_read_the_record(caplog: pytest.LogCaptureFixture) -> None:
@@ -801,11 +925,12 @@ def test_the_source_is_the_places_own() -> None:
     def actions(metrics: Any) -> set[str]:
         stage = Stage("a1b2c3d4e5", "prod", session=session, metrics=metrics)
         policy = permissions(stage, "observe", account=ACCOUNT)
-        return {action for action, _ in pairs(policy)} - {"apigateway:GET"}
+        return {a for a, _ in pairs(policy) if not a.startswith("apigateway:")}
 
     with rehearsal() as aws:
         session = aws.session
         assert actions(AccessLogs("logs")) == {
+            "cloudwatch:GetMetricData",
             "logs:GetQueryResults",
             "logs:StartQuery",
             "logs:StopQuery",
@@ -820,12 +945,11 @@ def test_a_source_of_ones_own() -> None:
     """Where the metrics come from elsewhere, none are allowed to be read."""
     for policy in (None, POLICY):
         actions = {action for action, _ in pairs(document("observe", reads=(), policy=policy))}
-        assert actions == {"apigateway:GET"}
+        assert actions == {"apigateway:GET", "apigateway:PATCH"}
 
 
 def test_access_logs_as_the_source() -> None:
     """With the document for access logs they can be read, and without any part of it not."""
-    whole = permissions(Place(), "observe", reads=["AccessLogs"], **LOGS)
     for action in (None, "logs:StartQuery", "logs:GetQueryResults"):
 
         def allow(stage: Stage, without: str | None = action) -> dict[str, Any]:
@@ -834,7 +958,21 @@ def test_access_logs_as_the_source() -> None:
 
         result = outcome(observing_access_logs, allow)
         assert (result.failure is None) if action is None else is_denied(result, action)
-    assert not any(action.startswith("cloudwatch") for action, _ in pairs(whole))
+
+
+@pytest.mark.parametrize("action", [None, "cloudwatch:GetMetricData"])
+def test_access_logs_are_compared_with_count(action: str | None) -> None:
+    """With the document late lines are noticed; without GetMetricData a note names the action."""
+    with rehearsal(requests_per_minute=100) as aws:
+        canary = fresh(aws, metrics=AccessLogs()).enable_canary(20, variables=V2)
+        aws.sleep(1200)
+        policy = permissions(aws.stage, "observe", reads=["AccessLogs"], **LOGS)
+        aws.allow = allowing([pair for pair in pairs(policy) if pair[0] != action])
+        look = canary.observe(POLICY)
+    assert look.failure is None
+    unknown = [note for note in look.notes if "Whether lines are late is not known" in note]
+    assert bool(unknown) is (action is not None)
+    assert all(f"Allow {action} to" in note for note in unknown)
 
 
 def test_lambda_metrics_as_the_source() -> None:
@@ -851,7 +989,12 @@ def test_lambda_metrics_as_the_source() -> None:
             aws.allow = allowing([pair for pair in pairs(policy) if pair[0] != denied])
             look = canary.observe(POLICY)
             assert is_denied(look, denied) if denied else look.failure is None
-    assert [sid["Sid"] for sid in policy["Statement"]] == ["EachDeployment", "Everything", "Stage"]
+    assert [sid["Sid"] for sid in policy["Statement"]] == [
+        "Deployments",
+        "EachDeployment",
+        "Everything",
+        "Stage",
+    ]
 
 
 def test_a_conflict_is_told_without_looking_for_the_api() -> None:
@@ -899,6 +1042,7 @@ def test_arns_are_of_the_partition(region: str, partition: str) -> None:
     alias = permissions(AliasPlace(region), "revert", account=ACCOUNT)
     api = f"arn:{partition}:apigateway:{region}::/restapis/a1b2c3d4e5"
     assert {resource for _, resource in (*pairs(stage), *pairs(alias))} == {
+        f"{api}/deployments",
         f"{api}/deployments/*",
         f"{api}/stages/prod",
         f"arn:{partition}:lambda:{region}:{ACCOUNT}:function:orders",
@@ -922,6 +1066,7 @@ def test_log_groups(given: str) -> None:
     policy = document("observe", reads=["AccessLogs"], log_groups=[given])
     assert ("logs:StartQuery", f"{GROUP}:*") in pairs(policy)
     assert {p for p in pairs(policy) if p[0].startswith(("logs", "cloudwatch"))} == {
+        ("cloudwatch:GetMetricData", "*"),
         ("logs:StartQuery", f"{GROUP}:*"),
         ("logs:GetQueryResults", "*"),
         ("logs:StopQuery", "*"),

@@ -175,7 +175,14 @@ _NEEDS_OF_ALIAS: Mapping[str, tuple[str, ...]] = {
 """The same of `LambdaAlias` and `AliasCanary`."""
 
 _READS: Mapping[Source, tuple[str, ...]] = {
-    "AccessLogs": ("StartQuery", "GetQueryResults", "StopQuery"),
+    "AccessLogs": (
+        "StartQuery",
+        "GetQueryResults",
+        "StopQuery",
+        "GetRestApis",
+        "GetStages",
+        "GetMetricData",
+    ),
     "CloudWatchMetrics": ("GetRestApis", "GetStages", "GetMetricData", "ListMetrics"),
     "LambdaMetrics": ("GetMetricData",),
 }
