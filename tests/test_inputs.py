@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from apigw_canary import Stage
 from apigw_canary.aws.apigateway import fixed_point
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.rollout import inputs
@@ -376,3 +377,10 @@ def test_utc_is_aware() -> None:
     """A time in UTC is a time with a time zone."""
     now = datetime(2026, 1, 5, tzinfo=UTC)
     assert inputs.aware(now, "at") == now
+
+
+@pytest.mark.parametrize("session", ["eu-central-1", 5, {"region": "eu-central-1"}])
+def test_what_is_no_session_is_refused(session: Any) -> None:
+    """A region given as a session is named at once."""
+    with pytest.raises(InvalidInputError, match=r"session must be a boto3\.Session"):
+        Stage("a1b2c3d4e5", "prod", session=session)

@@ -554,10 +554,13 @@ class TestSteps:
 def test_in_words() -> None:
     """What is printed is the plan: its steps, its end, and for how long at most."""
     policy = RolloutPolicy([Step(5, timedelta(minutes=10)), Step(50, timedelta(hours=1))])
-    assert str(policy) == "5 % for 10 min, 50 % for 1 h, then promoted; 1 d at most"
+    assert str(policy) == (
+        "5 % for 10 min, 50 % for 1 h, then promoted if not worse; rolled back if undecided "
+        "after 1 d"
+    )
     assert str(RolloutPolicy.canary(5, MINUTE, final_bake=HOUR)) == (
-        "5 % for 1 min, 100 % for 1 h, then promoted; 1 d at most; each step takes at least 6 min, "
-        "until its metrics are complete; at 100 % a gross failure of errors_5xx can roll back"
+        "5 % for 1 min, 100 % for 1 h, then promoted if not worse; rolled back if undecided "
+        "after 1 d; each step takes at least 6 min, until its metrics are complete; at 100 % a gross failure of errors_5xx can roll back"
     )
 
 

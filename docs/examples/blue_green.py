@@ -31,7 +31,7 @@ def release(stage: Stage, lambda_: Any, *, sleep: Callable[[float], None] = time
         canary.apply(decision)
         if decision.final:
             return
-        if observation.age > POLICY.effective_deadline + timedelta(hours=1):
+        if observation.at - observation.started_at > POLICY.effective_deadline + timedelta(hours=1):
             raise SystemExit("An operator has to decide.")
         sleep(decision.wait.total_seconds())
 

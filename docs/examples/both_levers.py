@@ -28,7 +28,9 @@ def release(
             decision = POLICY.decide(observation)
             print(f"{lever:8}  {decision}")
             canary.apply(decision)
-            if decision.final or observation.age > TIMEOUT:  # then an operator has to decide
+            if (
+                decision.final or observation.at - observation.started_at > TIMEOUT
+            ):  # then an operator has to decide
                 del canaries[lever]
         sleep(60)
 

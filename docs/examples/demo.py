@@ -20,7 +20,7 @@ def roll_out(stage: Stage, release: str, sleep: Callable[[float], None]) -> None
         canary.apply(decision)
         if decision.final:
             break
-        if observation.age > POLICY.effective_deadline + timedelta(hours=1):
+        if observation.at - observation.started_at > POLICY.effective_deadline + timedelta(hours=1):
             raise SystemExit("An operator has to decide.")
         sleep(decision.wait.total_seconds())
 

@@ -25,7 +25,7 @@ def look(stage: Stage, release: str) -> dict[str, Any]:
     observation = canary.observe(POLICY)
     decision = POLICY.decide(observation)
     canary.apply(decision)
-    if not decision.final and observation.age > TIMEOUT:
+    if not decision.final and observation.at - observation.started_at > TIMEOUT:
         return {"final": True, "outcome": "left to an operator", "decision": str(decision)}
     return {"final": decision.final, "decision": str(decision)}
 

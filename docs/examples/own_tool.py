@@ -71,7 +71,9 @@ if __name__ == "__main__":
             print(decision)
             if decision.final:
                 break
-            if observation.age > POLICY.effective_deadline + timedelta(hours=1):
+            if observation.at - observation.started_at > POLICY.effective_deadline + timedelta(
+                hours=1
+            ):
                 raise SystemExit("An operator has to decide.")
             aws.sleep(decision.wait.total_seconds())
         print(f"in the store: {', '.join(table.texts)}")

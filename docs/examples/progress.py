@@ -62,7 +62,9 @@ def watch(
             decision = POLICY.decide(observation)
             live.update(view(observation, decision), refresh=True)
             canary.apply(decision)
-            if decision.final or observation.age > TIMEOUT:  # then an operator has to decide
+            if (
+                decision.final or observation.at - observation.started_at > TIMEOUT
+            ):  # then an operator has to decide
                 break
             sleep(decision.wait.total_seconds())
 

@@ -35,7 +35,7 @@ def release(stage: Stage, name: str, *, sleep: Callable[[float], None] = time.sl
         canary.apply(decision)
         if decision.final:
             return isinstance(decision, Promote)
-        if observation.age > TIMEOUT:
+        if observation.at - observation.started_at > TIMEOUT:
             return None
         sleep(decision.wait.total_seconds())
 

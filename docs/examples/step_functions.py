@@ -30,7 +30,9 @@ def look(stage: Stage, event: dict[str, Any]) -> dict[str, Any]:
     observation = canary.observe(POLICY, last_complete_at=seen and datetime.fromisoformat(seen))
     decision = POLICY.decide(observation)
     canary.apply(decision)
-    left = not decision.final and observation.age > TIMEOUT  # an operator has to decide
+    left = (
+        not decision.final and observation.at - observation.started_at > TIMEOUT
+    )  # an operator has to decide
     return {
         **event,
         "last_complete_at": observation.last_complete_at

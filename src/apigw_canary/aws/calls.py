@@ -67,6 +67,8 @@ class Calls:
         sleep: Callable[[float], None] = time.sleep,
         retry_for: timedelta = RETRY_FOR,
     ) -> None:
+        if session is not None and not callable(getattr(session, "client", None)):
+            inputs.refuse("session", "a boto3.Session(region_name=...) or None", session)
         self._session = session
         self._clock = clock
         self._sleep = sleep
@@ -100,8 +102,9 @@ class Calls:
         except BotoCoreError as error:
             raise InvalidInputError(
                 "session",
-                "a boto3 session with a region (or AWS_DEFAULT_REGION) and all else a client needs",
-                f"one that says: {str(error).rstrip('.')}",
+                "a boto3.Session with a region (or AWS_DEFAULT_REGION) and a profile that exists "
+                "(AWS_PROFILE)",
+                f"one for which boto3 reports: {str(error).rstrip('.')}",
             ) from error
         # A session of the caller's may give clients of its own, which are no botocore's.
         events = getattr(getattr(client, "meta", None), "events", None)

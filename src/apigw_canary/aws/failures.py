@@ -213,5 +213,5 @@ def raise_failed(operation: str, error: Exception) -> NoReturn:
         f"{operation} could not be signed: {text}",
         operation=operation,
         code=type(error).__name__,
-        remedy="Give the session credentials, or renew them.",
+        remedy="Give the session credentials (AWS_PROFILE, or aws sso login), or renew them.",
     ) from error

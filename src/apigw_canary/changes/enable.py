@@ -308,7 +308,7 @@ def _of_release(
             f"Release {release} has had its rollout: {ENDINGS[ended.outcome]}.",
             release=release,
             outcome=ended.outcome.value,
-            remedy=("stage.revert() undoes it. " if promoted else "")
+            remedy=("Nothing is left to do; stage.revert() would undo it. " if promoted else "")
             + "To release it again, give it another name, such as "
             f"release={release + '-again'!r}.",
         )

@@ -88,7 +88,8 @@ def _last_promotion(
     if promotion is None or promotion.deployment_after != state.deployment_id:
         raise NothingToRevertError(
             f"No promotion of deployment {state.deployment_id} is recorded.",
-            remedy="Give stage.revert() the receipt that promote() returned.",
+            remedy="If nothing was promoted, there is nothing to revert. Otherwise give "
+            "stage.revert() the receipt that promote() returned.",
         )
     _check_stage(promotion, state)
     return promotion

@@ -317,7 +317,11 @@ class RolloutPolicy(Plain):
     def __str__(self) -> str:
         """The plan, in words: also what guards at 100 %, and what a step takes at least."""
         steps = ", ".join(f"{step.percent:g} % for {span(step.bake)}" for step in self.steps)
-        said = [f"{steps}, then promoted; {span(self.effective_deadline)} at most"]
+        undecided = {"rollback": "rolled back", "hold": "left to an operator"}[self.on_inconclusive]
+        said = [
+            f"{steps}, then promoted if not worse",
+            f"{undecided} if undecided after {span(self.effective_deadline)}",
+        ]
         if any(step.bake < self.least_step for step in self.steps):
             least = span(self.least_step)
             said.append(f"each step takes at least {least}, until its metrics are complete")
