@@ -560,7 +560,8 @@ def test_in_words() -> None:
     )
     assert str(RolloutPolicy.canary(5, MINUTE, final_bake=HOUR)) == (
         "5 % for 1 min, 100 % for 1 h, then promoted if not worse; rolled back if undecided "
-        "after 1 d; each step takes at least 6 min, until its metrics are complete; at 100 % a gross failure of errors_5xx can roll back"
+        "after 1 d; each step takes at least 6 min, until its metrics are complete; at "
+        "100 % a gross failure of errors_5xx can roll back"
     )
 
 
