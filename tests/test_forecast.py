@@ -356,7 +356,7 @@ class TestForecast:
     def test_a_rate_beyond_the_limit_is_refused(self) -> None:
         """Both arms would be sick, and nothing ever decided."""
         policy = attrs.evolve(SHORT, signals=[Signal.errors_5xx(limit=0.01)])
-        with pytest.raises(InvalidInputError, match="too sick"):
+        with pytest.raises(InvalidInputError, match="too unhealthy"):
             policy.forecast(100, 0.02)
 
 

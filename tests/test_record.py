@@ -333,6 +333,38 @@ class TestRead:
         damage = line_of({**PLACE, "promotion": promotion})
         assert "5318008531800" not in str(damaged(damage))
 
+    @given(records("prod"), st.data(), st.sampled_from(["text", "list", "object", "key", "longer"]))
+    def test_damage_anywhere_does_not_leak_values(
+        self, record: Record, data: st.DataObject, kind: str
+    ) -> None:
+        """Whatever of a record is damaged, the error shows no value, which may be a secret."""
+        secret = "5318008531800 \x1b"
+        content = json.loads(written_line(record, "prod").removeprefix(MARK))
+
+        def places(value: Any) -> Any:
+            pairs = value.items() if isinstance(value, dict) else ()
+            for key, each in pairs:
+                yield value, key
+                yield from places(each)
+
+        found = list(places(content))
+        assume(found)
+        holder, key = found[data.draw(st.integers(0, len(found) - 1))]
+        match kind:
+            case "text":
+                holder[key] = secret
+            case "list":
+                holder[key] = [secret]
+            case "object":
+                holder[key] = {"a": secret}
+            case "key":
+                holder[secret] = holder.pop(key)
+            case _:
+                holder[key] = f"{holder[key]}{secret}"
+        answer = read_or_refused(line_of(content))
+        if isinstance(answer, RecordError):
+            assert "5318008531800" not in str(answer)
+
     def test_crlf_is_harmless(self) -> None:
         """Line breaks that a console or an editor turned into CRLF do not damage the record."""
         text = written("notes", "prod", RECORD).replace("\n", "\r\n") + "\r\n"

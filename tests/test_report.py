@@ -351,7 +351,7 @@ class TestDecision:
         )
         said = Report(doubtful).markdown()
         assert "counts do not fit the share" in said
-        assert "the baseline is sick" in said
+        assert "the baseline is unhealthy" in said
 
 
 class TestAnalysis:

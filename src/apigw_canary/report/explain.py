@@ -230,7 +230,7 @@ def _row(finding: Finding) -> list[str]:
     if not finding.sample_ratio_ok:
         verdict = "counts do not fit the share"
     elif finding.baseline_unhealthy:
-        verdict = "the baseline is sick"
+        verdict = "the baseline is unhealthy"
     return [
         finding.signal,
         share(finding.canary_rate, finding.canary_requests),

@@ -75,7 +75,7 @@ class Finding(Plain):
     minutes_needed: float | None = None
     """The same in minutes, at the present pace of requests and share; None where there is none."""
     baseline_unhealthy: bool = False
-    """Whether the baseline is too sick itself for a comparison."""
+    """Whether the baseline itself is too unhealthy for a comparison."""
     sample_ratio_ok: bool = True
     """Whether the canary's part of the requests fits its share; else the counts are of something
     else, and not believed."""

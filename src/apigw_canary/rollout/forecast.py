@@ -180,7 +180,7 @@ def _rates(policy: "RolloutPolicy", bad_rate: float | Mapping[str, float]) -> di
         if each.critical and rates[each.name] >= most:
             inputs.refuse(
                 f"bad_rate of {each.name}",
-                f"below {most:g}, from which on the baseline is too sick for a comparison",
+                f"below {most:g}, from which on the baseline is too unhealthy for a comparison",
                 rates[each.name],
             )
     return rates

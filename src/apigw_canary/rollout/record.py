@@ -358,7 +358,7 @@ def read_line(line: str, stage: str) -> Record:
             if (value := getattr(record, name)) is not None:
                 inputs.identifier(value, name)
     except InvalidInputError as error:
-        raise _unreadable(stage, str(error)) from error
+        raise _unreadable(stage, f"{error.field} must be {error.expected}") from error
     except (ValueError, RecursionError) as error:
         raise _unreadable(stage, "it is no JSON") from error
     return record
