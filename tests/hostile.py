@@ -25,6 +25,7 @@ from moto.core.models import botocore_stubber
 from apigw_canary import (
     AccessLogs,
     CanaryError,
+    CloudWatchMetrics,
     Hold,
     LambdaAlias,
     LambdaMetrics,
@@ -382,10 +383,12 @@ def of_a_stage(run: Run, *, logs: bool) -> None:
             "prod",
             session=session,
             sleep=aws.sleep,
-            metrics=AccessLogs() if logs else None,
+            metrics=AccessLogs() if logs else CloudWatchMetrics(routes=True),
         )
         run.do("find", lambda: Stage.find("rehearsal", "prod", session=session, sleep=aws.sleep))
         run.do("describe", stage.describe)
+        for problem in run.do("check", lambda: stage.check(variables={"unused": "v2"})) or ():
+            run.text(str(problem))
         run.do("allow_invocation", lambda: stage.allow_invocation(V2, smoke_test=True))
         for result in run.do("smoke_test", lambda: stage.smoke_test(["GET /orders"])) or ():
             run.text(f"{result} {result.log}")

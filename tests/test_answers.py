@@ -71,8 +71,7 @@ def test_every_call_is_damaged() -> None:
 
     for flow in hostile.FLOWS:
         flow(Listening(0))
-    seldom = {"GetAuthorizers", "GetStages", "ListMetrics", "StopQuery"}
-    assert _CALLS.keys() - seldom <= called
+    assert _CALLS.keys() - {"StopQuery"} <= called  # which only a query in trouble needs
 
 
 class TestShapes:
