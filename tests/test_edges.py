@@ -203,6 +203,38 @@ def test_a_forged_receipt_is_refused(change: Callable[[dict[str, Any]], None]) -
         assert serving(aws) == before
 
 
+def test_the_record_of_another_stage_is_not_this_stages() -> None:
+    """A receipt under another stage's mark undoes nothing here."""
+    with rehearsal(**QUIET) as aws:
+        canary = enabled(aws)
+        canary.promote()
+        text = description(aws, canary.deployment_id)
+        describe(aws, canary.deployment_id, text.replace(":prod:", ":other:", 1))
+        before = serving(aws)
+        for dry_run in (True, False):
+            with pytest.raises(NothingToRevertError):
+                fresh(aws).revert(dry_run=dry_run)
+        assert serving(aws) == before
+
+
+def test_a_deleted_ending_does_not_make_a_rollout_run() -> None:
+    """Whether a canary runs is told by the stage, and the dry run shows the same receipt."""
+    with rehearsal(**QUIET) as aws:
+        old = serving(aws)[0]
+        canary = enabled(aws)
+        receipt = canary.promote()
+
+        def change(data: dict[str, Any]) -> None:
+            del data["rollout"]["outcome"]
+
+        forged(change)(aws, canary.deployment_id)
+        assert fresh(aws).canary() is None
+        assert fresh(aws).revert(dry_run=True) == receipt
+        assert serving(aws)[0] == canary.deployment_id
+        fresh(aws).revert()
+        assert serving(aws)[0] == old
+
+
 def test_a_consistent_forgery_is_shown_by_the_dry_run() -> None:
     """Whoever may write descriptions can write a whole receipt: the dry run shows what it sets."""
     with rehearsal(**QUIET) as aws:

@@ -544,7 +544,6 @@ ROWS = [*map(Row, SCENARIOS), *(Row(operation, of_alias=True) for operation in A
 DEGRADED = {
     (Row("analyze"), "apigateway:GET", "Apis"),
     (Row("analyze"), "apigateway:GET", "EachDeployment"),
-    (Row("analyze"), "apigateway:PATCH", "EachDeployment"),
     (Row("analyze"), "apigateway:GET", "Stages"),
     (Row("analyze"), "cloudwatch:DescribeAlarmHistory", "Everything"),
     (Row("analyze"), "cloudwatch:DescribeAlarms", "Everything"),

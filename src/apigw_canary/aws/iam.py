@@ -120,7 +120,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
         "AddPermission",
     ),
     "accept_production_changes": _NOTES,
-    "analyze": _NOTES,
+    "analyze": _FINDS,
     "apply": _ENDS,
     "canary": _FINDS,
     "check": (*_LOOKS, "GetAuthorizers", "GetDeployments", "GetResources"),
