@@ -536,7 +536,7 @@ class Stale:
         self.old: list[Any] = [] if answers is None else answers
 
     def client(self, service_name: Any, *, config: Any = None) -> Any:
-        made = self.aws.session.client(service_name, config=config)
+        made: Any = self.aws.session.client(service_name, config=config)
         call = made._make_api_call
 
         def stale(operation: str, parameters: Any) -> Any:
