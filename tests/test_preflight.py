@@ -379,6 +379,24 @@ class TestPolicy:
             (problem,) = aws.stage.check(policy=own)
             assert "there no signal and no alarm can roll back" in problem.what
 
+    @pytest.mark.parametrize(
+        "percent, then",
+        [
+            (7, "From 7 % the canary is shifted to 50 %."),
+            (60, "From 60 % the canary is promoted."),
+            (100, "at 100 % there is no baseline to compare it with"),
+        ],
+    )
+    def test_a_percent_that_is_no_step(self, percent: float, then: str) -> None:
+        """It is allowed, with a word on what follows it."""
+        policy = RolloutPolicy([Step(5, 60 * MINUTES), Step(50, 60 * MINUTES)])
+        with rehearsal(settings=ALL_ON) as aws:
+            (problem,) = aws.stage.check(percent, variables=V2, policy=policy).problems
+            assert aws.stage.check(5, variables=V2, policy=policy).problems == ()
+        assert problem.severity == "warning"
+        assert f"{percent} % is no step of the policy, whose steps are 5 %, 50 %" in problem.what
+        assert then in problem.what
+
     def test_at_100_with_a_baseline_that_fails_often(self) -> None:
         """Above 2 % the past confirms nothing and guards nothing."""
         with rehearsal(settings=ALL_ON, backends={"alias=v1": Backend(errors_5xx=0.04)}) as aws:

@@ -238,7 +238,7 @@ class Stage:
         )
         if isinstance(facts, Problem):
             return Preflight(problems=(facts,))
-        facts = attrs.evolve(facts, accepted=wish.accept)
+        facts = attrs.evolve(facts, accepted=wish.accept, percent=wish.percent)
         if not is_planned:
             return preflight(facts)
         run = dry_run(self._control, wish, lambda gateway: _only_if(gateway, wish, watch))

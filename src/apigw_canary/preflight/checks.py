@@ -292,6 +292,22 @@ def _authorizers(facts: Facts) -> Iterator[Problem]:
         )
 
 
+def _no_step(facts: Facts) -> Iterator[Problem]:
+    policy, percent = facts.policy, facts.percent
+    if policy is None or percent in {0, *(step.percent for step in policy.steps)}:
+        return
+    steps = ", ".join(f"{step.percent:g} %" for step in policy.steps)
+    following = policy.next_step(percent)
+    then = f"shifted to {following.percent:g} %" if following is not None else "promoted"
+    yield Problem(
+        "warning",
+        f"{percent:g} % is no step of the policy, whose steps are {steps}. From {percent:g} % the "
+        f"canary is {then}"
+        + (", and at 100 % there is no baseline to compare it with." if percent == 100 else "."),
+        "Give the percent of a step, or none for the first one.",
+    )
+
+
 def _short_steps(facts: Facts) -> Iterator[Problem]:
     if facts.policy is None:
         return
@@ -481,6 +497,7 @@ CHECKS: tuple[Check, ...] = (
     _unknown_alarms,
     _alarms_now,
     _at_100,
+    _no_step,
     _short_steps,
     _cache,
     _metrics_off,

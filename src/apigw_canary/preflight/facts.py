@@ -59,6 +59,8 @@ class Facts:
     """The deployment of the canary, where there is one already."""
     alarms: Mapping[str, Alarm | None] = attrs.field(factory=dict[str, Alarm | None])
     """The policy's alarms; None for one that CloudWatch does not have."""
+    percent: float = 0.0
+    """The percent that `enable_canary` is to give the canary."""
     accepted: frozenset[str] = frozenset()
     """What `enable_canary` is told to accept."""
     resumes: bool = False
