@@ -393,6 +393,37 @@ def test_16_few_requests_are_as_before() -> None:
     assert "the step is left once half of its minutes have" in decision.reason
 
 
+@at_each_pace
+def test_16_minutes_left_out_of_busy_traffic(pace: float) -> None:
+    """Minutes that busy traffic cannot have been without are named; a quiet stage's are not."""
+    policy = attrs.evolve(PLAN, steps=[Step(10, 30 * MINUTE), Step(50, 30 * MINUTE)])
+    rows = served(pace, 10, 38)
+    single = [row for row in rows if row.at != START + 12 * MINUTE]
+    assert isinstance(at(40, single, 10, policy), Shift)
+    hidden = [row for row in rows if row.at < START or row.at.minute % 2]
+    decision = at(40, hidden, 10, policy)
+    if pace < 10:
+        assert "missing" not in decision.reason
+        return
+    assert isinstance(decision, Hold)
+    assert decision.waiting_for == "metrics"
+    assert "complete minutes are missing in errors_5xx" in decision.reason
+    assert str((START + 2 * MINUTE).minute).zfill(2) + " UTC" in decision.reason
+    assert " more), though minutes before" in decision.reason
+    few = [row for row in rows if row.at < START or row.at.minute % 7]
+    named = at(40, few, 10, policy).reason
+    assert "complete minutes are missing" in named
+    assert "more)" not in named
+    # Traffic that has become sparse since has minutes without requests.
+    sparse = [
+        attrs.evolve(row, baseline_requests=9, canary_requests=0.5, baseline_bad=0, canary_bad=0)
+        if row.at > START
+        else row
+        for row in hidden
+    ]
+    assert "are missing" not in at(40, sparse, 10, policy).reason
+
+
 # IV. Go up
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -147,6 +150,12 @@ class TestPermissions:
         with rehearsed(methods={"GET /orders": Method(uri=ORDERS)}) as aws:
             create_function(aws, "orders", "v1", "v2")
             yield aws
+
+    @pytest.mark.parametrize("value", ["a", "on", "Lambda", "Invalid"])
+    def test_no_value_changes_the_outcome(self, aws: Rehearsal, value: str) -> None:
+        """Whether a function lets test invocations in is told by the log as it was."""
+        aws.stage.allow_invocation(V2)
+        assert one(aws.stage, variables={**V2, "shard": value}).outcome == "not testable"
 
     def test_a_missing_permission_is_no_failing_backend(self, aws: Rehearsal) -> None:
         """A function that does not let test invocations in is not testable; then it is tested."""
@@ -377,9 +386,32 @@ class TestSecrets:
         for line in relevant(log, values, headers):
             assert not set("QZ") & set(line)
 
+    @given(st.text('QZ /:=&?#,%\\"+\u00e4\U0001f600', min_size=1, max_size=40), st.data())
+    def test_no_form_of_a_value(self, core: str, data: st.DataObject) -> None:
+        """A value is hidden in each of its forms, wherever in the line it begins."""
+        value = f"Q{core}Z"
+        forms = [value, *(quote(value, safe=safe) for safe in ("", "/", ":/", "/:?=&,"))]
+        forms += [quote_plus(value), json.dumps(value)[1:-1]]
+        forms += [json.dumps(value, ensure_ascii=False)[1:-1], quote(quote(value, safe=""))]
+        forms += [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in forms]
+        form, before = data.draw(st.sampled_from(forms)), "x" * data.draw(st.integers(0, 300))
+        log = f"Sat Dec 03 01:39:37 UTC 2016 : Execution failed {before}{form}"
+        (line,) = relevant(log, {}, {"a": value})
+        assert line == f"Execution failed {before}<header a>"[:300]
+
+    def test_short_values(self) -> None:
+        """A value of one or two characters is hidden where nothing else is next to it."""
+        time = "Sat Dec 03 01:39:37 UTC 2016 : "
+        log = f"{time}Execution failed at a/b%2Fa, table\n{time}Method completed with status: 200"
+        shard = "${stageVariables.shard}"
+        assert list(relevant(log, {"shard": "a", "none": ""}, {})) == [
+            f"Execution failed at {shard}/b%2F{shard}, table",
+            "Method completed with status: 200",
+        ]
+
     def test_an_answer(self) -> None:
         """The answer of AWS shows no body in a traceback."""
-        answer = Answer(status=200, body=SECRET, latency=None, log=())
+        answer = Answer(status=200, body=SECRET, latency=None, log=(), not_allowed=False)
         assert repr(answer) == "<answer of status 200>"
 
     def test_lines(self) -> None:

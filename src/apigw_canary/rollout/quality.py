@@ -1,11 +1,12 @@
 """Whether the metrics of a rollout show how the canary fares, and for how long they have not."""
 
-from collections.abc import Callable
+from bisect import bisect
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from apigw_canary.rollout import shares
-from apigw_canary.rollout.observation import MINUTE
+from apigw_canary.rollout.observation import MINUTE, ceil_minute
 from apigw_canary.rollout.signals import Signal
 from apigw_canary.rollout.unknown import unknown_outcomes
 from apigw_canary.rollout.view import View
@@ -24,6 +25,13 @@ ten a minute the chance of one empty minute is e^-10 already."""
 ENDING = 5
 """Minutes directly before a silence. Where they have less than half of the requests of the 30, the
 traffic was ending, and its end is no sign of lost metrics."""
+
+LEFT_OUT = 0.1
+"""Part of a step's complete minutes, and more than one minute, that may be without requests between
+busy ones: single late or lost minutes are no reason to hold."""
+
+NAMED = 5
+"""Missing minutes that a reason names."""
 
 
 class Silence(NamedTuple):
@@ -183,7 +191,8 @@ def missing_from_step(view: View) -> str | None:
     """What the complete minutes of a step lack for the step to be left; None where it may be left.
 
     At least half of them have had requests of either variant, or all of them together at least
-    half of what the hour before the step had in the same time; and the canary has had some lately.
+    half of what the hour before the step had in the same time; the canary has had some lately; and
+    the source has not left out minutes that busy traffic cannot have been without.
     """
     delay = view.policy.promotion_metric_delay
     recently = max(view.seen.step_started_at, view.seen.at - delay - view.policy.max_unobserved)
@@ -199,11 +208,47 @@ def missing_from_step(view: View) -> str | None:
         step = [count for at, count in requests.items() if first <= at]
         served = sum(count > 0 for count in step)
         hour = sum(n for at, n in requests.items() if first - 61 * MINUTE <= at < first - MINUTE)
-        if 2 * served >= minutes or (hour and 2 * sum(step) >= hour * minutes / 60):
-            continue
-        return (
-            f"the bake is over, but only {served} of this step's {minutes} complete minutes had "
-            f"requests in {signal.name}, {sum(step):,.0f} in all; the step is left once half of "
-            "its minutes have, or once it has had half of what the hour before had in the same time"
-        )
+        if not (2 * served >= minutes or (hour and 2 * sum(step) >= hour * minutes / 60)):
+            return (
+                f"the bake is over, but only {served} of this step's {minutes} "
+                f"complete minutes had requests in {signal.name}, {sum(step):,.0f} in all; "
+                "the step is left once half of its minutes have, or once it has had half of what "
+                "the hour before had in the same time"
+            )
+        # An earlier step of this rollout may have had the same gaps.
+        before = (first, ceil_minute(view.seen.started_at))
+        busy = any(_busy_hour(requests, at) for at in before)
+        missing = _left_out(requests, first, end) if busy else []
+        if len(missing) > max(1, LEFT_OUT * minutes):
+            named = ", ".join(map(moment, missing[:NAMED]))
+            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            return (
+                f"the bake is over, but {len(missing)} of this step's {minutes} "
+                f"complete minutes are missing in {signal.name} "
+                f"({named}{more}), though minutes before and next to them had at least {BUSY} "
+                "requests each: check that the metrics arrive; the step is left once at most "
+                "one in ten of its minutes is missing"
+            )
     return None
+
+
+def _busy_hour(requests: Mapping[datetime, float], end: datetime) -> bool:
+    """Whether nine in ten minutes of the hour before had so many requests that none is empty."""
+    hour = [requests.get(end - i * MINUTE, 0.0) for i in range(61, 1, -1)]
+    return sum(count >= BUSY for count in hour) >= (1 - LEFT_OUT) * len(hour)
+
+
+def _left_out(requests: Mapping[datetime, float], first: datetime, end: datetime) -> list[datetime]:
+    """Minutes without requests whose nearest ones with requests are busy, oldest first.
+
+    To be asked after a busy hour only: CloudWatch has no data for a minute without requests either.
+    """
+    served = sorted(at for at, count in requests.items() if count > 0)
+    missing: list[datetime] = []
+    for i in range(int((end - first) / MINUTE)):
+        at = first + i * MINUTE
+        if requests.get(at, 0.0) <= 0:
+            after = bisect(served, at)
+            if all(requests[near] >= BUSY for near in served[after - 1 : after + 1]):
+                missing.append(at)
+    return missing

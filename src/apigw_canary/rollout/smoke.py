@@ -113,7 +113,8 @@ class SmokeResult(Explained):
     """How long the answer took, as API Gateway measured it; None without one."""
     log: tuple[str, ...] = ()
     """The lines of API Gateway's execution log that tell how the request fared, without times,
-    headers, bodies, addresses and the values of stage variables."""
+    headers, bodies, addresses and the values of stage variables, also percent-encoded or escaped as
+    in JSON. A value of one or two characters is hidden where no letter or digit is next to it."""
 
     def __attrs_post_init__(self) -> None:
         inputs.choice(self.outcome, "outcome", get_args(SmokeOutcome))
