@@ -391,8 +391,8 @@ class TestPolicy:
         """It is allowed, with a word on what follows it."""
         policy = RolloutPolicy([Step(5, 60 * MINUTES), Step(50, 60 * MINUTES)])
         with rehearsal(settings=ALL_ON) as aws:
-            (problem,) = aws.stage.check(percent, variables=V2, policy=policy).problems
-            assert aws.stage.check(5, variables=V2, policy=policy).problems == ()
+            (problem,) = aws.stage.check(percent, policy=policy).problems
+            assert aws.stage.check(5, policy=policy).problems == ()
         assert problem.severity == "warning"
         assert f"{percent} % is no step of the policy, whose steps are 5 %, 50 %" in problem.what
         assert then in problem.what
