@@ -561,7 +561,15 @@ def test_in_words() -> None:
     assert str(RolloutPolicy.canary(5, MINUTE, final_bake=HOUR)) == (
         "5 % for 1 min, 100 % for 1 h, then promoted if not worse; rolled back if undecided "
         "after 1 d; each step takes at least 6 min, until its metrics are complete; at "
-        "100 % a gross failure of errors_5xx can roll back"
+        "100 % a gross failure of errors_5xx (where at most 2 % failed before) and errors_5xx far "
+        "above the past for 30 min can roll back"
+    )
+    budget = RolloutPolicy.canary(
+        5, 10 * MINUTE, final_bake=HOUR, max_failed_requests=100, on_production_unhealthy="hold"
+    )
+    assert str(budget).endswith(
+        "a gross failure of errors_5xx (where at most 2 % failed before) and 100 more failed "
+        "requests of errors_5xx can roll back"
     )
 
 

@@ -368,7 +368,8 @@ class TestPolicy:
             bakes = RolloutPolicy.canary(50, 60 * MINUTES, final_bake=60 * MINUTES)
             (problem,) = aws.stage.check(policy=bakes)
             assert (
-                "there a gross failure of errors_5xx can roll back, and nothing else"
+                "there a gross failure of errors_5xx (where at most 2 % failed before) and "
+                "errors_5xx far above the past for 30 min can roll back, and nothing else"
                 in problem.what
             )
             limited = attrs.evolve(bakes, signals=[Signal.errors_5xx(limit=0.05)])

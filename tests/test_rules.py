@@ -257,6 +257,54 @@ def test_8_an_incident_that_begins_later_is_not_the_canary_s(pace: float) -> Non
 
 
 @at_each_pace
+@pytest.mark.parametrize("past, bad", [(0.021, 0.12), (0.001, 0.09)])
+def test_8_failures_at_100_percent_need_not_follow_the_shift(
+    pace: float, past: float, bad: float
+) -> None:
+    """They are the canary's, whenever they begin, also where the guard at 100 % says nothing."""
+    rows = served(pace, 50, 30, baseline=past, canary=past, past=past)
+    after = served(pace, 100, 260, history=0, canary=lambda i: past if i < 30 else bad)
+    rows += [attrs.evolve(row, at=row.at + 30 * MINUTE) for row in after]
+    step: dict[str, Any] = {"step_started_at": START + 30 * MINUTE}
+    early, late = at(80, rows[:138], 100, **step), at(290, rows, 100, **step)
+    assert not isinstance(early, Promote | Rollback)
+    assert "fix" not in early.reason
+    if pace > 1:
+        assert isinstance(late, Rollback)
+        assert "for 30 min; at 100 % all requests are the canary's, and so are" in late.reason
+        held = at(290, rows, 100, HOLDING, **step)
+        assert isinstance(held, Hold)
+        assert "at 100 % all requests are the canary's" in held.reason
+
+
+def test_8_failures_that_began_before_100_percent() -> None:
+    """An incident of both variants is the canary's once it has lasted as long at 100 %."""
+    burns = served(100, 50, 40, baseline=lambda i: 0.001 if i < 20 else 0.05, canary=0.05)
+    after = served(100, 100, 60, history=0, canary=0.05)
+    rows = [*burns, *(attrs.evolve(row, at=row.at + 40 * MINUTE) for row in after)]
+    rows = [
+        attrs.evolve(row, canary_bad=row.canary_requests * 0.001)
+        if START <= row.at < START + 20 * MINUTE
+        else row
+        for row in rows
+    ]
+    step: dict[str, Any] = {"step_started_at": START + 40 * MINUTE}
+    assert isinstance(at(65, rows[:123], 100, **step), Hold)
+    assert isinstance(at(80, rows[:138], 100, **step), Rollback)
+
+
+def test_14_a_baseline_that_was_unhealthy_is_not_to_be_fixed_at_100_percent() -> None:
+    """There the failures are the canary's."""
+    rows = served(100, 50, 20, baseline=1, canary=1, past=1)
+    after = served(100, 100, 40, history=0)
+    rows += [attrs.evolve(row, at=row.at + 20 * MINUTE) for row in after]
+    decision = at(50, rows, 100, step_started_at=START + 20 * MINUTE)
+    assert isinstance(decision, Hold)
+    assert "in its last minutes" in decision.reason
+    assert decision.reason.endswith("at 100 % all requests are the canary's")
+
+
+@at_each_pace
 def test_9_max_failed_requests(pace: float) -> None:
     """A canary that fails a little more often than tolerated, for long."""
     policy = attrs.evolve(
@@ -303,7 +351,10 @@ def test_16_at_100_percent_the_sentence_names_what_guards() -> None:
     step: dict[str, Any] = {"step_started_at": START + 50 * MINUTE}
     rows = served(100, 50, 50)
     said = at(55, rows, 100, **step).reason
-    assert "without a baseline a gross failure of errors_5xx can roll back" in said
+    assert (
+        "without a baseline a gross failure of errors_5xx (where at most 2 % failed before) and "
+        "errors_5xx far above the past for 30 min can roll back"
+    ) in said
     own = attrs.evolve(
         PLAN,
         signals=[Signal.custom("errors_5xx", critical=True, rare=False, limit=0.2)],

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from apigw_canary.rollout import evidence
 from apigw_canary.rollout.detector import Detector
+from apigw_canary.rollout.evidence import Row
 from apigw_canary.rollout.gathering import Gathered
 from apigw_canary.rollout.observation import Minute, Observation
 from apigw_canary.rollout.words import share
@@ -291,17 +292,20 @@ def has_comparable_minute(g: Gathered, observation: Observation) -> bool:
     )
 
 
+def past_counts(g: Gathered, rows: Sequence[Row], observation: Observation) -> tuple[float, float]:
+    """The baseline's bad requests and requests before the present step, with the prior on top."""
+    before = observation.step_started_at
+    past = [row for minute, row in zip(g.minutes, rows, strict=True) if minute.at < before]
+    return (
+        sum(row.baseline_bad for row in past) + _PRIOR_BAD,
+        sum(row.baseline_known for row in past) + _PRIOR_REQUESTS,
+    )
+
+
 def _pasts(g: Gathered, observation: Observation) -> list[float]:
     """The past rate in each interpretation of the overlap in which the baseline had requests."""
-    before = observation.step_started_at
-    pasts = []
-    for rows in g.readings:
-        past = [row for minute, row in zip(g.minutes, rows, strict=True) if minute.at < before]
-        requests = sum(row.baseline_known for row in past)
-        if requests:
-            bad = sum(row.baseline_bad for row in past)
-            pasts.append((bad + _PRIOR_BAD) / (requests + _PRIOR_REQUESTS))
-    return pasts
+    counts = (past_counts(g, rows, observation) for rows in g.readings)
+    return [bad / requests for bad, requests in counts if requests > _PRIOR_REQUESTS]
 
 
 def _of_step(minutes: Iterable[Minute], observation: Observation) -> list[Minute]:

@@ -166,11 +166,14 @@ class RolloutPolicy(Plain):
     )
     """What to do where production became unhealthy within five minutes after the canary's start or
     a shift, and has been so for `max_unobserved`: the canary may be the cause, which no comparison
-    of the variants shows. Outside the two risks above. "hold": nothing is shifted up meanwhile."""
+    of the variants shows. At a step at 100 % it need not follow the shift: all requests are the
+    canary's. Outside the two risks above. "hold": nothing is shifted up meanwhile."""
     max_failed_requests: float | None = attrs.field(default=None, kw_only=True)
     """How many failed requests a rollout may cost: it is rolled back once the canary has had that
-    many more than at the baseline's rate, in a critical signal that is `rare`. Two standard errors
-    of the estimate are in the canary's favor. 1 or more; None for no such number."""
+    many more than at the baseline's rate, in a critical signal that is `rare`. At 100 %, where
+    there is no baseline, it counts those beyond twice the baseline's rate before the step. Four
+    standard errors of the estimate are in the canary's favor. 1 or more; None for no such
+    number."""
     decision_lifetime: timedelta = attrs.field(default=LIFETIME, kw_only=True)
     """How long a Shift or Promote may be applied, 1 minute to 1 day. Default 10 minutes. Longer
     where an approval takes longer; what it rests on is then older. A Rollback never expires."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from apigw_canary.rollout import alarms, quality
 from apigw_canary.rollout.decision import Decision
 from apigw_canary.rollout.evidence import Row, odds
+from apigw_canary.rollout.failed import DRIFT, excess
 from apigw_canary.rollout.findings import Finding, Verdict
 from apigw_canary.rollout.gathering import Gathered
 from apigw_canary.rollout.guard import (
@@ -140,18 +141,20 @@ def _unobserved_too_long(view: View) -> Decision | None:
 
 
 def _production_unhealthy_too_long(view: View) -> Decision | None:
-    """Production became unhealthy with the canary or a shift, and has been so ever since.
+    """Production became unhealthy with the canary or a shift, or is it at 100 %, and stays so.
 
     Outside the promise of the evidence: what hits both variants may have another cause.
     """
     if view.policy.on_production_unhealthy != "rollback" or view.unhealthy is None:
         return None
     signal, found = view.unhealthy
-    if not view.seen.percent or found.follows is None or not found.throughout:
+    if not view.seen.percent or not found.throughout:
+        return None
+    if found.follows is None and not _at_100_for(view, view.policy.max_unobserved):
         return None
     return view.roll_back(
         f"{_unhealthy(view, signal, found)}, and has been above {100 * found.threshold:.2f} % for "
-        f"{span(view.policy.max_unobserved)}; {_cause(found)}"
+        f"{span(view.policy.max_unobserved)}; {_cause(view, found)}"
     )
 
 
@@ -161,11 +164,17 @@ def _too_many_failed(view: View) -> Decision | None:
     if most is None:
         return None
     for g in view.critical_gathered:
-        excess = min(map(_excess, g.readings))
-        if g.signal.rare and excess.surely >= most:
+        found = excess(g, view.seen)
+        if g.signal.rare and found.surely >= most:
+            at_100 = (
+                f", {found.at_100:,.0f} of them at 100 %, counted beyond {DRIFT:g} times its rate "
+                "before this step"
+                if view.seen.percent == 100
+                else ""
+            )
             return view.roll_back(
-                f"the canary has had about {excess.estimate:,.0f} more failed requests "
-                f"({g.signal.name}) than it would have had at the baseline's rate; "
+                f"the canary has had about {found.estimate:,.0f} more failed requests "
+                f"({g.signal.name}) than it would have had at the baseline's rate{at_100}; "
                 f"max_failed_requests is {most:,.0f}"
             )
     return None
@@ -211,14 +220,17 @@ def _production_unhealthy(view: View) -> Decision | None:
     """Production is unhealthy: nothing can be compared, or the canary may be the cause."""
     if view.unhealthy is not None:
         signal, found = view.unhealthy
-        said = f"{_unhealthy(view, signal, found)}; {_cause(found)}"
+        said = f"{_unhealthy(view, signal, found)}; {_cause(view, found)}"
         return view.hold(said, waiting_for="evidence")
     incomparable = [finding for finding in view.critical_findings() if finding.baseline_unhealthy]
     if not incomparable:
         return None
+    what = "its latest minutes", "fix production first"
+    if view.seen.percent == 100:
+        what = "its last minutes", "at 100 % all requests are the canary's"
     return view.hold(
-        "the baseline is too unhealthy for a comparison in its latest minutes "
-        f"({incomparable[0]}); fix production first",
+        f"the baseline is too unhealthy for a comparison in {what[0]} ({incomparable[0]}); "
+        f"{what[1]}",
         waiting_for="evidence",
     )
 
@@ -354,14 +366,6 @@ def _deadline_passed(view: View) -> str:
     return said
 
 
-class Excess(NamedTuple):
-    """Bad requests of the canary beyond those at the baseline's rate."""
-
-    surely: float
-    """The estimate less two of its standard errors."""
-    estimate: float
-
-
 def _unhealthy(view: View, signal: Signal, found: Unhealthy) -> str:
     """That production is unhealthy, and after what it became so."""
     after = ""
@@ -372,8 +376,16 @@ def _unhealthy(view: View, signal: Signal, found: Unhealthy) -> str:
     return f"production's {signal.name} {found}{after}"
 
 
-def _cause(found: Unhealthy) -> str:
+def _at_100_for(view: View, period: timedelta) -> bool:
+    """Whether all requests have been the canary's for so long, in complete minutes."""
+    complete = view.complete_until(view.policy.metric_delay)
+    return view.seen.percent == 100 and view.seen.step_judged_from() <= complete - period
+
+
+def _cause(view: View, found: Unhealthy) -> str:
     """Whose failures they are, or what may have caused them."""
+    if view.seen.percent == 100:
+        return "at 100 % all requests are the canary's, and so are their failures"
     if found.baseline_rate is None:
         return "since then all requests were the canary's, which may be the cause"
     if found.only_canary:
@@ -382,17 +394,6 @@ def _cause(found: Unhealthy) -> str:
             "so the failures are the canary's"
         )
     return "the canary may be the cause" if found.follows is not None else "fix it first"
-
-
-def _excess(rows: Iterable[Row]) -> Excess:
-    """By minutes, so that an incident of both variants does not count, whatever the percent."""
-    estimate = variance = 0.0
-    for row in rows:
-        if row.baseline_requests and row.canary_requests:
-            times = row.canary_requests / row.baseline_requests
-            estimate += row.canary_bad - times * row.baseline_bad
-            variance += row.canary_bad + times * times * row.baseline_bad
-    return Excess(estimate - 2 * math.sqrt(variance), estimate)
 
 
 def _incomparable(view: View) -> str | None:

@@ -10,6 +10,7 @@ from apigw_canary.rollout.analysis import summarize
 from apigw_canary.rollout.decision import Hold, Promote, Rollback, Shift, WaitingFor
 from apigw_canary.rollout.findings import Analysis, Finding
 from apigw_canary.rollout.gathering import Gathered, gather
+from apigw_canary.rollout.guard import MOST_PAST
 from apigw_canary.rollout.observation import MINUTE, Observation, ceil_minute
 from apigw_canary.rollout.production import Unhealthy, unhealthy
 from apigw_canary.rollout.signals import Signal
@@ -27,13 +28,21 @@ def guards_at_100(policy: "RolloutPolicy") -> str:
     """What can roll a canary back at 100 %, where there is no baseline to compare with."""
     signals = [signal for signal in policy.signals if not signal.report_only]
     rare = [signal.name for signal in signals if signal.rare]
+    lasting = ", ".join(signal.name for signal in signals if signal.rare and signal.critical)
     limited = [signal.name for signal in signals if signal.limit is not None]
+    most = policy.max_failed_requests
+    where = f"(where at most {100 * MOST_PAST:g} % failed before)"
+    rolls_back = policy.on_production_unhealthy == "rollback"
+    far_above = f"{lasting} far above the past for {span(policy.max_unobserved)}"
     guards = [
-        *([f"a gross failure of {', '.join(rare)}"] if rare else []),
+        *([f"a gross failure of {', '.join(rare)} {where}"] if rare else []),
+        *([far_above] if lasting and rolls_back else []),
+        *([f"{most:,.0f} more failed requests of {lasting}"] if lasting and most else []),
         *([f"the limit of {', '.join(limited)}"] if limited else []),
         *([f"the alarms {', '.join(policy.alarms)}"] if policy.alarms else []),
     ]
-    return " and ".join(guards) or "no signal and no alarm"
+    said = " and ".join([", ".join(guards[:-1]), *guards[-1:]] if guards[1:] else guards)
+    return said or "no signal and no alarm"
 
 
 class View:
