@@ -208,6 +208,23 @@ def test_a_trial_ends_alike_where_an_excess_lasts() -> None:
     assert ended.after == (40 + 15 + 2) * MINUTE
 
 
+@pytest.mark.parametrize("most", [None, 100])
+def test_a_trial_ends_alike_where_the_canary_breaks_late_at_100_percent(most: float | None) -> None:
+    """Below a gross failure, and above the past that guards: by the rules that are left there."""
+    steps = [Step(50, 10 * MINUTE), Step(100, 120 * MINUTE)]
+    plan = RolloutPolicy(steps, signals=[Signal.errors_5xx()], max_failed_requests=most)
+
+    def late(number: int, share: float) -> Mapping[str, Row]:
+        n_b, n_c = 4000 * (1 - share), 4000 * share
+        return {"errors_5xx": Row(n_b, 0.021 * n_b, n_c, (0.12 if number >= 60 else 0.021) * n_c)}
+
+    history = {"errors_5xx": Row(240_000, 5040, 0, 0)}
+    ended = Trial(plan, late, started_at=START, history=history).run()
+    assert (ended.decision.kind, ended.after) == every_minute(plan, late, history)
+    assert ended.decision.kind == "rollback"
+    assert ended.after == (60 + (1 if most else 30) + 2) * MINUTE
+
+
 def test_a_trial_without_canary_requests_ends_as_unwatched() -> None:
     """In the minute in which it would have, and no signal is blamed."""
 

@@ -278,7 +278,7 @@ def test_8_failures_at_100_percent_need_not_follow_the_shift(
 
 
 def test_8_failures_that_began_before_100_percent() -> None:
-    """An incident of both variants is the canary's once it has lasted as long at 100 %."""
+    """They count once they have lasted as long at 100 %, where all requests are the canary's."""
     burns = served(100, 50, 40, baseline=lambda i: 0.001 if i < 20 else 0.05, canary=0.05)
     after = served(100, 100, 60, history=0, canary=0.05)
     rows = [*burns, *(attrs.evolve(row, at=row.at + 40 * MINUTE) for row in after)]

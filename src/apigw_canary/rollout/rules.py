@@ -141,7 +141,7 @@ def _unobserved_too_long(view: View) -> Decision | None:
 
 
 def _production_unhealthy_too_long(view: View) -> Decision | None:
-    """Production became unhealthy with the canary or a shift, or is it at 100 %, and stays so.
+    """Production became unhealthy with the canary, with a shift or at 100 %, and stayed so.
 
     Outside the promise of the evidence: what hits both variants may have another cause.
     """
