@@ -188,7 +188,7 @@ def test_failures_of_the_canary_only(per_minute: int) -> None:
     assert found.only_canary
     assert found.baseline_rate == pytest.approx(0.001)
     assert found.follows == START
-    assert cause(found) == (
+    assert cause(found, 50) == (
         "since then the baseline alone is at 0.10 %, so the failures are the canary's"
     )
     without = [
@@ -198,17 +198,17 @@ def test_failures_of_the_canary_only(per_minute: int) -> None:
     found = unhealthy(attrs.evolve(seen, minutes={"errors_5xx": without}))
     assert found is not None
     assert found.baseline_rate is None
-    assert cause(found) == "since then all requests were the canary's, which may be the cause"
+    assert cause(found, 50) == "since then all requests were the canary's, which may be the cause"
 
 
 def test_failures_of_both() -> None:
     found = unhealthy(observed(rises(1, 0.3)))
     assert found is not None
     assert not found.only_canary
-    assert cause(found) == "the canary may be the cause"
+    assert cause(found, 50) == "the canary may be the cause"
     found = unhealthy(observed(rises(40, 0.3)))
     assert found is not None
-    assert cause(found) == "fix it first"
+    assert cause(found, 50) == "fix it first"
 
 
 def test_a_rate_that_drifts_holds_nothing() -> None:

@@ -154,7 +154,7 @@ def _production_unhealthy_too_long(view: View) -> Decision | None:
         return None
     return view.roll_back(
         f"{_unhealthy(view, signal, found)}, and has been above {100 * found.threshold:.2f} % for "
-        f"{span(view.policy.max_unobserved)}; {_cause(view, found)}"
+        f"{span(view.policy.max_unobserved)}; {_cause(found, view.seen.percent)}"
     )
 
 
@@ -220,7 +220,7 @@ def _production_unhealthy(view: View) -> Decision | None:
     """Production is unhealthy: nothing can be compared, or the canary may be the cause."""
     if view.unhealthy is not None:
         signal, found = view.unhealthy
-        said = f"{_unhealthy(view, signal, found)}; {_cause(view, found)}"
+        said = f"{_unhealthy(view, signal, found)}; {_cause(found, view.seen.percent)}"
         return view.hold(said, waiting_for="evidence")
     incomparable = [finding for finding in view.critical_findings() if finding.baseline_unhealthy]
     if not incomparable:
@@ -382,9 +382,9 @@ def _at_100_for(view: View, period: timedelta) -> bool:
     return view.seen.percent == 100 and view.seen.step_judged_from() <= complete - period
 
 
-def _cause(view: View, found: Unhealthy) -> str:
+def _cause(found: Unhealthy, percent: float) -> str:
     """Whose failures they are, or what may have caused them."""
-    if view.seen.percent == 100:
+    if percent == 100:
         return "at 100 % all requests are the canary's, and so are their failures"
     if found.baseline_rate is None:
         return "since then all requests were the canary's, which may be the cause"
