@@ -34,6 +34,7 @@ from apigw_canary import (
     Stage,
 )
 from apigw_canary.aws.insights import MOST_ROWS, field, text
+from apigw_canary.aws.logcounts import with_missing, without_line
 from apigw_canary.aws.logformat import _UNSAID, parsed
 from apigw_canary.errors import (
     AccessDeniedError,
@@ -925,6 +926,96 @@ class TestLateLines:
                 seen = canary.observe(LINEAR)
                 assert (seen.failure, seen.suspect) == (None, None)
                 assert any("Whether lines are late is not known" in note for note in seen.notes)
+
+    @pytest.mark.parametrize("rpm, rate", [(50, 0.05), (20, 0.1)])
+    def test_lines_of_failures_that_never_come(self, rpm: int, rate: float) -> None:
+        """At low traffic one request or two a look have no line: each is of unknown outcome, in
+        whatever minute, and the canary is not promoted as one that has no failures.
+        """
+        bad = {"alias=v2": Backend(errors_5xx=rate, errors_4xx=0)}
+        late = timedelta(days=9)
+        with rehearsal(requests_per_minute=rpm, late_failures=late, backends=bad, seed=2) as aws:
+            canary = fresh(aws, metrics=AccessLogs()).enable_canary(20, variables=V2)
+            policy = RolloutPolicy.canary(20, 30 * MINUTE, signals=ERRORS[:1])
+            looks = 0
+            while True:
+                aws.sleep(1200)
+                observation = canary.observe(policy)
+                decision = policy.decide(observation)
+                assert not isinstance(decision, Promote)
+                looks += 1
+                if decision.final or looks == 10:
+                    break
+            rows = observation.minutes["errors_5xx"]
+            counted = sum(row.canary_requests for row in rows)
+            assert sum(row.canary_unknown for row in rows) > rate / 3 * counted
+            assert sum(row.canary_bad for row in rows) == 0
+
+    def test_a_late_line_counts_once_it_is_there(self) -> None:
+        """A failure whose line comes after 25 minutes is unknown before, and bad then."""
+        bad = {"alias=v2": Backend(errors_5xx=0.1, errors_4xx=0)}
+        with rehearsal(backends=bad, late_failures=25 * MINUTE, seed=2) as aws:
+            canary = fresh(aws, metrics=AccessLogs()).enable_canary(20, variables=V2)
+            aws.sleep(1500)
+            before = canary.observe(LINEAR).minutes["errors_5xx"]
+            aws.sleep(1500)
+            after = {row.at: row for row in canary.observe(LINEAR).minutes["errors_5xx"]}
+        unknown = [row for row in before if row.canary_unknown]
+        assert len(unknown) > 10
+        for row in unknown:
+            assert after[row.at].canary_bad == row.canary_unknown
+            assert after[row.at].canary_unknown == 0
+
+
+class TestWithoutLine:
+    """Requests that CloudWatch counts and the logs do not have."""
+
+    def test_a_line_in_a_neighboring_minute(self) -> None:
+        """A request at the turn of a minute is not missing."""
+        assert without_line({at(0): 9, at(1): 11}, {at(0): 10, at(1): 10}) == {}
+        assert without_line({at(0): 11, at(1): 9}, {at(0): 10, at(1): 10}) == {}
+        assert without_line({at(1): 11}, {at(0): 1, at(1): 10}) == {}
+        assert without_line({at(0): 11, at(1): 9}, {at(0): 9, at(1): 10}) == {at(0): 1}
+
+    def test_lines_far_away_make_up_for_nothing(self) -> None:
+        """Nor do those after the last minute that is counted."""
+        assert without_line({at(0): 9, at(9): 11}, {at(0): 10, at(9): 10}) == {at(9): 1}
+        assert without_line({at(0): 11}, {at(0): 10, at(1): 10}) == {at(0): 1}
+
+    @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5), st.integers(0, 3))))
+    def test_no_missing_request_is_lost(self, served: list[tuple[int, int, int]]) -> None:
+        """Of requests whose lines never come, while others are counted a minute later, none is
+        overlooked in total.
+        """
+        counts = {at(i): float(n) for i, (n, _, _) in enumerate(served)} | {at(99): 0.0}
+        lines = {at(i): n for i, (n, _, _) in enumerate(served)}
+        lost = 0
+        for i, (n, turned, never) in enumerate(served):
+            moved = min(n, turned)
+            counts[at(i)] -= moved
+            counts[at(i + 1)] = counts.get(at(i + 1), 0.0) + moved
+            lines[at(i)] -= min(lines[at(i)], never)
+            lost += min(n, never)
+        assert sum(without_line(counts, lines).values()) >= lost
+
+    def test_a_minute_without_any_line(self) -> None:
+        """It is one of requests of unknown outcome only."""
+        assert with_missing([Minute(at(0), 9, 1, 5, 1)], {at(0): 1, at(1): 2}) == (
+            Minute(at(0), 9, 1, 6, 1, 0, 1),
+            Minute(at(1), 0, 0, 2, 0, 0, 2),
+        )
+
+    def test_a_line_without_its_variant_is_not_counted_twice(self) -> None:
+        """It is one of unknown outcome of the canary, and the request that `Count` has."""
+        with rehearsal(
+            requests_per_minute=5000, cut_lines=lambda *_: 0.0005, access_logs=QUOTES_LAST
+        ) as aws:
+            canary = fresh(aws, metrics=AccessLogs()).enable_canary(50, variables=V2)
+            aws.sleep(1200)
+            rows = canary.observe(LINEAR).minutes["errors_5xx"]
+        assert (
+            0 < sum(row.canary_unknown for row in rows) <= sum(row.baseline_unknown for row in rows)
+        )
 
 
 class TestBrokenLines:

@@ -5,10 +5,17 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import attrs
+
 from apigw_canary.aws.insights import Found, Row, count
 from apigw_canary.aws.logformat import ALIAS, IS_CANARY, UNKNOWN, AccessLog
 from apigw_canary.errors import MetricsError
-from apigw_canary.rollout.observation import Minute
+from apigw_canary.rollout.observation import MINUTE, Minute
+
+REACH = 3
+"""Minutes by which a request's line and its part of `Count` are apart at most. A REST API answers
+within 29 s by default, so they are in the same minute or in neighboring ones; what one of several
+such minutes in a row lacks may be in another."""
 
 BY_MINUTE = "bin(1m)"
 ARM = ALIAS[IS_CANARY]
@@ -108,3 +115,41 @@ def without_variant(arms: Mapping[str, Row]) -> int:
 def of_canary(arms: Mapping[str, Row]) -> int:
     """How many lines of a minute are the canary's."""
     return sum(count(row, "requests") for row in arms.values() if arm_of(row) == "canary")
+
+
+def without_line(
+    counts: Mapping[datetime, float], lines: Mapping[datetime, int]
+) -> dict[datetime, int]:
+    """How many requests that CloudWatch counts have no line, by the minute.
+
+    A request may be counted in one minute and have its line in another: lines beyond a minute's
+    count make up for what is missing within `REACH`, the earliest first. A minute without a count
+    has no requests, or, after the last one with a count, is not counted yet.
+    """
+    missing: dict[datetime, int] = {}
+    beyond: dict[datetime, int] = {}
+    for at in sorted(at for at in {*counts, *lines} if at <= max(counts)):
+        short = round(counts.get(at, 0)) - lines.get(at, 0)
+        mine, others = (missing, beyond) if short > 0 else (beyond, missing)
+        left = abs(short)
+        for minute in range(REACH, 0, -1):
+            other = at - minute * MINUTE
+            used = min(left, others.get(other, 0))
+            if used:
+                left -= used
+                others[other] -= used
+        mine[at] = left
+    return {at: number for at, number in missing.items() if number}
+
+
+def with_missing(minutes: Sequence[Minute], missing: Mapping[datetime, int]) -> tuple[Minute, ...]:
+    """The minutes with the canary's requests that have no line, which are of unknown outcome."""
+    found = {minute.at: minute for minute in minutes}
+    for at, number in missing.items():
+        minute = found.get(at, Minute(at, 0, 0, 0, 0))
+        found[at] = attrs.evolve(
+            minute,
+            canary_requests=minute.canary_requests + number,
+            canary_unknown=minute.canary_unknown + number,
+        )
+    return tuple(found[at] for at in sorted(found))

@@ -29,6 +29,8 @@ from apigw_canary.aws.logcounts import (
     minute_of,
     of_canary,
     query_of,
+    with_missing,
+    without_line,
     without_variant,
 )
 from apigw_canary.aws.logformat import (
@@ -60,6 +62,9 @@ they do is not promised."""
 RECENT = 10
 """Minutes, the latest with lines, in which lines that cannot be assigned count by themselves."""
 
+AWAITED = timedelta(hours=1)
+"""How old a minute is whose missing lines are not looked for any more: the longest `lag`."""
+
 _SPAN = (MOST_ROWS // 5) * MINUTE
 """What one query covers: a minute has up to four rows: "true", "false", "-" and "?"."""
 _KIND = ((STATUS,), (METHOD,), (PATH,), (ERROR_TYPE,), MESSAGES)
@@ -77,11 +82,14 @@ class _Kept(NamedTuple):
     rows: dict[datetime, dict[str, Row]]
 
 
-class _Delay(NamedTuple):
-    """Whether lines are missing that CloudWatch counts as requests."""
+class _Compared(NamedTuple):
+    """The canary's lines, compared with what CloudWatch counts as its requests."""
 
-    said: str
-    missing: bool
+    missing: Mapping[datetime, int]
+    """Requests without a line, by the minute."""
+    suspect: str | None = None
+    note: str | None = None
+    """Why they could not be compared."""
 
 
 class AccessLogs(AwsSource):
@@ -101,12 +109,13 @@ class AccessLogs(AwsSource):
 
     `lag`: minutes younger than this, up to an hour, are left out: their lines may still be on the
     way. Default two minutes. Where the stage's `Count` can be read from CloudWatch, the canary's
-    lines are compared with it; while lines are missing the counts are suspect. `timeout`: how long
-    one query may take. `usd_per_gb`: what scanning costs; 0.005 is AWS's list price for US East,
-    2026, and that of most regions. `session`: a boto3 session; None takes the stage's.
+    lines are compared with it: a request without a line is one of unknown outcome, and while lines
+    of the latest ten minutes are missing the counts are suspect. `timeout`: how long one query may
+    take. `usd_per_gb`: what scanning costs; 0.005 is AWS's list price for US East, 2026, and that
+    of most regions. `session`: a boto3 session; None takes the stage's.
 
     Minutes older than a quarter of an hour are kept, and not scanned again by the same object,
-    unless lines are missing.
+    except, up to an hour, from the first one on of which lines are missing.
 
     ```python
     from datetime import timedelta
@@ -176,11 +185,12 @@ class AccessLogs(AwsSource):
             rows, scanned = self._rows(log, counted, start, end)
             margin = min((signal.margin for signal in signals), default=0.0)
             since = start + HISTORY + 2 * MINUTE
-            delayed = self._delayed(log, stage, rows, margin=margin, since=since, end=end)
-            if delayed is not None and delayed.missing:
-                self._kept = None  # what is late may be of minutes that would be kept
-            elif delayed is not None:
-                notes.append(delayed.said)
+            compared = self._compared(log, stage, rows, margin=margin, since=since, end=end)
+            awaited = [at for at in compared.missing if at >= end - AWAITED]
+            if awaited:
+                self._keep_until(min(awaited))
+            if compared.note is not None:
+                notes.append(compared.note)
         minutes: dict[str, list[Minute]] = {each.signal: [] for each in counted}
         since = start + HISTORY  # before it no request was this canary's
         suspect = _unassigned(log, {at: arms for at, arms in rows.items() if at >= since}, signals)
@@ -205,12 +215,12 @@ class AccessLogs(AwsSource):
             )
         notes.append(self._cost(log, scanned))
         return Measurements(
-            {name: tuple(rows) for name, rows in minutes.items()},
+            {name: with_missing(found, compared.missing) for name, found in minutes.items()},
             notes=notes,
-            suspect=suspect or (delayed.said if delayed and delayed.missing else None),
+            suspect=suspect or compared.suspect,
         )
 
-    def _delayed(
+    def _compared(
         self,
         log: AccessLog,
         stage: StageState,
@@ -219,16 +229,16 @@ class AccessLogs(AwsSource):
         margin: float,
         since: datetime,
         end: datetime,
-    ) -> "_Delay | None":
-        """What is known of lines that are late: fewer of the canary's than CloudWatch's `Count`.
+    ) -> _Compared:
+        """The canary's lines compared with CloudWatch's `Count`, in all minutes older than `lag`.
 
-        Lines of failed requests may come later than the others, and would look like no failures.
-        Of the latest ten minutes that are older than `lag`; one GetMetricData of one metric.
+        Lines of failed requests may come later than the others, or never, and would look like no
+        failures. One GetMetricData of one metric.
         """
         until = (end - self._lag).replace(second=0, microsecond=0)
-        since = max(since, until - RECENT * MINUTE)
         if stage.canary is None or since >= until:
-            return None
+            return _Compared({})
+        first = since - MINUTE  # its lines may be of requests that the next minute counts
         canary_stage = f"{stage.name}/Canary"
         key = stage.rest_api_id, stage.name
         try:
@@ -236,26 +246,43 @@ class AccessLogs(AwsSource):
                 self._published[key] = published(self._own_calls(), stage, None)
             name = ("ApiName", self._published[key].api_name)
             query = Query("canary", "Count", "SampleCount", (name, ("Stage", canary_stage)))
-            counts = fetched(self._own_calls(), [query], since, until)["canary"]
+            counts = fetched(self._own_calls(), [query], first, until)["canary"]
         except CanaryError as error:
-            return _Delay(f"Whether lines are late is not known: {error}", missing=False)
+            return _Compared({}, note=f"Whether lines are late is not known: {error}")
         if self._published[key].suspect is not None or not counts:
-            return _Delay(
-                f"Whether lines are late is not known: CloudWatch has no Count of {canary_stage} "
-                "that is this stage's alone.",
-                missing=False,
+            return _Compared(
+                {},
+                note="Whether lines are late is not known: CloudWatch has no Count of "
+                f"{canary_stage} that is this stage's alone.",
             )
-        requests = sum(counts.values())
-        lines = sum(of_canary(rows.get(at, {})) for at in counts)
-        # A request at the turn of a minute may be in one of them here and in the other there.
-        if requests - lines <= max(1.0, margin / 2 * requests):
-            return None
-        return _Delay(
-            f"{log.group} has {lines:,} lines of the canary's {requests:,.0f} requests from "
-            f"{moment(since)} to {moment(until)} (CloudWatch's Count); lines that are late or "
-            "missing may be those of failures: wait, or raise lag and the policy's metric_delay",
-            missing=True,
+        lines = {at: of_canary(arms) for at, arms in rows.items() if first <= at < until}
+        missing = {at: n for at, n in without_line(counts, lines).items() if at >= since}
+        recent = max(since, until - RECENT * MINUTE)
+        requests = sum(number for at, number in counts.items() if at >= recent)
+        lacking = sum(number for at, number in missing.items() if at >= recent)
+        known = {}
+        for at, lacks in missing.items():
+            # A line that does not tell its variant is one of unknown outcome of the canary already.
+            left = lacks - without_variant(rows.get(at, {}))
+            # A young minute without any line is one that the logs do not have yet.
+            if left > 0 and (at in rows or at < until - SETTLED):
+                known[at] = left
+        if lacking <= max(1.0, margin / 2 * requests):
+            return _Compared(known)
+        return _Compared(
+            known,
+            f"{log.group} has {requests - lacking:,.0f} lines of the canary's {requests:,.0f} "
+            f"requests from {moment(recent)} to {moment(until)} (CloudWatch's Count); lines that "
+            "are late or missing may be those of failures: wait, or raise lag and the policy's "
+            "metric_delay",
         )
+
+    def _keep_until(self, until: datetime) -> None:
+        """Scan the minutes from then on again at the next look."""
+        kept = self._kept
+        if kept and kept.start <= until < kept.until:
+            rows = {at: arms for at, arms in kept.rows.items() if at < until}
+            self._kept = kept._replace(until=until, rows=rows)
 
     def failures(
         self, stage: StageState, start: datetime, end: datetime, *, limit: int = 20
