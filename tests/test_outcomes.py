@@ -22,7 +22,8 @@ from acting import (
     remove,
     replace,
 )
-from apigw_canary import Canary, Outcome, RolloutPolicy
+from apigw_canary import Canary, Outcome, RolloutPolicy, permissions
+from apigw_canary.changes.known import Known
 from apigw_canary.errors import StageChangedError
 from apigw_canary.rollout import outcomes
 from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
@@ -142,6 +143,7 @@ def test_a_promotion_by_hand_while_changes_are_accepted(by_hand: str) -> None:
     for skip in range(3):
         with rehearsal() as aws:
             canary = aws.stage.enable_canary(5, release="r1", variables=V2)
+            patch(aws, replace("/variables/alias", "v0"))
             aws.meanwhile("UpdateDeployment", partial(promote_by_hand, aws, by_hand), skip=skip)
             with suppress(StageChangedError):
                 canary.accept_production_changes()
@@ -181,3 +183,30 @@ def test_the_client_of_the_tests_is_this_rehearsals() -> None:
     with rehearsal() as aws:
         stages = client(aws).get_stages(restApiId=aws.rest_api_id)["item"]
         assert [stage["stageName"] for stage in stages] == ["prod"]
+
+
+def test_without_a_release_and_without_a_record_of_it() -> None:
+    """A canary that was found without a record ends as production shows."""
+    with rehearsal() as aws:
+        canary = aws.stage.enable_canary(5, variables=V2)
+        describe(aws, canary.deployment_id, "deployed by another tool")
+        found = fresh(aws).canary()
+        assert found is not None
+        patch(aws, remove(CANARY))
+        assert phase_of(found) == "removed_outside"
+
+
+def test_what_is_done_outside_a_call_is_in_no_error() -> None:
+    """Only a call of the library has a state to report."""
+    known: Known[Any] = Known()
+    known.refused("a change")
+    known.made("a change")
+    assert not known.is_sent("a change")
+    with known.call():
+        assert not known.is_sent("a change")
+
+
+def test_a_policy_without_alarms_needs_no_permission_for_them() -> None:
+    """Its document is the one of a policy that is not given."""
+    with rehearsal() as aws:
+        assert permissions(aws.stage, "observe", policy=POLICY) == permissions(aws.stage, "observe")
