@@ -810,7 +810,11 @@ def test_an_unknown_name_is_an_error_before_the_start() -> None:
         with pytest.raises(NotFoundError, match="no alarm called 'latency'") as e:
             aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
         assert "This call did not change it." in str(e.value.state)
-        assert [call.operation for call in aws.calls] == ["GetStage", "DescribeAlarms"]
+        assert [call.operation for call in aws.calls] == [
+            "GetStage",
+            "GetDeployments",
+            "DescribeAlarms",
+        ]
         aws.alarm("latency")
         aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
 

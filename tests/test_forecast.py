@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -223,6 +223,33 @@ def test_a_trial_ends_alike_where_the_canary_breaks_late_at_100_percent(most: fl
     assert (ended.decision.kind, ended.after) == every_minute(plan, late, history)
     assert ended.decision.kind == "rollback"
     assert ended.after == (60 + (1 if most else 30) + 2) * MINUTE
+
+
+@pytest.mark.parametrize(
+    "busy, part",
+    [
+        (lambda n: n < 75 or n % 4 == 0, None),
+        (lambda n: True, 0.4),
+        (lambda n: n < 82 or n > 125, None),
+    ],
+    ids=["a later step with gaps", "another percent", "silence"],
+)
+def test_a_trial_ends_alike_where_the_traffic_is_odd(
+    busy: Callable[[int], bool], part: float | None
+) -> None:
+    """In the second step: minutes without requests, counts of another percent, and silence."""
+    steps = [Step(10, 70 * MINUTE), Step(25, 25 * MINUTE), Step(50, 10 * MINUTE)]
+    plan = RolloutPolicy(steps, signals=[Signal.errors_5xx()], deadline=240 * MINUTE)
+
+    def odd(number: int, share: float) -> Mapping[str, Row]:
+        if not busy(number):
+            return {}
+        canary = 500 * (part if part is not None and number > 70 else share)
+        return {"errors_5xx": Row(500 - canary, 0, canary, 0)}
+
+    history = {"errors_5xx": Row(60 * 500, 30, 0, 0)}
+    ended = Trial(plan, odd, started_at=START, history=history).run()
+    assert (ended.decision.kind, ended.after) == every_minute(plan, odd, history)
 
 
 def test_a_trial_without_canary_requests_ends_as_unwatched() -> None:

@@ -210,3 +210,16 @@ def test_a_policy_without_alarms_needs_no_permission_for_them() -> None:
     """Its document is the one of a policy that is not given."""
     with rehearsal() as aws:
         assert permissions(aws.stage, "observe", policy=POLICY) == permissions(aws.stage, "observe")
+
+
+def test_an_older_read_does_not_replace_a_newer_one() -> None:
+    """AWS may answer with the state from before a change."""
+    with rehearsal() as aws:
+        older = aws.stage._control.look()
+        aws.sleep(60)
+        patch(aws, replace("/variables/other", "x"))
+        newer = aws.stage._control.look()
+        known: Known[Any] = Known()
+        for seen in (newer, older):
+            known.saw(seen)
+        assert known.last is newer
