@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import sys
+from collections.abc import Generator
 from typing import Any, NoReturn
 
 import pytest
@@ -58,6 +60,18 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Do not trace tests marked `no_cover`, which repeat what others cover.
+
+    Inside the hook of pytest-cov, which starts to trace again behind it. In the processes of xdist
+    the marker alone only drops what was traced.
+    """
+    if item.get_closest_marker("no_cover"):
+        sys.settrace(None)
+    return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -420,6 +420,8 @@ def act(aws: Rehearsal, verb: str, number: int, keep: int) -> None:
 
 @settings(max_examples=15)
 @given(verbs=st.lists(VERBS, min_size=4, max_size=14), keep=st.integers(0, 2))
+@pytest.mark.long
+@pytest.mark.no_cover
 def test_any_order(verbs: list[str], keep: int) -> None:
     """After any order of rollouts and clean-ups the last promotion can be undone, and no young
     release begins again.

@@ -19,6 +19,7 @@ from fault_matrix import OPERATIONS, Operation, cases, run
 pytestmark = pytest.mark.long
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("operation", OPERATIONS, ids=[each.name for each in OPERATIONS])
 def test_every_fault_at_every_call(operation: Operation) -> None:
     """An operation succeeds or raises our error, and the same line again ends as asked."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fuzz_evidence import agrees, evidence_before, paths, run, series
 
 FOUND = (13098,)
@@ -9,6 +11,8 @@ FOUND = (13098,)
 after the boosted minute is too small for a float."""
 
 
+@pytest.mark.long
+@pytest.mark.no_cover
 def test_any_series_gives_a_decision_and_numbers() -> None:
     """And, where the history is at hand, the numbers of commit 6e9fb79."""
     with evidence_before() as before:

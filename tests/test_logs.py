@@ -770,6 +770,7 @@ def test_no_minute_is_half_there(lag: timedelta) -> None:
 Source = Literal["included", "excluded", "logs"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", [Backend(), Backend(errors_5xx=0.02), Backend(errors_4xx=0.1)])
 def test_same_verdict_from_every_source(backend: Backend) -> None:
     """The same requests give the same evidence, read from CloudWatch either way or from logs."""
@@ -889,6 +890,7 @@ def rolled_out(aws: Rehearsal, stage: Stage, hours: float = 3, pause: float = 60
         aws.sleep(pause)
 
 
+@pytest.mark.long
 class TestLateLines:
     """Lines of failures that come a quarter of an hour after the others."""
 
@@ -1018,6 +1020,7 @@ class TestWithoutLine:
         )
 
 
+@pytest.mark.long
 class TestBrokenLines:
     """Lines that are no JSON, most of all those of failed requests."""
 

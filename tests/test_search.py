@@ -19,6 +19,8 @@ from search.rollout import RULES, Loop, run
 from search.scenario import GAPS, Scenario, drawn
 from search.summary import broken, failures, shrunk
 
+pytestmark = [pytest.mark.long, pytest.mark.no_cover]
+
 ROLLOUTS, AT_ONCE = 200, 20
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
