@@ -201,9 +201,9 @@ def test_another_canary_is_in_the_way() -> None:
     with quiet() as aws:
         enabled(aws)
         aws.sleep(60)
-        for wish in ({"release": "r2"}, {"release": None}, {"release": "r2", "version": "3"}):
+        for request in ({"release": "r2"}, {"release": None}, {"release": "r2", "version": "3"}):
             with pytest.raises(CanaryAlreadyEnabledError, match="10 % to version 2") as caught:
-                enabled(aws, **wish)
+                enabled(aws, **request)
             assert (caught.value.deployment_id, caught.value.percent) == ("2", 10.0)
             assert caught.value.age == timedelta(minutes=1)
         with pytest.raises(StageChangedError, match="2 instead of 3"):

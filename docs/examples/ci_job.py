@@ -4,7 +4,7 @@
     python ci_job.py apply decision.json            applies the promotion that was approved
 
 `decide` is run every few minutes. It applies a Rollback at once, and a Shift. A Promote is stored
-for whoever approves it.
+for the person who approves it.
 
 Exit codes: 0 promoted, or going on; 1 rolled back; 2 the decision is too old or the stage was
 changed since: decide again; 3 an error, with the state of the stage in the message. The output file

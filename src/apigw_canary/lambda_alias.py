@@ -14,7 +14,7 @@ from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.aws.source import bound_to
 from apigw_canary.changes.alias_control import AliasBond, AliasControl
 from apigw_canary.changes.alias_verbs import (
-    Wish,
+    CanaryRequest,
     accept_production,
     enable,
     hold,
@@ -145,14 +145,16 @@ class LambdaAlias:
         `policy`: as for `Stage.enable_canary`.
         """
         only_if = watchable(self._calls, self._metrics, policy)
-        wish = Wish(
+        request = CanaryRequest(
             percent=first_percent(percent, policy),
             version=version,
             release=release,
             description=description,
         )
         with acting(release):
-            return AliasCanary(self._control, enable(self._control, wish, only_if), self._metrics)
+            return AliasCanary(
+                self._control, enable(self._control, request, only_if), self._metrics
+            )
 
     @stated
     def canary(self) -> "AliasCanary | None":

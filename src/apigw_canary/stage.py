@@ -16,7 +16,7 @@ from apigw_canary.canary import Canary
 from apigw_canary.changes.clean_up import clean_up
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.dry_run import dry_run
-from apigw_canary.changes.enable import Wish, enable
+from apigw_canary.changes.enable import CanaryRequest, enable
 from apigw_canary.changes.journal import acting
 from apigw_canary.changes.known import Known, Look, stated
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
@@ -43,12 +43,12 @@ Acceptance = Literal["unused_variables", "weakened_methods"]
 """What `Stage.enable_canary` refuses unless it is told to accept it."""
 
 
-def _only_if(gateway: ApiGateway, wish: Wish, watch: Condition) -> Condition:
+def _only_if(gateway: ApiGateway, request: CanaryRequest, watch: Condition) -> Condition:
     """The condition on which a canary is enabled: that it is another one, and can be watched."""
 
     def check(seen: Look) -> None:
-        if "unused_variables" not in wish.accept:
-            require_used(gateway, seen.stage, wish.variables, wish.deployment_id)
+        if "unused_variables" not in request.accept:
+            require_used(gateway, seen.stage, request.variables, request.deployment_id)
         watch(seen)
 
     return check
@@ -213,7 +213,7 @@ class Stage:
         """
         watch = watchable(self._calls, self._metrics, policy)
         is_planned = percent is not None or policy is not None
-        wish = Wish(
+        request = CanaryRequest(
             percent=first_percent(percent, policy) if is_planned else 0,
             release=release,
             deployment_id=deployment_id,
@@ -233,15 +233,15 @@ class Stage:
             self._calls,
             measure,
             policy=policy,
-            overrides=wish.variables,
+            overrides=request.variables,
             deployment_id=deployment_id,
         )
         if isinstance(facts, Problem):
             return Preflight(problems=(facts,))
-        facts = attrs.evolve(facts, accepted=wish.accept, percent=wish.percent)
+        facts = attrs.evolve(facts, accepted=request.accept, percent=request.percent)
         if not is_planned:
             return preflight(facts)
-        run = dry_run(self._control, wish, lambda gateway: _only_if(gateway, wish, watch))
+        run = dry_run(self._control, request, lambda gateway: _only_if(gateway, request, watch))
         resumes = run.error is None and facts.stage.canary is not None
         return preflight(attrs.evolve(facts, resumes=resumes), run.sent, run.error)
 
@@ -305,7 +305,7 @@ class Stage:
         buffered, for 35 seconds at most.
 
         Only the API as it is being edited can be tested, which is what a canary with a new
-        deployment serves, if nobody edits the API in between. With a `deployment_id` this is
+        deployment serves, unless the API is edited in between. With a `deployment_id` this is
         `InvalidInputError`, before anything is sent.
 
         GetStage, GetResources, and a TestInvokeMethod for each request; a second one where AWS does
@@ -371,7 +371,7 @@ class Stage:
         canary is running or the release has had its rollout.
         """
         watch = watchable(self._calls, self._metrics, policy)
-        wish = Wish(
+        request = CanaryRequest(
             percent=first_percent(percent, policy),
             release=release,
             deployment_id=deployment_id,
@@ -383,7 +383,9 @@ class Stage:
         )
         with acting(release):
             bond = enable(
-                self._control, only_if=_only_if(self._control.gateway, wish, watch), wish=wish
+                self._control,
+                only_if=_only_if(self._control.gateway, request, watch),
+                request=request,
             )
         return Canary(self._control, bond, self._metrics)
 
@@ -459,7 +461,7 @@ class Stage:
         Returns the promotion that is undone: production gets its `deployment_before` and its
         `variables_before`. None where it was undone before and no receipt of it is known.
         `dry_run=True` returns the same and changes nothing. Without a receipt the values come from
-        the record, which whoever may call UpdateDeployment can write: look at the dry run first, or
+        the record, which all who may call UpdateDeployment can write: look at the dry run first, or
         keep records in a store of your own (`records=`).
         """
         if promotion is not None and not isinstance(promotion, Promotion):

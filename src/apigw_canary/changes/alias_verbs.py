@@ -34,7 +34,7 @@ def _checked_version(version: object) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Wish:
+class CanaryRequest:
     """The canary that `enable_canary` was asked for."""
 
     percent: float = attrs.field(converter=inputs.percent)
@@ -49,18 +49,18 @@ class Wish:
             check_text(self.description, "description")
 
 
-def enable(control: AliasControl, wish: Wish, only_if: Condition) -> AliasBond:
-    """A canary as wished for, or the one that is running if it is that.
+def enable(control: AliasControl, request: CanaryRequest, only_if: Condition) -> AliasBond:
+    """A canary as requested, or the one that is running if it is that.
 
     Made only on a condition; the one that is running is returned on none.
     """
     seen = control.look()
     state = seen.stage
     if state.canary is not None:
-        return _running(control, wish, seen)
+        return _running(control, request, seen)
     last = control.record(seen)
     last = last and last.settled_on(state)
-    _check_release(wish, last)
+    _check_release(request, last)
     only_if(seen)
     if state.deployment_id == LATEST:
         raise CallerError(
@@ -68,9 +68,9 @@ def enable(control: AliasControl, wish: Wish, only_if: Condition) -> AliasBond:
             "only.",
             remedy="Publish a version and let the alias invoke it.",
         )
-    if state.deployment_id == wish.version:
-        inputs.refuse("version", "another one than the alias's own", wish.version)
-    control.alias.check_version(wish.version)
+    if state.deployment_id == request.version:
+        inputs.refuse("version", "another one than the alias's own", request.version)
+    control.alias.check_version(request.version)
     if provisioned := control.alias.provisioned():
         raise CallerError(
             f"The alias has provisioned concurrency ({provisioned}), and AWS takes no weights on "
@@ -80,45 +80,45 @@ def enable(control: AliasControl, wish: Wish, only_if: Condition) -> AliasBond:
         )
     begun = AliasRecord(
         id=new_id(),
-        release=wish.release,
+        release=request.release,
         started_at=seen.at,
         step_started_at=seen.at,
-        percent=wish.percent,
+        percent=request.percent,
         before=state.deployment_id,
-        after=wish.version,
+        after=request.version,
         promoted=last.last_promotion() if last else None,
         past=last.remembered() if last else "",
     )
-    canary = CanaryState(deployment_id=wish.version, percent=wish.percent)
+    canary = CanaryState(deployment_id=request.version, percent=request.percent)
     enabled = control.change(
         seen,
         attrs.evolve(state, canary=canary),
         begun,
-        f"enabling a canary of version {wish.version} at {wish.percent:g} %",
-        text=wish.description,
+        f"enabling a canary of version {request.version} at {request.percent:g} %",
+        text=request.description,
     )
     return control.bond(enabled)
 
 
-def _check_release(wish: Wish, last: AliasRecord | None) -> None:
+def _check_release(request: CanaryRequest, last: AliasRecord | None) -> None:
     """Refuse a release that has had its rollout, as far as the record remembers."""
-    outcome = last.ended(wish.release) if last and wish.release else None
-    if outcome is not None and wish.release is not None:
+    outcome = last.ended(request.release) if last and request.release else None
+    if outcome is not None and request.release is not None:
         raise RolloutEndedError(
-            f"Release {wish.release} has had its rollout: {ENDINGS[outcome]}.",
-            release=wish.release,
+            f"Release {request.release} has had its rollout: {ENDINGS[outcome]}.",
+            release=request.release,
             outcome=outcome.value,
             remedy=("alias.revert() undoes it. " if outcome is Outcome.PROMOTED else "")
             + "To release it again, give it another name, such as "
-            f"release={wish.release + '-again'!r}.",
+            f"release={request.release + '-again'!r}.",
         )
 
 
-def _running(control: AliasControl, wish: Wish, seen: SeenAlias) -> AliasBond:
-    """The canary that is running, if it is the one wished for."""
+def _running(control: AliasControl, request: CanaryRequest, seen: SeenAlias) -> AliasBond:
+    """The canary that is running, if it is the one requested."""
     bond, state = control.bond(seen), seen.stage
     release = bond.record.release if bond.record else None
-    if wish.release != release or (release is None and wish.version != bond.version):
+    if request.release != release or (release is None and request.version != bond.version):
         canary = state.canary
         assert canary is not None
         raise already_enabled(
@@ -127,8 +127,8 @@ def _running(control: AliasControl, wish: Wish, seen: SeenAlias) -> AliasBond:
             f"of release {release or 'unknown'}, and AWS allows no third version; it was left as "
             "it is.",
         )
-    if wish.version != bond.version:
-        how = f"{bond.version} instead of {wish.version}"
+    if request.version != bond.version:
+        how = f"{bond.version} instead of {request.version}"
         raise StageChangedError(
             f"The canary of release {release} is running, and not as asked: version: {how}.",
             differences={"canary.deployment_id": how},

@@ -163,7 +163,7 @@ def _deleted(control: Control, items: list[CleanUpItem]) -> list[CleanUpItem]:
         try:
             control.gateway.delete_deployment(item.deployment_id)
         except NotFoundError:
-            pass  # somebody else has deleted it
+            pass  # another process has deleted it
         except UnansweredError as error:
             if _is_there(control, item.deployment_id):
                 found[item.deployment_id] = _refused(item, error.happened)

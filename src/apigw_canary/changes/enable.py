@@ -31,7 +31,7 @@ def _checked_variables(values: Mapping[str, str] | None) -> Variables:
 
 
 @attrs.frozen(kw_only=True)
-class Wish:
+class CanaryRequest:
     """The canary that `enable_canary` was asked for."""
 
     percent: float = attrs.field(converter=inputs.percent)
@@ -56,7 +56,7 @@ class Wish:
             check_text(self.description)
 
     def is_of(self, state: StageState, canary: CanaryState, release: str | None) -> bool:
-        """Whether the canary that is running is the one wished for, started earlier."""
+        """Whether the canary that is running is the one requested, started earlier."""
         if self.release is not None or release is not None:
             return self.release == release
         return canary.variables == self.variables and (
@@ -66,8 +66,8 @@ class Wish:
         )
 
 
-def enable(control: Control, wish: Wish, only_if: Condition) -> Bond:
-    """A canary as wished for, or the one that is running if it is that.
+def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Bond:
+    """A canary as requested, or the one that is running if it is that.
 
     Made only on a condition, for a release that has not ended yet; the one that is running is
     returned on none. The stage is read again directly before the change: everything else takes
@@ -75,26 +75,26 @@ def enable(control: Control, wish: Wish, only_if: Condition) -> Bond:
     """
     seen = control.look()
     if seen.stage.canary is not None:
-        return _running(control, wish, seen, seen.stage.canary)
+        return _running(control, request, seen, seen.stage.canary)
     try:
         deployments = control.gateway.deployments()
-        unused = _of_release(control, wish.release, deployments, seen.stage)
+        unused = _of_release(control, request.release, deployments, seen.stage)
     except RolloutEndedError:
         seen = control.settled(seen)
         if seen.stage.canary is None:
             raise
-        return _running(control, wish, seen, seen.stage.canary)
+        return _running(control, request, seen, seen.stage.canary)
     only_if(seen)
-    deployment, record = _prepared(control, wish, seen, deployments, unused)
-    if "weakened_methods" not in wish.accept:
+    deployment, record = _prepared(control, request, seen, deployments, unused)
+    if "weakened_methods" not in request.accept:
         _check_contract(control, deployment.id, seen.stage)
     before, seen = seen.stage, control.look()
     state = seen.stage
     if state.canary is not None:
-        return _running(control, wish, seen, state.canary)
+        return _running(control, request, seen, state.canary)
     begun = record.rollout
     assert begun is not None
-    if changed := begun.production_changes(state, wish.variables):
+    if changed := begun.production_changes(state, request.variables):
         raise StageChangedError(
             "Production was changed outside this call while the canary was made ready: "
             f"{listed(changed or state.differences(before))}.",
@@ -103,25 +103,25 @@ def enable(control: Control, wish: Wish, only_if: Condition) -> Bond:
         )
     canary = CanaryState(
         deployment_id=deployment.id,
-        percent=wish.percent,
-        variables=wish.variables,
-        use_stage_cache=wish.use_stage_cache,
+        percent=request.percent,
+        variables=request.variables,
+        use_stage_cache=request.use_stage_cache,
     )
     enabled = control.change(
         enable_patch(canary),
         state,
         attrs.evolve(state, canary=canary),
-        f"enabling a canary of deployment {deployment.id} at {wish.percent:g} %",
+        f"enabling a canary of deployment {deployment.id} at {request.percent:g} %",
         f"Deployment {deployment.id} was made ready for it. Look at stage.describe(), then run the "
         "same line again, or stage.rollback() to end the canary.",
     )
     record = found_enabled(control, deployment, record, enabled.stage.updated_at)
     bond = Bond(
         deployment,
-        wish.variables,
+        request.variables,
         record,
         begun.started_at,
-        unrecorded(state, seen.at, wish.variables),
+        unrecorded(state, seen.at, request.variables),
     )
     control.verified(bond, enabled.stage)
     return bond
@@ -172,11 +172,11 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
         )
 
 
-def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> Bond:
-    """The canary that is running, if it is the one wished for."""
+def _running(control: Control, request: CanaryRequest, seen: Seen, canary: CanaryState) -> Bond:
+    """The canary that is running, if it is the one requested."""
     state = seen.stage
     bond = control.bond(seen)
-    if not wish.is_of(state, canary, bond.release):
+    if not request.is_of(state, canary, bond.release):
         age = seen.at - state.updated_at
         raise CanaryAlreadyEnabledError(
             f"Another canary is enabled, of release {bond.release or 'unknown'}, last changed "
@@ -187,15 +187,15 @@ def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> B
             remedy="Wait for it to end, or end it with stage.rollback().",
         )
     differences = {}
-    if canary.variables != wish.variables:
+    if canary.variables != request.variables:
         differences["canary.variables"] = "other values or names than asked"
-    if wish.deployment_id not in {None, canary.deployment_id}:
+    if request.deployment_id not in {None, canary.deployment_id}:
         differences["canary.deployment_id"] = (
-            f"{canary.deployment_id} instead of {wish.deployment_id}"
+            f"{canary.deployment_id} instead of {request.deployment_id}"
         )
     if differences:
         raise StageChangedError(
-            f"The canary of release {wish.release} is running, and not as asked: "
+            f"The canary of release {request.release} is running, and not as asked: "
             f"{listed(differences)}.",
             differences=differences,
             remedy="End it with stage.rollback(), and enable what was asked under another release.",
@@ -206,29 +206,29 @@ def _running(control: Control, wish: Wish, seen: Seen, canary: CanaryState) -> B
 
 def _prepared(
     control: Control,
-    wish: Wish,
+    request: CanaryRequest,
     seen: Seen,
     deployments: list[Deployment],
     unused: Deployment | None,
 ) -> tuple[Deployment, Record]:
     """The deployment that the canary will serve, with the rollout on record."""
     state = seen.stage
-    if unused is not None and wish.deployment_id not in {None, unused.id}:
+    if unused is not None and request.deployment_id not in {None, unused.id}:
         unused = None  # made by an earlier try, which asked for another deployment than this one
-    chosen = unused or (wish.deployment_id and _chosen(wish.deployment_id, deployments))
-    if chosen and chosen.id == state.deployment_id and state.carries(wish.variables):
+    chosen = unused or (request.deployment_id and _chosen(request.deployment_id, deployments))
+    if chosen and chosen.id == state.deployment_id and state.carries(request.variables):
         inputs.refuse(
             "variables",
             "other than the stage's own for a canary of the stage's own deployment",
-            list(wish.variables),
+            list(request.variables),
         )
-    if wish.variables and state.carries(wish.variables):
+    if request.variables and state.carries(request.variables):
         inputs.refuse(
             "variables",
             "with a value other than the stage's own: production is served by what the stage names "
             "already, and an alias that is re-used for a release changes production with it (leave "
             "variables out for a canary that differs in its deployment only)",
-            list(wish.variables),
+            list(request.variables),
         )
     try:
         earlier = control.record(chosen) if chosen else NO_RECORD
@@ -238,13 +238,13 @@ def _prepared(
             state,
             at=seen.at,
             rollout_id=same or control.new_id(),
-            release=wish.release,
-            variables=wish.variables,
-            policy=wish.policy,
+            release=request.release,
+            variables=request.variables,
+            policy=request.policy,
         )
         if not chosen:
             record = NO_RECORD.beginning(begun)
-            return _created(control, wish, record, begun.id), record
+            return _created(control, request, record, begun.id), record
         records = {each.id: control.readable(each) for each in deployments}
         ended = outcomes.ending(chosen.id, records, state) if earlier.rollout else None
         record = earlier.beginning(begun, ended.outcome if ended else Outcome.NEVER_STARTED)
@@ -256,9 +256,9 @@ def _prepared(
         ) from error.__cause__
 
 
-def _created(control: Control, wish: Wish, record: Record, token: str) -> Deployment:
+def _created(control: Control, request: CanaryRequest, record: Record, token: str) -> Deployment:
     """A new deployment, once: one whose creation was not answered is found by its record."""
-    description = control.records.described(wish.description, record)
+    description = control.records.described(request.description, record)
     try:
         created = control.gateway.create_deployment(description)
     except UnansweredError:

@@ -1,4 +1,4 @@
-"""Refuses variables that nobody would read: a canary with a misspelled one is production again."""
+"""Refuses variables that nothing would read: a canary with a misspelled one is production again."""
 
 import logging
 

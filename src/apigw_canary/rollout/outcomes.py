@@ -1,4 +1,4 @@
-"""How rollouts ended: one answer, whoever asks."""
+"""How rollouts ended: one answer for every caller."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

@@ -158,7 +158,7 @@ class RolloutPolicy(Plain):
     """How long after its start a rollout without a verdict ends; None for the default of
     `effective_deadline`."""
     on_inconclusive: Literal["hold", "rollback"] = attrs.field(default="rollback", kw_only=True)
-    """What to do then. "rollback": a loop that nobody watches leaves no canary behind. "hold": the
+    """What to do then. "rollback": an unattended loop leaves no canary behind. "hold": the
     canary keeps its percent until an operator acts (`Decision.waiting_for` is "operator"), nothing
     is shifted up any more, and what rolls back goes on doing so while the loop goes on."""
     on_production_unhealthy: Literal["hold", "rollback"] = attrs.field(

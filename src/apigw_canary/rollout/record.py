@@ -7,7 +7,7 @@ Release notes of the user
 apigw-canary:2:prod:{"region":"eu-central-1","rest_api_id":"a1b2c3d4e5","rollout":{"id":"…",…}}
 ```
 
-The line is input like any other: whoever may change a deployment may change it. It is parsed
+The line is input like any other: all who may change a deployment may change it. It is parsed
 strictly, its length is capped, and each claim is checked against everything else that is known
 before it is used.
 """

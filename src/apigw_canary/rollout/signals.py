@@ -53,8 +53,8 @@ class Signal(Plain):
     """A rate that the canary must not exceed, 0 to 1; None for no limit. It rolls back a canary
     that exceeds it and fares worse than the baseline in the same minutes. Minutes in which the
     baseline happens to have no request are left out; at 100 %, where it has none by design, the
-    limit is judged by itself. Where the baseline exceeds it too both arms are sick, and the rollout
-    holds until the baseline recovers or the deadline passes."""
+    limit is judged by itself. Where the baseline exceeds it too, both are unhealthy, and the
+    rollout holds until the baseline recovers or the deadline passes."""
     weight: float = 0.5
     """Its part in the evidence for rolling back, relative to the other signals'."""
     critical: bool = True
