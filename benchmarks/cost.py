@@ -23,7 +23,7 @@ from apigw_canary import (
     StageState,
     Verdict,
 )
-from apigw_canary.rollout.evidence import Row, Worse
+from apigw_canary.judge.evidence import Row, Worse
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Iterator
 from random import Random
 
-from apigw_canary.rollout.chance import binomial, whole
-from apigw_canary.rollout.guard import gross_minutes
+from apigw_canary.judge.guard import gross_minutes
+from apigw_canary.planning.chance import binomial, whole
 
 DAY = 24 * 60
 METRIC_DELAY = 2

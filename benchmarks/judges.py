@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from apigw_canary.rollout import evidence
-from apigw_canary.rollout.signals import Signal
+from apigw_canary.judge import evidence
+from apigw_canary.judge.signals import Signal
 from scenarios import Rollouts
 
 Minutes = NDArray[np.int64]

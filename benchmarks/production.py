@@ -17,9 +17,9 @@ from statistics import median
 import attrs
 
 from apigw_canary import Promote, RolloutPolicy, Signal, Step
-from apigw_canary.rollout.chance import binomial
-from apigw_canary.rollout.evidence import Row
-from apigw_canary.rollout.trial import Ended, Trial
+from apigw_canary.judge.evidence import Row
+from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.trial import Ended, Trial
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -24,7 +24,7 @@ import numpy as np
 
 import cost
 import judges
-from apigw_canary.rollout.signals import Signal
+from apigw_canary.judge.signals import Signal
 from judges import Judge
 from scenarios import HEALTHY, NOISY, STANDARD_PLAN, rollouts, worse_canaries
 

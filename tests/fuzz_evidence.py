@@ -23,9 +23,9 @@ from random import Random
 from typing import Any, NamedTuple
 
 from apigw_canary import Minute, Observation, RolloutPolicy, Signal
-from apigw_canary.rollout import evidence
-from apigw_canary.rollout.evidence import Row
-from apigw_canary.rollout.observation import Overlap
+from apigw_canary.judge import evidence
+from apigw_canary.judge.evidence import Row
+from apigw_canary.judge.observation import Overlap
 
 BEFORE = "6e9fb79"
 PRECISION = 1e-12

@@ -49,8 +49,8 @@ from apigw_canary import (
     VariableChange,
     Verdict,
 )
-from apigw_canary.rollout.alarms import AlarmState
-from apigw_canary.rollout.record import Begun, OnHold, Record
+from apigw_canary.judge.alarms import AlarmState
+from apigw_canary.model.record import Begun, OnHold, Record
 
 VALUE_CHARACTERS = (
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#&=,"  # AWS's own list

@@ -36,7 +36,7 @@ from apigw_canary.errors import (
     MetricsError,
     NotFoundError,
 )
-from apigw_canary.rollout.observation import Phase
+from apigw_canary.judge.observation import Phase
 from apigw_canary.testing import Backend, Fault, Rehearsal, RehearsalError, rehearsal
 from apigw_canary.testing.alarms import Evaluation
 from strategies import alarm_states

@@ -11,17 +11,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from apigw_canary.errors import InvalidInputError, RecordError
-from apigw_canary.rollout.alias_record import (
+from apigw_canary.lambda_alias.record import (
     CODES,
     MAX_DESCRIPTION,
     AliasRecord,
-    AliasState,
     check_text,
     read,
     text_of,
     written,
 )
-from apigw_canary.rollout.state import CanaryState, Outcome
+from apigw_canary.model.state import AliasState, CanaryState, Outcome
 from strategies import lines, percents
 
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)

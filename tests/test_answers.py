@@ -19,8 +19,8 @@ from apigw_canary import RolloutPolicy
 from apigw_canary.aws.answers import Structure, conforming
 from apigw_canary.aws.apigateway import ApiGateway
 from apigw_canary.aws.calls import Calls
-from apigw_canary.aws.iam import _CALLS
 from apigw_canary.aws.lambdas import Alias
+from apigw_canary.changes.permissions import _CALLS
 from apigw_canary.errors import (
     AccessDeniedError,
     CanaryError,

@@ -22,8 +22,8 @@ from apigw_canary import (
     Signal,
     Stage,
 )
-from apigw_canary.aws.metricdata import Query, plan
 from apigw_canary.errors import AccessDeniedError, InvalidInputError, MetricsError
+from apigw_canary.metrics.metricdata import Query, plan
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 from cloud import END, MINUTE, SIGNALS, STAGE, START, Aws, at, read
 

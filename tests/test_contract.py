@@ -15,7 +15,7 @@ from apigw_canary.errors import (
     InvalidInputError,
     WeakenedApiError,
 )
-from apigw_canary.rollout.contract import ANY, OPEN, Contract, Guard, Route, changes
+from apigw_canary.model.api_surface import ANY, OPEN, Contract, Guard, Route, changes
 from apigw_canary.testing import Fault, Method, rehearsal
 
 IAM = Guard("AWS_IAM", api_key=False)

@@ -30,8 +30,8 @@ from apigw_canary import (
     decision_from_dict,
 )
 from apigw_canary.errors import InvalidInputError
-from apigw_canary.rollout.evidence import log_mean
-from apigw_canary.rollout.observation import Phase
+from apigw_canary.judge.evidence import log_mean
+from apigw_canary.judge.observation import Phase
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

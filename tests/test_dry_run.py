@@ -39,7 +39,7 @@ from apigw_canary import (
 from apigw_canary.aws.apigateway import ApiGateway, enable_patch, shift_patch
 from apigw_canary.aws.dry_run import DryCalls
 from apigw_canary.errors import InvalidInputError
-from apigw_canary.rollout.state import Variables
+from apigw_canary.model.state import Variables
 from apigw_canary.testing import Fault, Method, Rehearsal, rehearsal
 from test_resume import Store
 

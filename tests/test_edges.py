@@ -56,7 +56,7 @@ from apigw_canary.errors import (
     StageChangedError,
     UnconfirmedChangeError,
 )
-from apigw_canary.rollout.record import Begun
+from apigw_canary.model.record import Begun
 from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
 
 MINUTE = timedelta(minutes=1)

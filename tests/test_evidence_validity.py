@@ -16,10 +16,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apigw_canary.rollout import boost, evidence
-from apigw_canary.rollout.boost import Part, Split
-from apigw_canary.rollout.evidence import Limit, Row, Worse
-from apigw_canary.rollout.noise import Damping
+from apigw_canary.judge import evidence, overshoot
+from apigw_canary.judge.evidence import Limit, Row, Worse
+from apigw_canary.judge.noise import Damping
+from apigw_canary.judge.overshoot import Part, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -254,13 +254,15 @@ def test_a_boosted_minute_keeps_its_expectation_for_each_number_of_bad_requests(
     for ratio in (1.0, 1.1, 4.0):
         for m in (1, 3, 9, 24):
             split = Split(20, 8, m, ratio)
-            factor = math.exp(boost.log_factor(split, parts, Damping(1, 0), 0.3))
+            factor = math.exp(overshoot.log_factor(split, parts, Damping(1, 0), 0.3))
             weights = {
                 x: math.comb(8, x) * math.comb(20, m - x) * ratio**x
                 for x in range(max(0, m - 20), min(m, 8) + 1)
             }
             total = sum(weights.values())
-            capital = {x: sum(map(math.exp, boost.after(parts, Damping(1, 0), x))) for x in weights}
+            capital = {
+                x: sum(map(math.exp, overshoot.after(parts, Damping(1, 0), x))) for x in weights
+            }
             promised = min(sum(w * capital[x] for x, w in weights.items()) / total, 0.3)
             kept = sum(w * min(factor * capital[x], 1) for x, w in weights.items()) / total
             assert kept == pytest.approx(promised, rel=1e-9)

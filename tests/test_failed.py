@@ -9,10 +9,10 @@ import attrs
 import pytest
 
 from apigw_canary import Minute, Observation, Rollback, RolloutPolicy, Signal, Step
+from apigw_canary.judge.excess import Excess, excess
+from apigw_canary.judge.gathering import gather
+from apigw_canary.planning.chance import binomial
 from apigw_canary.rollout import rules
-from apigw_canary.rollout.chance import binomial
-from apigw_canary.rollout.failed import Excess, excess
-from apigw_canary.rollout.gathering import gather
 from apigw_canary.rollout.view import View
 from test_decide import MINUTE, START
 from test_rules import at_each_pace, served

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from acting import V2, fresh, sent
 from apigw_canary import AccessLogs, Failure
 from apigw_canary.errors import InvalidInputError, MetricsError, StageChangedError
-from apigw_canary.rollout.failure import Kind, ranked
+from apigw_canary.model.failure import Kind, ranked
 from apigw_canary.testing import Backend, rehearsal
 from cloud import END, STAGE, START
 from test_logs import FORMAT, Aws

@@ -23,9 +23,9 @@ from apigw_canary import (
     Step,
 )
 from apigw_canary.errors import InvalidInputError
-from apigw_canary.rollout.chance import binomial, divide, whole
-from apigw_canary.rollout.evidence import Row
-from apigw_canary.rollout.trial import Traffic, Trial
+from apigw_canary.judge.evidence import Row
+from apigw_canary.planning.chance import binomial, divide, whole
+from apigw_canary.planning.trial import Traffic, Trial
 
 pytestmark = pytest.mark.long
 

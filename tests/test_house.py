@@ -26,24 +26,30 @@ ROOT = Path(apigw_canary.__file__).parent
 SNAPSHOT = Path(__file__).parent / "data" / "signatures.txt"
 PUBLIC_MODULES = (PACKAGE, f"{PACKAGE}.errors", f"{PACKAGE}.testing")
 
-# A room, and the rooms it may import from. A room is a module or package directly in apigw_canary;
-# "" is apigw_canary itself. A new room is entered here.
-VERBS = {"stage", "canary", "lambda_alias", "rollouts"}
-ARROWS: dict[str, set[str]] = {
-    "texts": set(),
-    "errors": {"texts"},
-    "rollout": {"errors", "texts"},
-    "report": {"rollout", "errors"},
-    "aws": {"rollout", "errors", "texts"},
-    "changes": {"aws", "rollout", "errors", "texts"},
-    "preflight": {"aws", "rollout", "errors", "texts"},
-    **{
-        verb: {*VERBS, "changes", "preflight", "aws", "rollout", "errors", "texts"}
-        for verb in VERBS
-    },
-    "": {*VERBS, "changes", "preflight", "aws", "rollout", "report", "errors"},
-    "testing": {"", *VERBS, "changes", "preflight", "aws", "rollout", "report", "errors"},
+# A package, and those it may import from: itself, and what stands below it. A package is a module
+# or package directly in apigw_canary; "" is apigw_canary itself. A new one is entered here.
+BELOW: tuple[set[str], ...] = (
+    {"texts"},
+    {"errors"},
+    {"values"},
+    {"model"},
+    {"judge"},
+    {"rollout"},
+    {"planning"},
+    {"policy"},
+    {"aws"},
+    {"metrics"},
+    {"report", "changes", "preflight"},
+    {"rollouts"},
+    {"canary", "lambda_alias"},
+    {"stage"},
+    {""},
+    {"testing"},
+)
+ARROWS = {
+    name: set().union(*BELOW[:height]) for height, names in enumerate(BELOW) for name in names
 }
+PURE = {"values", "model", "judge", "rollout"}
 # Installed packages, and the rooms that may import them; attrs is for everybody.
 GUESTS = {
     "boto3": {"aws", "testing"},
@@ -123,6 +129,15 @@ def _rooms(found: Import) -> set[str]:
     return {name if name in here else "" for name in found.names} or {""}
 
 
+def _modules(found: Import, known: set[str]) -> set[str]:
+    """The modules of this package an import leads to."""
+    package, _, module = found.module.partition(".")
+    if package != PACKAGE:
+        return set()
+    inside = {f"{module}.{name}".lstrip(".") for name in found.names} & known
+    return inside or {module}
+
+
 every_source = pytest.mark.parametrize(
     "source", [pytest.param(source, id=source.name or PACKAGE) for source in _sources()]
 )
@@ -167,6 +182,38 @@ def test_arrows(source: Source) -> None:
     assert against == []
 
 
+def test_no_circles() -> None:
+    """No module imports one that imports it, by whatever way."""
+    modules = {source.name: source for source in _sources()}
+    below = {
+        name: {
+            to
+            for found in source.imports()
+            for to in _modules(found, set(modules))
+            if to not in {name, ""}
+        }
+        for name, source in modules.items()
+    }
+    while leaves := {name for name, to in below.items() if not to}:
+        below = {name: to - leaves for name, to in below.items() if name not in leaves}
+    assert below == {}
+
+
+@every_source
+def test_nothing_is_imported_for_types_only(source: Source) -> None:
+    """`TYPE_CHECKING` would hide a circle; it is for packages that are loaded late."""
+    if source.room not in {"", "testing"}:
+        text = source.path.read_text(encoding="utf-8")
+        hidden = [
+            statement
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+            for statement in map(ast.unparse, node.body)
+            if PACKAGE in statement
+        ]
+        assert hidden == []
+
+
 @every_source
 def test_guests(source: Source) -> None:
     """Only aws/ and testing/ know boto3 and tenacity; everybody else knows attrs at most."""
@@ -194,9 +241,9 @@ def _impurities(source: Source) -> Iterator[str]:
 
 
 @every_source
-def test_rollout_is_pure(source: Source) -> None:
+def test_decisions_are_pure(source: Source) -> None:
     """No clock, no randomness, no environment: same observation, same decision."""
-    if source.room == "rollout":
+    if source.room in PURE:
         assert list(_impurities(source)) == []
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apigw_canary import Finding, Interval, Minute, Observation, RolloutPolicy, Signal
-from apigw_canary.rollout import evidence, intervals
-from apigw_canary.rollout.evidence import Row
+from apigw_canary.judge import evidence, intervals
+from apigw_canary.judge.evidence import Row
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)

@@ -23,8 +23,7 @@ from apigw_canary import (
     StageState,
 )
 from apigw_canary.errors import InvalidInputError, MetricsError
-from apigw_canary.rollout.alias_record import AliasState
-from apigw_canary.rollout.state import CanaryState
+from apigw_canary.model.state import AliasState, CanaryState
 from apigw_canary.testing import Backend, Rehearsal, RehearsalError, rehearsal
 from cloud import END, MINUTE, START
 

@@ -12,10 +12,10 @@ import attrs
 import pytest
 
 from apigw_canary import Minute, Observation, Rollback, RolloutPolicy, Signal, Step
+from apigw_canary.judge.gathering import gather
+from apigw_canary.judge.lasting import LastingExcess, lasting_excess
+from apigw_canary.planning.chance import binomial
 from apigw_canary.rollout import rules
-from apigw_canary.rollout.chance import binomial
-from apigw_canary.rollout.gathering import gather
-from apigw_canary.rollout.lasting import LastingExcess, lasting_excess
 from apigw_canary.rollout.view import View
 
 MINUTE = timedelta(minutes=1)

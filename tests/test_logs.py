@@ -34,8 +34,6 @@ from apigw_canary import (
     Stage,
 )
 from apigw_canary.aws.insights import MOST_ROWS, field, text
-from apigw_canary.aws.logcounts import with_missing, without_line
-from apigw_canary.aws.logformat import _UNSAID, parsed
 from apigw_canary.errors import (
     AccessDeniedError,
     InvalidInputError,
@@ -44,6 +42,8 @@ from apigw_canary.errors import (
     ThrottledError,
     UnansweredError,
 )
+from apigw_canary.metrics.logcounts import with_missing, without_line
+from apigw_canary.metrics.logformat import _UNSAID, parsed
 from apigw_canary.testing import Backend, Fault, Rehearsal, RehearsalError, rehearsal
 from apigw_canary.testing.logs import ACCESS_LOG_FORMAT
 from cloud import END, MINUTE, STAGE, START, at

@@ -17,7 +17,8 @@ import yaml  # type: ignore[import-untyped]
 
 import apigw_canary
 from apigw_canary import Minute, RolloutPolicy, Signal, Stage, StageState, errors, testing
-from apigw_canary.rollout import alarms, quality, rules
+from apigw_canary.judge import alarms
+from apigw_canary.rollout import quality, rules
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 
 ROOT = Path(__file__).parent.parent

@@ -25,7 +25,7 @@ from acting import (
 from apigw_canary import Canary, Outcome, RolloutPolicy, permissions
 from apigw_canary.changes.known import Known
 from apigw_canary.errors import StageChangedError
-from apigw_canary.rollout import outcomes
+from apigw_canary.model import outcomes
 from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
 
 POLICY = RolloutPolicy.canary(5, timedelta(minutes=10))

@@ -50,7 +50,7 @@ from apigw_canary import (
     Verdict,
     permissions,
 )
-from apigw_canary.aws.iam import Operation, Source
+from apigw_canary.changes.permissions import Operation, Source
 from apigw_canary.errors import (
     AccessDeniedError,
     CredentialsError,

@@ -10,10 +10,10 @@ import attrs
 import pytest
 
 from apigw_canary import Minute, Observation, RolloutPolicy, Signal
-from apigw_canary.rollout import production
-from apigw_canary.rollout.chance import binomial
-from apigw_canary.rollout.gathering import gather
-from apigw_canary.rollout.production import Unhealthy
+from apigw_canary.judge import production
+from apigw_canary.judge.gathering import gather
+from apigw_canary.judge.production import Unhealthy
+from apigw_canary.planning.chance import binomial
 from apigw_canary.rollout.rules import _cause as cause
 
 MINUTE = timedelta(minutes=1)

@@ -12,8 +12,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from apigw_canary.errors import InvalidInputError, RecordError
-from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.record import (
+from apigw_canary.model.promotion import Promotion
+from apigw_canary.model.record import (
     KEPT_ENDINGS,
     MAX_LINE,
     NO_RECORD,
@@ -26,7 +26,7 @@ from apigw_canary.rollout.record import (
     written,
     written_line,
 )
-from apigw_canary.rollout.state import CanaryState, Outcome, StageState
+from apigw_canary.model.state import CanaryState, Outcome, StageState
 from strategies import (
     begun,
     canary_states,

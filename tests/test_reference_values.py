@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from apigw_canary.rollout import evidence
-from apigw_canary.rollout.evidence import Row
+from apigw_canary.judge import evidence
+from apigw_canary.judge.evidence import Row
 
 DEFAULTS = {"ratio": 1.1, "slack": 2e-4, "noise": 0.05, "alpha": 0.05}
 PLAIN = {"ratio": 1.0, "slack": 0.0, "noise": 0.0, "alpha": 0.01}

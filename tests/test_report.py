@@ -32,12 +32,12 @@ from apigw_canary import (
     decision_from_dict,
 )
 from apigw_canary.errors import InvalidInputError
+from apigw_canary.judge.paths import paths
 from apigw_canary.report import escape, pictures, svg
 from apigw_canary.report.document import Chart, Line, Point, Table
 from apigw_canary.report.text import _cells, _rows
-from apigw_canary.rollout.explained import Explained
-from apigw_canary.rollout.paths import paths
 from apigw_canary.testing import Backend, Fault, rehearsal
+from apigw_canary.values.rendering import Explained
 from strategies import analyses, decisions, observations, policies
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -557,12 +557,12 @@ class TestPage:
             assert all(rule.startswith((".canary-", "@media")) for rule in rules)
 
     def test_deciding_does_not_draw(self) -> None:
-        """rollout/ shows nothing by itself, and importing the library loads no report."""
+        """The package that decides loads no report until a notebook asks for one."""
         code = (
-            "import sys, apigw_canary; from apigw_canary.rollout import explained; "
-            "assert explained.Explained()._repr_html_() is None; "
-            "from apigw_canary import RolloutPolicy; assert explained.page; "
-            "assert 'apigw_canary.report' not in sys.modules"
+            "import sys, apigw_canary; from apigw_canary import RolloutPolicy, Hold, SmokeRequest; "
+            "assert 'apigw_canary.report' not in sys.modules; "
+            "from apigw_canary import CleanUp; assert CleanUp(items=())._repr_html_(); "
+            "assert 'apigw_canary.report' in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apigw_canary import Minute, Observation, Rollback, RolloutPolicy, Signal, Verdict
-from apigw_canary.rollout import routes
-from apigw_canary.rollout.routes import LISTED
+from apigw_canary.judge import routes
+from apigw_canary.judge.routes import LISTED
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)

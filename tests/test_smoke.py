@@ -17,7 +17,7 @@ from acting import ORDERS, V2, client, create_function, fresh, sent, serving, ur
 from apigw_canary import Report, SmokeRequest, SmokeResult, Stage
 from apigw_canary.aws.test_invocation import Answer, relevant
 from apigw_canary.errors import AccessDeniedError, InvalidInputError, NotFoundError, ThrottledError
-from apigw_canary.rollout.contract import Route, answering
+from apigw_canary.model.api_surface import Route, answering
 from apigw_canary.testing import Backend, Fault, Method, Rehearsal, RehearsalError, rehearsal
 from apigw_canary.testing.answers import Refusal
 

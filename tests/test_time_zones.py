@@ -26,8 +26,8 @@ from apigw_canary import (
 )
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import InvalidInputError
-from apigw_canary.rollout import inputs
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
+from apigw_canary.values import validation
 from cloud import STAGE, Aws, read
 
 gettz = pytest.importorskip("dateutil.tz").gettz  # which botocore uses, and which has no stubs
@@ -145,7 +145,7 @@ def test_a_time_that_utc_does_not_have_is_refused() -> None:
     """The last hours of the year 9999 are in the year 10000 of UTC."""
     late = datetime.max.replace(second=0, microsecond=0, tzinfo=ZoneInfo("America/New_York"))
     with pytest.raises(InvalidInputError, match="years 1 to 9999"):
-        inputs.aware(late, "at")
+        validation.aware(late, "at")
 
 
 def clock(aws: Rehearsal, zone: tzinfo) -> datetime:

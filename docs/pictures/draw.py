@@ -17,8 +17,9 @@ from random import Random
 from statistics import NormalDist
 
 from apigw_canary import Signal
-from apigw_canary.rollout import evidence, rules
-from apigw_canary.rollout.evidence import Row
+from apigw_canary.judge import evidence
+from apigw_canary.judge.evidence import Row
+from apigw_canary.rollout import rules
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "decisions.md"

@@ -2,15 +2,36 @@
 
 import typing
 
+from apigw_canary.values import notebook
+
 if typing.TYPE_CHECKING:
-    from apigw_canary.aws.cloudwatch import CloudWatchMetrics
-    from apigw_canary.aws.iam import permissions
-    from apigw_canary.aws.lambda_metrics import LambdaMetrics
-    from apigw_canary.aws.logs import AccessLogs
     from apigw_canary.canary import Canary
+    from apigw_canary.changes.permissions import permissions
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
-    from apigw_canary.lambda_alias import AliasCanary, LambdaAlias
+    from apigw_canary.judge.alarms import Alarm
+    from apigw_canary.judge.findings import Analysis, Finding, Interval, Verdict
+    from apigw_canary.judge.observation import (
+        Basis,
+        Measurements,
+        MetricSource,
+        Minute,
+        Observation,
+    )
+    from apigw_canary.judge.plan import Step
+    from apigw_canary.judge.signals import Signal
+    from apigw_canary.lambda_alias.alias import AliasCanary, LambdaAlias
+    from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
+    from apigw_canary.metrics.lambda_metrics import LambdaMetrics
+    from apigw_canary.metrics.logs import AccessLogs
+    from apigw_canary.model.clean_up import CleanUp, CleanUpItem
+    from apigw_canary.model.failure import Failure
+    from apigw_canary.model.promotion import Promotion
+    from apigw_canary.model.smoke import SmokeRequest, SmokeResult
+    from apigw_canary.model.state import CanaryState, Outcome, Rollout, StageState
+    from apigw_canary.planning.backtest import Backtest, FalseRollback
+    from apigw_canary.planning.forecast import Forecast, SimulatedRollout
+    from apigw_canary.policy import RolloutPolicy
     from apigw_canary.preflight.preflight import (
         MethodChange,
         PlannedCall,
@@ -19,10 +40,7 @@ if typing.TYPE_CHECKING:
     )
     from apigw_canary.preflight.problem import InvocationPermission, Problem
     from apigw_canary.report.report import Report
-    from apigw_canary.rollout.alarms import Alarm
-    from apigw_canary.rollout.backtest import Backtest, FalseRollback
-    from apigw_canary.rollout.clean_up import CleanUp, CleanUpItem
-    from apigw_canary.rollout.decision import (
+    from apigw_canary.rollout.decisions import (
         Decision,
         Hold,
         Promote,
@@ -30,21 +48,6 @@ if typing.TYPE_CHECKING:
         Shift,
         decision_from_dict,
     )
-    from apigw_canary.rollout.failure import Failure
-    from apigw_canary.rollout.findings import Analysis, Finding, Interval, Verdict
-    from apigw_canary.rollout.forecast import Forecast, SimulatedRollout
-    from apigw_canary.rollout.observation import (
-        Basis,
-        Measurements,
-        MetricSource,
-        Minute,
-        Observation,
-    )
-    from apigw_canary.rollout.policy import RolloutPolicy, Step
-    from apigw_canary.rollout.promotion import Promotion
-    from apigw_canary.rollout.signals import Signal
-    from apigw_canary.rollout.smoke import SmokeRequest, SmokeResult
-    from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState
     from apigw_canary.stage import Stage
 
     __version__: str
@@ -103,56 +106,56 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AccessLogs": "aws.logs",
-    "Alarm": "rollout.alarms",
-    "AliasCanary": "lambda_alias",
-    "Analysis": "rollout.findings",
-    "Backtest": "rollout.backtest",
-    "Basis": "rollout.observation",
+    "AccessLogs": "metrics.logs",
+    "Alarm": "judge.alarms",
+    "AliasCanary": "lambda_alias.alias",
+    "Analysis": "judge.findings",
+    "Backtest": "planning.backtest",
+    "Basis": "judge.observation",
     "Canary": "canary",
     "CanaryError": "errors",
-    "CanaryState": "rollout.state",
-    "CleanUp": "rollout.clean_up",
-    "CleanUpItem": "rollout.clean_up",
-    "CloudWatchMetrics": "aws.cloudwatch",
-    "Decision": "rollout.decision",
-    "Failure": "rollout.failure",
-    "FalseRollback": "rollout.backtest",
-    "Finding": "rollout.findings",
-    "Forecast": "rollout.forecast",
-    "Hold": "rollout.decision",
-    "Interval": "rollout.findings",
+    "CanaryState": "model.state",
+    "CleanUp": "model.clean_up",
+    "CleanUpItem": "model.clean_up",
+    "CloudWatchMetrics": "metrics.cloudwatch",
+    "Decision": "rollout.decisions",
+    "Failure": "model.failure",
+    "FalseRollback": "planning.backtest",
+    "Finding": "judge.findings",
+    "Forecast": "planning.forecast",
+    "Hold": "rollout.decisions",
+    "Interval": "judge.findings",
     "InvocationPermission": "preflight.problem",
-    "LambdaAlias": "lambda_alias",
-    "LambdaMetrics": "aws.lambda_metrics",
-    "Measurements": "rollout.observation",
+    "LambdaAlias": "lambda_alias.alias",
+    "LambdaMetrics": "metrics.lambda_metrics",
+    "Measurements": "judge.observation",
     "MethodChange": "preflight.preflight",
-    "MetricSource": "rollout.observation",
-    "Minute": "rollout.observation",
-    "Observation": "rollout.observation",
-    "Outcome": "rollout.state",
-    "SimulatedRollout": "rollout.forecast",
+    "MetricSource": "judge.observation",
+    "Minute": "judge.observation",
+    "Observation": "judge.observation",
+    "Outcome": "model.state",
+    "SimulatedRollout": "planning.forecast",
     "PlannedCall": "preflight.preflight",
     "Preflight": "preflight.preflight",
     "Problem": "preflight.problem",
-    "Promote": "rollout.decision",
-    "Promotion": "rollout.promotion",
+    "Promote": "rollout.decisions",
+    "Promotion": "model.promotion",
     "Report": "report.report",
-    "Rollback": "rollout.decision",
-    "Rollout": "rollout.state",
-    "RolloutPolicy": "rollout.policy",
+    "Rollback": "rollout.decisions",
+    "Rollout": "model.state",
+    "RolloutPolicy": "policy",
     "RolloutRecords": "changes.records",
-    "Shift": "rollout.decision",
-    "Signal": "rollout.signals",
-    "SmokeRequest": "rollout.smoke",
-    "SmokeResult": "rollout.smoke",
+    "Shift": "rollout.decisions",
+    "Signal": "judge.signals",
+    "SmokeRequest": "model.smoke",
+    "SmokeResult": "model.smoke",
     "Stage": "stage",
-    "StageState": "rollout.state",
-    "Step": "rollout.policy",
+    "StageState": "model.state",
+    "Step": "judge.plan",
     "VariableChange": "preflight.preflight",
-    "Verdict": "rollout.findings",
-    "decision_from_dict": "rollout.decision",
-    "permissions": "aws.iam",
+    "Verdict": "judge.findings",
+    "decision_from_dict": "rollout.decisions",
+    "permissions": "changes.permissions",
 }
 
 if not typing.TYPE_CHECKING:
@@ -169,12 +172,12 @@ if not typing.TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
-        if _HOMES[name].startswith(("preflight.", "rollout.")):
-            importlib.import_module(f"{__name__}.rollout.explained").page = _page
         return value
 
     def _page(subject: object) -> str:
-        """A notebook's view of a decision: rollout/ decides, and does not know who draws."""
+        """A notebook's view of a decision: what decides does not know who draws."""
         from apigw_canary.report.report import Report
 
         return Report(subject)._repr_html_()
+
+    notebook.page = _page

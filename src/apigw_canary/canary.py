@@ -5,7 +5,6 @@ from typing import cast
 
 from apigw_canary.aws.apigateway import Seen
 from apigw_canary.aws.calls import Calls
-from apigw_canary.aws.logs import AccessLogs
 from apigw_canary.changes import notes
 from apigw_canary.changes.control import Bond, Control, log
 from apigw_canary.changes.journal import acting
@@ -14,13 +13,14 @@ from apigw_canary.changes.promote import flush, promote
 from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Condition, unconditionally
 from apigw_canary.errors import CanaryError
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.failure import Failure
-from apigw_canary.rollout.observation import MINUTE, Basis, MetricSource, Phase
-from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.record import MAX_REASON, EndedBy
-from apigw_canary.rollout.state import Outcome, StageState
+from apigw_canary.judge.observation import MINUTE, Basis, MetricSource, Phase
+from apigw_canary.metrics.logs import AccessLogs
+from apigw_canary.model.failure import Failure
+from apigw_canary.model.promotion import Promotion
+from apigw_canary.model.record import MAX_REASON, EndedBy
+from apigw_canary.model.state import Outcome, StageState
 from apigw_canary.rollouts import AnyCanary, Standing
+from apigw_canary.values import validation
 
 
 class Canary(AnyCanary):
@@ -81,7 +81,7 @@ class Canary(AnyCanary):
         present percent for a while, use `hold`. Two calls; success where the percent is that
         already, and where a promotion was begun, which `promote` finishes.
         """
-        self._shift(inputs.percent(percent))
+        self._shift(validation.percent(percent))
 
     @stated
     def hold(self, reason: str) -> None:
@@ -92,7 +92,7 @@ class Canary(AnyCanary):
         same. `reason` is one line of at most 120 characters; a second call replaces it. Five calls.
         """
         self._bond = notes.hold(
-            self._control, self._bond, inputs.text(reason, "reason", limit=MAX_REASON)
+            self._control, self._bond, validation.text(reason, "reason", limit=MAX_REASON)
         )
 
     @stated
@@ -118,7 +118,7 @@ class Canary(AnyCanary):
         beside the baseline's of the same time. Of both, the latest minute or two may be missing.
         One look at the stage, one more for the logs' format, and one query of Logs Insights.
         """
-        inputs.number(limit, "limit", low=1)
+        validation.number(limit, "limit", low=1)
         seen = self._control.look()
         if seen.stage.canary is not None:
             self._control.mine(self._bond, seen)

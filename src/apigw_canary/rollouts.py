@@ -19,12 +19,9 @@ from apigw_canary.errors import (
     MetricsError,
     StageChangedError,
 )
-from apigw_canary.preflight.traffic import never_given, outlook
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.alarms import Alarm
-from apigw_canary.rollout.decision import Decision, Hold, Promote, Rollback, Shift
-from apigw_canary.rollout.findings import Analysis
-from apigw_canary.rollout.observation import (
+from apigw_canary.judge.alarms import Alarm
+from apigw_canary.judge.findings import Analysis
+from apigw_canary.judge.observation import (
     HISTORY,
     Basis,
     Measurements,
@@ -32,12 +29,15 @@ from apigw_canary.rollout.observation import (
     Observation,
     Phase,
 )
-from apigw_canary.rollout.policy import RolloutPolicy
-from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.record import EndedBy
-from apigw_canary.rollout.state import Outcome, StageState
-from apigw_canary.rollout.words import share, span
+from apigw_canary.model.promotion import Promotion
+from apigw_canary.model.record import EndedBy
+from apigw_canary.model.state import Outcome, StageState
+from apigw_canary.policy import RolloutPolicy
+from apigw_canary.preflight.traffic import never_given, outlook
+from apigw_canary.rollout.decisions import Decision, Hold, Promote, Rollback, Shift
 from apigw_canary.texts import bounded
+from apigw_canary.values import validation
+from apigw_canary.values.formatting import share, span
 
 _Read = TypeVar("_Read")
 
@@ -80,9 +80,9 @@ def first_percent(percent: float | None, policy: RolloutPolicy | None) -> float:
     """The percent to begin with: the policy's first step where none is given."""
     if percent is None:
         if policy is None:
-            inputs.refuse("percent", "given, or left to a policy's first step", percent)
+            validation.refuse("percent", "given, or left to a policy's first step", percent)
         return policy.steps[0].percent
-    checked = inputs.percent(percent)
+    checked = validation.percent(percent)
     if policy is not None and (note := _no_step(checked, policy)):
         log.warning("%s", note)
     return checked
@@ -171,7 +171,7 @@ class AnyCanary(ABC):
         failure as `last_complete_at`, which is believed before the record.
         """
         if not isinstance(policy, RolloutPolicy):
-            inputs.refuse("policy", "a RolloutPolicy", policy)
+            validation.refuse("policy", "a RolloutPolicy", policy)
         own_before, seen = self._known.own(), self._look()
         standing = self._standing(seen)
         phase, started_at, step_started_at = standing[:3]
@@ -185,7 +185,7 @@ class AnyCanary(ABC):
         alarms: tuple[Alarm, ...] = ()
         failures: list[str] = []
         if last_complete_at is not None:
-            self._last_complete_at = inputs.aware(last_complete_at, "last_complete_at")
+            self._last_complete_at = validation.aware(last_complete_at, "last_complete_at")
         if phase in ("running", "promoting"):
             found = _tried(
                 failures,
@@ -275,7 +275,7 @@ class AnyCanary(ABC):
         Rollback is never too old and ignores the share. Returns the receipt of a promotion.
         """
         if not isinstance(decision, Hold | Shift | Promote | Rollback):
-            inputs.refuse("decision", "a Hold, Shift, Promote or Rollback", decision)
+            validation.refuse("decision", "a Hold, Shift, Promote or Rollback", decision)
         if isinstance(decision, Hold):
             return None
         self._check_basis(decision)
@@ -297,7 +297,7 @@ class AnyCanary(ABC):
     def _check_basis(self, decision: Decision) -> None:
         """Refuse a decision about anything but this canary of this rollout."""
         if decision.basis is None:
-            inputs.refuse("decision", "one made on an observation with a basis", "one without")
+            validation.refuse("decision", "one made on an observation with a basis", "one without")
         basis = decision.basis
         ours = attrs.evolve(self._basis(basis.percent), release=basis.release)
         if isinstance(decision, Rollback) and None in {ours.rollout_id, basis.rollout_id}:
@@ -406,7 +406,7 @@ def watchable(calls: Calls, metrics: MetricSource, policy: RolloutPolicy | None)
     Found out later the same would be a Hold, with a canary that has traffic.
     """
     if policy is not None and not isinstance(policy, RolloutPolicy):
-        inputs.refuse("policy", "a RolloutPolicy or None", policy)
+        validation.refuse("policy", "a RolloutPolicy or None", policy)
 
     def check(seen: Look) -> None:
         if policy is None:

@@ -9,9 +9,7 @@ import attrs
 
 from apigw_canary.aws.apigateway import ApiGateway, Seen, apis_named
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
-from apigw_canary.aws.cloudwatch import CloudWatchMetrics
 from apigw_canary.aws.invocation import Functions
-from apigw_canary.aws.source import bound_to
 from apigw_canary.canary import Canary
 from apigw_canary.changes.clean_up import clean_up
 from apigw_canary.changes.control import Control
@@ -24,20 +22,22 @@ from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Condition
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
+from apigw_canary.judge.observation import Measurements, MetricSource, Observation
+from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
+from apigw_canary.metrics.source import bound_to
+from apigw_canary.model.clean_up import CleanUp
+from apigw_canary.model.promotion import Promotion
+from apigw_canary.model.smoke import SmokeRequest, SmokeResult
+from apigw_canary.model.state import StageState, Variables
+from apigw_canary.policy import RolloutPolicy
 from apigw_canary.preflight.facts import gather
 from apigw_canary.preflight.invocation import allow
 from apigw_canary.preflight.preflight import Preflight, preflight
 from apigw_canary.preflight.problem import InvocationPermission, Problem
 from apigw_canary.preflight.smoke import smoke_test
 from apigw_canary.preflight.unused import require_used
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.clean_up import CleanUp
-from apigw_canary.rollout.observation import Measurements, MetricSource, Observation
-from apigw_canary.rollout.policy import RolloutPolicy
-from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.smoke import SmokeRequest, SmokeResult
-from apigw_canary.rollout.state import StageState, Variables
 from apigw_canary.rollouts import first_percent, measured, policy_fingerprint, watchable
+from apigw_canary.values import validation
 
 Acceptance = Literal["unused_variables", "weakened_methods"]
 """What `Stage.enable_canary` refuses unless it is told to accept it."""
@@ -92,8 +92,8 @@ class Stage:
         self._calls = Calls(session, clock=clock, sleep=sleep, retry_for=retry_for)
         gateway = ApiGateway(
             self._calls,
-            inputs.identifier(rest_api_id, "rest_api_id"),
-            inputs.identifier(name, "name"),
+            validation.identifier(rest_api_id, "rest_api_id"),
+            validation.identifier(name, "name"),
         )
         self._control = Control(
             gateway,
@@ -121,7 +121,7 @@ class Stage:
         No API of that name is `NotFoundError`; several are `AmbiguousNameError`, which lists them.
         """
         calls = Calls(session, clock=clock, sleep=sleep, retry_for=retry_for)
-        found = apis_named(calls, inputs.text(api_name, "api_name", limit=1024))
+        found = apis_named(calls, validation.text(api_name, "api_name", limit=1024))
         if not found:
             raise NotFoundError(
                 f"No REST API in {calls.region} is called {api_name!r}.",
@@ -220,7 +220,7 @@ class Stage:
             variables=variables,
             use_stage_cache=use_stage_cache,
             description=description,
-            accept=inputs.choices(accept, "accept", get_args(Acceptance)),
+            accept=validation.choices(accept, "accept", get_args(Acceptance)),
             policy=policy_fingerprint(policy) if policy is not None else None,
         )
 
@@ -270,13 +270,13 @@ class Stage:
         use, replaces a function's whole policy, and what this method added with it.
         """
         if whole_stage is not None:
-            inputs.flag(whole_stage, "whole_stage")
+            validation.flag(whole_stage, "whole_stage")
         return allow(
             self._control.gateway,
             Functions(self._calls),
-            Variables(inputs.variables(variables)),
+            Variables(validation.variables(variables)),
             whole_stage=whole_stage,
-            smoke_test=inputs.flag(smoke_test, "smoke_test"),
+            smoke_test=validation.flag(smoke_test, "smoke_test"),
         )
 
     @stated
@@ -314,7 +314,7 @@ class Stage:
         `stage.allow_invocation(variables, smoke_test=True)`.
         """
         if deployment_id is not None:
-            inputs.refuse(
+            validation.refuse(
                 "deployment_id",
                 "left out for a smoke test: AWS tests only the API as it is being edited, which "
                 "may differ from any deployment",
@@ -324,8 +324,8 @@ class Stage:
             self._control.gateway,
             lambda: self._control.look().stage,
             requests,
-            Variables(inputs.variables({} if variables is None else variables)),
-            unsafe=inputs.flag(unsafe, "unsafe"),
+            Variables(validation.variables({} if variables is None else variables)),
+            unsafe=validation.flag(unsafe, "unsafe"),
         )
 
     @stated
@@ -378,7 +378,7 @@ class Stage:
             variables=variables,
             use_stage_cache=use_stage_cache,
             description=description,
-            accept=inputs.choices(accept, "accept", get_args(Acceptance)),
+            accept=validation.choices(accept, "accept", get_args(Acceptance)),
             policy=policy_fingerprint(policy) if policy is not None else None,
         )
         with acting(release):
@@ -409,9 +409,9 @@ class Stage:
         a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days. Alarms are
         not looked at.
         """
-        start, end = inputs.aware(start, "start"), inputs.aware(end, "end")
+        start, end = validation.aware(start, "start"), validation.aware(end, "end")
         if end <= start:
-            inputs.refuse("end", f"after start ({start})", end)
+            validation.refuse("end", f"after start ({start})", end)
         found = measured(self._metrics, self._control.look().stage, policy, start, end)
         canary, total = 0.0, 0.0
         for row in next(iter(found.values()), ()):
@@ -465,8 +465,8 @@ class Stage:
         keep records in a store of your own (`records=`).
         """
         if promotion is not None and not isinstance(promotion, Promotion):
-            inputs.refuse("promotion", "a Promotion or None", promotion)
-        inputs.flag(dry_run, "dry_run")
+            validation.refuse("promotion", "a Promotion or None", promotion)
+        validation.flag(dry_run, "dry_run")
         return revert(self._control, promotion, dry_run=dry_run)
 
     @stated
@@ -490,6 +490,6 @@ class Stage:
         """
         return clean_up(
             self._control,
-            inputs.count(keep, "keep", low=0, high=10**6),
-            dry_run=inputs.flag(dry_run, "dry_run"),
+            validation.count(keep, "keep", low=0, high=10**6),
+            dry_run=validation.flag(dry_run, "dry_run"),
         )

@@ -18,9 +18,9 @@ from apigw_canary.errors import (
     NotFoundError,
     ThrottledError,
 )
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.contract import Contract, Guard, Route
-from apigw_canary.rollout.state import CanaryState, StageState
+from apigw_canary.model.api_surface import Contract, Guard, Route
+from apigw_canary.model.state import CanaryState, StageState
+from apigw_canary.values import validation
 
 Patch = list[dict[str, str]]
 
@@ -431,7 +431,7 @@ def _deployment(answer: Answer) -> Deployment:
     return Deployment(
         id=_id(answer, "id"),
         description=answer.get("description"),
-        created_at=inputs.utc(answer["createdDate"]),
+        created_at=validation.utc(answer["createdDate"]),
     )
 
 

@@ -21,7 +21,7 @@ from apigw_canary.aws.failures import (
     worth_repeating,
 )
 from apigw_canary.errors import CanaryError, InvalidInputError
-from apigw_canary.rollout import inputs
+from apigw_canary.values import validation
 
 if TYPE_CHECKING:
     import tenacity
@@ -47,6 +47,18 @@ class Session(Protocol):
         """A client of one service."""
 
 
+@functools.cache
+def partition(region: str) -> str:
+    """The partition of a region, such as `aws`; an unknown region is an InvalidInputError."""
+    import botocore.session
+    from botocore.exceptions import UnknownRegionError
+
+    try:
+        return str(botocore.session.get_session().get_partition_for_region(region))
+    except UnknownRegionError:
+        validation.refuse("place.region", "a region that AWS has", region)
+
+
 class Calls:
     """Calls AWS in one session, with one retry policy. Threads may share it.
 
@@ -68,11 +80,11 @@ class Calls:
         retry_for: timedelta = RETRY_FOR,
     ) -> None:
         if session is not None and not callable(getattr(session, "client", None)):
-            inputs.refuse("session", "a boto3.Session(region_name=...) or None", session)
+            validation.refuse("session", "a boto3.Session(region_name=...) or None", session)
         self._session = session
         self._clock = clock
         self._sleep = sleep
-        self._retry_for = inputs.duration(retry_for, "retry_for")
+        self._retry_for = validation.duration(retry_for, "retry_for")
         self._clients: dict[str, Any] = {}
         self._answered = False
         # boto3 sessions are not thread-safe; the clients they make are.
@@ -130,7 +142,7 @@ class Calls:
     def now(self, answer: Answer) -> datetime:
         """The time AWS stated in the answer, to the second, unless the caller brought a clock."""
         if self._clock is not None:
-            return inputs.aware(self._clock(), "the time that clock() gives")
+            return validation.aware(self._clock(), "the time that clock() gives")
         stated = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
         if stated is None:  # AWS sends it always; a proxy between may not
             return datetime.now(UTC)

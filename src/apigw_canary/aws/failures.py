@@ -14,8 +14,8 @@ from apigw_canary.errors import (
     UnansweredError,
     UnreachableError,
 )
-from apigw_canary.rollout.words import sentence
 from apigw_canary.texts import bounded
+from apigw_canary.values.formatting import sentence
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError

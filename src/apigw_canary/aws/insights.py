@@ -9,7 +9,7 @@ from typing import NamedTuple, NoReturn
 from apigw_canary.aws.answers import Answer, misunderstood
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import CanaryError, MetricsError, NotFoundError
-from apigw_canary.rollout import inputs
+from apigw_canary.values import validation
 
 MOST_ROWS = 10_000
 """What one GetQueryResults gives at most, and what StartQuery is asked for."""
@@ -39,9 +39,9 @@ def text(value: str) -> str:
 
 
 def _quotable(value: str, what: str, quote: str) -> str:
-    inputs.text(value, what)
+    validation.text(value, what)
     if quote in value or "\\" in value:
-        inputs.refuse(what, f"without {quote} and \\", value)
+        validation.refuse(what, f"without {quote} and \\", value)
     return value
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from apigw_canary.aws.answers import misunderstood
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import NotFoundError
-from apigw_canary.rollout.contract import ANY, Route
+from apigw_canary.model.api_surface import ANY, Route
 
 _VARIABLE = re.compile(r"\$\{stageVariables\.(\w+)\}")
 _LAMBDA = re.compile(

@@ -7,8 +7,7 @@ from typing import NamedTuple
 from apigw_canary.aws.answers import Answer, misunderstood
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import AwsError, NotFoundError, StageChangedError
-from apigw_canary.rollout.alias_record import AliasState
-from apigw_canary.rollout.state import CanaryState
+from apigw_canary.model.state import AliasState, CanaryState
 
 _STALE = "PreconditionFailedException"
 _NOT_PROVISIONED = "ProvisionedConcurrencyConfigNotFoundException"

@@ -28,10 +28,10 @@ from apigw_canary.errors import (
     StageChangedError,
     UnconfirmedChangeError,
 )
-from apigw_canary.rollout import outcomes
-from apigw_canary.rollout.record import NO_RECORD, Begun, EndedBy, Record
-from apigw_canary.rollout.state import CanaryState, Outcome, Rollout, StageState, Variables
-from apigw_canary.rollout.words import span
+from apigw_canary.model import outcomes
+from apigw_canary.model.record import NO_RECORD, Begun, EndedBy, Record
+from apigw_canary.model.state import CanaryState, Outcome, Rollout, StageState, Variables
+from apigw_canary.values.formatting import span
 
 log: logging.Logger = logging.getLogger("apigw_canary")
 

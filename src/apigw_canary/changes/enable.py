@@ -19,22 +19,23 @@ from apigw_canary.errors import (
     UnansweredError,
     WeakenedApiError,
 )
-from apigw_canary.rollout import inputs, outcomes
-from apigw_canary.rollout.contract import changes
-from apigw_canary.rollout.record import NO_RECORD, Begun, Record, check_text
-from apigw_canary.rollout.state import ENDINGS, CanaryState, Outcome, StageState, Variables
-from apigw_canary.rollout.words import span
+from apigw_canary.model import outcomes
+from apigw_canary.model.api_surface import changes
+from apigw_canary.model.record import NO_RECORD, Begun, Record, check_text
+from apigw_canary.model.state import ENDINGS, CanaryState, Outcome, StageState, Variables
+from apigw_canary.values import validation
+from apigw_canary.values.formatting import span
 
 
 def _checked_variables(values: Mapping[str, str] | None) -> Variables:
-    return Variables(inputs.variables({} if values is None else values))
+    return Variables(validation.variables({} if values is None else values))
 
 
 @attrs.frozen(kw_only=True)
 class CanaryRequest:
     """The canary that `enable_canary` was asked for."""
 
-    percent: float = attrs.field(converter=inputs.percent)
+    percent: float = attrs.field(converter=validation.percent)
     release: str | None
     deployment_id: str | None
     variables: Variables = attrs.field(converter=_checked_variables)
@@ -46,13 +47,15 @@ class CanaryRequest:
 
     def __attrs_post_init__(self) -> None:
         if self.release is not None:
-            inputs.text(self.release, "release")
+            validation.text(self.release, "release")
         if self.deployment_id is not None:
-            inputs.identifier(self.deployment_id, "deployment_id")
-        inputs.flag(self.use_stage_cache, "use_stage_cache")
+            validation.identifier(self.deployment_id, "deployment_id")
+        validation.flag(self.use_stage_cache, "use_stage_cache")
         if self.description is not None:
             if self.deployment_id is not None:
-                inputs.refuse("description", "left out with deployment_id, which has one", "both")
+                validation.refuse(
+                    "description", "left out with deployment_id, which has one", "both"
+                )
             check_text(self.description)
 
     def is_of(self, state: StageState, canary: CanaryState, release: str | None) -> bool:
@@ -217,13 +220,13 @@ def _prepared(
         unused = None  # made by an earlier try, which asked for another deployment than this one
     chosen = unused or (request.deployment_id and _chosen(request.deployment_id, deployments))
     if chosen and chosen.id == state.deployment_id and state.carries(request.variables):
-        inputs.refuse(
+        validation.refuse(
             "variables",
             "other than the stage's own for a canary of the stage's own deployment",
             list(request.variables),
         )
     if request.variables and state.carries(request.variables):
-        inputs.refuse(
+        validation.refuse(
             "variables",
             "with a value other than the stage's own: production is served by what the stage names "
             "already, and an alias that is re-used for a release changes production with it (leave "

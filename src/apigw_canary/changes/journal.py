@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from apigw_canary.errors import CanaryError
-from apigw_canary.rollout.state import StageState
+from apigw_canary.model.state import StageState
 
 log: logging.Logger = logging.getLogger("apigw_canary")
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from apigw_canary.errors import CanaryError, KnownState, StageAsRead
-from apigw_canary.rollout.state import StageState
+from apigw_canary.model.state import StageState
 
 _REMEMBERED = 16
 """Own changes that are told from changes outside this process: more than threads make at once."""

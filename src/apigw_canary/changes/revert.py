@@ -15,10 +15,10 @@ from apigw_canary.errors import (
     NothingToRevertError,
     StageChangedError,
 )
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.promotion import Promotion
-from apigw_canary.rollout.record import NO_RECORD
-from apigw_canary.rollout.state import Outcome, StageState
+from apigw_canary.model.promotion import Promotion
+from apigw_canary.model.record import NO_RECORD
+from apigw_canary.model.state import Outcome, StageState
+from apigw_canary.values import validation
 
 
 def revert(
@@ -99,7 +99,7 @@ def _check_stage(promotion: Promotion, state: StageState) -> None:
     ours = f"{state.region}/{state.rest_api_id}/{state.name}"
     theirs = f"{promotion.region}/{promotion.rest_api_id}/{promotion.stage}"
     if ours != theirs:
-        inputs.refuse("promotion", f"of stage {ours}", theirs)
+        validation.refuse("promotion", f"of stage {ours}", theirs)
 
 
 def _check_revertible(

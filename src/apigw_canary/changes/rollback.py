@@ -4,9 +4,9 @@ from apigw_canary.aws.apigateway import Seen
 from apigw_canary.changes.control import Bond, Control, promoted_by_hand
 from apigw_canary.changes.revert import restore
 from apigw_canary.errors import CanaryError, RecordError, RolloutEndedError, StageChangedError
-from apigw_canary.rollout.record import NO_RECORD, EndedBy, Record
-from apigw_canary.rollout.state import CanaryState, Outcome, StageState
-from apigw_canary.rollout.words import moment
+from apigw_canary.model.record import NO_RECORD, EndedBy, Record
+from apigw_canary.model.state import CanaryState, Outcome, StageState
+from apigw_canary.values.formatting import moment
 
 
 def roll_back(

@@ -17,7 +17,7 @@ from apigw_canary.errors import (
     UnconfirmedChangeError,
     UnreachableError,
 )
-from apigw_canary.rollout.state import StageState
+from apigw_canary.model.state import StageState
 
 SENDINGS = 3
 """How often a write is sent that, as reading shows, did not happen."""

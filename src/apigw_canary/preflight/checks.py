@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from apigw_canary.aws.logformat import MESSAGES, breaking
+from apigw_canary.judge.guard import MOST_PAST
+from apigw_canary.metrics.logformat import MESSAGES, breaking
+from apigw_canary.model.api_surface import Route
 from apigw_canary.preflight.facts import Facts
 from apigw_canary.preflight.problem import Problem, Severity
 from apigw_canary.preflight.targets import Policy, Target
@@ -12,10 +14,8 @@ from apigw_canary.preflight.traffic import (
     past_rate,
     requests_per_minute,
 )
-from apigw_canary.rollout.contract import Route
-from apigw_canary.rollout.guard import MOST_PAST
 from apigw_canary.rollout.view import guards_at_100
-from apigw_canary.rollout.words import sentence, span
+from apigw_canary.values.formatting import sentence, span
 
 Check = Callable[[Facts], Iterator[Problem]]
 

@@ -17,14 +17,14 @@ from apigw_canary.errors import (
     CannotTellError,
     NotFoundError,
 )
+from apigw_canary.judge.alarms import Alarm
+from apigw_canary.judge.observation import Measurements
+from apigw_canary.model.api_surface import Changes, Contract, Route, changes
+from apigw_canary.model.state import StageState, Variables
+from apigw_canary.policy import RolloutPolicy
 from apigw_canary.preflight.problem import Problem, Severity
 from apigw_canary.preflight.targets import Policy, Target, targets, tested
-from apigw_canary.rollout.alarms import Alarm
-from apigw_canary.rollout.contract import Changes, Contract, Route, changes
-from apigw_canary.rollout.observation import Measurements
-from apigw_canary.rollout.policy import RolloutPolicy
-from apigw_canary.rollout.state import StageState, Variables
-from apigw_canary.rollout.words import sentence
+from apigw_canary.values.formatting import sentence
 
 Measure = Callable[[StageState, datetime], Measurements]
 """The minutes of the hour before a time."""

@@ -18,11 +18,11 @@ from apigw_canary.errors import (
     UnansweredError,
     UnconfirmedChangeError,
 )
+from apigw_canary.model.api_surface import ANY, Route
+from apigw_canary.model.state import StageState, Variables
 from apigw_canary.preflight.problem import InvocationPermission
 from apigw_canary.preflight.targets import Policy, Target, targets, tested
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.contract import ANY, Route
-from apigw_canary.rollout.state import StageState, Variables
+from apigw_canary.values import validation
 
 MOST_STATEMENTS = 20
 """How many statements `allow` adds to one function's policy before it adds one for the whole stage
@@ -51,7 +51,7 @@ def allow(
     led = targets(methods, stage, overrides)
     tests = tested(methods, stage, overrides) if smoke_test else []
     if not led and (overrides or not tests):
-        inputs.refuse("variables", "used by an integration of the API", sorted(overrides))
+        validation.refuse("variables", "used by an integration of the API", sorted(overrides))
     policies: dict[Function, Policy] = {}
     missing = _widened(_missing(functions, led, policies), stage, whole_stage=whole_stage)
     missing += _missing(functions, tests, policies, must_exist=False)

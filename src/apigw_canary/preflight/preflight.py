@@ -16,15 +16,15 @@ from apigw_canary.errors import (
     RolloutEndedError,
     StageChangedError,
 )
+from apigw_canary.model.api_surface import Changes
+from apigw_canary.model.record import without_records
 from apigw_canary.preflight.checks import check
 from apigw_canary.preflight.facts import Facts
 from apigw_canary.preflight.problem import Problem
 from apigw_canary.preflight.targets import Target
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.contract import Changes
-from apigw_canary.rollout.explained import Explained, Tone
-from apigw_canary.rollout.plain import Plain
-from apigw_canary.rollout.record import without_records
+from apigw_canary.values import validation
+from apigw_canary.values.rendering import Explained, Tone
+from apigw_canary.values.serialization import Plain
 
 MethodChangeKind = Literal["added", "removed", "weakened"]
 VariableChangeKind = Literal["added", "changed", "unchanged"]
@@ -42,7 +42,7 @@ class MethodChange(Plain):
     """What a weakened method asked, and asks now."""
 
     def __attrs_post_init__(self) -> None:
-        inputs.choice(self.change, "change", get_args(MethodChangeKind))
+        validation.choice(self.change, "change", get_args(MethodChangeKind))
 
     def __str__(self) -> str:
         """One line."""
@@ -72,7 +72,7 @@ class VariableChange(Plain):
     """The methods whose requests lead there."""
 
     def __attrs_post_init__(self) -> None:
-        inputs.choice(self.change, "change", get_args(VariableChangeKind))
+        validation.choice(self.change, "change", get_args(VariableChangeKind))
 
     def __str__(self) -> str:
         """One line."""

@@ -4,9 +4,9 @@ from typing import Literal, get_args
 
 import attrs
 
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.plain import Plain
 from apigw_canary.texts import bounded
+from apigw_canary.values import validation
+from apigw_canary.values.serialization import Plain
 
 _LONGEST_WHAT, _LONGEST_REMEDY = 1400, 500
 """Characters: names in it come from AWS, and there can be hundreds."""
@@ -35,7 +35,7 @@ class Problem(Plain):
     """What to do about it."""
 
     def __attrs_post_init__(self) -> None:
-        inputs.choice(self.severity, "severity", get_args(Severity))
+        validation.choice(self.severity, "severity", get_args(Severity))
 
     def __str__(self) -> str:
         """What is so, and what to do."""

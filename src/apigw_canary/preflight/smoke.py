@@ -15,10 +15,10 @@ from apigw_canary.errors import (
     UnansweredError,
     UnreachableError,
 )
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.contract import ANY, Route, answering
-from apigw_canary.rollout.smoke import SAFE_METHODS, SmokeRequest, SmokeResult
-from apigw_canary.rollout.state import StageState, Variables
+from apigw_canary.model.api_surface import ANY, Route, answering
+from apigw_canary.model.smoke import SAFE_METHODS, SmokeRequest, SmokeResult
+from apigw_canary.model.state import StageState, Variables
+from apigw_canary.values import validation
 
 _NOT_OF_THE_METHOD = (AccessDeniedError, CredentialsError, ThrottledError, UnreachableError)
 """Refusals that say nothing about the method: the next request would meet them too."""
@@ -58,7 +58,7 @@ def smoke_test(
 def _checked(requests: object, *, unsafe: bool) -> list[SmokeRequest]:
     expected = 'a sequence of texts such as "GET /health", or of SmokeRequest'
     if not isinstance(requests, Sequence) or isinstance(requests, str) or not requests:
-        inputs.refuse("requests", f"{expected}, at least one", requests)
+        validation.refuse("requests", f"{expected}, at least one", requests)
     checked = []
     each: object
     for each in requests:
@@ -68,9 +68,9 @@ def _checked(requests: object, *, unsafe: bool) -> list[SmokeRequest]:
         elif isinstance(each, SmokeRequest):
             request = each
         else:
-            inputs.refuse("requests", expected, each)
+            validation.refuse("requests", expected, each)
         if not request.is_safe and not unsafe:
-            inputs.refuse(
+            validation.refuse(
                 "requests",
                 f"of the methods {', '.join(SAFE_METHODS)}, or given with unsafe=True: backends "
                 "are called for real",

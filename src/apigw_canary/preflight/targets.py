@@ -15,8 +15,8 @@ from apigw_canary.aws.invocation import (
     variables_in,
 )
 from apigw_canary.aws.test_invocation import STAGE
-from apigw_canary.rollout.contract import ANY, Route
-from apigw_canary.rollout.state import StageState, Variables
+from apigw_canary.model.api_surface import ANY, Route
+from apigw_canary.model.state import StageState, Variables
 
 
 class Target(NamedTuple):

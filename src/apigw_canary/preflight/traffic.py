@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
-from apigw_canary.rollout.evidence import Row, not_worse
-from apigw_canary.rollout.observation import HISTORY, MINUTE, Measurements
-from apigw_canary.rollout.policy import RolloutPolicy
-from apigw_canary.rollout.signals import Signal
+from apigw_canary.judge.evidence import Row, not_worse
+from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements
+from apigw_canary.judge.signals import Signal
+from apigw_canary.policy import RolloutPolicy
 
 
 class Outlook(NamedTuple):

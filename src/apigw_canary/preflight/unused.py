@@ -4,7 +4,7 @@ import logging
 
 from apigw_canary.aws.apigateway import ApiGateway
 from apigw_canary.errors import AwsError, CannotTellError, InvalidInputError, NotFoundError
-from apigw_canary.rollout.state import StageState, Variables
+from apigw_canary.model.state import StageState, Variables
 
 log: logging.Logger = logging.getLogger("apigw_canary")
 

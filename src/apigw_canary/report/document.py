@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import attrs
 
-from apigw_canary.rollout.explained import Tone
+from apigw_canary.values.rendering import Tone
 
 Look = Literal["canary", "baseline", "third", "fourth", "needed"]
 """How a line is told from the others: by color and by dashes."""

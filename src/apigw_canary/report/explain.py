@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from apigw_canary.judge.findings import Analysis, Finding, Verdict
+from apigw_canary.judge.observation import Basis
+from apigw_canary.model.smoke import SmokeResult
 from apigw_canary.report.document import Document, Facts, Paragraph, Section, Table
-from apigw_canary.rollout.decision import Decided, Promote, Rollback
-from apigw_canary.rollout.explained import Explained, Tone
-from apigw_canary.rollout.findings import Analysis, Finding, Verdict
-from apigw_canary.rollout.observation import Basis
-from apigw_canary.rollout.plain import Plain
-from apigw_canary.rollout.smoke import SmokeResult
-from apigw_canary.rollout.words import evidence, moment, share, span
+from apigw_canary.rollout.decisions import Decided, Promote, Rollback
+from apigw_canary.values.formatting import evidence, moment, share, span
+from apigw_canary.values.rendering import Explained, Tone
+from apigw_canary.values.serialization import Plain
 
 VERDICTS = {
     Verdict.WORSE: "worse",

@@ -4,6 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from apigw_canary.judge.findings import Analysis
+from apigw_canary.judge.observation import Observation, Phase
+from apigw_canary.judge.paths import paths
+from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report import pictures
 from apigw_canary.report.document import (
     Document,
@@ -15,13 +19,9 @@ from apigw_canary.report.document import (
     Table,
 )
 from apigw_canary.report.explain import headline, sentence, signals, tone
-from apigw_canary.rollout.decision import Decided, Promote, Rollback, Shift
-from apigw_canary.rollout.explained import Tone
-from apigw_canary.rollout.findings import Analysis
-from apigw_canary.rollout.observation import Observation, Phase
-from apigw_canary.rollout.paths import paths
-from apigw_canary.rollout.policy import RolloutPolicy
-from apigw_canary.rollout.words import clock, moment, span
+from apigw_canary.rollout.decisions import Decided, Promote, Rollback, Shift
+from apigw_canary.values.formatting import clock, moment, span
+from apigw_canary.values.rendering import Tone
 
 _ENDS: Mapping[Phase, tuple[str, Tone]] = {
     "promoted": ("Promoted", "good"),

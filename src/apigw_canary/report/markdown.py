@@ -6,7 +6,7 @@ from typing import assert_never
 
 from apigw_canary.report.document import Block, Chart, Document, Facts, Paragraph, Table
 from apigw_canary.report.escape import markdown as safe
-from apigw_canary.rollout.explained import Tone
+from apigw_canary.values.rendering import Tone
 
 _SIGNS: dict[Tone, str] = {"good": "✅", "bad": "❌", "open": "⏳"}
 

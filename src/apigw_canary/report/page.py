@@ -20,7 +20,7 @@ from apigw_canary.report.document import (
 )
 from apigw_canary.report.escape import html as safe
 from apigw_canary.report.svg import SHAPES, svg
-from apigw_canary.rollout.explained import Tone
+from apigw_canary.values.rendering import Tone
 
 _ICONS: dict[Tone, tuple[str, str]] = {
     "good": ("Went well", "M-5 0 L-1.5 4 L5 -4"),

@@ -6,13 +6,13 @@ from datetime import datetime
 from itertools import accumulate
 from typing import TypeVar
 
+from apigw_canary.judge.evidence import Row
+from apigw_canary.judge.observation import Observation
+from apigw_canary.judge.paths import Paths, SignalPath
+from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX
+from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report.document import Chart, Line, Look, Mark, Point, Table
-from apigw_canary.rollout.evidence import Row
-from apigw_canary.rollout.observation import Observation
-from apigw_canary.rollout.paths import Paths, SignalPath
-from apigw_canary.rollout.policy import RolloutPolicy
-from apigw_canary.rollout.signals import ERRORS_4XX, ERRORS_5XX
-from apigw_canary.rollout.words import clock, evidence, share
+from apigw_canary.values.formatting import clock, evidence, share
 
 MOST_POINTS = 120
 """Points of a line: more cannot be told apart, and each is a row of a table."""

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+from apigw_canary.judge.observation import Observation
+from apigw_canary.model.smoke import SmokeResult
+from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report import escape
 from apigw_canary.report.document import Document
 from apigw_canary.report.explain import explain, smoke_test
@@ -10,11 +13,8 @@ from apigw_canary.report.history import history
 from apigw_canary.report.markdown import markdown
 from apigw_canary.report.page import fragment, page
 from apigw_canary.report.text import text
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.explained import Explained
-from apigw_canary.rollout.observation import Observation
-from apigw_canary.rollout.policy import RolloutPolicy
-from apigw_canary.rollout.smoke import SmokeResult
+from apigw_canary.values import validation
+from apigw_canary.values.rendering import Explained
 
 _Kind = TypeVar("_Kind")
 
@@ -56,7 +56,7 @@ class Report:
 
     def text(self, width: int = 80) -> str:
         """Plain text with tables, its lines `width` cells of a terminal long at most, from 40."""
-        inputs.number(width, "width", low=40, high=1000)
+        validation.number(width, "width", low=40, high=1000)
         return text(self._document, int(width))
 
     def markdown(self) -> str:
@@ -92,19 +92,21 @@ def _document(subject: object, policy: object) -> Document:
     looks = [subject] if isinstance(subject, Observation) else _all(subject, Observation)
     if looks is not None:
         if not looks:
-            inputs.refuse("subject", "at least one observation", subject)
+            validation.refuse("subject", "at least one observation", subject)
         if not isinstance(policy, RolloutPolicy):
-            inputs.refuse("policy", "the RolloutPolicy of the rollout", policy)
+            validation.refuse("policy", "the RolloutPolicy of the rollout", policy)
         return history(looks, policy)
     if not isinstance(subject, Explained):
-        inputs.refuse("subject", "a decision, an analysis, smoke results or observations", subject)
+        validation.refuse(
+            "subject", "a decision, an analysis, smoke results or observations", subject
+        )
     _without_policy(policy)
     return explain(subject)
 
 
 def _without_policy(policy: object) -> None:
     if policy is not None:
-        inputs.refuse("policy", "None: only observations are judged by it", policy)
+        validation.refuse("policy", "None: only observations are judged by it", policy)
 
 
 def _all(subject: object, kind: type[_Kind]) -> list[_Kind] | None:

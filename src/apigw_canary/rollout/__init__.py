@@ -1,7 +1,4 @@
-"""Decides.
+"""Decides: the ordered rules, and the decisions that they make.
 
-Whatever affects a decision lives here; nothing here knows who carries it out.
-
-So nothing in this package calls a clock, sleeps, draws random numbers or does I/O, and it
-imports the standard library and attrs only.
+Whatever affects a decision lives here or in `judge`; nothing here knows who carries it out.
 """

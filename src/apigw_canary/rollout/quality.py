@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from apigw_canary.rollout import shares
-from apigw_canary.rollout.observation import MINUTE, ceil_minute
-from apigw_canary.rollout.signals import Signal
-from apigw_canary.rollout.unknown import unknown_outcomes
+from apigw_canary.judge import sample_ratio
+from apigw_canary.judge.observation import MINUTE, ceil_minute
+from apigw_canary.judge.signals import Signal
+from apigw_canary.judge.unknown import unknown_outcomes
 from apigw_canary.rollout.view import View
-from apigw_canary.rollout.words import moment, span
+from apigw_canary.values.formatting import moment, span
 
 SILENT = timedelta(minutes=10)
 """How long both variants may be without requests before it is reported."""
@@ -89,7 +89,9 @@ def _without_data(view: View) -> timedelta | None:
         since = view.seen.step_judged_from()
         since = max(since, served + MINUTE) if served is not None else since
         busy = [row for row in rows if row.at >= since and row.baseline_requests > 0]
-        if shares.is_dark(sum(row.baseline_requests for row in busy), view.seen.percent / 100):
+        if sample_ratio.is_dark(
+            sum(row.baseline_requests for row in busy), view.seen.percent / 100
+        ):
             lengths.append(busy[-1].at + MINUTE - busy[0].at)
     return max(lengths, default=None)
 

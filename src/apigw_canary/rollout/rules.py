@@ -3,15 +3,14 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from apigw_canary.rollout import alarms, quality
-from apigw_canary.rollout.decision import Decision
-from apigw_canary.rollout.evidence import Row, odds
-from apigw_canary.rollout.failed import DRIFT, excess
-from apigw_canary.rollout.findings import Finding, Verdict
-from apigw_canary.rollout.gathering import Gathered
-from apigw_canary.rollout.guard import (
+from apigw_canary.judge import alarms
+from apigw_canary.judge.evidence import Row, odds
+from apigw_canary.judge.excess import DRIFT, excess
+from apigw_canary.judge.findings import Finding, Verdict
+from apigw_canary.judge.gathering import Gathered
+from apigw_canary.judge.guard import (
     AgainstPast,
     canary_only_excess,
     confirmed_by_past,
@@ -19,15 +18,15 @@ from apigw_canary.rollout.guard import (
     gross_failure,
     has_comparable_minute,
 )
-from apigw_canary.rollout.lasting import lasting_excess
-from apigw_canary.rollout.observation import Observation
-from apigw_canary.rollout.production import Unhealthy
-from apigw_canary.rollout.signals import Signal
+from apigw_canary.judge.lasting import lasting_excess
+from apigw_canary.judge.observation import Observation
+from apigw_canary.judge.plan import Plan
+from apigw_canary.judge.production import Unhealthy
+from apigw_canary.judge.signals import Signal
+from apigw_canary.rollout import quality
+from apigw_canary.rollout.decisions import Decision
 from apigw_canary.rollout.view import View, guards_at_100
-from apigw_canary.rollout.words import evidence, share, span
-
-if TYPE_CHECKING:
-    from apigw_canary.rollout.policy import RolloutPolicy
+from apigw_canary.values.formatting import evidence, share, span
 
 RECENT = 10
 """Minutes, the latest complete ones, in which a canary must be within the margin as counted."""
@@ -40,7 +39,7 @@ SURPRISE = math.log(1000)
 Chernoff, n times the divergence of the two rates)."""
 
 
-def decide(policy: "RolloutPolicy", observation: Observation) -> Decision:
+def decide(policy: Plan, observation: Observation) -> Decision:
     """Decide by the first rule of `RULES` that holds; the last one always does."""
     view = View(policy, observation)
     decisions: Iterator[Decision] = (

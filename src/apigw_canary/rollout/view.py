@@ -2,29 +2,23 @@
 
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from apigw_canary.rollout import alarms
-from apigw_canary.rollout.alarms import Alarm
-from apigw_canary.rollout.analysis import summarize
-from apigw_canary.rollout.decision import Hold, Promote, Rollback, Shift, WaitingFor
-from apigw_canary.rollout.findings import Analysis, Finding
-from apigw_canary.rollout.gathering import Gathered, gather
-from apigw_canary.rollout.guard import MOST_PAST
-from apigw_canary.rollout.observation import MINUTE, Observation, ceil_minute
-from apigw_canary.rollout.production import Unhealthy, unhealthy
-from apigw_canary.rollout.signals import Signal
-from apigw_canary.rollout.words import span
-
-if TYPE_CHECKING:
-    from apigw_canary.rollout.policy import RolloutPolicy
-
-LONGEST_ROLLOUT = timedelta(days=14)
-"""After this a rollout has reached its deadline whatever has held it, and the longest deadline.
-CloudWatch keeps one-minute data for 15 days."""
+from apigw_canary.judge import alarms
+from apigw_canary.judge.alarms import Alarm
+from apigw_canary.judge.analysis import summarize
+from apigw_canary.judge.findings import Analysis, Finding
+from apigw_canary.judge.gathering import Gathered, gather
+from apigw_canary.judge.guard import MOST_PAST
+from apigw_canary.judge.observation import MINUTE, Observation, ceil_minute
+from apigw_canary.judge.plan import LONGEST_ROLLOUT, Plan
+from apigw_canary.judge.production import Unhealthy, unhealthy
+from apigw_canary.judge.signals import Signal
+from apigw_canary.rollout.decisions import Hold, Promote, Rollback, Shift, WaitingFor
+from apigw_canary.values.formatting import span
 
 
-def guards_at_100(policy: "RolloutPolicy") -> str:
+def guards_at_100(policy: Plan) -> str:
     """What can roll a canary back at 100 %, where there is no baseline to compare with."""
     signals = [signal for signal in policy.signals if not signal.report_only]
     rare = [signal.name for signal in signals if signal.rare]
@@ -48,7 +42,7 @@ def guards_at_100(policy: "RolloutPolicy") -> str:
 class View:
     """An observation as the rules see it, and the making of decisions about it."""
 
-    def __init__(self, policy: "RolloutPolicy", observation: Observation) -> None:
+    def __init__(self, policy: Plan, observation: Observation) -> None:
         self.policy = policy
         self.seen = observation
         evidence = gather(policy, observation)

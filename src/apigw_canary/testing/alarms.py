@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-from apigw_canary.rollout import inputs
-from apigw_canary.rollout.alarms import MAX_NAME, AlarmState
+from apigw_canary.judge.alarms import MAX_NAME, AlarmState
 from apigw_canary.testing.answers import Json, Refusal, RehearsalError, check_simulated
 from apigw_canary.testing.wire import REGION
+from apigw_canary.values import validation
 
 _MOST_NAMES = 100
 _PAGE = 50  # AWS's own is not documented; what matters is that there are pages
@@ -101,13 +101,13 @@ class Alarms:
         evaluation: Evaluation | None,
     ) -> None:
         """Let an alarm be in a state from now on; a new one begins with INSUFFICIENT_DATA."""
-        inputs.text(name, "name", limit=MAX_NAME)
-        inputs.choice(state, "state", get_args(AlarmState))
-        inputs.choice(kind, "kind", get_args(AlarmKind))
+        validation.text(name, "name", limit=MAX_NAME)
+        validation.choice(state, "state", get_args(AlarmState))
+        validation.choice(kind, "kind", get_args(AlarmKind))
         if evaluation is not None:
-            inputs.choice(evaluation, "evaluation", get_args(Evaluation))
+            validation.choice(evaluation, "evaluation", get_args(Evaluation))
             if kind == "CompositeAlarm":
-                inputs.refuse("evaluation", "None for a composite alarm", evaluation)
+                validation.refuse("evaluation", "None for a composite alarm", evaluation)
         created = _Alarm(name, kind, [_Change(at, None, "INSUFFICIENT_DATA")])
         alarm = self._alarms.get(name, created)
         alarm.become(state, at)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from apigw_canary.aws.logformat import VARIABLE, parsed
-from apigw_canary.rollout.chance import binomial
+from apigw_canary.metrics.logformat import VARIABLE, parsed
+from apigw_canary.planning.chance import binomial
 from apigw_canary.testing.answers import Json, Refusal, check_simulated, unknown
 from apigw_canary.testing.gateway import ACCOUNT_ID
 from apigw_canary.testing.insights import Line, Query

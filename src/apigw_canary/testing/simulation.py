@@ -36,8 +36,8 @@ from apigw_canary.testing.wire import simulated_session
 if TYPE_CHECKING:
     import boto3
 
-    from apigw_canary.lambda_alias import LambdaAlias
-    from apigw_canary.rollout.alarms import AlarmState
+    from apigw_canary.judge.alarms import AlarmState
+    from apigw_canary.lambda_alias.alias import LambdaAlias
     from apigw_canary.stage import Stage
 
 _HEALTHY = Backend()
@@ -149,7 +149,7 @@ class Rehearsal:
 
     def alias(self, name: str) -> LambdaAlias:
         """An alias of the function `orders` as this library sees it."""
-        from apigw_canary.lambda_alias import LambdaAlias
+        from apigw_canary.lambda_alias.alias import LambdaAlias
 
         return LambdaAlias(FUNCTION, name, session=self.session, sleep=self.sleep)
 

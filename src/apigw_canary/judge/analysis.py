@@ -1,0 +1,102 @@
+"""From minutes to findings and a verdict."""
+
+import math
+
+import attrs
+
+from apigw_canary.judge import evidence, intervals, routes
+from apigw_canary.judge.findings import Analysis, Finding, Verdict
+from apigw_canary.judge.gathering import Evidence, Gathered, gather
+from apigw_canary.judge.observation import Observation
+from apigw_canary.judge.plan import Plan
+
+_IN_SIGHT = 10_000
+"""Times the requests so far that "not worse" may still need. Beyond, the growth so far predicts
+nothing, and the number would not fit into a sentence."""
+
+_MOST_MINUTES = 365 * 24 * 60
+"""Minutes that "not worse" may still need; a rollout never takes longer than 14 days."""
+
+
+def analyze(policy: Plan, observation: Observation, *, with_intervals: bool = False) -> Analysis:
+    """The evidence in the settled minutes of an observation."""
+    return summarize(policy, gather(policy, observation), with_intervals=with_intervals)
+
+
+def summarize(policy: Plan, gathered: Evidence, *, with_intervals: bool = False) -> Analysis:
+    """What the evidence comes to."""
+    path = gathered.against()
+    strongest = max((log for _, log in path), default=0.0)
+    needed = 1 / policy.false_rollback
+    findings = tuple(
+        _finding(g, worse_threshold=1 / g.alpha, not_worse_threshold=1 / policy.false_promotion)
+        for g in gathered.signals
+    )
+    if with_intervals:
+        findings = tuple(
+            _with_intervals(f, g, policy.false_rollback)
+            for f, g in zip(findings, gathered.signals, strict=True)
+        )
+    critical = [f for f, g in zip(findings, gathered.signals, strict=True) if g.signal.critical]
+    if strongest >= math.log(needed):
+        verdict = Verdict.WORSE
+    elif all(f.not_worse_evidence >= f.not_worse_threshold for f in critical):
+        verdict = Verdict.NOT_WORSE
+    else:
+        verdict = Verdict.UNDECIDED
+    return Analysis(
+        verdict=verdict,
+        findings=findings,
+        worse_evidence=evidence.odds(strongest),
+        worse_threshold=needed,
+        routes=routes.findings(gathered.routes),
+        worse_at=next((at for at, log in path if log >= math.log(needed)), None),
+    )
+
+
+def _finding(g: Gathered, *, worse_threshold: float, not_worse_threshold: float) -> Finding:
+    strongest = max(g.worse, default=0.0)
+    not_worse = g.not_worse[-1] if g.not_worse else 0.0
+    if strongest >= math.log(worse_threshold):
+        verdict = Verdict.WORSE
+    elif not_worse >= math.log(not_worse_threshold):
+        verdict = Verdict.NOT_WORSE
+    else:
+        verdict = Verdict.UNDECIDED
+    more = _requests_needed(g, not_worse, math.log(not_worse_threshold))
+    return Finding(
+        signal=g.signal.name,
+        verdict=verdict,
+        **g.totals._asdict(),
+        worse_evidence=evidence.odds(strongest),
+        worse_threshold=worse_threshold,
+        not_worse_evidence=evidence.odds(not_worse),
+        not_worse_threshold=not_worse_threshold,
+        requests_needed=more,
+        minutes_needed=_minutes_needed(more, g.pace),
+        baseline_unhealthy=g.baseline_unhealthy,
+        sample_ratio_ok=g.sample_ratio_ok,
+    )
+
+
+def _with_intervals(finding: Finding, g: Gathered, alpha: float) -> Finding:
+    return attrs.evolve(
+        finding,
+        ratio=intervals.ratio(g.readings, noise=g.signal.noise, alpha=alpha),
+        difference=intervals.difference(g.readings, noise=g.signal.noise, alpha=alpha),
+    )
+
+
+def _requests_needed(g: Gathered, log_now: float, log_needed: float) -> int | None:
+    """How many more canary requests, if the evidence goes on growing as it has so far."""
+    if not log_needed > log_now > log_needed / _IN_SIGHT:
+        return None
+    so_far = sum(minute.canary_requests for minute in g.confirmed)
+    return math.ceil(so_far * (log_needed / log_now - 1))
+
+
+def _minutes_needed(requests: int | None, pace: float) -> float | None:
+    if requests is None or not pace:
+        return None
+    minutes = requests / pace
+    return minutes if minutes <= _MOST_MINUTES else None

@@ -1,0 +1,364 @@
+"""What was seen of a rollout, as plain data: everything a decision is made from."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, Protocol, get_args
+
+import attrs
+
+from apigw_canary.judge.alarms import Alarm
+from apigw_canary.judge.signals import Signal
+from apigw_canary.model.state import StageState
+from apigw_canary.values import validation
+from apigw_canary.values.serialization import Plain
+
+MINUTE = timedelta(minutes=1)
+
+HISTORY = timedelta(hours=1)
+"""How much of the baseline's past is read: it teaches the judge the baseline's usual rate."""
+
+Overlap = Literal["excluded", "included", "unknown"]
+
+Phase = Literal[
+    "running",
+    "promoting",
+    "promoted",
+    "reverted",
+    "rolled_back",
+    "disabled",
+    "promoted_outside",
+    "removed_outside",
+    "replaced",
+]
+
+
+@attrs.frozen
+class Minute(Plain):
+    """One minute of one signal, of both arms. Counts may be fractional (interpolated)."""
+
+    at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
+    """The minute's beginning."""
+    baseline_requests: float
+    """Requests of the baseline."""
+    baseline_bad: float
+    """Bad ones among them."""
+    canary_requests: float
+    """Requests of the canary."""
+    canary_bad: float
+    """Bad ones among them."""
+    baseline_unknown: float = 0.0
+    """Requests of the baseline whose outcome could not be read: among its requests, and not among
+    the bad ones."""
+    canary_unknown: float = 0.0
+    """Requests of the canary whose outcome could not be read, as above."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.at.timestamp() % 60:
+            validation.refuse("at", "the beginning of a minute", self.at)
+        for arm in ("baseline", "canary"):
+            requests = validation.number(getattr(self, f"{arm}_requests"), f"{arm}_requests", low=0)
+            bad = validation.number(getattr(self, f"{arm}_bad"), f"{arm}_bad", low=0, high=requests)
+            known = requests - bad
+            validation.number(getattr(self, f"{arm}_unknown"), f"{arm}_unknown", low=0, high=known)
+
+    def with_canary_added(self) -> "Minute":
+        """The minute with the canary's counts in the baseline's as well."""
+        requests = self.baseline_requests + self.canary_requests
+        bad = self.baseline_bad + self.canary_bad
+        return Minute(
+            self.at,
+            requests,
+            bad,
+            self.canary_requests,
+            self.canary_bad,
+            min(self.baseline_unknown + self.canary_unknown, requests - bad),  # rounding
+            self.canary_unknown,
+        )
+
+    def with_canary_subtracted(self) -> "Minute | None":
+        """The minute if the baseline's counts include the canary's; None where they cannot.
+
+        Interpolated counts differ by a little from what they stand for, and prove nothing. The
+        canary's requests of unknown outcome are taken to be among those of the baseline's series.
+        Where more of them are unknown, or fewer bad ones known there, the difference of the two is
+        unknown of the baseline.
+        """
+        requests = self.baseline_requests - self.canary_requests
+        bad = self.baseline_bad - self.canary_bad
+        if self.baseline_bad % 1 or self.canary_bad % 1:
+            bad = max(min(bad, requests), 0.0)
+        unknown = self.baseline_unknown - self.canary_unknown
+        if bad < 0:  # bad ones of the canary are of unknown outcome in the baseline's series
+            bad, unknown = 0.0, bad + self.baseline_unknown
+        elif unknown < 0:  # bad ones of the baseline's series may be the canary's unknown ones
+            bad, unknown = max(bad + unknown, 0.0), min(-unknown, bad)
+        if not 0 <= bad <= requests or unknown < 0:
+            return None
+        return Minute(
+            self.at,
+            requests,
+            bad,
+            self.canary_requests,
+            self.canary_bad,
+            min(unknown, requests - bad),
+            self.canary_unknown,
+        )
+
+
+_ByName = Mapping[str, tuple[Minute, ...]]
+
+
+def _ordered(
+    minutes: Mapping[str, Iterable[Minute]],
+) -> dict[str, tuple[Minute, ...]]:
+    return {name: tuple(sorted(rows, key=lambda row: row.at)) for name, rows in minutes.items()}
+
+
+def _as_notes(notes: Iterable[str]) -> tuple[str, ...]:
+    kept = () if isinstance(notes, str) else tuple(notes)
+    if isinstance(notes, str) or not all(isinstance(note, str) for note in kept):
+        validation.refuse("notes", "a list of sentences", notes)
+    return kept
+
+
+def _as_alarms(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:
+    return tuple(alarms)
+
+
+def _by_route(
+    routes: Mapping[str, Mapping[str, Iterable[Minute]]] | None,
+) -> dict[str, dict[str, tuple[Minute, ...]]] | None:
+    if routes is None:
+        return None
+    return {route: _ordered(minutes) for route, minutes in routes.items()}
+
+
+def _check_told(minutes: _ByName, routes: Mapping[str, _ByName] | None, suspect: object) -> None:
+    """Refuse what would be judged wrongly: a minute that counts twice, a doubt about nothing."""
+    for where, told in [("minutes", minutes), *(routes or {}).items()]:
+        for name, rows in told.items():
+            if len({row.at for row in rows}) < len(rows):
+                validation.refuse(f"{where}[{name!r}]", "each minute once", "a minute twice")
+    if suspect is not None and not (isinstance(suspect, str) and suspect):
+        validation.refuse("suspect", "a sentence, or None", suspect)
+
+
+@attrs.frozen(kw_only=True)
+class Basis(Plain):
+    """What a decision was made on, and so the only thing it may be applied to."""
+
+    region: str
+    """The region of the stage."""
+    rest_api_id: str
+    """The REST API's id."""
+    stage: str
+    """The stage's name."""
+    rollout_id: str | None
+    """The rollout's id; None where its record was lost."""
+    deployment_id: str
+    """The canary's deployment."""
+    overrides: str
+    """A fingerprint of the variables the canary overrides."""
+    percent: float
+    """The canary's share of the requests, 0 to 100."""
+    release: str | None = None
+    """The release, as given to `enable_canary`; None without one."""
+
+
+@attrs.frozen(kw_only=True)
+class Observation(Plain):
+    """One look at a rollout. A saved list of them replays it."""
+
+    at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
+    """When it was made."""
+    started_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
+    """When the canary was enabled."""
+    step_started_at: datetime = attrs.field(
+        converter=validation.utc, validator=validation.aware_field
+    )
+    """When the canary got the share it has."""
+    percent: float = attrs.field(converter=validation.held_percent)
+    """The canary's share of the requests, 0 to 100."""
+    minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
+    """Signal name to its minutes. Those from before `started_at` without canary requests are the
+    baseline's history; the series also holds earlier canaries, which is why others are left out."""
+    overlap: Overlap = "excluded"
+    """Whether the baseline's counts include the canary's: then these are subtracted. "unknown":
+    both readings are judged, and only what holds in both counts."""
+    basis: Basis | None = None
+    """What it was made on; without it a decision cannot be applied."""
+    phase: Phase = "running"
+    """Whether the canary runs, is being promoted, or how it ended."""
+    changed: Mapping[str, str] = attrs.field(factory=dict)
+    """What was changed outside this process on the stage since the observation before, as far as
+    this process knows: a name, and how it differs. No variable values."""
+    production_changed: Mapping[str, str] = attrs.field(factory=dict)
+    """Production's deployment, and each variable that the canary overrides, where it was changed
+    outside this rollout since the rollout began, or since
+    `canary.accept_production_changes()`: a name, and how it differs. No variable values."""
+    on_hold: str | None = None
+    """Why an operator holds the rollout (`canary.hold`); None where it is not on hold."""
+    held_for: timedelta = timedelta(0)
+    """How long the rollout has been on hold in all; the deadline's clock stops for it."""
+    failure: str | None = None
+    """Why the metrics, or the alarms, could not be read; None where they could."""
+    failing_since: datetime | None = attrs.field(
+        default=None, converter=validation.utc_or_none, validator=validation.aware_field
+    )
+    """Since when they could not be read, where that is known."""
+    last_complete_at: datetime | None = attrs.field(
+        default=None, converter=validation.utc_or_none, validator=validation.aware_field
+    )
+    """When they could be read last, where they could not be now and that is known."""
+    notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes)
+    """What the source says of how it read, and of what it could not see: a sentence each."""
+    alarms: tuple[Alarm, ...] = attrs.field(default=(), converter=_as_alarms)
+    """The alarms that the policy names, where they were looked at and could be read."""
+    routes: Mapping[str, Mapping[str, tuple[Minute, ...]]] | None = attrs.field(
+        default=None, converter=_by_route
+    )
+    """Route, such as "GET /orders/{id}", to its minutes by signal; None where the source does not
+    measure routes."""
+    suspect: str | None = None
+    """Why the counts may be of something else; then they never speak for the canary."""
+
+    def __attrs_post_init__(self) -> None:
+        validation.choice(self.overlap, "overlap", get_args(Overlap))
+        validation.choice(self.phase, "phase", get_args(Phase))
+        if len({alarm.name for alarm in self.alarms}) < len(self.alarms):
+            validation.refuse("alarms", "of different names", [alarm.name for alarm in self.alarms])
+        _check_told(self.minutes, self.routes, self.suspect)
+
+    @property
+    def age(self) -> timedelta:
+        """How long the rollout has run, without the time on hold: what the deadline is about."""
+        return self.at - self.started_at - self.held_for
+
+    def judged_from(self) -> datetime:
+        """The first minute that is all this canary's: one full minute after it was enabled.
+
+        The series may hold minutes of an earlier canary, and a change takes seconds to reach every
+        place where requests are split.
+        """
+        return ceil_minute(self.started_at + MINUTE)
+
+    def step_judged_from(self) -> datetime:
+        """The first minute that has the present share: one full minute after the step began."""
+        return max(self.judged_from(), ceil_minute(self.step_started_at + MINUTE))
+
+    def settled(self, name: str, age: timedelta, *, route: str | None = None) -> list[Minute]:
+        """The minutes of a signal that ended at least `age` ago, with the baseline's history.
+
+        Without the minutes in which another canary, or this one not yet everywhere, had requests.
+        """
+        first, last = self.judged_from(), self.at - age - MINUTE
+        minutes = self.minutes if route is None else (self.routes or {}).get(route, {})
+        return [
+            row
+            for row in minutes.get(name, ())
+            if row.at <= last and (row.at >= first or not row.canary_requests)
+        ]
+
+
+def ceil_minute(time: datetime) -> datetime:
+    """The first full minute at or after a time."""
+    rest = timedelta(seconds=time.timestamp() % 60)
+    return time - rest + MINUTE if rest else time
+
+
+@attrs.frozen
+class Measurements(Mapping[str, tuple[Minute, ...]]):
+    """What a source measured, with how it is to be read: a mapping of signal names to minutes."""
+
+    minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
+    """Signal name to its minutes."""
+    overlap: Overlap = attrs.field(default="excluded", kw_only=True)
+    """Whether the baseline's counts include the canary's."""
+    notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes, kw_only=True)
+    """How it was read, and what could not be seen: a sentence each."""
+    routes: Mapping[str, Mapping[str, tuple[Minute, ...]]] | None = attrs.field(
+        default=None, converter=_by_route, kw_only=True
+    )
+    """Route, such as "GET /orders/{id}", to its minutes by signal; None where not measured."""
+    suspect: str | None = attrs.field(default=None, kw_only=True)
+    """Why the counts may be of something else, and what to do about it; None where they are not."""
+
+    def __attrs_post_init__(self) -> None:
+        validation.choice(self.overlap, "overlap", get_args(Overlap))
+        _check_told(self.minutes, self.routes, self.suspect)
+
+    def merged_with(self, others: Mapping[str, Iterable[Minute]]) -> "Measurements":
+        """The same with signals of another source, whose arms are counted apart.
+
+        Where here the baseline's counts include the canary's, they are made to include them too.
+        """
+        others = _ordered(others)
+        if self.overlap == "included":
+            others = {
+                name: tuple(row.with_canary_added() for row in rows)
+                for name, rows in others.items()
+            }
+        return attrs.evolve(self, minutes={**self.minutes, **others})
+
+    def __getitem__(self, name: str) -> tuple[Minute, ...]:
+        return self.minutes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.minutes)
+
+    def __len__(self) -> int:
+        return len(self.minutes)
+
+
+class MetricSource(Protocol):
+    """Where minutes come from: CloudWatch, logs, or whatever the caller counts in.
+
+    Raising an exception means that nothing could be read. The decision is then Hold, and Rollback
+    after the policy's `max_unobserved`; where a canary is about to be enabled with that policy it
+    is `MetricsError`, with the exception as its cause. A source whose baseline counts include the
+    canary's, or may do so, or that has notes, answers with `Measurements`; any other mapping means
+    that the counts of baseline and canary are apart.
+
+    A source with a method `using(calls)` is replaced, in the stage, by what that method returns.
+    Sources on AWS are bound to the stage's session, retries and clock so; a source that wraps one
+    passes `calls` on to its `using`, and returns itself or a copy.
+
+    ```python
+    from datetime import timedelta
+
+    from apigw_canary import Minute, RolloutPolicy, Signal, Stage
+
+
+    class Refunds:
+        def minutes(self, stage, signals, start, end):
+            rows = [Minute(start, 380, 3, 20, 0)]  # of your own counts, each minute that is known
+            return {signal.name: rows for signal in signals}
+
+
+    refunds = [Signal.custom("refunds", margin=0.02, critical=True)]
+    policy = RolloutPolicy.canary(5, timedelta(minutes=10), signals=refunds)
+    canary = Stage("a1b2c3d4e5", "prod", metrics=Refunds()).enable_canary(5)
+    print(policy.decide(canary.observe(policy)))
+    ```
+    """
+
+    def minutes(
+        self,
+        stage: StageState,
+        signals: Sequence[Signal],
+        start: datetime,
+        end: datetime,
+    ) -> Mapping[str, Sequence[Minute]]:
+        """The minutes of each signal, by its name, that begin in [start, end).
+
+        `start` and `end` are whole minutes in UTC. `start` is an hour before the canary was
+        enabled, `end` the present minute, so the latest row is of the minute that has just ended.
+        Each observation asks for the whole time again; a row may have other counts than before.
+
+        A minute that is not known yet, or not completely, is left out; it must not be given as one
+        without requests. Rows younger than the policy's `metric_delay` are not judged: that is how
+        long counts may still change. The method is called in the thread that observes, which waits
+        for it: give a slow query a timeout of its own, shorter than the time between two
+        observations, and raise when it is over.
+        """
+        ...

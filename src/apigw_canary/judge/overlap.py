@@ -1,0 +1,148 @@
+"""Whether the counts of the stage include the canary's requests, as the data tell.
+
+AWS does not say. Four signs do, each in its own circumstances; where none has appeared, or they
+contradict each other, both readings are judged.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from apigw_canary.judge import sample_ratio
+from apigw_canary.judge.observation import Minute, Observation, Overlap
+
+Told = Literal["excluded", "included"]
+
+ENOUGH = 3
+"""Minutes that must say the same: one or two may lack a number that CloudWatch lost or is late
+with."""
+
+_EITHER: tuple[Told, Told] = ("excluded", "included")
+_INCLUDED = "the stage's series include the canary's requests"
+
+
+class Sign(NamedTuple):
+    """What the data say, and why."""
+
+    overlap: Told
+    ground: str
+
+    def __str__(self) -> str:
+        verb = "include" if self.overlap == "included" else "do not include"
+        return f"the stage's series {verb} the canary's requests: {self.ground}"
+
+
+class Totals(NamedTuple):
+    """The requests of a whole API in one minute, of all its stages, and of all their canaries."""
+
+    at: datetime
+    api: float
+    stages: float
+    canaries: float
+
+
+class Found:
+    """The signs that have appeared; what was found out once stays so."""
+
+    def __init__(self) -> None:
+        self._signs: dict[Told, Sign] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._signs)
+
+    def add(self, signs: Iterable[Sign | None]) -> None:
+        """Keep the signs of a look, the first for each reading."""
+        for sign in signs:
+            if sign is not None:
+                self._signs.setdefault(sign.overlap, sign)
+
+    def contrary(self, stated: Overlap) -> Sign | None:
+        """What contradicts a stated reading."""
+        if stated == "unknown":
+            return None
+        return next((sign for sign in self._signs.values() if sign.overlap != stated), None)
+
+    def read(self, stated: Overlap) -> tuple[Overlap, str]:
+        """The reading, and a sentence on how it was found; what is contradicted is not believed."""
+        signs = list(self._signs.values())
+        if len(signs) > 1:
+            return "unknown", f"the signs contradict each other: {'; '.join(map(str, signs))}"
+        if signs:
+            return ("unknown" if self.contrary(stated) else signs[0].overlap), str(signs[0])
+        if stated == "unknown":
+            return stated, f"whether {_INCLUDED} is not known: the data have not told yet"
+        return stated, f"whether {_INCLUDED} was stated ({stated}): the data have not confirmed it"
+
+
+def by_excess(minutes: Iterable[Minute], *, enough: int = ENOUGH) -> Sign | None:
+    """More requests or errors of the canary than of the stage, which so cannot include them."""
+    times = {minute.at for minute in minutes if minute.with_canary_subtracted() is None}
+    if len(times) < enough:
+        return None
+    return Sign("excluded", f"in {len(times)} minutes the canary has more than the stage")
+
+
+def by_share(minutes: Sequence[Minute], percent: float) -> Sign | None:
+    """The canary's part of the requests of a step, where it fits its share in one reading only."""
+    fitting: list[Told] = [overlap for overlap in _EITHER if fits(minutes, overlap, percent)]
+    if len(fitting) != 1:
+        return None
+    return Sign(fitting[0], f"only so has the canary its share of {percent:g} %")
+
+
+def by_all(minutes: Iterable[Minute], percent: float) -> Sign | None:
+    """At 100 % the stage's series is equal to the canary's, or else empty, which is an excess."""
+    served = [minute for minute in minutes if minute.canary_requests]
+    if percent < 100 or len(served) < ENOUGH:
+        return None
+    if any(minute.baseline_requests != minute.canary_requests for minute in served):
+        return None
+    return Sign("included", f"at 100 % it is equal to the canary's in all {len(served)} minutes")
+
+
+def by_totals(minutes: Iterable[Totals]) -> Sign | None:
+    """The API's total is the sum of its stages, or that and the canaries: one of them, exactly.
+
+    A minute in which neither holds says that not all is known, and then nothing is told.
+    """
+    said: list[Told | None] = []
+    for _, api, stages, canaries in minutes:
+        if canaries and api == stages:
+            said.append("included")
+        elif canaries:
+            said.append("excluded" if api == stages + canaries else None)
+    if len(said) < ENOUGH or len(set(said)) > 1 or said[0] is None:
+        return None
+    sum_of = {"included": "its stages", "excluded": "its stages and their canaries"}[said[0]]
+    return Sign(said[0], f"in {len(said)} minutes the API's total is exactly that of {sum_of}")
+
+
+def reading(minutes: Sequence[Minute], observation: Observation) -> tuple[Overlap, bool]:
+    """How an observation's minutes are to be read, and whether they fit the share then.
+
+    An unknown overlap is found out where the minutes themselves tell: it takes shares of about a
+    half; at small ones both readings say the same. One minute of excess is enough here: this lasts
+    for one look, and a canary with more errors than the stage is not to be waited for. What a
+    source says is believed until some minutes contradict it: left out as impossible, they would be
+    the very ones in which the canary failed.
+    """
+    first = observation.step_judged_from()
+    step = [minute for minute in minutes if minute.at >= first]
+    overlap = observation.overlap
+    if overlap == "unknown":
+        sign = by_excess(minutes, enough=1) or by_share(step, observation.percent)
+        overlap = sign.overlap if sign else "unknown"
+    elif overlap == "included" and by_excess(minutes):
+        overlap = "excluded"
+    readings: tuple[Overlap, ...] = _EITHER if overlap == "unknown" else (overlap,)
+    return overlap, any(fits(step, each, observation.percent) for each in readings)
+
+
+def fits(minutes: Iterable[Minute], overlap: Overlap, percent: float) -> bool:
+    """Whether the canary's part of the requests of a step is about its share."""
+    canary = baseline = 0.0
+    for minute in minutes:
+        canary += minute.canary_requests
+        baseline += minute.baseline_requests
+    total = max(baseline, canary) if overlap == "included" else baseline + canary
+    return not sample_ratio.contradict(canary, total, percent / 100)

@@ -1,0 +1,195 @@
+"""What a rollout is judged by: its steps, its signals, and the risk it may take."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import pairwise
+from typing import Literal, TypeVar
+
+import attrs
+
+from apigw_canary.judge.alarms import MAX_NAME
+from apigw_canary.judge.observation import MINUTE
+from apigw_canary.judge.signals import Signal
+from apigw_canary.values import validation
+from apigw_canary.values.serialization import Plain
+
+LIFETIME = timedelta(minutes=10)
+"""How long a Shift or Promote may be applied, unless the policy says otherwise: long enough for an
+approval by hand, short enough that what it rests on is still so. A Rollback never expires."""
+LONGEST_ROLLOUT = timedelta(days=14)
+"""After this a rollout has reached its deadline whatever has held it, and the longest deadline.
+CloudWatch keeps one-minute data for 15 days."""
+SHORTEST_DEADLINE = timedelta(hours=24)
+"""The shortest default deadline: a working day, and the night in which traffic may be too low."""
+
+
+@attrs.frozen
+class Step(Plain):
+    """A share of the requests, and how long the canary keeps it at least."""
+
+    percent: float = attrs.field(converter=validation.percent)
+    """The canary's share, above 0 and up to 100."""
+    bake: timedelta
+    """How long it keeps it before the next step is considered."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.percent == 0:
+            validation.refuse("percent", "above 0", self.percent)
+        validation.duration(self.bake, "bake")
+
+
+_Item = TypeVar("_Item")
+
+
+def _as_tuple(items: object, kind: type[_Item], field: str) -> tuple[_Item, ...]:
+    if not isinstance(items, Iterable) or isinstance(items, str):
+        validation.refuse(field, f"a list of {kind.__name__}", items)
+    kept = tuple(items)
+    for item in kept:
+        if not isinstance(item, kind):
+            validation.refuse(field, f"a list of {kind.__name__}", item)
+    return kept
+
+
+def _as_steps(steps: Iterable[Step]) -> tuple[Step, ...]:
+    return _as_tuple(steps, Step, "steps")
+
+
+def _as_signals(signals: Iterable[Signal]) -> tuple[Signal, ...]:
+    return _as_tuple(signals, Signal, "signals")
+
+
+def _as_names(names: Iterable[str]) -> tuple[str, ...]:
+    kept = _as_tuple(names, str, "alarms")
+    for name in kept:
+        validation.text(name, "alarms", limit=MAX_NAME)
+    if len(set(kept)) < len(kept):
+        validation.refuse("alarms", "of different names", kept)
+    return kept
+
+
+def _default_signals() -> tuple[Signal, ...]:
+    return (Signal.errors_5xx(), Signal.errors_4xx())
+
+
+@attrs.frozen
+class Plan(Plain):
+    """The fields of a `RolloutPolicy`: what the judge and the rules know of it."""
+
+    steps: tuple[Step, ...] = attrs.field(converter=_as_steps)
+    """The shares, rising. A last step at 100 % bakes there; without one the canary is promoted
+    from the last step."""
+    signals: tuple[Signal, ...] = attrs.field(
+        factory=_default_signals, converter=_as_signals, kw_only=True
+    )
+    """What counts as bad; by default 5xx (critical) and 4xx errors. `Signal.slow` is not among
+    them: that CloudWatch answers for it is not tried on a live AWS, and a critical signal without
+    data is never promoted."""
+    alarms: tuple[str, ...] = attrs.field(default=(), converter=_as_names, kw_only=True)
+    """Names of CloudWatch alarms, metric and composite ones: one that begins firing during the
+    rollout rolls back. Outside the two risks below, which are about the signals' evidence."""
+    false_rollback: float = attrs.field(default=0.05, kw_only=True)
+    """The most of all rollouts of healthy canaries that may be rolled back, 0 to 0.5."""
+    false_promotion: float = attrs.field(default=0.05, kw_only=True)
+    """The most of all canaries worse by the margin that may be promoted, 0 to 0.5."""
+    deadline: timedelta | None = attrs.field(default=None, kw_only=True)
+    """How long after its start a rollout without a verdict ends; None for the default of
+    `effective_deadline`."""
+    on_inconclusive: Literal["hold", "rollback"] = attrs.field(default="rollback", kw_only=True)
+    """What to do then. "rollback": an unattended loop leaves no canary behind. "hold": the
+    canary keeps its percent until an operator acts (`Decision.waiting_for` is "operator"), nothing
+    is shifted up any more, and what rolls back goes on doing so while the loop goes on."""
+    on_production_unhealthy: Literal["hold", "rollback"] = attrs.field(
+        default="rollback", kw_only=True
+    )
+    """What to do where production became unhealthy within five minutes after the canary's start or
+    a shift, and has been so for `max_unobserved`: the canary may be the cause, which no comparison
+    of the variants shows. At a step at 100 % it need not follow the shift: all requests are the
+    canary's. Outside the two risks above. "hold": nothing is shifted up meanwhile."""
+    max_failed_requests: float | None = attrs.field(default=None, kw_only=True)
+    """How many failed requests a rollout may cost: it is rolled back once the canary has had that
+    many more than at the baseline's rate, in a critical signal that is `rare`. At 100 %, where
+    there is no baseline, it counts those beyond twice the baseline's rate before the step. Four
+    standard errors of the estimate are in the canary's favor. 1 or more; None for no such
+    number."""
+    decision_lifetime: timedelta = attrs.field(default=LIFETIME, kw_only=True)
+    """How long a Shift or Promote may be applied, 1 minute to 1 day. Default 10 minutes. Longer
+    where an approval takes longer; what it rests on is then older. A Rollback never expires."""
+    max_unobserved: timedelta = attrs.field(default=timedelta(minutes=30), kw_only=True)
+    """How long a canary may serve requests that nobody can see before it is rolled back."""
+    metric_delay: timedelta = attrs.field(default=timedelta(minutes=2), kw_only=True)
+    """How old a minute must be to speak against the canary: metrics arrive late."""
+    promotion_metric_delay: timedelta = attrs.field(default=timedelta(minutes=5), kw_only=True)
+    """How old a minute must be to speak for it: errors arrive later than counts, so a young
+    minute looks healthier than it is. Exporters of CloudWatch metrics wait 3 to 10 minutes."""
+    route_weight: float = attrs.field(default=0.25, kw_only=True)
+    """The routes' part in the evidence for rolling back, 0 to 0.9, where the source measures them;
+    the signals of the whole stage have the rest. Default 0.25: it takes the stage a few requests
+    more, and each of 100 routes about twice the requests it would take alone. 0 only reports."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.steps:
+            validation.refuse("steps", "at least one step", self.steps)
+        percents = [step.percent for step in self.steps]
+        if any(lower >= higher for lower, higher in pairwise(percents)):
+            validation.refuse("steps", "strictly rising in percent", percents)
+        if percents == [100]:
+            validation.refuse(
+                "steps", "a plan with a step below 100, where there is a baseline", percents
+            )
+        names = [signal.name for signal in self.signals]
+        if len(set(names)) < len(names):
+            validation.refuse("signals", "of different names", names)
+        if not any(signal.critical for signal in self.signals):
+            validation.refuse("signals", "a list with at least one that is critical", names)
+        for risk in ("false_rollback", "false_promotion"):
+            validation.number(getattr(self, risk), risk, low=1e-6, high=0.5)
+        if self.deadline is not None:
+            shortest = max(self.total_bake, timedelta(minutes=1))
+            longest = max(self.total_bake, LONGEST_ROLLOUT)
+            validation.duration(self.deadline, "deadline", low=shortest, high=longest)
+        for field in ("on_inconclusive", "on_production_unhealthy"):
+            validation.choice(getattr(self, field), field, ("hold", "rollback"))
+        if self.max_failed_requests is not None:
+            validation.number(self.max_failed_requests, "max_failed_requests", low=1)
+        validation.duration(
+            self.decision_lifetime,
+            "decision_lifetime",
+            low=timedelta(minutes=1),
+            high=timedelta(days=1),
+        )
+        validation.number(self.route_weight, "route_weight", low=0, high=0.9)
+        validation.duration(self.max_unobserved, "max_unobserved", low=timedelta(minutes=1))
+        validation.duration(self.metric_delay, "metric_delay", high=timedelta(hours=1))
+        validation.duration(
+            self.promotion_metric_delay,
+            "promotion_metric_delay",
+            low=self.metric_delay,
+            high=timedelta(hours=1),
+        )
+
+    @property
+    def least_step(self) -> timedelta:
+        """The least time that a step takes, whatever its bake: a minute of it must be complete."""
+        return self.promotion_metric_delay + MINUTE
+
+    @property
+    def total_bake(self) -> timedelta:
+        """The bakes of all steps together: the shortest time the rollout can take."""
+        return sum((step.bake for step in self.steps), timedelta(0))
+
+    @property
+    def effective_deadline(self) -> timedelta:
+        """The deadline, or its default: twice the plan, at least 24 hours, at most 14 days."""
+        if self.deadline is not None:
+            return self.deadline
+        return min(max(2 * self.total_bake, SHORTEST_DEADLINE), LONGEST_ROLLOUT)
+
+    def step_at(self, percent: float) -> Step:
+        """The step that a canary of this share is in: the last one not above it, or the first."""
+        reached = [step for step in self.steps if step.percent <= percent]
+        return reached[-1] if reached else self.steps[0]
+
+    def next_step(self, percent: float) -> Step | None:
+        """The first step above this share; None after the last."""
+        return next((step for step in self.steps if step.percent > percent), None)

@@ -1,0 +1,1 @@
+"""Weighted aliases of Lambda functions: the same verbs as for a stage."""

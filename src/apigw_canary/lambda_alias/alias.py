@@ -1,0 +1,361 @@
+"""A weighted alias of a Lambda function: the same verbs as for a stage."""
+
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import cast
+
+from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
+from apigw_canary.aws.lambdas import Alias, SeenAlias
+from apigw_canary.changes.journal import acting
+from apigw_canary.changes.known import Known, Look, stated
+from apigw_canary.changes.sending import Condition, unconditionally
+from apigw_canary.judge.observation import Basis, MetricSource, Phase
+from apigw_canary.lambda_alias.control import AliasBond, AliasControl
+from apigw_canary.lambda_alias.verbs import (
+    CanaryRequest,
+    accept_production,
+    enable,
+    hold,
+    promote,
+    resume,
+    revert,
+    roll_back,
+    shift,
+)
+from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
+from apigw_canary.metrics.lambda_metrics import LambdaMetrics
+from apigw_canary.metrics.logs import AccessLogs
+from apigw_canary.metrics.source import bound_to
+from apigw_canary.model.promotion import Promotion
+from apigw_canary.model.record import MAX_REASON, EndedBy
+from apigw_canary.model.state import Outcome, StageState, Variables
+from apigw_canary.policy import RolloutPolicy
+from apigw_canary.rollouts import AnyCanary, Standing, first_percent, watchable
+from apigw_canary.values import validation
+
+
+class LambdaAlias:
+    """An alias of a Lambda function, in one region, and the weighted canaries on it.
+
+    The verbs, values and decisions are those of a `Stage`, with the function's name for
+    `rest_api_id`, the alias's for the stage's, and versions for deployments; there are no stage
+    variables. Whoever invokes the alias gets the canary: an API, a queue, another function.
+
+    `function` and `alias` are names. `session`, `clock`, `sleep` and `retry_for` are as for
+    `Stage`; `metrics` is `LambdaMetrics` by default.
+
+    AWS refuses a write to an alias that somebody else has changed since it was read, and takes
+    version, weight and description in one call: each change is made wholly, with its record, or not
+    at all. The record is at the end of the alias's description, which takes 256 characters.
+
+    ```python
+    from apigw_canary import LambdaAlias
+
+    alias = LambdaAlias("orders", "live")
+    canary = alias.enable_canary(10, version="2", release="2026-11-23.1")
+    canary.promote()
+    alias.revert()
+    ```
+    """
+
+    def __init__(
+        self,
+        function: str,
+        alias: str,
+        *,
+        session: Session | None = None,
+        metrics: MetricSource | None = None,
+        clock: Callable[[], datetime] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        retry_for: timedelta = RETRY_FOR,
+    ) -> None:
+        if re.fullmatch("[0-9]+", validation.identifier(alias, "alias")):
+            validation.refuse("alias", "an alias, which is not all digits as a version is", alias)
+        self._calls = Calls(session, clock=clock, sleep=sleep, retry_for=retry_for)
+        self._control = AliasControl(
+            Alias(self._calls, validation.identifier(function, "function"), alias)
+        )
+        if isinstance(metrics, CloudWatchMetrics | AccessLogs):
+            validation.refuse("metrics", "LambdaMetrics(), or a source of your own", type(metrics))
+        self._metrics: MetricSource = bound_to(
+            self._calls, LambdaMetrics() if metrics is None else metrics
+        )
+
+    def __repr__(self) -> str:
+        return f"LambdaAlias({self.function!r}, {self.alias!r})"
+
+    @property
+    def function(self) -> str:
+        """The function's name."""
+        return self._control.alias.function
+
+    @property
+    def alias(self) -> str:
+        """The alias's name."""
+        return self._control.alias.name
+
+    @property
+    def metrics(self) -> MetricSource:
+        """Where the minutes come from."""
+        return self._metrics
+
+    @property
+    def region(self) -> str:
+        """The region that calls go to."""
+        return self._calls.region
+
+    @property
+    def _known(self) -> Known[SeenAlias]:
+        return self._control.known
+
+    @stated
+    def describe(self) -> StageState:
+        """The alias now, with what is recorded of its rollout: one GetAlias.
+
+        Lambda keeps no date with an alias: `updated_at` is the start of the step by the record, and
+        where there is none, when this object first saw the alias as it is.
+        """
+        return self._control.look().stage
+
+    @stated
+    def enable_canary(
+        self,
+        percent: float | None = None,
+        *,
+        version: str,
+        release: str | None = None,
+        description: str | None = None,
+        policy: RolloutPolicy | None = None,
+    ) -> "AliasCanary":
+        """Give `percent` of the invocations, 0 to 100, to a published version.
+
+        None: the policy's first step.
+
+        `description` replaces the alias's own text, which is kept otherwise. Four calls.
+
+        Safe to run again. The running canary of the same `release` (without one: of the same
+        version) is returned as it is, whatever its share. A release that has had its rollout is
+        `RolloutEndedError`, as far as the record remembers: the latest, and the four before it
+        where there is room. Another canary is `CanaryAlreadyEnabledError`: an alias routes to two
+        versions at most. An alias with provisioned concurrency is `CallerError`: AWS takes no
+        weights there.
+
+        `policy`: as for `Stage.enable_canary`.
+        """
+        only_if = watchable(self._calls, self._metrics, policy)
+        request = CanaryRequest(
+            percent=first_percent(percent, policy),
+            version=version,
+            release=release,
+            description=description,
+        )
+        with acting(release):
+            return AliasCanary(
+                self._control, enable(self._control, request, only_if), self._metrics
+            )
+
+    @stated
+    def canary(self) -> "AliasCanary | None":
+        """The canary that is running, whatever enabled it; None if there is none.
+
+        One call; without a canary a second one after two seconds.
+        """
+        seen = self._control.present()
+        if seen.stage.canary is None:
+            return None
+        return AliasCanary(self._control, self._control.bond(seen), self._metrics)
+
+    @stated
+    def rollback(self) -> None:
+        """End the canary, whichever it is: for the on-call. Two calls; no canary is success.
+
+        Waits neither for a record nor for what else changes the alias meanwhile. A promotion is not
+        undone by it: call `revert`.
+        """
+        roll_back(self._control, None, by="operator")
+
+    @stated
+    def revert(self, promotion: Promotion | None = None, *, dry_run: bool = False) -> Promotion:
+        """Undo the last promotion, or the one of the receipt that `promote` returned.
+
+        Rollouts that ended without a promotion since are passed over. An alias that invokes another
+        version by now is `StageChangedError`, a previous version that was deleted `NotFoundError`.
+        A promotion that has been undone already is success. Returns the promotion that is undone;
+        `dry_run=True` returns the same and changes nothing. Three calls.
+        """
+        if promotion is not None and not isinstance(promotion, Promotion):
+            validation.refuse("promotion", "a Promotion or None", promotion)
+        validation.flag(dry_run, "dry_run")
+        return revert(self._control, promotion, dry_run=dry_run)
+
+
+class AliasCanary(AnyCanary):
+    """One canary of one rollout on an alias: a second version with a weight.
+
+    Made by `LambdaAlias.enable_canary` and `LambdaAlias.canary`. Each method reads the alias first;
+    where another canary has taken the place, it raises `StageChangedError` and sends nothing; so do
+    `shift` and `promote` where the version beside it is another one. Threads may share it.
+    """
+
+    def __init__(self, control: AliasControl, bond: AliasBond, metrics: MetricSource) -> None:
+        super().__init__(metrics, control.known.last)
+        self._control = control
+        self._bond = bond
+        self._hold_reason: str | None = None
+        self._failing_since: datetime | None = None
+
+    def __repr__(self) -> str:
+        alias = self._control.alias
+        return (
+            f"<AliasCanary of {self.release or 'no release'}, version {self.version} on alias "
+            f"{alias.name} of function {alias.function}>"
+        )
+
+    @property
+    def version(self) -> str:
+        """The version that serves the canary's invocations."""
+        return self._bond.version
+
+    @property
+    def release(self) -> str | None:
+        """The release, as given to `enable_canary`."""
+        return self._bond.record.release if self._bond.record else None
+
+    @stated
+    def describe(self) -> StageState:
+        """The alias this canary was enabled on, as it is now: one GetAlias."""
+        return self._control.look().stage
+
+    @stated
+    def shift(self, percent: float) -> None:
+        """Set the canary's percent of the invocations, 0 to 100. Two calls.
+
+        Success where the percent is that already. One that was set outside this library is taken
+        over, with this moment as the start of its step.
+        """
+        self._shift(validation.percent(percent))
+
+    @stated
+    def hold(self, reason: str) -> None:
+        """Keep the present percent until `resume`: on record, from any process.
+
+        As `Canary.hold`. An alias's description has no room for the reason: other processes learn
+        that the rollout is on hold, not why. Two or three calls.
+        """
+        reason = validation.text(reason, "reason", limit=MAX_REASON)
+        self._bond, self._hold_reason = hold(self._control, self._bond), reason
+
+    @stated
+    def resume(self) -> None:
+        """End the hold, from any process; success where there is none. Two or three calls."""
+        self._bond, self._hold_reason = resume(self._control, self._bond), None
+
+    @stated
+    def accept_production_changes(self) -> None:
+        """Go on after the alias's own version was changed outside: record it as it is now.
+
+        Until then `shift` and `promote` refuse, and the decision is Hold.
+        """
+        self._bond = accept_production(self._control, self._bond)
+
+    @stated
+    def promote(self) -> Promotion:
+        """Make the canary's version the alias's own, and end the canary: two calls.
+
+        What it overwrites is recorded in the same call. Returns the receipt, which
+        `LambdaAlias.revert` takes; of a promotion that was finished already too.
+        """
+        return self._promote()
+
+    @stated
+    def rollback(self) -> None:
+        """End the canary at once; two calls, and success where it does not exist any more.
+
+        A canary that was promoted is `RolloutEndedError`: `LambdaAlias.revert` undoes a promotion.
+        """
+        self._roll_back("caller")
+
+    @stated
+    def disable(self) -> None:
+        """End the canary without judging it. One that was promoted, or has ended, is success."""
+        with acting(self.release):
+            if roll_back(self._control, self._bond, by="caller", outcome=Outcome.DISABLED):
+                self._ended = Outcome.DISABLED
+
+    def _roll_back(self, by: EndedBy) -> None:
+        with acting(self.release):
+            if roll_back(self._control, self._bond, by=by):
+                self._ended = Outcome.ROLLED_BACK
+
+    @property
+    def _known(self) -> Known[SeenAlias]:
+        return self._control.known
+
+    def _calls(self) -> Calls:
+        return self._control.alias.calls
+
+    def _look(self) -> SeenAlias:
+        return self._control.look()
+
+    def _present(self) -> SeenAlias:
+        return self._control.present()
+
+    def _note_failing(self, since: datetime | None) -> None:
+        """An alias's description has no room for it; this process remembers."""
+        self._failing_since = since
+
+    def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
+        with acting(self.release):
+            self._bond = shift(self._control, self._bond, percent, only_if=only_if)
+
+    def _promote(self, *, only_if: Condition = unconditionally) -> Promotion:
+        with acting(self.release):
+            receipt = promote(self._control, self._bond, only_if=only_if)
+        self._ended = Outcome.PROMOTED
+        return receipt
+
+    def _standing(self, seen: Look) -> Standing:
+        state, started_at = seen.stage, self._bond.started_at
+        rollout, record = state.rollout, self._bond.record
+        if isinstance(seen, SeenAlias) and (found := self._control.readable(seen)) is not None:
+            record = found if rollout and record and rollout.id == record.id else record
+        held = record is not None and record.hold_since is not None
+        before = record.before if record is not None else self._bond.before
+        changed = state.deployment_id != before
+        how = f"{state.deployment_id} instead of {before}"
+        return Standing(
+            self._phase(state),
+            started_at,
+            max(state.updated_at, started_at),
+            on_hold=(self._hold_reason or "by an operator") if held else None,
+            held_for=record.held_for(seen.at) if record is not None else timedelta(0),
+            production_changed={"deployment_id": how} if changed else {},
+            failing_since=self._failing_since,
+        )
+
+    def _phase(self, state: StageState) -> Phase:
+        if state.canary is not None:
+            return "running" if self._control.stands_for(self._bond, state) else "replaced"
+        if self._ended is not None:
+            return cast("Phase", self._ended.value)
+        rollout, record = state.rollout, self._bond.record
+        ours = rollout is not None and record is not None and rollout.id == record.id
+        if ours and rollout is not None and rollout.outcome is not None:
+            return cast("Phase", rollout.outcome.value)
+        promoted = state.deployment_id == self._bond.version
+        return "promoted_outside" if promoted else "removed_outside"
+
+    def _basis(self, percent: float) -> Basis:
+        alias, record = self._control.alias, self._bond.record
+        return Basis(
+            region=alias.region,
+            rest_api_id=alias.function,
+            stage=alias.name,
+            rollout_id=record.id if record else None,
+            deployment_id=self._bond.version,
+            overrides=Variables().fingerprint(),
+            percent=percent,
+            release=self.release,
+        )

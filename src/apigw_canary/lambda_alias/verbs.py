@@ -1,0 +1,367 @@
+"""The safe state changes of a weighted alias."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from apigw_canary.aws.lambdas import SeenAlias
+from apigw_canary.changes.control import log
+from apigw_canary.changes.sending import SENDINGS, Condition, unconditionally
+from apigw_canary.errors import (
+    CallerError,
+    CanaryAlreadyEnabledError,
+    NothingToRevertError,
+    RecordError,
+    RolloutEndedError,
+    StageChangedError,
+)
+from apigw_canary.lambda_alias.control import AliasBond, AliasControl, new_id
+from apigw_canary.lambda_alias.record import AliasRecord, check_text
+from apigw_canary.model.promotion import Promotion
+from apigw_canary.model.record import EndedBy
+from apigw_canary.model.state import ENDINGS, CanaryState, Outcome, StageState
+from apigw_canary.values import validation
+
+LATEST = "$LATEST"
+
+
+def _checked_version(version: object) -> str:
+    if not isinstance(version, str) or not re.fullmatch("[0-9]{1,9}", version):
+        validation.refuse("version", "the number of a published version, such as '8'", version)
+    return version
+
+
+@attrs.frozen(kw_only=True)
+class CanaryRequest:
+    """The canary that `enable_canary` was asked for."""
+
+    percent: float = attrs.field(converter=validation.percent)
+    version: str = attrs.field(converter=_checked_version)
+    release: str | None
+    description: str | None
+
+    def __attrs_post_init__(self) -> None:
+        if self.release is not None:
+            check_text(validation.text(self.release, "release"), "release")
+        if self.description is not None:
+            check_text(self.description, "description")
+
+
+def enable(control: AliasControl, request: CanaryRequest, only_if: Condition) -> AliasBond:
+    """A canary as requested, or the one that is running if it is that.
+
+    Made only on a condition; the one that is running is returned on none.
+    """
+    seen = control.look()
+    state = seen.stage
+    if state.canary is not None:
+        return _running(control, request, seen)
+    last = control.record(seen)
+    last = last and last.settled_on(state)
+    _check_release(request, last)
+    only_if(seen)
+    if state.deployment_id == LATEST:
+        raise CallerError(
+            f"The alias invokes {LATEST}, and AWS splits invocations between published versions "
+            "only.",
+            remedy="Publish a version and let the alias invoke it.",
+        )
+    if state.deployment_id == request.version:
+        validation.refuse("version", "another one than the alias's own", request.version)
+    control.alias.check_version(request.version)
+    if provisioned := control.alias.provisioned():
+        raise CallerError(
+            f"The alias has provisioned concurrency ({provisioned}), and AWS takes no weights on "
+            "an alias that has.",
+            remedy="Provision the versions instead of the alias; or release with one alias a "
+            "version behind a stage variable.",
+        )
+    begun = AliasRecord(
+        id=new_id(),
+        release=request.release,
+        started_at=seen.at,
+        step_started_at=seen.at,
+        percent=request.percent,
+        before=state.deployment_id,
+        after=request.version,
+        promoted=last.last_promotion() if last else None,
+        past=last.remembered() if last else "",
+    )
+    canary = CanaryState(deployment_id=request.version, percent=request.percent)
+    enabled = control.change(
+        seen,
+        attrs.evolve(state, canary=canary),
+        begun,
+        f"enabling a canary of version {request.version} at {request.percent:g} %",
+        text=request.description,
+    )
+    return control.bond(enabled)
+
+
+def _check_release(request: CanaryRequest, last: AliasRecord | None) -> None:
+    """Refuse a release that has had its rollout, as far as the record remembers."""
+    outcome = last.ended(request.release) if last and request.release else None
+    if outcome is not None and request.release is not None:
+        raise RolloutEndedError(
+            f"Release {request.release} has had its rollout: {ENDINGS[outcome]}.",
+            release=request.release,
+            outcome=outcome.value,
+            remedy=("alias.revert() undoes it. " if outcome is Outcome.PROMOTED else "")
+            + "To release it again, give it another name, such as "
+            f"release={request.release + '-again'!r}.",
+        )
+
+
+def _running(control: AliasControl, request: CanaryRequest, seen: SeenAlias) -> AliasBond:
+    """The canary that is running, if it is the one requested."""
+    bond, state = control.bond(seen), seen.stage
+    release = bond.record.release if bond.record else None
+    if request.release != release or (release is None and request.version != bond.version):
+        canary = state.canary
+        assert canary is not None
+        raise already_enabled(
+            seen,
+            f"The alias routes {canary.percent:g} % to version {canary.deployment_id} already, "
+            f"of release {release or 'unknown'}, and AWS allows no third version; it was left as "
+            "it is.",
+        )
+    if request.version != bond.version:
+        how = f"{bond.version} instead of {request.version}"
+        raise StageChangedError(
+            f"The canary of release {release} is running, and not as asked: version: {how}.",
+            differences={"canary.deployment_id": how},
+            remedy="Give another release, or end it with alias.rollback().",
+        )
+    return bond
+
+
+def shift(
+    control: AliasControl,
+    bond: AliasBond,
+    percent: float,
+    *,
+    only_if: Condition = unconditionally,
+) -> AliasBond:
+    """Sets the canary's share; success where it is that already, and on record as that."""
+    seen = control.present()
+    canary = control.mine(bond, seen)
+    record = control.readable(seen)
+    if canary.percent == percent and (record is None or record.percent == percent):
+        return bond
+    only_if(seen)
+    record = attrs.evolve(control.own(bond, seen), percent=percent, step_started_at=seen.at)
+    shifted = attrs.evolve(seen.stage, canary=attrs.evolve(canary, percent=percent))
+    control.change(seen, shifted, record, f"setting the canary's percent to {percent:g}")
+    return bond._replace(record=record)
+
+
+def promote(
+    control: AliasControl, bond: AliasBond, *, only_if: Condition = unconditionally
+) -> Promotion:
+    """Makes the canary's version the alias's own, in one call with the record of it."""
+    seen = control.present()
+    state, record = seen.stage, control.record(seen)
+    if state.canary is None and state.deployment_id == bond.version:
+        known = bond.record is None or (record is not None and record.id == bond.record.id)
+        if record is None or not known or record.outcome is not Outcome.PROMOTED:
+            raise RolloutEndedError(
+                "The canary was promoted outside this library; what the alias invoked before is "
+                "not recorded.",
+                release=(bond.record and bond.record.release) or "unknown",
+                outcome=Outcome.PROMOTED_OUTSIDE.value,
+                remedy="There is nothing left to promote.",
+            )
+        return _receipt(control, record)
+    control.mine(bond, seen)
+    only_if(seen)
+    record = attrs.evolve(
+        control.own(bond, seen),
+        outcome=Outcome.PROMOTED,
+        hold_since=None,
+        step_started_at=seen.at,
+    )
+    promoted = attrs.evolve(state, deployment_id=bond.version, canary=None)
+    control.change(seen, promoted, record, "making the canary's version the alias's own")
+    return _receipt(control, record)
+
+
+def _receipt(control: AliasControl, record: AliasRecord) -> Promotion:
+    return Promotion(
+        region=control.alias.region,
+        rest_api_id=control.alias.function,
+        stage=control.alias.name,
+        release=record.release,
+        rollout_id=record.id,
+        deployment_before=record.before,
+        deployment_after=record.after,
+        variables_before={},
+        variables_after={},
+        begun_at=record.step_started_at,
+    )
+
+
+def annotate(control: AliasControl, bond: AliasBond, **changes: Any) -> AliasBond:
+    """The bond with a change of its record: one GetAlias and one UpdateAlias."""
+    seen = control.present()
+    control.mine(bond, seen, to_end=True)
+    record = attrs.evolve(control.own(bond, seen), **changes)
+    if record != control.record(seen):
+        control.change(seen, seen.stage, record, "writing the record")
+    return bond._replace(record=record, before=record.before)
+
+
+def hold(control: AliasControl, bond: AliasBond) -> AliasBond:
+    """Records an operator's hold; one that is in force keeps its start."""
+    seen = control.present()
+    record = control.readable(seen)
+    since = record.hold_since if record is not None and record.runs_on(seen.stage) else None
+    return annotate(control, bond, hold_since=since or seen.at)
+
+
+def resume(control: AliasControl, bond: AliasBond) -> AliasBond:
+    """Ends an operator's hold; success where there is none."""
+    seen = control.present()
+    record = control.readable(seen)
+    held = record.held_for(seen.at) if record is not None else timedelta(0)
+    return annotate(control, bond, hold_since=None, held=held)
+
+
+def accept_production(control: AliasControl, bond: AliasBond) -> AliasBond:
+    """Records the alias's own version as it is now."""
+    return annotate(control, bond, before=control.present().stage.deployment_id)
+
+
+def roll_back(
+    control: AliasControl,
+    bond: AliasBond | None,
+    *,
+    by: EndedBy,
+    outcome: Outcome = Outcome.ROLLED_BACK,
+    tries: int = SENDINGS,
+) -> bool:
+    """Ends the canary; without a bond, whichever it is. Whether there was one: none is success.
+
+    Waits for nothing: not for a record, and not for what else changes the alias meanwhile.
+    """
+    seen = control.present()
+    state = seen.stage
+    if state.canary is None:
+        promoted = bond is not None and state.deployment_id == bond.version
+        if promoted and outcome is not Outcome.DISABLED:
+            raise RolloutEndedError(
+                "The canary has been promoted; there is none to end.",
+                release=(bond and bond.record and bond.record.release) or "unknown",
+                outcome=Outcome.PROMOTED.value,
+                remedy="alias.revert() undoes the promotion.",
+            )
+        return False
+    if bond is not None:
+        control.mine(bond, seen, to_end=True)
+    record = control.readable(seen)
+    if record is not None and record.runs_on(state):
+        record = attrs.evolve(
+            record, outcome=outcome, ended_by=by, hold_since=None, step_started_at=seen.at
+        )
+    try:
+        control.change(seen, attrs.evolve(state, canary=None), record, "ending the canary")
+    except StageChangedError:
+        if tries == 1:
+            raise
+        return roll_back(control, bond, by=by, outcome=outcome, tries=tries - 1)
+    except RecordError as error:
+        log.warning("alias %s: ended, and not on record: %s", control.alias.name, error)
+    return True
+
+
+def revert(
+    control: AliasControl, promotion: Promotion | None, *, dry_run: bool = False
+) -> Promotion:
+    """Undoes a promotion: the one of the receipt, or the latest one on record. Returns it."""
+    seen = control.look()
+    state, record = seen.stage, control.record(seen)
+    if promotion is not None:
+        _check_alias(control, promotion)
+    if state.canary is not None and not (promotion and promotion.is_undone_on(state)):
+        raise already_enabled(seen, "A promotion cannot be undone while a canary is enabled.")
+    if promotion is None:
+        promotion = _on_record(control, record, state)
+    if promotion.is_undone_on(state):
+        return promotion
+    if not promotion.is_done_on(state):
+        how = f"{state.deployment_id} instead of {promotion.deployment_after}"
+        raise StageChangedError(
+            f"The alias was changed since the promotion: deployment_id: {how}.",
+            differences={"deployment_id": how},
+            remedy=f"Before the promotion it invoked version {promotion.deployment_before}: "
+            "UpdateAlias brings that back, or a canary of it does.",
+        )
+    control.alias.check_version(promotion.deployment_before)
+    if not dry_run:
+        control.change(
+            seen,
+            attrs.evolve(state, deployment_id=promotion.deployment_before),
+            _reverted(promotion, record, seen),
+            f"restoring version {promotion.deployment_before}",
+        )
+    return promotion
+
+
+def _on_record(control: AliasControl, record: AliasRecord | None, state: StageState) -> Promotion:
+    """The latest promotion, behind rollouts that ended without one."""
+    if record is not None and record.outcome in {Outcome.PROMOTED, Outcome.REVERTED}:
+        return _receipt(control, record)
+    found = record.settled_on(state).last_promotion() if record is not None else None
+    if found is None:
+        raise NothingToRevertError(
+            "No promotion is on record.",
+            remedy="Give alias.revert() the receipt that promote() returned.",
+        )
+    return Promotion(
+        region=control.alias.region,
+        rest_api_id=control.alias.function,
+        stage=control.alias.name,
+        deployment_before=found.before,
+        deployment_after=found.after,
+        variables_before={},
+        variables_after={},
+        begun_at=found.at,
+    )
+
+
+def _check_alias(control: AliasControl, promotion: Promotion) -> None:
+    ours = f"{control.alias.region}/{control.alias.function}/{control.alias.name}"
+    theirs = f"{promotion.region}/{promotion.rest_api_id}/{promotion.stage}"
+    if ours != theirs:
+        validation.refuse("promotion", f"of alias {ours}", theirs)
+
+
+def _reverted(promotion: Promotion, record: AliasRecord | None, seen: SeenAlias) -> AliasRecord:
+    """The record of a revert, of a rollout that may not be the latest one."""
+    if record is not None and record.id == promotion.rollout_id:
+        return attrs.evolve(record, outcome=Outcome.REVERTED, step_started_at=seen.at)
+    return AliasRecord(
+        id=new_id(),
+        release=promotion.release,
+        started_at=promotion.begun_at,
+        step_started_at=seen.at,
+        percent=0.0,
+        before=promotion.deployment_before,
+        after=promotion.deployment_after,
+        outcome=Outcome.REVERTED,
+        past=record.settled_on(seen.stage).remembered() if record else "",
+    )
+
+
+def already_enabled(seen: SeenAlias, happened: str) -> CanaryAlreadyEnabledError:
+    """The error for an alias that routes to a second version; AWS allows no third."""
+    state = seen.stage
+    assert state.canary is not None
+    return CanaryAlreadyEnabledError(
+        happened,
+        deployment_id=state.canary.deployment_id,
+        percent=state.canary.percent,
+        age=seen.at - state.updated_at,
+        remedy="Wait for it to end, or end it with alias.rollback().",
+    )

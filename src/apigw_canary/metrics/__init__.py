@@ -1,0 +1,1 @@
+"""The sources of metrics: CloudWatch, access logs, and what Lambda publishes."""

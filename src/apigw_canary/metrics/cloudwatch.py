@@ -1,0 +1,96 @@
+"""CloudWatch: minutes of both arms from the metrics that API Gateway publishes."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import get_args
+
+from apigw_canary.aws.calls import Session
+from apigw_canary.judge.observation import Measurements, Overlap
+from apigw_canary.judge.signals import Signal
+from apigw_canary.metrics.published import published
+from apigw_canary.metrics.reader import ERRORS, Reader
+from apigw_canary.metrics.source import AwsSource
+from apigw_canary.model.state import StageState
+from apigw_canary.values import validation
+
+
+class CloudWatchMetrics(AwsSource):
+    """Requests, errors and slow requests of both arms, from `AWS/ApiGateway`.
+
+    `canary_stage`: the value of the dimension `Stage` under which the canary's requests are
+    published, with `{stage}` for the stage's name. AWS does not document it.
+
+    `overlap`: whether the series of the stage count the canary's requests too: "included",
+    "excluded", or "unknown", which AWS's documentation leaves it at. Then it is found out from the
+    data, and until it is, both readings are judged. What is stated and contradicted by the data is
+    not believed.
+
+    `api_name`: the name of the API, under which the metrics are published; None asks API Gateway
+    once, and whether another API has the same name.
+
+    `routes`: also measure each route, a method of a resource, as in "GET /orders/{id}": True for
+    all that had requests in the last three hours, or those of a list. The stage needs detailed
+    metrics for it, and each metric is billed at each look: the notes tell how much.
+
+    `session`: a boto3 session; None takes the stage's.
+    """
+
+    def __init__(
+        self,
+        *,
+        canary_stage: str = "{stage}/Canary",
+        overlap: Overlap = "unknown",
+        api_name: str | None = None,
+        routes: bool | Sequence[str] = False,
+        session: Session | None = None,
+    ) -> None:
+        super().__init__(session)
+        if not re.fullmatch(r"[^{}]*\{stage\}[^{}]*", canary_stage):
+            validation.refuse("canary_stage", "a text with one {stage} in it", canary_stage)
+        validation.choice(overlap, "overlap", get_args(Overlap))
+        if not isinstance(routes, bool):
+            _check_routes(routes)
+        self._overlap: Overlap = overlap
+        self._canary_stage = canary_stage
+        self._api_name = api_name
+        self._routes = routes if isinstance(routes, bool) else tuple(routes)
+
+    def _forget(self) -> None:
+        self._readers: dict[tuple[str, str], Reader] = {}
+
+    def minutes(
+        self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
+    ) -> Measurements:
+        """The minutes of each signal in [start, end).
+
+        One GetMetricData for each 500 series and 100,800 datapoints; the first time also
+        GetRestApis, GetStages, and another GetMetricData where the baseline sets a limit of slow
+        requests: it does so in the first hour of the time asked for. Minutes older than 15 days
+        before the end are not kept by CloudWatch, and left out with a note.
+
+        Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
+        signal that it cannot read.
+        """
+        start, end = validation.aware(start, "start"), validation.aware(end, "end")
+        for signal in signals:
+            if signal.name not in ERRORS and signal.over is None and signal.quantile is None:
+                expected = f"of {', '.join(ERRORS)} and slow ones, to be read from CloudWatch"
+                validation.refuse("signals", expected, signal.name)
+        key = (stage.rest_api_id, stage.name)
+        reader = self._readers.get(key)
+        if reader is None or reader.is_doubted:  # what is doubted may have been mended
+            calls = self._own_calls()
+            self._readers[key] = reader = Reader(
+                calls,
+                published(calls, stage, self._api_name),
+                self._canary_stage,
+                stage.name,
+                routes=self._routes,
+            )
+        return reader.read(stage, signals, start, end, self._overlap)
+
+
+def _check_routes(routes: Sequence[str]) -> None:
+    if isinstance(routes, str) or not all(re.fullmatch(r"[A-Z]+ /.*", route) for route in routes):
+        validation.refuse("routes", 'True, False, or a list as in ["GET /orders/{id}"]', routes)

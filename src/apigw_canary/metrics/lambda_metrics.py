@@ -1,0 +1,200 @@
+"""CloudWatch: minutes of both arms from the metrics that Lambda publishes."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from apigw_canary.aws.calls import Session
+from apigw_canary.errors import InvalidInputError
+from apigw_canary.judge.observation import Measurements
+from apigw_canary.judge.signals import ERRORS_5XX, Signal
+from apigw_canary.metrics.metricdata import Query, Series, fetched
+from apigw_canary.metrics.series import Arms, joined
+from apigw_canary.metrics.source import AwsSource
+from apigw_canary.model.state import AliasState, StageState
+from apigw_canary.values import validation
+
+NAMESPACE = "AWS/Lambda"
+
+_ERRORS = {ERRORS_5XX: "Errors"}
+_COUNT = "Invocations"
+_THROTTLES = "Throttles"
+
+_Dimensions = Mapping[str, str]
+
+
+class LambdaMetrics(AwsSource):
+    """Invocations and errors of both arms, from `AWS/Lambda`, where the arms are told apart.
+
+    Without arguments: of a weighted alias, for a `LambdaAlias`; the arms are the alias's own
+    version and the canary's (`ExecutedVersion`).
+
+    For a `Stage` whose canary calls another alias: `function` is the function's name, `variable`
+    the stage variable that holds the alias; or `baseline` and `canary` name the two aliases. The
+    arms are the two aliases (`Resource`), whoever calls them. One alias for both is refused.
+
+    An invocation that ends in an error is an `errors_5xx`: an exception or a timeout, not an answer
+    with status 500 that the function gives itself. Throttled ones are no invocations in
+    Lambda's counts. Behind a stage each is a request that failed, and counted as that; of a
+    weighted alias it is not known which version they would have reached. The notes tell of them. A
+    signal that Lambda does not publish, such as `errors_4xx`, has no minutes, and a note;
+    one that is critical is `InvalidInputError`.
+
+    Lambda publishes an invocation when it has ended, in the minute in which it began: with a
+    function that may take longer than the policy's `metric_delay`, raise that.
+
+    Without a canary there are the baseline's minutes only.
+
+    `session`: a boto3 session; None takes the stage's or the alias's.
+    """
+
+    def __init__(
+        self,
+        function: str | None = None,
+        *,
+        variable: str | None = None,
+        baseline: str | None = None,
+        canary: str | None = None,
+        session: Session | None = None,
+    ) -> None:
+        super().__init__(session)
+        for name, value in (
+            ("function", function),
+            ("variable", variable),
+            ("baseline", baseline),
+            ("canary", canary),
+        ):
+            if value is not None:
+                validation.identifier(value, name)
+        if function is not None and variable is None and None in (baseline, canary):
+            validation.refuse("variable", "given, unless baseline and canary both are", variable)
+        self._function = function
+        self._variable = variable
+        self._aliases = {"baseline": baseline, "canary": canary}
+
+    def _forget(self) -> None:
+        """Nothing is kept between two observations."""
+
+    def minutes(
+        self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
+    ) -> Measurements:
+        """The minutes of each signal in [start, end): one GetMetricData.
+
+        Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
+        critical signal that Lambda does not publish, and where both arms call one alias.
+        """
+        start, end = validation.aware(start, "start"), validation.aware(end, "end")
+        for signal in signals:
+            if signal.critical and signal.name not in _ERRORS:
+                validation.refuse(
+                    "signals",
+                    f"of {', '.join(_ERRORS)}, or not critical, to be read from Lambda's metrics",
+                    signal.name,
+                )
+        seen = [signal.name for signal in signals if signal.name in _ERRORS]
+        arms = self._arms(stage)
+        queries = [
+            Query(f"{arm}_{name}", metric, "Sum", tuple(dimensions.items()), NAMESPACE)
+            for arm, dimensions in arms.items()
+            for name, metric in (
+                ("requests", _COUNT),
+                ("throttles", _THROTTLES),
+                *((name, _ERRORS[name]) for name in seen),
+            )
+        ]
+        series = fetched(self._own_calls(), queries, start, end)
+        alias = isinstance(stage, AliasState)
+        if not alias:
+            series = {**series, **dict(_with_throttled(series, arms, seen))}
+        minutes = {
+            name: tuple(joined(_both(series, "requests"), _both(series, name), end))
+            for name in seen
+        }
+        notes = [
+            f"{signal.name} is not among Lambda's metrics, and nothing was seen of it."
+            for signal in signals
+            if signal.name not in _ERRORS
+        ]
+        notes += [
+            f"{throttled:,.0f} invocations of the {arm} were throttled; they count "
+            + ("neither as requests nor as errors." if alias else "as failed requests.")
+            for arm in arms
+            if (throttled := sum(series[f"{arm}_throttles"].values()))
+        ]
+        return Measurements(minutes, notes=notes)
+
+    def _arms(self, stage: StageState) -> Mapping[str, _Dimensions]:
+        if isinstance(stage, AliasState):
+            if self._function is not None:
+                validation.refuse("metrics", "LambdaMetrics() for a weighted alias", self._function)
+            return _versions(stage)
+        if self._function is None:
+            validation.refuse("metrics", "LambdaMetrics(function, variable=...) for a stage", None)
+        baseline = self._alias("baseline", stage.variables)
+        canary = self._aliases["canary"]
+        if stage.canary is not None:
+            canary = self._alias("canary", {**stage.variables, **stage.canary.variables})
+        if baseline == canary:
+            raise InvalidInputError(
+                f"the alias of {self._function} that the canary calls",
+                "another one than production's: what would be changed for the canary would be "
+                "changed for production, and the arms cannot be told apart",
+                "the same",
+            )
+        return {
+            arm: {"FunctionName": self._function, "Resource": f"{self._function}:{alias}"}
+            for arm, alias in (("baseline", baseline), ("canary", canary))
+            if alias is not None
+        }
+
+    def _alias(self, arm: str, variables: Mapping[str, str]) -> str:
+        """The alias that an arm calls: as given, or as the stage variable says."""
+        given = self._aliases[arm]
+        if given is not None:
+            return given
+        assert self._variable is not None
+        if self._variable not in variables:
+            validation.refuse("variable", f"one that the {arm} has", self._variable)
+        return variables[self._variable]
+
+
+def _versions(alias: StageState) -> Mapping[str, _Dimensions]:
+    """The versions of a weighted alias; AWS keeps a series for each that it routes to."""
+    canary = alias.canary.deployment_id if alias.canary else None
+    return {
+        arm: {
+            "FunctionName": alias.rest_api_id,
+            "Resource": f"{alias.rest_api_id}:{alias.name}",
+            "ExecutedVersion": version,
+        }
+        for arm, version in (("baseline", alias.deployment_id), ("canary", canary))
+        if version is not None
+    }
+
+
+def _both(series: Mapping[str, Series], name: str) -> Arms:
+    """The series of both arms; without a canary its is empty."""
+    return Arms(series[f"baseline_{name}"], series.get(f"canary_{name}", {}))
+
+
+def _with_throttled(
+    series: Mapping[str, Series], arms: Iterable[str], errors: Iterable[str]
+) -> Iterator[tuple[str, Series]]:
+    """Requests and errors with the throttled invocations, which Lambda has in neither.
+
+    Where there were others too their errors must have come: a part of a number is none.
+    """
+    for arm in arms:
+        requests = series[f"{arm}_requests"]
+        throttled = {at: count for at, count in series[f"{arm}_throttles"].items() if count}
+        yield f"{arm}_requests", _sum(requests, throttled)
+        for name in errors:
+            bad = series[f"{arm}_{name}"]
+            if 0 in series[f"{arm}_throttles"].values():
+                # Lambda publishes none of them too: where it did not, some may be missing.
+                bad = {at: n for at, n in bad.items() if at in series[f"{arm}_throttles"]}
+            whole = {at: n for at, n in throttled.items() if at in bad or at not in requests}
+            yield f"{arm}_{name}", _sum(bad, whole)
+
+
+def _sum(one: Series, other: Series) -> Series:
+    return {at: one.get(at, 0.0) + other.get(at, 0.0) for at in {*one, *other}}

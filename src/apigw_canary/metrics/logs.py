@@ -1,0 +1,432 @@
+"""Access logs: exact counts of both arms by `$context.isCanaryRequest`, by Logs Insights."""
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from apigw_canary.aws.apigateway import ApiGateway
+from apigw_canary.aws.calls import Session
+from apigw_canary.aws.insights import (
+    GROUP_NAME,
+    MOST_ROWS,
+    Insights,
+    Row,
+    count,
+    number,
+    text,
+)
+from apigw_canary.aws.insights import field as quoted_field
+from apigw_canary.errors import CanaryError, MetricsError
+from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute, ceil_minute
+from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
+from apigw_canary.metrics.logcounts import (
+    ARM,
+    ARMS,
+    BY_MINUTE,
+    Counted,
+    arm_of,
+    by_minute,
+    minute_of,
+    of_canary,
+    query_of,
+    with_missing,
+    without_line,
+    without_variant,
+)
+from apigw_canary.metrics.logformat import (
+    ALIAS,
+    ERROR_TYPE,
+    LATENCY,
+    MESSAGES,
+    METHOD,
+    PATH,
+    STATUS,
+    AccessLog,
+    access_log,
+)
+from apigw_canary.metrics.metricdata import Query, fetched
+from apigw_canary.metrics.published import Published, published
+from apigw_canary.metrics.source import AwsSource
+from apigw_canary.model.failure import UNREADABLE, Failure, Kind, ranked
+from apigw_canary.model.state import StageState
+from apigw_canary.values import validation
+from apigw_canary.values.formatting import moment
+
+SETTLED = timedelta(minutes=15)
+"""How old a minute is that is not read again. Lines usually arrive within a minute or two; that
+they do is not promised."""
+
+RECENT = 10
+"""Minutes, the latest with lines, in which lines that cannot be assigned count by themselves."""
+
+AWAITED = timedelta(hours=1)
+"""How old a minute is whose missing lines are not looked for any more: the longest `lag`."""
+
+_SPAN = (MOST_ROWS // 5) * MINUTE
+"""What one query covers: a minute has up to four rows: "true", "false", "-" and "?"."""
+_KIND = ((STATUS,), (METHOD,), (PATH,), (ERROR_TYPE,), MESSAGES)
+"""What failures are grouped by: variables, of which the first that the format has is taken."""
+
+_STATUSES = {ERRORS_5XX: (500, 600), ERRORS_4XX: (400, 500)}
+
+
+class _Kept(NamedTuple):
+    """Rows of minutes that do not change any more."""
+
+    key: tuple[str, str]
+    start: datetime
+    until: datetime
+    rows: dict[datetime, dict[str, Row]]
+
+
+class _Compared(NamedTuple):
+    """The canary's lines, compared with what CloudWatch counts as its requests."""
+
+    missing: Mapping[datetime, int]
+    """Requests without a line, by the minute."""
+    suspect: str | None = None
+    note: str | None = None
+    """Why they could not be compared."""
+
+
+class AccessLogs(AwsSource):
+    """Requests and bad ones of both arms, from the stage's access logs in CloudWatch Logs.
+
+    `log_group`: the group; None takes it from the stage's settings. Canary requests are written to
+    it and to `<group>/Canary` as well; only the former is read, so none is counted twice.
+    `format`: `$context` variable to the field of a line that holds it, as in
+    `{"isCanaryRequest": "canary", "status": "status", "responseLatency": "latency"}`; None finds it
+    out from the stage's settings, or, for a group that they do not name, takes each variable's own
+    name. Lines must be JSON; where the format has `apiId` and `stage`, other stages' lines in the
+    group are left out.
+
+    `bad`: signal name to an expression of Logs Insights that is true for a bad request, as in
+    `{"refused": "errorType = 'WAF_FILTERED'"}`. A field that no line has makes it true for none.
+    5xx and 4xx answers and slow ones (a `Signal` with `over` or `quantile`) need none.
+
+    `lag`: minutes younger than this, up to an hour, are left out: their lines may still be on the
+    way. Default two minutes. Where the stage's `Count` can be read from CloudWatch, the canary's
+    lines are compared with it: a request without a line is one of unknown outcome, and while lines
+    of the latest ten minutes are missing the counts are suspect. `timeout`: how long one query may
+    take. `usd_per_gb`: what scanning costs; 0.005 is AWS's list price for US East, 2026, and that
+    of most regions. `session`: a boto3 session; None takes the stage's.
+
+    Minutes older than a quarter of an hour are kept, and not scanned again by the same object,
+    except, up to an hour, from the first one on of which lines are missing.
+
+    ```python
+    from datetime import timedelta
+
+    from apigw_canary import AccessLogs, RolloutPolicy, Signal, Stage
+
+    logs = AccessLogs(bad={"refused": "errorType = 'BAD_REQUEST_BODY'"})
+    signals = [Signal.errors_5xx(), Signal.custom("refused")]
+    policy = RolloutPolicy.canary(20, timedelta(minutes=10), signals=signals)
+    canary = Stage("a1b2c3d4e5", "prod", metrics=logs).enable_canary(20)
+    print(canary.observe(policy).notes)
+    ```
+    """
+
+    def __init__(
+        self,
+        log_group: str | None = None,
+        *,
+        format: Mapping[str, str] | None = None,  # noqa: A002 - API Gateway's name for it
+        bad: Mapping[str, str] | None = None,
+        lag: timedelta = timedelta(minutes=2),
+        timeout: timedelta = timedelta(minutes=1),
+        usd_per_gb: float = 0.005,
+        session: Session | None = None,
+    ) -> None:
+        super().__init__(session)
+        if log_group is not None and not re.fullmatch(GROUP_NAME, str(log_group)):
+            validation.refuse("log_group", "the name of a log group, which is no ARN", log_group)
+        self._group = log_group
+        self._fields = None if format is None else dict(format)
+        for name in (self._fields or {}).values():
+            quoted_field(name)
+        self._bad = {
+            name: validation.text(each, "bad", limit=2000) for name, each in (bad or {}).items()
+        }
+        self._lag = validation.duration(lag, "lag", high=timedelta(hours=1))
+        self._timeout = validation.duration(timeout, "timeout", high=timedelta(hours=1))
+        self._usd_per_gb = validation.number(usd_per_gb, "usd_per_gb", low=0)
+
+    @property
+    def log_group(self) -> str | None:
+        """The log group it was given; None where the stage's settings name it."""
+        return self._group
+
+    def _forget(self) -> None:
+        self._logs: dict[tuple[str, str], AccessLog] = {}
+        self._limits: dict[tuple[str, float, datetime], float] = {}
+        self._published: dict[tuple[str, str], Published] = {}
+        self._kept: _Kept | None = None
+        self._lock = threading.Lock()
+
+    def minutes(
+        self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
+    ) -> Measurements:
+        """The minutes of each signal in [start, end): one query, and GetStage once.
+
+        A query is a StartQuery and two or more GetQueryResults; a signal with a `quantile` needs
+        one more, once. Raises `MetricsError` where Logs Insights gives half an answer,
+        `InvalidInputError` for logs that cannot tell the arms or the signals.
+        """
+        start = ceil_minute(validation.aware(start, "start"))
+        end = ceil_minute(validation.aware(end, "end"))
+        with self._lock:
+            log = self._log(stage)
+            notes: list[str] = []
+            counted = [self._counted(signal, log, start, notes) for signal in signals]
+            rows, scanned = self._rows(log, counted, start, end)
+            margin = min((signal.margin for signal in signals), default=0.0)
+            since = start + HISTORY + 2 * MINUTE
+            compared = self._compared(log, stage, rows, margin=margin, since=since, end=end)
+            awaited = [at for at in compared.missing if at >= end - AWAITED]
+            if awaited:
+                self._keep_until(min(awaited))
+            if compared.note is not None:
+                notes.append(compared.note)
+        minutes: dict[str, list[Minute]] = {each.signal: [] for each in counted}
+        since = start + HISTORY  # before it no request was this canary's
+        suspect = _unassigned(log, {at: arms for at, arms in rows.items() if at >= since}, signals)
+        for at, arms in sorted(rows.items()):
+            for index, each in enumerate(counted):
+                minutes[each.signal].append(
+                    minute_of(at, arms, index, each, to_canary=suspect is None and at >= since)
+                )
+        unreadable = sum(
+            row.baseline_unknown + row.canary_unknown for row in next(iter(minutes.values()), ())
+        )
+        if unreadable:
+            notes.append(
+                f"{unreadable:,.0f} lines of {log.group} do not give an outcome, because they are "
+                "no JSON or lack a field. A quote in a value that is logged breaks its line; the "
+                "format of the access logs in docs/logs.md has no such value."
+            )
+        if not log.scope:
+            notes.append(
+                f"The format has neither apiId nor stage: all lines of {log.group} are taken for "
+                "this stage's."
+            )
+        notes.append(self._cost(log, scanned))
+        return Measurements(
+            {name: with_missing(found, compared.missing) for name, found in minutes.items()},
+            notes=notes,
+            suspect=suspect or compared.suspect,
+        )
+
+    def _compared(
+        self,
+        log: AccessLog,
+        stage: StageState,
+        rows: Mapping[datetime, Mapping[str, Row]],
+        *,
+        margin: float,
+        since: datetime,
+        end: datetime,
+    ) -> _Compared:
+        """The canary's lines compared with CloudWatch's `Count`, in all minutes older than `lag`.
+
+        Lines of failed requests may come later than the others, or never, and would look like no
+        failures. One GetMetricData of one metric.
+        """
+        until = (end - self._lag).replace(second=0, microsecond=0)
+        if stage.canary is None or since >= until:
+            return _Compared({})
+        first = since - MINUTE  # its lines may be of requests that the next minute counts
+        canary_stage = f"{stage.name}/Canary"
+        key = stage.rest_api_id, stage.name
+        try:
+            if key not in self._published:
+                self._published[key] = published(self._own_calls(), stage, None)
+            name = ("ApiName", self._published[key].api_name)
+            query = Query("canary", "Count", "SampleCount", (name, ("Stage", canary_stage)))
+            counts = fetched(self._own_calls(), [query], first, until)["canary"]
+        except CanaryError as error:
+            return _Compared({}, note=f"Whether lines are late is not known: {error}")
+        if self._published[key].suspect is not None or not counts:
+            return _Compared(
+                {},
+                note="Whether lines are late is not known: CloudWatch has no Count of "
+                f"{canary_stage} that is this stage's alone.",
+            )
+        lines = {at: of_canary(arms) for at, arms in rows.items() if first <= at < until}
+        missing = {at: n for at, n in without_line(counts, lines).items() if at >= since}
+        recent = max(since, until - RECENT * MINUTE)
+        requests = sum(number for at, number in counts.items() if at >= recent)
+        lacking = sum(number for at, number in missing.items() if at >= recent)
+        known = {}
+        for at, lacks in missing.items():
+            # A line that does not tell its variant is one of unknown outcome of the canary already.
+            left = lacks - without_variant(rows.get(at, {}))
+            # A young minute without any line is one that the logs do not have yet.
+            if left > 0 and (at in rows or at < until - SETTLED):
+                known[at] = left
+        if lacking <= max(1.0, margin / 2 * requests):
+            return _Compared(known)
+        return _Compared(
+            known,
+            f"{log.group} has {requests - lacking:,.0f} lines of the canary's {requests:,.0f} "
+            f"requests from {moment(recent)} to {moment(until)} (CloudWatch's Count); lines that "
+            "are late or missing may be those of failures: wait, or raise lag and the policy's "
+            "metric_delay",
+        )
+
+    def _keep_until(self, until: datetime) -> None:
+        """Scan the minutes from then on again at the next look."""
+        kept = self._kept
+        if kept and kept.start <= until < kept.until:
+            rows = {at: arms for at, arms in kept.rows.items() if at < until}
+            self._kept = kept._replace(until=until, rows=rows)
+
+    def failures(
+        self, stage: StageState, start: datetime, end: datetime, *, limit: int = 20
+    ) -> tuple[Failure, ...]:
+        """The canary's kinds of failing requests in [start, end), new ones first: one query."""
+        with self._lock:
+            log = self._log(stage)
+            names = [f"{ARM}{i}" for i in range(len(_KIND))]
+            columns = [
+                f"{log.column(*variables)} as {name}"
+                for variables, name in zip(_KIND, names, strict=True)
+            ]
+            query = query_of(
+                log, columns, f"stats count(*) as requests by {', '.join([ARM, *names])}"
+            )
+            found = self._insights().find(log.group, query, start, end)
+        kinds: dict[str, Counter[Kind]] = {"canary": Counter(), "baseline": Counter()}
+        for row in found.rows:
+            status, *said = (row.get(alias, "-") for alias in names)
+            known = int(status) if re.fullmatch("[1-5][0-9]{2}", status) else UNREADABLE
+            method, path, error_type, message = (None if x == "-" else x for x in said)
+            kind = Kind(method, path, known, error_type, message)
+            # A request whose variant is not told is shown as one of the canary's.
+            kinds[arm_of(row) or "canary"][kind] += count(row, "requests")
+        return ranked(kinds["canary"], kinds["baseline"], limit)
+
+    def _insights(self) -> Insights:
+        return Insights(self._own_calls(), self._timeout)
+
+    def _log(self, stage: StageState) -> AccessLog:
+        key = stage.rest_api_id, stage.name
+        if key not in self._logs:
+            settings = None
+            if self._group is None or self._fields is None:
+                settings = ApiGateway(self._own_calls(), *key).settings()
+            self._logs[key] = access_log(stage, settings, self._group, self._fields)
+        return self._logs[key]
+
+    def _counted(
+        self, signal: Signal, log: AccessLog, start: datetime, notes: list[str]
+    ) -> Counted:
+        if signal.name in self._bad:
+            # An expression is about fields, which only a line has that is JSON.
+            return Counted(signal.name, self._bad[signal.name], log.field(STATUS), own=True)
+        slow = signal.over
+        if slow is None and signal.quantile is not None:
+            slow = self._limit(log, signal.quantile, start)
+            notes.append(
+                f"{signal.name}: bad is a request of more than {slow:g} ms, the "
+                f"{signal.quantile:g} quantile of the baseline in the hour from {moment(start)}."
+            )
+        if slow is not None:
+            log.field(LATENCY)
+            latency = ALIAS[LATENCY]
+            return Counted(signal.name, f"{latency} > {slow:.12g}", latency)
+        if signal.name not in _STATUSES:
+            known = ", ".join([*_STATUSES, *self._bad])
+            validation.refuse(
+                "signals", f"of {known}, or slow ones; name others in bad", signal.name
+            )
+        low, high = _STATUSES[signal.name]
+        status = ALIAS[STATUS]
+        return Counted(signal.name, f"{status} >= {low} and {status} < {high}", status)
+
+    def _limit(self, log: AccessLog, quantile: float, start: datetime) -> float:
+        """The baseline's quantile of latency in the hour before the canary, fixed once found."""
+        key = log.group, quantile, start
+        if key not in self._limits:
+            canary = ", ".join(text(value) for value, arm in ARMS.items() if arm == "canary")
+            latency, percentile = log.field(LATENCY), f"{100 * quantile:.10g}"
+            query = query_of(
+                log,
+                [],
+                f"filter {ARM} not in [{canary}]",
+                f"stats count({latency}) as requests, pct({latency}, {percentile}) as high",
+            )
+            rows = self._insights().find(log.group, query, start, start + HISTORY).rows
+            if not rows or count(rows[0], "requests") == 0:
+                raise MetricsError(
+                    f"{log.group} has no requests of the baseline in the hour from "
+                    f"{moment(start)}, so what is slow cannot be found out.",
+                    remedy="Give a limit in milliseconds instead of a quantile.",
+                )
+            self._limits[key] = number(rows[0], "high")
+        return self._limits[key]
+
+    def _rows(
+        self, log: AccessLog, counted: Sequence[Counted], start: datetime, end: datetime
+    ) -> tuple[dict[datetime, dict[str, Row]], float]:
+        """The rows by minute and value of `isCanaryRequest`, and the bytes scanned for them."""
+        sums = [
+            f"count({each.field}) as known_{i}, sum({each.bad}) as bad_{i}"
+            for i, each in enumerate(counted)
+        ]
+        stats = ", ".join(["count(*) as requests", *sums])
+        query = query_of(log, [], f"stats {stats} by {BY_MINUTE}, {ARM}")
+        kept = self._kept
+        if kept is None or kept.key != (log.group, query) or not kept.start <= start <= kept.until:
+            kept = _Kept((log.group, query), start, start, {})
+        rows = {at: arms for at, arms in kept.rows.items() if start <= at}
+        since, scanned = kept.until, 0.0
+        while since < end:
+            until = min(since + _SPAN, end)
+            found = self._insights().find(log.group, query, since, until)
+            scanned += found.scanned
+            new = by_minute(found, since, until)
+            rows.update(
+                (at, arms) for at, arms in new.items() if at + MINUTE <= found.at - self._lag
+            )
+            settled = (found.at - max(SETTLED, self._lag)).replace(second=0, microsecond=0)
+            if kept.until == since:
+                kept = kept._replace(until=max(since, min(until, settled)))
+            since = until
+        self._kept = kept._replace(
+            start=start, rows={at: arms for at, arms in rows.items() if at < kept.until}
+        )
+        return {at: arms for at, arms in rows.items() if at < end}, scanned
+
+    def _cost(self, log: AccessLog, scanned: float) -> str:
+        return (
+            f"Logs Insights scanned {scanned / 1e6:,.3g} MB of {log.group} for this look, about "
+            f"{scanned / 1e9 * self._usd_per_gb:.2g} USD."
+        )
+
+
+def _unassigned(
+    log: AccessLog, rows: Mapping[datetime, Mapping[str, Row]], signals: Sequence[Signal]
+) -> str | None:
+    """Why the counts are not trusted: lines that do not tell whether they are the canary's.
+
+    They are too many where they would raise the canary's rate by half of the smallest margin if
+    all were failures of its own, in the latest minutes or in all. Then nothing is promoted, and
+    they are not counted among the canary's requests: of a small canary they would seem to be so
+    large a part that a healthy one would be rolled back as unobserved.
+    """
+    tolerated = min((signal.margin for signal in signals), default=0.0) / 2
+    latest = sorted(at for at, arms in rows.items() if of_canary(arms) or without_variant(arms))
+    for times in (latest[-RECENT:], latest):
+        unknown = sum(without_variant(rows[at]) for at in times)
+        canary = sum(of_canary(rows[at]) for at in times)
+        if unknown > tolerated * (canary + unknown):
+            return (
+                f"of {unknown:,} lines of {log.group} from {moment(times[0])} on it cannot be read "
+                f"whether they are the canary's, which has {canary:,}; correct the format of the "
+                "access logs"
+            )
+    return None

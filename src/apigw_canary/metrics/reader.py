@@ -1,0 +1,248 @@
+"""The metrics of one stage: what is asked at each look, and what is remembered between them."""
+
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from apigw_canary.aws.calls import Calls
+from apigw_canary.judge import overlap, sample_ratio
+from apigw_canary.judge.observation import MINUTE, Measurements, Minute, Overlap, ceil_minute
+from apigw_canary.judge.overlap import Totals
+from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
+from apigw_canary.metrics.listing import Listing
+from apigw_canary.metrics.metricdata import Query, Series, fetched
+from apigw_canary.metrics.published import Published
+from apigw_canary.metrics.routes import Routes
+from apigw_canary.metrics.series import SETTLED, Arms, counted, joined, joined_shares
+from apigw_canary.metrics.slow import SlowRequests
+from apigw_canary.model.state import StageState
+from apigw_canary.values.formatting import moment
+
+KEPT = timedelta(days=15)
+"""How long CloudWatch keeps data of one-minute periods."""
+
+ERRORS = {ERRORS_5XX: "5XXError", ERRORS_4XX: "4XXError"}
+"""Signals that have a metric of their own."""
+
+ENOUGH = 2_000
+"""Requests without one datapoint of an error metric from which that is missing data. API Gateway
+publishes a 0 for each good request ("Amazon API Gateway dimensions and metrics": the average is the
+rate), so one would do; so many are no coincidence of a few that are late."""
+
+
+class Reader:
+    """Reads the metrics of one stage, and remembers what was found out about them."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        known: Published,
+        canary_stage: str,
+        stage: str,
+        *,
+        routes: bool | Sequence[str],
+    ) -> None:
+        self._calls = calls
+        self._known = known
+        api = ("ApiName", known.api_name)
+        self._api = (api,)
+        arms = {
+            name: {
+                "baseline": (api, ("Stage", name)),
+                "canary": (api, ("Stage", canary_stage.format(stage=name))),
+            }
+            for name in sorted({stage, *known.stages})
+        }
+        self._own = arms.pop(stage)
+        self._others = list(arms.values())
+        self._slow = SlowRequests(calls, **self._own)
+        self._listing = Listing(calls, known.api_name, canary_stage.format(stage=stage))
+        only = None if isinstance(routes, bool) else routes
+        self._routes = Routes(calls, known.api_name, stage, only) if routes else None
+        self._found = overlap.Found()
+        # A look depends on what the one before it found out; looks at other stages do not wait.
+        self._lock = threading.Lock()
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether the name was not the API's alone when it was looked up."""
+        return self._known.suspect is not None
+
+    def read(
+        self,
+        stage: StageState,
+        signals: Sequence[Signal],
+        start: datetime,
+        end: datetime,
+        stated: Overlap,
+    ) -> Measurements:
+        """The minutes of each signal in [start, end), and how they are to be read."""
+        with self._lock:
+            return self._read(stage, signals, start, end, stated)
+
+    def _read(
+        self,
+        stage: StageState,
+        signals: Sequence[Signal],
+        start: datetime,
+        end: datetime,
+        stated: Overlap,
+    ) -> Measurements:
+        notes = list(self._known.notes)
+        kept_from = ceil_minute(end - KEPT)
+        limits, said = self._slow.limits(
+            [s for s in signals if s.name not in ERRORS], start, kept_from
+        )
+        notes += said
+        if start < kept_from:
+            notes.append(f"minutes from before {moment(kept_from)} are no longer kept: left out")
+            start = kept_from
+        errors = [s.name for s in signals if s.name in ERRORS]
+        queries = [
+            Query(f"{arm}_{name}", metric, statistic, dimensions)
+            for arm, dimensions in self._own.items()
+            for name, metric, statistic in (
+                ("requests", "Count", "SampleCount"),
+                *((name, ERRORS[name], "Sum") for name in errors),
+            )
+        ]
+        asked = [*queries, *self._slow.queries(limits), *self._totals_queries()]
+        series = fetched(self._calls, asked, start, end)
+        if self._slow.falls_back(limits, series, end - SETTLED):
+            series |= fetched(self._calls, self._slow.queries(limits), start, end)
+        requests = _arms(series, "requests")
+        minutes, said = self._minutes(series, errors, limits, end)
+        notes += said
+        settled = [row for row in counted(requests) if row.at + MINUTE <= end - SETTLED]
+        # A variant with errors and without requests has lost its count: it tells nothing.
+        lost = {
+            at
+            for name in errors
+            for count, bad in zip(requests, _arms(series, name), strict=True)
+            for at in bad.keys() - count.keys()
+        }
+        whole = [row for row in settled if row.at not in lost]
+        self._look_for_signs(stage, whole, [minutes[name] for name in errors], series)
+        if _is_dark(stage, settled):
+            notes.append(self._listing.note(end))
+        routes = None
+        if self._routes is not None:
+            ranked = limits if self._slow.is_ranked else {}
+            routes, read = self._routes.read(
+                [*queries, *self._slow.queries(ranked)],
+                start,
+                end,
+                lambda series: self._minutes(series, errors, ranked, end)[0],
+            )
+            notes.append(read)
+        reading, how = self._found.read(stated)
+        suspect = self._known.suspect or _without_errors(settled, errors, series)
+        if contrary := self._found.contrary(stated):
+            suspect = f"overlap={stated!r} was stated, but {contrary}; correct it or leave it out"
+        return Measurements(
+            minutes, overlap=reading, notes=[*notes, how], suspect=suspect, routes=routes
+        )
+
+    def _minutes(
+        self,
+        series: Mapping[str, Series],
+        errors: Sequence[str],
+        limits: Mapping[str, float],
+        end: datetime,
+    ) -> tuple[dict[str, tuple[Minute, ...]], list[str]]:
+        """The minutes of each signal, and notes of how they were read."""
+        requests = _arms(series, "requests")
+        minutes = {name: tuple(joined(requests, _arms(series, name), end)) for name in errors}
+        above, said = self._slow.shares(limits, series)
+        minutes |= {name: tuple(joined_shares(requests, arms, end)) for name, arms in above.items()}
+        return minutes, said
+
+    def _totals_queries(self) -> list[Query]:
+        """The requests of the whole API and of its other stages, until the overlap is known."""
+        if self._found or not self._known.stages:
+            return []
+        arms = {"api": self._api} | {
+            f"{arm}_{i}": dimensions
+            for i, arms in enumerate(self._others)
+            for arm, dimensions in arms.items()
+        }
+        return [
+            Query(f"{name}_requests", "Count", "SampleCount", dimensions)
+            for name, dimensions in arms.items()
+        ]
+
+    def _look_for_signs(
+        self,
+        stage: StageState,
+        settled: Sequence[Minute],
+        errors: Sequence[Sequence[Minute]],
+        series: Mapping[str, Series],
+    ) -> None:
+        times = {row.at for row in settled}
+        known = (
+            row
+            for minutes in errors
+            for row in minutes
+            if row.at in times and not (row.baseline_unknown or row.canary_unknown)
+        )
+        rows = [*settled, *known]
+        percent = stage.canary.percent if stage.canary else 0.0
+        signs = (
+            overlap.by_totals(_totals(series, len(self._others), times)),
+            overlap.by_excess(rows),
+            overlap.by_all(_of_step(stage, settled), percent),
+            overlap.by_share(_of_step(stage, settled), percent),
+        )
+        self._found.add(signs)
+
+
+def _arms(series: Mapping[str, Series], name: str) -> Arms:
+    return Arms(series[f"baseline_{name}"], series[f"canary_{name}"])
+
+
+def _without_errors(
+    settled: Sequence[Minute], errors: Iterable[str], series: Mapping[str, Series]
+) -> str | None:
+    """Why the counts are not trusted: requests, and not one datapoint of their errors."""
+    requests = sum(row.baseline_requests + row.canary_requests for row in settled)
+    missing = [ERRORS[name] for name in errors if not any(_arms(series, name))]
+    if requests < ENOUGH or not missing:
+        return None
+    return (
+        f"CloudWatch has no datapoint of {' and '.join(missing)}, of neither variant, for "
+        f"{requests:,.0f} requests since {moment(settled[0].at)}, although API Gateway publishes "
+        "one for each request; find out why CloudWatch lacks it, or read access logs"
+    )
+
+
+def _totals(
+    series: Mapping[str, Series], others: int, times: Collection[datetime]
+) -> Iterator[Totals]:
+    """The minutes of which the API's total is known, where it was asked for."""
+    stages, canaries = (
+        [f"{arm}_requests", *(f"{arm}_{i}_requests" for i in range(others))]
+        for arm in ("baseline", "canary")
+    )
+    for at, api in series.get("api_requests", {}).items():
+        if at in times:
+            yield Totals(
+                at,
+                api,
+                sum(series[name].get(at, 0.0) for name in stages),
+                sum(series[name].get(at, 0.0) for name in canaries),
+            )
+
+
+def _of_step(stage: StageState, rows: Sequence[Minute]) -> list[Minute]:
+    """The minutes in which the canary has the share it has now."""
+    first = ceil_minute(stage.updated_at + MINUTE)
+    return [row for row in rows if row.at >= first]
+
+
+def _is_dark(stage: StageState, settled: Sequence[Minute]) -> bool:
+    """Whether a canary with a share has no requests, and not by chance."""
+    rows = _of_step(stage, settled)
+    if stage.canary is None or any(row.canary_requests for row in rows):
+        return False
+    busy = sum(row.baseline_requests for row in rows)
+    return sample_ratio.is_dark(busy, stage.canary.percent / 100)

@@ -1,0 +1,1 @@
+"""What a stage, a rollout and its record are, as values."""

@@ -1,0 +1,227 @@
+"""What a stage is like: the values that AWS's answers are read into."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+import attrs
+
+from apigw_canary.values import validation
+from apigw_canary.values.serialization import Plain
+
+
+class Variables(Mapping[str, str]):
+    """Stage variables: an immutable mapping whose repr shows names only.
+
+    A stage variable can hold a secret; in this form it cannot reach a log by accident.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = dict(sorted((values or {}).items()))
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values.items()))
+
+    def __repr__(self) -> str:
+        return f"<variables: {', '.join(self._values) or 'none'}>"
+
+    def merged_with(self, overrides: Mapping[str, str]) -> "Variables":
+        """As a canary request sees them, and as a promotion leaves them."""
+        return Variables({**self._values, **overrides})
+
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that change when a name or a value does."""
+        import hashlib  # here, to keep the import of the library cheap
+
+        content = "\n".join(f"{name}={value}" for name, value in self._values.items())
+        return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+class Outcome(StrEnum):
+    """How a rollout ended."""
+
+    PROMOTED = "promoted"
+    """The canary's deployment and variables became the stage's own."""
+    REVERTED = "reverted"
+    """Promoted, and the promotion undone."""
+    ROLLED_BACK = "rolled_back"
+    """The canary was rolled back: by a decision, by the caller, or by an operator."""
+    DISABLED = "disabled"
+    """The canary was ended without a judgment: `canary.disable()`."""
+    PROMOTED_OUTSIDE = "promoted_outside"
+    """Another tool, or the console, made the canary's deployment and variables the stage's own."""
+    REMOVED_OUTSIDE = "removed_outside"
+    """Another tool, or the console, ended the canary without a promotion."""
+    NEVER_STARTED = "never_started"
+    """A deployment was made for it, and no canary was found enabled."""
+
+
+ENDINGS = {
+    Outcome.PROMOTED: "it was promoted",
+    Outcome.REVERTED: "it was promoted, and the promotion was undone",
+    Outcome.ROLLED_BACK: "its canary was rolled back",
+    Outcome.DISABLED: "its canary was disabled",
+    Outcome.PROMOTED_OUTSIDE: "its canary was promoted outside this library",
+    Outcome.REMOVED_OUTSIDE: "its canary was removed outside this library",
+    Outcome.NEVER_STARTED: "its canary was never enabled",
+}
+"""The same in words, for messages."""
+
+
+@attrs.frozen(kw_only=True)
+class CanaryState(Plain):
+    """A canary as AWS describes it."""
+
+    deployment_id: str
+    """The deployment that serves the canary's requests."""
+    percent: float
+    """The share of the stage's requests it gets, 0 to 100."""
+    variables: Mapping[str, str] = attrs.field(factory=Variables, converter=Variables)
+    """The stage variables it overrides; all others are the stage's."""
+    use_stage_cache: bool = False
+    """Whether its answers come from and go to the stage's cache."""
+
+    def __str__(self) -> str:
+        """For messages: deployment, percent and the names of the overridden variables."""
+        overrides = f", overriding {', '.join(self.variables)}" if self.variables else ""
+        return f"a canary of deployment {self.deployment_id} at {self.percent:g} %{overrides}"
+
+
+@attrs.frozen(kw_only=True)
+class Rollout(Plain):
+    """What is known of the rollout that a stage is in or was last in."""
+
+    id: str | None = None
+    """The rollout's own id, from its record; None where there is no readable record."""
+    release: str | None = None
+    """The release, as given to `enable_canary`."""
+    started_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
+    """When the canary was enabled; without a record, when the stage was last changed."""
+    step_started_at: datetime = attrs.field(
+        converter=validation.utc, validator=validation.aware_field
+    )
+    """When the stage was last changed, so the step's start or later."""
+    outcome: Outcome | None = None
+    """How it ended; None while it runs."""
+    ended_by: Literal["judge", "caller", "operator"] | None = None
+    """Who ended the canary: a decision that was applied, the rollout's own code, or an operator
+    (`stage.rollback`); None where that is not known."""
+
+
+@attrs.frozen(kw_only=True)
+class StageState(Plain):
+    """A stage as AWS describes it, at one moment."""
+
+    region: str
+    """The region, such as `eu-central-1`."""
+    rest_api_id: str
+    """The REST API's id."""
+    name: str
+    """The stage's name."""
+    deployment_id: str
+    """The deployment that serves the stage's own requests: production."""
+    variables: Mapping[str, str] = attrs.field(factory=Variables, converter=Variables)
+    """The stage's own variables. Values can be secrets: repr shows the names."""
+    canary: CanaryState | None = None
+    """The canary, where there is one."""
+    updated_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
+    """When AWS last changed the stage, to the second."""
+    rollout: Rollout | None = None
+    """The rollout, as far as the record tells."""
+
+    def __str__(self) -> str:
+        """For messages: what serves the requests now."""
+        return (
+            f"Stage {self.name} of API {self.rest_api_id} in {self.region} serves deployment "
+            f"{self.deployment_id} with {self.canary or 'no canary'}."
+        )
+
+    @property
+    def canary_is_promoted(self) -> bool:
+        """Whether the canary equals the stage: a promotion that has not ended its canary yet.
+
+        A canary that overrides a variable with the stage's own value would look the same, which
+        is why `enable_canary` refuses one that changes nothing.
+        """
+        return (
+            self.canary is not None
+            and self.canary.deployment_id == self.deployment_id
+            and self.carries(self.canary.variables)
+        )
+
+    def carries(self, variables: Mapping[str, str | None]) -> bool:
+        """Whether the stage's own variables have these values; None means absent."""
+        return all(self.variables.get(name) == value for name, value in variables.items())
+
+    def differences(self, expected: "StageState") -> dict[str, str]:
+        """What serves traffic here otherwise than in `expected`, in words, without values."""
+        found = {
+            "deployment_id": (self.deployment_id, expected.deployment_id),
+            "canary.deployment_id": (_of(self, "deployment_id"), _of(expected, "deployment_id")),
+            "canary.percent": (_of(self, "percent"), _of(expected, "percent")),
+            "canary.use_stage_cache": (
+                _of(self, "use_stage_cache"),
+                _of(expected, "use_stage_cache"),
+            ),
+        }
+        differing = {
+            name: f"{_shown(is_)} instead of {_shown(should)}"
+            for name, (is_, should) in found.items()
+            if is_ != should
+        }
+        for name, is_vars, should_vars in (
+            ("variables", self.variables, expected.variables),
+            (
+                "canary.variables",
+                _of(self, "variables") or Variables(),
+                _of(expected, "variables") or Variables(),
+            ),
+        ):
+            changed = sorted(
+                key for key in {*is_vars, *should_vars} if is_vars.get(key) != should_vars.get(key)
+            )
+            if changed:
+                differing[name] = f"{', '.join(changed)} changed"
+        return differing
+
+
+@attrs.frozen(kw_only=True)
+class AliasState(StageState):
+    """An alias in the form of a stage.
+
+    `rest_api_id` is the function's name, `name` the alias's, `deployment_id` a version; there are
+    no variables. An alias has no date: `updated_at` is the start of the step by its record, or the
+    time of the look where there is none.
+    """
+
+    def __str__(self) -> str:
+        """For messages: what is invoked now."""
+        other = "no other"
+        if self.canary is not None:
+            other = f"version {self.canary.deployment_id} at {self.canary.percent:g} %"
+        return (
+            f"Alias {self.name} of function {self.rest_api_id} in {self.region} invokes version "
+            f"{self.deployment_id} and {other}."
+        )
+
+
+def _of(state: StageState, name: str) -> Any:
+    return getattr(state.canary, name, None)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

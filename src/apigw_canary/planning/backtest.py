@@ -1,0 +1,215 @@
+"""How often a policy would have rolled back healthy releases: past traffic, divided at random."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from random import Random
+from typing import NamedTuple
+
+import attrs
+
+from apigw_canary.judge.evidence import Row
+from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute, Observation
+from apigw_canary.judge.plan import Plan
+from apigw_canary.planning.chance import binomial, divide, whole
+from apigw_canary.planning.trial import Trial, ended_by, length, whole_minutes
+from apigw_canary.rollout.decisions import Promote, Rollback
+from apigw_canary.values import validation
+from apigw_canary.values.formatting import moment, span
+from apigw_canary.values.rendering import Explained
+from apigw_canary.values.serialization import Plain
+
+
+@attrs.frozen(kw_only=True)
+class FalseRollback(Plain):
+    """A healthy canary that a policy would have rolled back."""
+
+    started_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
+    """When the rollout would have begun."""
+    after: timedelta
+    """How long after that it would have ended."""
+    signal: str | None
+    """The signal with the most evidence; None where the canary was without data for too long."""
+
+
+@attrs.frozen(kw_only=True)
+class Backtest(Explained):
+    """How a policy would have treated healthy releases in past traffic."""
+
+    since: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
+    """When the first rollout would have begun."""
+    until: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
+    """The end of the last minute."""
+    noise: float
+    """The noise of single arms that was assumed, a coefficient of variation per minute."""
+    rollouts: int
+    """How many rollouts were tried, one after the other, by the length of the plan."""
+    rolled_back: tuple[FalseRollback, ...]
+    """Those that were rolled back."""
+    promoted: int
+    """How many were promoted. The rest had no verdict at the deadline, or when the data ended."""
+    promoted_after: timedelta | None
+    """By when half of all rollouts were promoted; None where fewer were."""
+    false_rollback: float
+    """The policy's promise: the most that may be rolled back, as a share."""
+
+    @property
+    def undecided(self) -> int:
+        """How many had no verdict at the deadline, or when the data ended."""
+        return self.rollouts - self.promoted - len(self.rolled_back)
+
+    def __str__(self) -> str:
+        half = f", half of all by {span(self.promoted_after)}" if self.promoted_after else ""
+        return (
+            f"Of {self.rollouts} healthy rollouts from {moment(self.since)} to "
+            f"{moment(self.until)}, {len(self.rolled_back)} "
+            f"({len(self.rolled_back) / self.rollouts:.1%}) would have been rolled back (promised: "
+            f"at most {self.false_rollback:.1%}), {self.promoted} promoted{half}; "
+            f"{self.undecided} had no verdict. Noise of single arms: {self.noise:g}, assumed."
+        )
+
+
+class _Total(NamedTuple):
+    """What both arms served in a minute."""
+
+    requests: float
+    bad: float
+
+
+_Past = Mapping[str, Mapping[datetime, _Total]]
+
+
+def backtest(
+    policy: Plan,
+    minutes: Mapping[str, Sequence[Minute]] | Observation,
+    *,
+    noise: float,
+    rollouts: int | None,
+    seed: int,
+) -> Backtest:
+    """See `RolloutPolicy.backtest`."""
+    validation.number(noise, "noise", low=0, high=2)
+    validation.count(seed, "seed", low=-(2**63), high=2**63)
+    if isinstance(minutes, Observation | Measurements) and minutes.suspect is not None:
+        validation.refuse(
+            "minutes", f"counts that are believed ({minutes.suspect})", "doubted ones"
+        )
+    past = _past(policy, minutes)
+    until = max(max(rows) for rows in past.values()) + MINUTE
+    starts = list(_starts(policy, past, until))
+    if not starts:
+        least = span(HISTORY + length(policy))
+        validation.refuse(
+            "minutes", f"of at least {least} on end: an hour and a plan", f"up to {until}"
+        )
+    if rollouts is not None:
+        validation.count(rollouts, "rollouts", low=1, high=1_000_000)
+        starts = starts[:: -(-len(starts) // rollouts)]
+    trials = [
+        _trial(
+            policy, past, start, until=until, noise=noise, rng=Random(f"{seed}/{start.timestamp()}")
+        )
+        for start in starts
+    ]
+    ends = [trial.run() for trial in trials]
+    return Backtest(
+        since=starts[0],
+        until=until,
+        noise=noise,
+        rollouts=len(ends),
+        rolled_back=tuple(
+            FalseRollback(started_at=start, after=ended.after, signal=ended.signal)
+            for start, ended in zip(starts, ends, strict=True)
+            if isinstance(ended.decision, Rollback)
+        ),
+        promoted=sum(isinstance(ended.decision, Promote) for ended in ends),
+        promoted_after=ended_by(0.5, ends, Promote),
+        false_rollback=policy.false_rollback,
+    )
+
+
+def _past(policy: Plan, minutes: Mapping[str, Sequence[Minute]] | Observation) -> _Past:
+    """What the policy's signals counted, of both arms together."""
+    overlap = minutes.overlap if isinstance(minutes, Observation | Measurements) else "excluded"
+    series = minutes.minutes if isinstance(minutes, Observation) else minutes
+    if not isinstance(series, Mapping):
+        validation.refuse("minutes", "an Observation, or a mapping of signals to minutes", minutes)
+    past: dict[str, dict[datetime, _Total]] = {}
+    for signal in policy.signals:
+        totals: dict[datetime, _Total] = {}
+        for row in series.get(signal.name, ()):
+            if not isinstance(row, Minute):
+                validation.refuse(f"minutes[{signal.name!r}]", "a list of Minute", row)
+            if overlap == "included":
+                totals[row.at] = _Total(row.baseline_requests, row.baseline_bad)
+            elif overlap == "excluded" or not row.canary_requests:
+                totals[row.at] = _Total(
+                    row.baseline_requests + row.canary_requests, row.baseline_bad + row.canary_bad
+                )
+        if totals:
+            past[signal.name] = totals
+        elif signal.critical:
+            validation.refuse(
+                "minutes", f"some of {signal.name}, which is critical", sorted(series)
+            )
+    return past
+
+
+def _starts(policy: Plan, past: _Past, until: datetime) -> Iterator[datetime]:
+    """One rollout after the other, each with an hour before it and a whole plan of time.
+
+    Without those in which a critical signal has no minute at all: nothing ran, or nobody looked.
+    """
+    critical = [past[signal.name] for signal in policy.signals if signal.critical]
+    takes = length(policy)
+    start = max(min(rows) for rows in critical) + HISTORY
+    while start + takes <= until:
+        plan = [start + i * MINUTE for i in range(takes // MINUTE)]
+        if all(any(at in rows for at in plan) for rows in critical):
+            yield start
+        start += whole_minutes(takes) * MINUTE
+
+
+def _trial(
+    policy: Plan,
+    past: _Past,
+    start: datetime,
+    *,
+    until: datetime,
+    noise: float,
+    rng: Random,
+) -> Trial:
+    def served(number: int, share: float) -> dict[str, Row]:
+        at = start + number * MINUTE
+        split: dict[float, tuple[int, int]] = {}  # signals of one total count the same requests
+        rows = {}
+        for name, totals in past.items():
+            if at in totals:
+                requests, bad = totals[at]
+                if requests not in split:
+                    total = whole(rng, requests)
+                    canary = binomial(rng, total, share)
+                    split[requests] = (total - canary, canary)
+                arms = split[requests]
+                of_both = min(whole(rng, bad), sum(arms))
+                of_canary = divide(rng, of_both, arms, (_factor(rng, noise), _factor(rng, noise)))
+                rows[name] = Row(arms[0], of_both - of_canary, arms[1], of_canary)
+        return rows
+
+    hour = [start - HISTORY + i * MINUTE for i in range(HISTORY // MINUTE)]
+    history = {
+        name: Row(
+            sum(totals[at].requests for at in hour if at in totals),
+            sum(totals[at].bad for at in hour if at in totals),
+            0,
+            0,
+        )
+        for name, totals in past.items()
+    }
+    deadline = max(policy.total_bake, min(policy.effective_deadline, until - start))
+    policy = attrs.evolve(policy, on_inconclusive="hold", deadline=deadline)
+    return Trial(policy, served, started_at=start, history=history, first_look=length(policy))
+
+
+def _factor(rng: Random, noise: float) -> float:
+    """What hits one arm in one minute: 1 on average, with that coefficient of variation."""
+    return rng.gammavariate(noise**-2, noise**2) if noise else 1.0

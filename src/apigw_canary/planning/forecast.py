@@ -1,0 +1,339 @@
+"""What a policy will do with a given traffic, from simulated rollouts."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import attrs
+
+from apigw_canary.judge.evidence import Row
+from apigw_canary.judge.observation import HISTORY, MINUTE
+from apigw_canary.judge.plan import Plan
+from apigw_canary.planning.chance import binomial, whole
+from apigw_canary.planning.trial import Ended, Trial, ended_by, length, schedule, whole_minutes
+from apigw_canary.rollout.decisions import Promote, Rollback
+from apigw_canary.values import validation
+from apigw_canary.values.formatting import span
+from apigw_canary.values.rendering import Explained
+from apigw_canary.values.serialization import Plain
+
+OFTEN = 0.9
+"""The share of the rollouts from which on a rise counts as found, and a plan as long enough."""
+
+MULTIPLES = (1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
+"""Where the smallest rise that is found is looked for."""
+
+FAR_WORSE = 5
+"""A rise that a margin should not overlook."""
+
+SHARES: Sequence[int] = range(5, 100, 5)
+"""Percents that a larger last step is looked for among."""
+
+STRETCHES = (1, 1.15, 1.3, 1.5, 1.75, 2, 2.5, 3)
+"""Times the extra bake that canaries seem to need; the first that proves enough is taken."""
+
+_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+
+
+@attrs.frozen(kw_only=True)
+class SimulatedRollout(Plain):
+    """How rollouts fare whose canary fails `times` as often as the baseline.
+
+    The times, since the start, are those by which half or nine in ten of *all* rollouts ended
+    so; None where fewer do.
+    """
+
+    times: float
+    """How many times the baseline's rate the canary's is; 1 is a clean canary."""
+    promoted: float
+    """The share of the rollouts that are promoted by the deadline, 0 to 1; below, when."""
+    promoted_after: timedelta | None
+    promoted_after_90: timedelta | None
+    rolled_back: float
+    """The share of the rollouts that are rolled back, 0 to 1; below, when. The rest of the
+    rollouts has no verdict at the deadline."""
+    rolled_back_after: timedelta | None
+    rolled_back_after_90: timedelta | None
+    failed_requests: float
+    """The canary's bad requests until the end, the mean."""
+
+    def __str__(self) -> str:
+        if self.times == 1:
+            when = _when(self.promoted_after, self.promoted_after_90)
+            return (
+                f"A clean canary is promoted in {self.promoted:.0%} of the rollouts{when}; "
+                f"{self.rolled_back:.0%} are rolled back."
+            )
+        when = _when(self.rolled_back_after, self.rolled_back_after_90)
+        return (
+            f"x{self.times:g} is found in {self.rolled_back:.0%}{when}; {self.promoted:.0%} are "
+            f"promoted; {self.failed_requests:,.0f} requests fail on the canary."
+        )
+
+
+def _when(half: timedelta | None, most: timedelta | None) -> str:
+    if half is None:
+        return ""
+    return f", after {span(half)}" + (f" (9 of 10: {span(most)})" if most is not None else "")
+
+
+@attrs.frozen(kw_only=True)
+class Forecast(Explained):
+    """What a policy will do with a given traffic.
+
+    From simulated rollouts: a share of 200 of them has a standard error of up to 3.5 percentage
+    points.
+    """
+
+    requests_per_minute: float
+    """Requests of both arms together."""
+    bad_rates: Mapping[str, float]
+    """Signal name to the baseline's share of bad requests, 0 to 1."""
+    signal: str
+    """The signal that gets worse."""
+    length: timedelta
+    """What the plan takes: its bakes, and the time in which minutes settle."""
+    clean: SimulatedRollout
+    """A canary as good as the baseline."""
+    worse: tuple[SimulatedRollout, ...]
+    """Canaries that fail more often."""
+    smallest_seen: float | None
+    """The smallest multiple, of those tried, that nine in ten rollouts find; None if none is."""
+    problems: tuple[str, ...]
+    """What the plan does not do, for a clean canary and for one five times as bad, each with the
+    smallest change that mends it: a sentence each."""
+
+    def __str__(self) -> str:
+        rate = f"{100 * self.bad_rates[self.signal]:g} % {self.signal}"
+        seen = "not in sight" if self.smallest_seen is None else f"x{self.smallest_seen:g}"
+        said = [
+            f"With {self.requests_per_minute:g} requests a minute and {rate}:",
+            *map(str, (self.clean, *self.worse)),
+            f"The smallest rise that 9 of 10 rollouts find is {seen}.",
+            *self.problems,
+        ]
+        return " ".join(said)
+
+
+def forecast(
+    policy: Plan,
+    requests_per_minute: float,
+    bad_rate: float | Mapping[str, float],
+    *,
+    times: Sequence[float],
+    signal: str | None,
+    rollouts: int,
+    seed: int,
+) -> Forecast:
+    """See `RolloutPolicy.forecast`."""
+    rates = _rates(policy, bad_rate)
+    worse = next(s.name for s in policy.signals if s.critical) if signal is None else signal
+    deciding = [s.name for s in policy.signals if s.name in rates and not s.report_only]
+    validation.choice(worse, "signal", tuple(deciding))
+    if rates[worse] == 0:
+        validation.refuse("bad_rate", f"above 0 for {worse}, so that it can be multiplied", 0)
+    scene = _Scene(
+        policy=attrs.evolve(policy, on_inconclusive="hold"),
+        requests=validation.number(requests_per_minute, "requests_per_minute", low=0.01, high=1e6),
+        rates=rates,
+        signal=worse,
+        rollouts=validation.count(rollouts, "rollouts", low=10, high=100_000),
+        seed=validation.count(seed, "seed", low=-(2**63), high=2**63),
+    )
+    multiples = _multiples(times)
+    clean = list(scene.run())
+    outlooks = tuple(_outlook(scene, each, list(scene.run(each))) for each in multiples)
+    problems = [] if scene.mostly(scene.in_time, clean) else [_too_short(scene, clean)]
+    return Forecast(
+        requests_per_minute=scene.requests,
+        bad_rates=rates,
+        signal=worse,
+        length=scene.length,
+        clean=_outlook(scene, 1, clean),
+        worse=outlooks,
+        smallest_seen=_smallest_seen(scene, outlooks),
+        problems=(*problems, *_wide_margin(scene)),
+    )
+
+
+def _multiples(times: object) -> list[float]:
+    if not isinstance(times, Sequence) or isinstance(times, str):
+        validation.refuse("times", "a list of numbers", times)
+    return sorted(validation.number(each, "times", low=1.01, high=1e6) for each in times)
+
+
+def _rates(policy: Plan, bad_rate: float | Mapping[str, float]) -> dict[str, float]:
+    critical = [signal.name for signal in policy.signals if signal.critical]
+    given = bad_rate if isinstance(bad_rate, Mapping) else dict.fromkeys(critical, bad_rate)
+    if not set(critical) <= set(given) <= {signal.name for signal in policy.signals}:
+        validation.refuse(
+            "bad_rate", f"a rate for each of {', '.join(critical)}", sorted(map(str, given))
+        )
+    rates = {
+        n: validation.number(rate, f"bad_rate of {n}", low=0, high=1) for n, rate in given.items()
+    }
+    for each in policy.signals:
+        most = min((1 - each.slack) / each.ratio, each.limit or 1)
+        if each.critical and rates[each.name] >= most:
+            validation.refuse(
+                f"bad_rate of {each.name}",
+                f"below {most:g}, from which on the baseline is too unhealthy for a comparison",
+                rates[each.name],
+            )
+    return rates
+
+
+@attrs.frozen(kw_only=True)
+class _Scene:
+    """A policy and its traffic."""
+
+    policy: Plan
+    requests: float
+    rates: Mapping[str, float]
+    signal: str
+    rollouts: int
+    seed: int
+
+    @property
+    def length(self) -> timedelta:
+        """What the plan takes."""
+        return length(self.policy)
+
+    def run(self, times: float = 1) -> Iterator[Ended]:
+        """Rollouts of a canary that fails that many times as often."""
+        likely = self.length
+        for number in range(self.rollouts):
+            ended = self._trial(number, times, likely).run()
+            likely = ended.after
+            yield ended
+
+    def in_time(self, ended: Ended) -> bool:
+        """Whether it was promoted without more than what the plan takes."""
+        return isinstance(ended.decision, Promote) and ended.after <= self.length
+
+    def mostly(self, holds: Callable[[Ended], bool], rollouts: Iterable[Ended]) -> bool:
+        """Whether it holds for nine in ten; stops once it cannot."""
+        failing = (not holds(ended) for ended in rollouts)
+        allowed = self.rollouts - math.ceil(round(OFTEN * self.rollouts, 6))
+        misses = 0
+        return not any((misses := misses + fails) > allowed for fails in failing)
+
+    def with_step(self, place: int, **changes: Any) -> "_Scene":
+        """With that step changed."""
+        steps = list(self.policy.steps)
+        steps[place] = attrs.evolve(steps[place], **changes)
+        return attrs.evolve(self, policy=attrs.evolve(self.policy, steps=steps))
+
+    def _trial(self, number: int, times: float, likely: timedelta) -> Trial:
+        rng = Random(f"{self.seed}/{number}")
+        of_canary = {**self.rates, self.signal: min(self.rates[self.signal] * times, 1.0)}
+
+        def served(_: int, share: float) -> dict[str, Row]:
+            total = whole(rng, self.requests)
+            canary = binomial(rng, total, share)
+            arms = (total - canary, canary)
+            return {
+                name: Row(
+                    arms[0],
+                    binomial(rng, arms[0], rate),
+                    arms[1],
+                    binomial(rng, arms[1], of_canary[name]),
+                )
+                for name, rate in self.rates.items()
+            }
+
+        hour = whole(rng, HISTORY // MINUTE * self.requests)
+        history = {n: Row(hour, binomial(rng, hour, rate), 0, 0) for n, rate in self.rates.items()}
+        return Trial(self.policy, served, started_at=_START, history=history, first_look=likely)
+
+    def fits(self) -> bool:
+        """Whether nine in ten clean canaries are promoted within what the plan takes."""
+        deadline = max(self.policy.total_bake, min(self.length, self.policy.effective_deadline))
+        ends_then = attrs.evolve(self.policy, deadline=deadline)
+        return self.mostly(self.in_time, attrs.evolve(self, policy=ends_then).run())
+
+
+def _outlook(scene: _Scene, times: float, rollouts: Sequence[Ended]) -> SimulatedRollout:
+    def share(kind: type[Promote | Rollback]) -> float:
+        return sum(isinstance(ended.decision, kind) for ended in rollouts) / len(rollouts)
+
+    return SimulatedRollout(
+        times=times,
+        promoted=share(Promote),
+        promoted_after=ended_by(0.5, rollouts, Promote),
+        promoted_after_90=ended_by(OFTEN, rollouts, Promote),
+        rolled_back=share(Rollback),
+        rolled_back_after=ended_by(0.5, rollouts, Rollback),
+        rolled_back_after_90=ended_by(OFTEN, rollouts, Rollback),
+        failed_requests=sum(ended.failed(scene.signal) for ended in rollouts) / len(rollouts),
+    )
+
+
+def _smallest_seen(scene: _Scene, known: Sequence[SimulatedRollout]) -> float | None:
+    low = max((each.times for each in known if each.rolled_back < OFTEN), default=1.0)
+    seen = min((e.times for e in known if e.times > low), default=None)
+    between = [
+        each
+        for each in MULTIPLES
+        if low < each < (seen or math.inf) and each * scene.rates[scene.signal] <= 1
+    ]
+
+    def found(times: float) -> bool:
+        return scene.mostly(lambda e: isinstance(e.decision, Rollback), scene.run(times))
+
+    place = bisect_left(between, 1, key=found)
+    return between[place] if place < len(between) else seen
+
+
+def _too_short(scene: _Scene, clean: Sequence[Ended]) -> str:
+    """That the plan ends without a verdict, and the smallest changes of its last step that help."""
+    promoted = sum(map(scene.in_time, clean)) / scene.rollouts
+    said = (
+        f"Within the {span(scene.length)} that the plan takes, {promoted:.0%} of clean canaries "
+        "are promoted"
+    )
+    place = max(i for i, step in enumerate(scene.policy.steps) if step.percent < 100)
+    step = scene.policy.steps[place]
+    bakes = _longer_bakes(scene, schedule(scene.policy)[place], clean)
+    longer = next((bake for bake in bakes if scene.with_step(place, bake=bake).fits()), None)
+    above = (share for share in SHARES if share > step.percent)
+    larger = next((share for share in above if scene.with_step(place, percent=share).fits()), None)
+    changes = []
+    if longer is not None:
+        changes.append(f"bake the step of {step.percent:g} % for {span(longer)}")
+    if larger is not None:
+        changes.append(f"raise the step of {step.percent:g} % to {larger} %")
+    if not changes:
+        return f"{said}, and no longer bake or larger share would do: more requests are needed."
+    return f"{said}; to promote 9 of 10, {', or '.join(changes)}."
+
+
+def _longer_bakes(scene: _Scene, bake: int, clean: Sequence[Ended]) -> Iterator[timedelta]:
+    # One that waits at the last step serves the same minutes as one that bakes there, and would
+    # be confirmed as soon; but it may be so for a while only.
+    late = ended_by(OFTEN, clean, Promote)
+    if late is None:
+        return
+    for stretch in STRETCHES:
+        more = whole_minutes(stretch * (late - scene.length))
+        if scene.length + more * MINUTE <= scene.policy.effective_deadline:
+            yield (bake + more) * MINUTE
+
+
+def _wide_margin(scene: _Scene) -> Iterator[str]:
+    """That a rise which nobody would call small is within the margin, and the margin without it."""
+    (signal,) = (each for each in scene.policy.signals if each.name == scene.signal)
+    excess = (FAR_WORSE - signal.ratio) * scene.rates[scene.signal]
+    if signal.critical and excess <= signal.margin:
+        mended = (
+            f"a margin below {excess:.2g} would not allow it, and takes more requests"
+            if excess > signal.slack
+            else "its ratio and slack tolerate that"
+        )
+        yield (
+            f"x{FAR_WORSE} is within the margin of {signal.name}, {100 * signal.margin:g} %, and "
+            f"may be promoted: {mended}."
+        )
