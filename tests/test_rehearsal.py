@@ -793,6 +793,13 @@ class TestUnknown:
             )
 
 
+_NAMED: list[str] = []
+
+
+def _note(event_name: str, **_: object) -> None:
+    _NAMED.append(event_name.partition(".")[0])
+
+
 class TestClients:
     """Clients are copies of shared ones, which nobody may notice but by the time it takes."""
 
@@ -821,6 +828,24 @@ class TestClients:
         assert one.list_queues()["QueueUrls"]
         assert len(seen) == 2
         assert [call.operation for call in aws.calls] == ["CreateQueue", *["ListQueues"] * 4]
+
+    def test_named_handlers_are_a_clients_own(self, aws: Rehearsal) -> None:
+        """Those of a unique id, which clients of several rehearsals share, beside any other."""
+        _NAMED.clear()
+        seen: list[str] = []
+        plain, one = gateway(aws), gateway(aws)
+        with rehearsal(seed=2) as another:
+            for client in (one, gateway(another)):
+                client.meta.events.register_last("before-parameter-build", _note, unique_id="note")
+                client.get_rest_apis()
+            plain.get_rest_apis()
+            assert len(_NAMED) == 2
+            assert len(aws.calls) == 2
+            assert len(another.calls) == 1
+        one.meta.events.register("after-call", lambda model, **_: seen.append(model.name))
+        one.meta.events.register_last("after-call", _note, unique_id="another")
+        one.get_rest_apis()
+        assert (_NAMED[2:], seen) == (["before-parameter-build", "after-call"], ["GetRestApis"])
 
     def test_a_handler_that_is_there_can_be_removed(self, aws: Rehearsal) -> None:
         """From one client, as its first change."""

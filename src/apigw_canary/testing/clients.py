@@ -1,7 +1,8 @@
 """Clients as copies: making one is most of what a rehearsal costs.
 
 A copy shares everything with a client that is made once per process for its service and options.
-The first change to a copy's event handlers gives it everything of its own.
+The first change to a copy's event handlers gives it everything of its own; a named handler that is
+registered last, as this library does, only another client to share.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import partial
+from inspect import isfunction
 from typing import Any
 
 import boto3
@@ -50,50 +52,71 @@ class Session(boto3.Session):
         make = partial(super().client, service_name, *args, **options)
         if args or options.keys() - {"config"} or self._events_read:
             return make()
-        return _copied(_made(self._shared, service_name, options.get("config")), self._wire, make)
+        found = partial(_made, self._shared, service_name, options.get("config"))
+        return _copied(found, self._wire, make)
 
 
 def _put(wire: Json, *, context: Json, **_: object) -> None:
     context.update(wire)
 
 
-def _made(shared: boto3.Session, service: str, config: Any) -> Any:
+Registration = tuple[str, Callable[..., Any], str]
+"""An event's name, a handler, and the handler's unique id."""
+
+
+def _made(
+    shared: boto3.Session, service: str, config: Any, last: Registration | None = None
+) -> Any:
     """The client that is made once for these; the environment may configure clients as well."""
     environment = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
-    key = (service, repr(config and vars(config)), repr(environment))
+    key = (service, repr(config and vars(config)), repr(environment), last)
     with _LOCK:
         if key not in _SHARED:
             make: Any = shared.client
+            client = make(service, config=config)
+            if last is not None:
+                client.meta.events.register_last(*last[:2], unique_id=last[2])
             # `config` is kept: a representation may hold the addresses of what is in it.
-            _SHARED[key] = config, make(service, config=config)
+            _SHARED[key] = config, client
         return _SHARED[key][1]
 
 
-def _copied(made: Any, wire: Json, make: Callable[[], Any]) -> Any:
+def _copied(found: Callable[..., Any], wire: Json, make: Callable[[], Any]) -> Any:
+    made = found()
     # Not copy.copy: a client makes up the attributes that are looked for there.
     client = object.__new__(type(made))
-    vars(client).update(vars(made))
-    client.meta = copy.copy(made.meta)
+
+    def share(hooks: BaseEventHooks, last: Registration | None = None) -> BaseEventHooks:
+        vars(client).update(vars(found(last)))
+        events: BaseEventHooks = client.meta.events
+        client.meta = copy.copy(client.meta)
+        client.meta.events = hooks
+        return events
 
     def separate() -> BaseEventHooks:
         vars(client).update(vars(make()))
         events: BaseEventHooks = client.meta.events
         return events
 
-    client.meta.events = _Events(made.meta.events, wire, separate)
+    _Events(wire, share, separate)
     return client
 
 
 class _Events(BaseEventHooks):
-    """The events of `shared` until handlers are changed; from then on those that `separate` gives.
+    """The events that `share` gives until handlers are changed; then those that `separate` gives.
 
     What is emitted has `wire` in its context.
     """
 
     def __init__(
-        self, shared: BaseEventHooks, wire: Json, separate: Callable[[], BaseEventHooks]
+        self,
+        wire: Json,
+        share: Callable[..., BaseEventHooks],
+        separate: Callable[[], BaseEventHooks],
     ) -> None:
-        self._events = shared
+        self._events = share(self)
+        self._share = share
+        self._last: Registration | None = None
         self._wire = wire
         self._separate: Callable[[], BaseEventHooks] | None = separate
 
@@ -112,6 +135,11 @@ class _Events(BaseEventHooks):
         self._own().register_first(*args, **options)
 
     def register_last(self, *args: Any, **options: Any) -> None:
+        with _LOCK:
+            if self._last is None and self._separate is not None and _is_named(*args, **options):
+                self._last = (*args, options["unique_id"])
+                self._events = self._share(self, self._last)
+                return
         self._own().register_last(*args, **options)
 
     def unregister(self, *args: Any, **options: Any) -> None:
@@ -121,4 +149,11 @@ class _Events(BaseEventHooks):
         with _LOCK:
             if self._separate is not None:
                 self._events, self._separate = self._separate(), None
+                if self._last is not None:
+                    self._events.register_last(*self._last[:2], unique_id=self._last[2])
             return self._events
+
+
+def _is_named(_: str, handler: object, **options: object) -> bool:
+    """Whether the handler is a module's function with a unique id: the same in every rehearsal."""
+    return [*options] == ["unique_id"] and isfunction(handler) and "<" not in handler.__qualname__
