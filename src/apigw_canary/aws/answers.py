@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Answer = Mapping[str, Any]
 
+CONFLICT = "ConflictException"
+"""AWS's code for a change that was refused because of another one at the same time."""
+
 _PYTHON: Mapping[str, Any] = {
     "blob": object,  # bytes or a stream; no answer that is read here has one
     "boolean": bool,

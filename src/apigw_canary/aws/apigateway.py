@@ -9,9 +9,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from apigw_canary.aws.answers import Answer, misunderstood
+from apigw_canary.aws.answers import CONFLICT, Answer, misunderstood
 from apigw_canary.aws.calls import Calls
-from apigw_canary.aws.failures import CONFLICT
 from apigw_canary.errors import (
     AwsError,
     CannotTellError,

@@ -10,31 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from apigw_canary.aws.answers import EARLIEST, LATEST, Answer, conforming, misunderstood
-from apigw_canary.aws.failures import (
-    code_of,
-    never_sent,
-    raise_failed,
-    raise_refused,
-    worth_repeating,
-)
-from apigw_canary.errors import CanaryError, InvalidInputError
+from apigw_canary.errors import InvalidInputError
 from apigw_canary.values import validation
-
-if TYPE_CHECKING:
-    import tenacity
 
 log: logging.Logger = logging.getLogger("apigw_canary")
 log.addHandler(logging.NullHandler())  # silent unless the program configures logging
 
 RETRY_FOR = timedelta(seconds=30)
 """How long pauses between retries may add up to. AWS's conflicts last seconds."""
-
-_CONNECT_FOR = timedelta(seconds=4)
-"""The same for a connection, as long as AWS has not answered once in this session: the region or
-the endpoint is more likely to be wrong than the network to be down."""
 
 _MOST_PAGES = 1000
 """Of one list: half a million items, with the 500 a page that API Gateway and CloudWatch give."""
@@ -163,28 +149,23 @@ class Calls:
 
         Raises one of our errors, with botocore's as its cause.
         """
-        import tenacity
         from botocore import xform_name
-        from botocore.exceptions import BotoCoreError, ClientError
-        from botocore.parsers import ResponseParserError
+
+        from apigw_canary.aws import failures
 
         client = self.client(service)
-        send = _parsing(getattr(client, xform_name(operation)))
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: worth_repeating(operation, error)),
-            wait=_pause,
-            stop=self._is_given_up,
-            before_sleep=lambda state: _log_retry(operation, state),
-            sleep=self._sleep,
-            reraise=True,
-        )
         log.debug("calling %s of %s", operation, service)
         try:
-            answer: Answer = retrying(send, **parameters)
-        except ClientError as error:
-            raise_refused(operation, error, self.region)
-        except (BotoCoreError, ResponseParserError) as error:
-            raise_failed(operation, error)
+            answer = failures.repeating(
+                getattr(client, xform_name(operation)),
+                operation,
+                parameters,
+                sleep=self._sleep,
+                retry_for=self._retry_for,
+                has_answered=lambda: self._answered,
+            )
+        except failures.RAISED as error:
+            raise failures.as_ours(operation, error, self.region) from error
         self._answered = True
         model = getattr(getattr(client, "meta", None), "service_model", None)
         if model is None:  # a client of the caller's own, which is no botocore's
@@ -210,14 +191,6 @@ class Calls:
             seen.add(following)
             parameters[token] = following
 
-    def _is_given_up(self, state: "tenacity.RetryCallState") -> bool:
-        assert state.outcome is not None
-        error = state.outcome.exception()
-        patience = self._retry_for
-        if not self._answered and error is not None and never_sent(error):
-            patience = min(patience, _CONNECT_FOR)
-        return state.idle_for + state.upcoming_sleep > patience.total_seconds()
-
 
 def _named(request: Any, **_: object) -> None:
     """Add this library to the user agent, after what the caller's session puts there."""
@@ -231,53 +204,3 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("apigw-canary")
-
-
-def _parsing(send: Callable[..., Answer]) -> Callable[..., Answer]:
-    """The same, where botocore's parsers stumble over an answer: one error for all their ways."""
-    from botocore.parsers import ResponseParserError
-
-    def sent(**parameters: object) -> Answer:
-        try:
-            return send(**parameters)
-        except (CanaryError, NotImplementedError, ResponseParserError):
-            raise
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
-            raise ResponseParserError(
-                f"the answer cannot be parsed ({type(error).__name__}: {error})"
-            ) from error
-
-    return sent
-
-
-def _log_retry(operation: str, state: "tenacity.RetryCallState") -> None:
-    assert state.outcome is not None
-    error = state.outcome.exception()
-    assert error is not None
-    log.warning(
-        "%s failed (%s) and is repeated in %.1f s", operation, code_of(error), state.upcoming_sleep
-    )
-
-
-def _pause(state: "tenacity.RetryCallState") -> float:
-    """Seconds until the next attempt: what AWS asks for, else random up to 0.5, 1, 2, 4, 8 s.
-
-    Full jitter, as AWS's Architecture Blog recommends ("Exponential Backoff And Jitter", 2015).
-    """
-    import tenacity
-
-    assert state.outcome is not None
-    response = getattr(state.outcome.exception(), "response", None) or {}
-    try:
-        asked = float(response.get("retryAfterSeconds", 0))
-    except (TypeError, ValueError):
-        asked = 0.0
-    own = tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
-    return max(own, asked)  # "nan" is not greater
