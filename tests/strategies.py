@@ -27,6 +27,7 @@ from apigw_canary import (
     Hold,
     Interval,
     InvocationPermission,
+    Measurements,
     MethodChange,
     Minute,
     Observation,
@@ -224,6 +225,16 @@ observations = st.builds(
     last_complete_at=st.none() | times,
     notes=st.lists(lines, max_size=2),
     alarms=st.lists(alarms, max_size=2, unique_by=lambda alarm: alarm.name),
+    routes=st.none()
+    | st.dictionaries(lines, st.dictionaries(signal_names, minute_rows, max_size=2), max_size=2),
+    suspect=st.none() | lines,
+)
+
+measurements = st.builds(
+    Measurements,
+    st.dictionaries(signal_names, minute_rows, max_size=2),
+    overlap=st.sampled_from(["excluded", "included", "unknown"]),
+    notes=st.lists(lines, max_size=2),
     routes=st.none()
     | st.dictionaries(lines, st.dictionaries(signal_names, minute_rows, max_size=2), max_size=2),
     suspect=st.none() | lines,

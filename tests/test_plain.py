@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import typing
 from collections.abc import Iterator
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Any
 
 import attrs
@@ -20,6 +23,7 @@ from apigw_canary import (
     CanaryState,
     Decision,
     Hold,
+    Measurements,
     Minute,
     Observation,
     Promote,
@@ -33,13 +37,15 @@ from apigw_canary import (
     decision_from_dict,
 )
 from apigw_canary.errors import InvalidInputError
-from strategies import PUBLIC_VALUES, decisions
+from apigw_canary.values.frozen import FrozenMapping
+from strategies import PUBLIC_VALUES, decisions, measurements
 
 Json = Any
 Key = str | int
 
 DECISIONS: tuple[type[Decision], ...] = (Hold, Shift, Promote, Rollback)
 AT = "2026-01-05T09:00:00+00:00"
+NOW = datetime.fromisoformat(AT)
 MINUTE: Json = {
     "at": AT,
     "baseline_requests": 100,
@@ -164,6 +170,68 @@ def test_round_trip(kind: type[Any], data: st.DataObject) -> None:
     assert type(again) is kind
     assert again == value
     assert again.to_dict() == value.to_dict()
+
+
+def mutable(value: Any, path: str) -> Iterator[str]:
+    """Where in a value something can be changed: a dict, a list, a set, a class not frozen."""
+    if attrs.has(type(value)):
+        fields = attrs.fields(type(value))
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(value, fields[0].name, None)
+        for field in fields:
+            yield from mutable(getattr(value, field.name), f"{path}.{field.name}")
+    elif isinstance(value, tuple):
+        for i, item in enumerate(value):
+            yield from mutable(item, f"{path}[{i}]")
+    elif isinstance(value, FrozenMapping):
+        for name, item in value.items():
+            yield from mutable(item, f"{path}[{name!r}]")
+    elif not isinstance(value, str | int | float | datetime | timedelta | Enum | None):
+        yield f"{path} is a {type(value).__name__}"
+
+
+FROZEN: dict[type[Any], Any] = {**PUBLIC_VALUES, Measurements: measurements}
+
+
+def test_every_public_attrs_class_is_frozen_and_tested() -> None:
+    """Whatever public attrs class there is, is among those looked into here."""
+    public = {
+        value
+        for name in apigw_canary.__all__
+        if attrs.has(value := getattr(apigw_canary, name)) and value.__module__ != "typing"
+    }
+    assert public == set(FROZEN)
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.__name__) for kind in FROZEN])
+@FEWER
+@given(data=st.data())
+def test_is_immutable_and_hashable(kind: type[Any], data: st.DataObject) -> None:
+    """A value holds nothing that can be changed; its equal, copy or pickle has its hash."""
+    value = data.draw(FROZEN[kind])
+
+    assert list(mutable(value, kind.__name__)) == []
+    for again in (attrs.evolve(value), deepcopy(value), pickle.loads(pickle.dumps(value))):
+        assert again == value
+        assert hash(again) == hash(value)
+
+
+def test_what_was_given_can_be_changed_later() -> None:
+    """A value keeps a copy of the mappings that it is made of."""
+    minutes, changed = (
+        {"errors_5xx": (Minute(NOW, 1, 0, 1, 0),)},
+        {"canary.percent": "5 instead of 10"},
+    )
+    observation = Observation(
+        at=NOW, started_at=NOW, step_started_at=NOW, percent=5, minutes=minutes, changed=changed
+    )
+    kept = hash(observation)
+    minutes.clear()
+    changed.clear()
+
+    assert hash(observation) == kept
+    assert observation.minutes.keys() == {"errors_5xx"}
+    assert repr(observation.changed) == "{'canary.percent': '5 instead of 10'}"
 
 
 @every_class

@@ -10,6 +10,7 @@ from apigw_canary.judge.alarms import Alarm
 from apigw_canary.judge.signals import Signal
 from apigw_canary.model.state import StageState
 from apigw_canary.values import validation
+from apigw_canary.values.frozen import NO_TEXTS, FrozenMapping, frozen_texts
 from apigw_canary.values.serialization import Plain
 
 MINUTE = timedelta(minutes=1)
@@ -108,10 +109,10 @@ class Minute(Plain):
 _ByName = Mapping[str, tuple[Minute, ...]]
 
 
-def _ordered(
-    minutes: Mapping[str, Iterable[Minute]],
-) -> dict[str, tuple[Minute, ...]]:
-    return {name: tuple(sorted(rows, key=lambda row: row.at)) for name, rows in minutes.items()}
+def _ordered(minutes: Mapping[str, Iterable[Minute]]) -> _ByName:
+    return FrozenMapping(
+        {name: tuple(sorted(rows, key=lambda row: row.at)) for name, rows in minutes.items()}
+    )
 
 
 def _as_notes(notes: Iterable[str]) -> tuple[str, ...]:
@@ -127,10 +128,10 @@ def _as_alarms(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:
 
 def _by_route(
     routes: Mapping[str, Mapping[str, Iterable[Minute]]] | None,
-) -> dict[str, dict[str, tuple[Minute, ...]]] | None:
+) -> Mapping[str, _ByName] | None:
     if routes is None:
         return None
-    return {route: _ordered(minutes) for route, minutes in routes.items()}
+    return FrozenMapping({route: _ordered(minutes) for route, minutes in routes.items()})
 
 
 def _check_told(minutes: _ByName, routes: Mapping[str, _ByName] | None, suspect: object) -> None:
@@ -189,10 +190,10 @@ class Observation(Plain):
     """What it was made on; without it a decision cannot be applied."""
     phase: Phase = "running"
     """Whether the canary runs, is being promoted, or how it ended."""
-    changed: Mapping[str, str] = attrs.field(factory=dict)
+    changed: Mapping[str, str] = attrs.field(default=NO_TEXTS, converter=frozen_texts)
     """What was changed outside this process on the stage since the observation before, as far as
     this process knows: a name, and how it differs. No variable values."""
-    production_changed: Mapping[str, str] = attrs.field(factory=dict)
+    production_changed: Mapping[str, str] = attrs.field(default=NO_TEXTS, converter=frozen_texts)
     """Production's deployment, and each variable that the canary overrides, where it was changed
     outside this rollout since the rollout began, or since
     `canary.accept_production_changes()`: a name, and how it differs. No variable values."""

@@ -7,6 +7,7 @@ import attrs
 
 from apigw_canary.model.state import StageState, Variables
 from apigw_canary.values import validation
+from apigw_canary.values.frozen import FrozenMapping
 from apigw_canary.values.serialization import Plain
 
 
@@ -14,8 +15,8 @@ def _names(values: Mapping[str, object]) -> str:
     return f"<variables: {', '.join(values) or 'none'}>"
 
 
-def _sorted(values: Mapping[str, str | None]) -> dict[str, str | None]:
-    return dict(sorted(values.items()))
+def _sorted(values: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    return FrozenMapping(dict(sorted(values.items())))
 
 
 @attrs.frozen(kw_only=True)

@@ -1,6 +1,6 @@
 """What a stage is like: the values that AWS's answers are read into."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -8,44 +8,33 @@ from typing import Any, Literal
 import attrs
 
 from apigw_canary.values import validation
+from apigw_canary.values.frozen import FrozenMapping
 from apigw_canary.values.serialization import Plain
 
 
-class Variables(Mapping[str, str]):
+class Variables(FrozenMapping[str, str]):
     """Stage variables: an immutable mapping whose repr shows names only.
 
     A stage variable can hold a secret; in this form it cannot reach a log by accident.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ()
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
-        self._values = dict(sorted((values or {}).items()))
-
-    def __getitem__(self, name: str) -> str:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self._values.items()))
+        super().__init__(dict(sorted((values or {}).items())))
 
     def __repr__(self) -> str:
-        return f"<variables: {', '.join(self._values) or 'none'}>"
+        return f"<variables: {', '.join(self) or 'none'}>"
 
     def merged_with(self, overrides: Mapping[str, str]) -> "Variables":
         """As a canary request sees them, and as a promotion leaves them."""
-        return Variables({**self._values, **overrides})
+        return Variables({**self, **overrides})
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change when a name or a value does."""
         import hashlib  # here, to keep the import of the library cheap
 
-        content = "\n".join(f"{name}={value}" for name, value in self._values.items())
+        content = "\n".join(f"{name}={value}" for name, value in self.items())
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 

@@ -17,6 +17,7 @@ from apigw_canary.planning.trial import Ended, Trial, ended_by, length, schedule
 from apigw_canary.rollout.decisions import Promote, Rollback
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import span
+from apigw_canary.values.frozen import FrozenMapping
 from apigw_canary.values.rendering import Explained
 from apigw_canary.values.serialization import Plain
 
@@ -80,6 +81,10 @@ def _when(half: timedelta | None, most: timedelta | None) -> str:
     return f", after {span(half)}" + (f" (9 of 10: {span(most)})" if most is not None else "")
 
 
+def _frozen(rates: Mapping[str, float]) -> Mapping[str, float]:
+    return FrozenMapping(rates)
+
+
 @attrs.frozen(kw_only=True)
 class Forecast(Explained):
     """What a policy will do with a given traffic.
@@ -90,7 +95,7 @@ class Forecast(Explained):
 
     requests_per_minute: float
     """Requests of both arms together."""
-    bad_rates: Mapping[str, float]
+    bad_rates: Mapping[str, float] = attrs.field(converter=_frozen)
     """Signal name to the baseline's share of bad requests, 0 to 1."""
     signal: str
     """The signal that gets worse."""
