@@ -14,7 +14,7 @@ after the boosted minute is too small for a float."""
 @pytest.mark.long
 @pytest.mark.no_cover
 def test_any_series_gives_a_decision_and_numbers() -> None:
-    """And, where the history is at hand, the numbers of commit 6e9fb79."""
+    """And, where the history is at hand, the numbers of commit 6e9fb79 for "worse"."""
     with evidence_before() as before:
         counts = run([*range(250), *FOUND], before)
     assert counts["series"] == 250 + len(FOUND)

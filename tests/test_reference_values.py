@@ -115,3 +115,42 @@ def test_a_limit_at_100_percent() -> None:
     rows = series(8, 30, 500, 0.9, (0.001, 0.03))
     path = evidence.worse(rows, **DEFAULTS, limit=0.02, no_baseline_from=16)
     assert path[-1] == pytest.approx(22.23421148553123, rel=1e-11)
+
+
+@pytest.mark.parametrize(
+    "rows, tolerance, values",
+    [
+        pytest.param(
+            series(1, 30, 500, 0.1, (0.001, 0.001)),
+            DEFAULTS,
+            (1.170810313655364, 5.929788527133546),
+            id="a healthy canary",
+        ),
+        pytest.param(
+            series(3, 30, 500, 0.5, (0.01, 0.02)),
+            PLAIN,
+            (-2.137396016402331, -4.745049744784964),
+            id="twice as many errors",
+        ),
+        pytest.param(
+            series(7, 30, 500, 0.25, (0.001, 0.005), unknown=0.01),
+            DEFAULTS,
+            (-2.954763768200839, -5.805837302210761),
+            id="one percent unknown in both variants",
+        ),
+        pytest.param(
+            series(9, 30, 5000, 0.25, (0.3, 0.3)),
+            DEFAULTS,
+            (4.8447211382489455, 31.183660403603614),
+            id="a healthy canary beside a rate of 30 %",
+        ),
+    ],
+)
+def test_not_worse(
+    rows: list[Row], tolerance: dict[str, Any], values: tuple[float, float]
+) -> None:
+    """After 5 rows, and at the end."""
+    path = evidence.not_worse(
+        rows, ratio=tolerance["ratio"], margin=0.005, noise=tolerance["noise"]
+    )
+    assert [path[5], path[-1]] == pytest.approx(values, rel=1e-11)
