@@ -2,8 +2,8 @@
 
 `python tests/fuzz_evidence.py [series]` counts what happened, 100,000 series unless said otherwise.
 Where the history is at hand it also compares the evidence for "worse" with that of commit 6e9fb79,
-which knew no unknown outcomes, had another limit, and raised where capital underflowed. (The evidence
-for "not worse" makes other bets now.)
+which knew no unknown outcomes, had another limit, and raised where capital underflowed. The
+evidence for "not worse" makes other bets now.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from random import Random
 from statistics import median
@@ -63,7 +64,7 @@ def test_a_copy_goes_on_by_itself() -> None:
     """And gives the same numbers as the one it was made from."""
     game = NotWorse(ratio=1.1, margin=0.005, noise=0.05)
     game.add(Row(5000, 5, 500, 1))
-    twin = game.copy()
+    twin = copy.copy(game)
     game.add(Row(500, 50, 500, 0))
     assert twin.add(Row(400, 1, 100, 0)) != game.add(Row(400, 1, 100, 0))
     again = NotWorse(ratio=1.1, margin=0.005, noise=0.05)

@@ -146,9 +146,7 @@ def test_a_limit_at_100_percent() -> None:
         ),
     ],
 )
-def test_not_worse(
-    rows: list[Row], tolerance: dict[str, Any], values: tuple[float, float]
-) -> None:
+def test_not_worse(rows: list[Row], tolerance: dict[str, Any], values: tuple[float, float]) -> None:
     """After 5 rows, and at the end."""
     path = evidence.not_worse(
         rows, ratio=tolerance["ratio"], margin=0.005, noise=tolerance["noise"]

@@ -12,15 +12,17 @@ Null hypotheses, with `p_b`, `p_c` the arms' rates of bad requests, in every min
 - `worse` with a limit, of which half of the capital is: in each minute p_c <= limit, or p_c <=
   ratio * p_b + slack.
 
+The objects that follow a capital keep no history, and what they keep is replaced and never changed
+in place: `copy.copy` gives one that goes on by itself.
+
 Stakes come from past minutes only; a bad guess costs speed, never validity. Sources: Waudby-Smith
 and Ramdas, "Estimating means of bounded random variables by betting" (2024); Turner, Ly and
 Grünwald, "Generic e-variables for exact sequential k-sample tests" (2024).
 """
 
-import copy
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from apigw_canary.judge import betting, overshoot
 from apigw_canary.judge.noise import Damping, Noise
@@ -96,26 +98,25 @@ class Row(NamedTuple):
         return self.canary_requests - self.canary_unknown
 
 
-class _Baseline:
-    """The baseline's rate as known from the minutes before; unknown outcomes are left out."""
+class _Baseline(NamedTuple):
+    """The baseline's counts in the minutes before; unknown outcomes are left out."""
 
-    def __init__(self) -> None:
-        self._bad = _PRIOR_BAD
-        self._requests = _PRIOR_REQUESTS
+    bad: float = _PRIOR_BAD
+    requests: float = _PRIOR_REQUESTS
 
     @property
     def rate(self) -> float:
-        return self._bad / self._requests
+        return self.bad / self.requests
 
     @property
     def is_new(self) -> bool:
         """Whether the rate is a guess more than it is known."""
-        return self._requests < 2 * _PRIOR_REQUESTS
+        return self.requests < 2 * _PRIOR_REQUESTS
 
-    def add(self, row: Row) -> None:
-        if row.baseline_requests <= _MOST:
-            self._bad += row.baseline_bad
-            self._requests += row.baseline_known
+    def with_row(self, row: Row) -> "_Baseline":
+        if row.baseline_requests > _MOST:
+            return self
+        return _Baseline(self.bad + row.baseline_bad, self.requests + row.baseline_known)
 
 
 def odds(log: float) -> float:
@@ -186,7 +187,7 @@ class Worse:
     ) -> None:
         """`stops`: whether `multiplier` is no longer needed once 1/alpha is reached."""
         self._null = betting.Null(ratio, slack)
-        self._noise = Noise(noise)
+        self._noise = Noise.tolerated(noise)
         # A little above 1/alpha, so that rounding does not keep a mean of signals from it.
         self._enough = -math.log(alpha) + 1e-9
         self._baseline = _Baseline()
@@ -201,14 +202,14 @@ class Worse:
         self.multiplier = 0.0
         if _comparable(row) and not (self._stops and self._log >= self._enough):
             self._log = min(self._after(row), self._enough)
-        self._baseline.add(row)
+        self._baseline = self._baseline.with_row(row)
         return self._log
 
     def _after(self, row: Row) -> float:
         n_b, x_b, n_c, x_c, unknown_b, _ = row
         share, rate = n_c / (n_b + n_c), self._baseline.rate
         damping = self._noise.damping(min(rate, 1.0) * n_b, share)
-        self._noise.add(x_c, x_b + x_c, share)
+        self._noise = self._noise.with_minute(x_c, x_b + x_c, share)
         bets, growths = betting.bets(n_b, n_c, rate, self._null)
         parts = self._divided(growths)
         divisor = damping.of(x_c)
@@ -305,7 +306,7 @@ def not_worse(rows: Iterable[Row], *, ratio: float, margin: float, noise: float)
 class NotWorse:
     """The evidence for "not worse", minute by minute.
 
-    The most of the capital is bet on the likelihood ratio of "both variants have the baseline's past
+    Most of the capital is bet on the likelihood ratio of "both variants have the baseline's past
     rate" against the rates of the null hypothesis that come closest to that. A canary request
     multiplies it by 1 - a(y - c), a baseline request by 1 + b(y - q), with b = a * k and
     c = ratio * q + margin; so the expectation is at most exp(a * n_c * (ratio * p_b + margin -
@@ -342,17 +343,9 @@ class NotWorse:
                 + x_b * math.log1p(b * (1 - q))
                 + (n_b - x_b) * math.log1p(-b * q)
             )
-            self._logs = [
-                log + gain / damping for log, gain in zip(self._logs, gains, strict=True)
-            ]
-        self._baseline.add(row)
+            self._logs = [log + gain / damping for log, gain in zip(self._logs, gains, strict=True)]
+        self._baseline = self._baseline.with_row(row)
         return log_mean(self._logs, NOT_WORSE_WEIGHTS)
-
-    def copy(self) -> Self:
-        """An equal one that goes on by itself."""
-        twin = copy.copy(self)
-        twin._baseline = copy.copy(self._baseline)
-        return twin
 
 
 def _guessed_bet(

@@ -39,7 +39,7 @@ class Damping(NamedTuple):
         return self.still + self.canary_bad * canary_bad
 
 
-class Noise:
+class Noise(NamedTuple):
     """The variance of an arm's rate around its mean, relative to the mean squared.
 
     It starts at the tolerated value and follows how far past minutes scattered around the running
@@ -48,15 +48,22 @@ class Noise:
     weighted least squares, the tolerated value counting for a part of one minute.
     """
 
-    def __init__(self, tolerated: float) -> None:
-        """`tolerated`: the coefficient of variation per minute that is to be expected."""
-        self._tolerated = tolerated * tolerated
+    variance: float
+    """The tolerated one."""
+    weight: float
+    weighted: float
+    """The minutes' estimates of the variance, each by its weight; and above the sum of these."""
+    canary_bad: float = 0.0
+    expected_bad: float = 0.0
+    """The canary's bad requests so far, and what they would be at its share of all bad ones."""
+
+    @classmethod
+    def tolerated(cls, variation: float) -> "Noise":
+        """Before any minute. `variation`: the coefficient of variation a minute to be expected."""
+        variance = variation * variation
         # A minute weighs 2u^2 / (1 + 2 * tolerated * u)^2, so at most 0.5 / tolerated^2.
-        full = 0.5 / self._tolerated**2 if tolerated > 1e-6 else 0.0
-        self._weight = _PRIOR_MINUTES * full
-        self._weighted = self._weight * self._tolerated
-        self._canary_bad = 0.0
-        self._expected_bad = 0.0
+        full = 0.5 / variance**2 if variation > 1e-6 else 0.0
+        return cls(variance, _PRIOR_MINUTES * full, _PRIOR_MINUTES * full * variance)
 
     def damping(self, expected_bad: float, share: float) -> Damping:
         """The damping of a minute.
@@ -64,28 +71,30 @@ class Noise:
         `expected_bad`: the baseline's bad requests as expected from the past; `share`: the canary's
         share of the requests.
         """
-        if not self._weight:
+        if not self.weight:
             return Damping(1.0, 0.0)
-        learned = max(self._weighted / self._weight, 0.0)
-        variance = min(learned, _MOST_TIMES * self._tolerated)
+        learned = max(self.weighted / self.weight, 0.0)
+        variance = min(learned, _MOST_TIMES * self.variance)
         each = 2 * variance * share * (1 - share)
         return Damping(1 + each * expected_bad, each)
 
-    def add(self, canary_bad: float, bad: float, share: float) -> None:
-        """Learn from a minute, after it has been judged. `bad`: bad requests of both arms."""
-        if not self._weight:
-            return
-        odds = (self._canary_bad + 2) / (self._expected_bad + 2) * share
+    def with_minute(self, canary_bad: float, bad: float, share: float) -> "Noise":
+        """What is known after a minute, which has been judged. `bad`: bad ones of both arms."""
+        tolerated, weight, weighted, so_far, expected_so_far = self
+        if not weight:
+            return self
+        odds = (so_far + 2) / (expected_so_far + 2) * share
         expected = odds / (odds + 1 - share)
         chance = bad * expected * (1 - expected)
         if chance > _LEAST_SCATTER:
             off = canary_bad - bad * expected
             # 1 by chance; and the running share is itself known only so well.
-            unexplained = 1 + chance / (self._expected_bad * (1 - share) + 2)
-            usual = unexplained + 2 * self._tolerated * chance
+            unexplained = 1 + chance / (expected_so_far * (1 - share) + 2)
+            usual = unexplained + 2 * tolerated * chance
             surprise = min(off * off / chance, _MOST_SURPRISE * usual) - unexplained
             certainty = chance / (usual * usual)
-            self._weighted += certainty * surprise
-            self._weight += 2 * certainty * chance
-        self._canary_bad += canary_bad
-        self._expected_bad += bad * share
+            weighted += certainty * surprise
+            weight += 2 * certainty * chance
+        return Noise(
+            tolerated, weight, weighted, so_far + canary_bad, expected_so_far + bad * share
+        )
