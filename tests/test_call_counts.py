@@ -15,7 +15,7 @@ from acting import V2, fresh, sent, serving
 from apigw_canary import AccessLogs, AliasCanary, Canary, RolloutPolicy, Stage
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 
-PAGE = Path(__file__).parent.parent / "docs" / "calls.md"
+PAGE = Path(__file__).parent.parent / "docs" / "aws-calls.md"
 POLICY = RolloutPolicy.canary(5, timedelta(minutes=10))
 ALARMED = RolloutPolicy.canary(5, timedelta(minutes=10), alarms=["errors"])
 

@@ -8,7 +8,7 @@ On a page, the ```python blocks run in order, in one namespace. HTML comments sa
   an alias `live` behind the API.
 - `<!-- not run: why -->` directly above a block: it does not run.
 - `<!-- output of: docs/examples/demo.py -->` directly above a ```text or ```console block: it is
-  what that script prints.
+  what that script prints. With `lines of` the block has some of its lines.
 
 In a docstring each ```python block runs by itself, inside a rehearsal.
 """
@@ -42,7 +42,7 @@ ROOT = Path(__file__).parent.parent
 API_ID = "a1b2c3d4e5"  # the one that pages use
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "docs" / "examples").glob("*.py"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 SETUPS: dict[str, dict[str, Any]] = {
     "rehearsal": {},
     "rehearsal of a function": {"versions": [Backend()] * 2, "variables": {"alias": "live"}},
@@ -156,7 +156,9 @@ def test_page_marks_its_blocks(page: Path) -> None:
             assert block.info == "python", f"{where}: ```{block.info}"
         if block.key == "not run":
             assert block.said, f"{where}: needs a reason"
-        assert block.key in {"", "not run", "output of", "setup"}, f"{where}: {block.key!r}"
+        assert block.key in {"", "not run", "output of", "lines of", "setup"}, (
+            f"{where}: {block.key!r}"
+        )
 
 
 @every_page
@@ -165,6 +167,10 @@ def test_page_shows_real_output(page: Path) -> None:
     for block in _blocks(page.read_text(encoding="utf-8")):
         if block.key == "output of":
             assert _output(ROOT / block.said).rstrip() == block.body.rstrip(), block.line
+        if block.key == "lines of":
+            printed = iter(_output(ROOT / block.said).splitlines())
+            left_out = [line for line in block.body.splitlines() if line not in printed]
+            assert left_out == [], f"{page}:{block.line}: not printed, or in another order"
 
 
 @pytest.mark.parametrize("script", _named(SCRIPTS, ROOT))

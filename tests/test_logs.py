@@ -1091,7 +1091,7 @@ QUOTES_LAST = json.dumps({"s": "$context.status", "c": "$context.isCanaryRequest
 
 def test_the_manual_shows_the_format() -> None:
     """The recommended format has all that is used, and the rehearsal's stage logs it."""
-    page = Path(__file__).parent.parent / "docs" / "logs.md"
+    page = Path(__file__).parent.parent / "docs" / "access-logs.md"
     assert ACCESS_LOG_FORMAT in page.read_text(encoding="utf-8")
     assert set(_UNSAID) < set(parsed(ACCESS_LOG_FORMAT))
 

@@ -7,6 +7,7 @@ import json
 import re
 import runpy
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +36,11 @@ ERRORS = {
 @pytest.fixture(scope="module")
 def draw() -> Any:
     return runpy.run_path(str(DOCS / "pictures" / "draw.py"))
+
+
+@pytest.fixture(scope="module")
+def hooks() -> Any:
+    return runpy.run_path(str(DOCS / "hooks.py"))
 
 
 def test_pictures_are_what_the_code_draws(draw: Any) -> None:
@@ -149,16 +155,28 @@ def test_make_targets_exist() -> None:
     assert said <= targets
 
 
-def test_readme_leads_to_every_page() -> None:
-    """ "Learn more" names every page of the manual, once."""
-    more = README.partition("## Learn more")[2].partition("\n## ")[0]
-    linked = re.findall(r"\]\((?:docs/)?(\w[\w-]*)\.md\)", more)
-    assert sorted(linked) == sorted({*PAGES, "CHANGELOG"} - {"index", "changelog"})
+def test_reference_has_each_public_name_once(hooks: Any) -> None:
+    """No public name is missing in docs/reference/ or on the page of errors, and none is twice."""
+    listed = Counter(
+        f"apigw_canary.{name}" for _, _, names in hooks["references"]() for name in names
+    )
+    listed.subtract(hooks["public_names"]().values())
+    wrong = {name: "is missing" if n < 0 else "is there twice" for name, n in listed.items() if n}
+    assert wrong == {}, "add `::: name` to a page in docs/reference/"
+
+
+def test_guides_link_names(hooks: Any) -> None:
+    """Code in the prose of a page that names something public leads to its entry."""
+    link = hooks["link_names"]
+    assert 'identifier="apigw_canary.Stage.rollback"' in link("Call `stage.rollback()`.")
+    assert 'identifier="apigw_canary.errors.RecordError"' in link("`RecordError` is raised.")
+    for text in ("## `Stage`", "[`Stage`](x.md)", "`stage`", "```python\nStage\n```", "`staged.x`"):
+        assert link(text) == text
 
 
 def test_the_pager_knows_what_decisions_say() -> None:
     """What a stuck canary is said to say is what `decide` says."""
-    table = PAGES["pager"].partition("| It says |")[2].partition("\n\n")[0]
+    table = PAGES["incident-runbook"].partition("| It says |")[2].partition("\n\n")[0]
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     said = [text for row in rows for text in re.findall("`([^`]+)`", row)]
     reasons = "".join(map(inspect.getsource, (rules, quality, alarms)))
@@ -177,7 +195,7 @@ def test_the_columns_of_the_benchmark_are_explained() -> None:
 def test_exit_codes_are_as_told() -> None:
     """The table of the CI job's exit codes has those of the script."""
     job = runpy.run_path(str(DOCS / "examples" / "ci_job.py"), run_name="ci_job")
-    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGES["callers"], re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGES["ci"], re.MULTILINE)
     assert {outcome: int(code) for code, outcome in rows} == job["EXIT_CODES"]
 
 

@@ -106,7 +106,7 @@ def test_missing_series_and_broken_lines_are_refused(
             fresh(aws, **source).enable_canary(10, variables=V2, policy=POLICY)
         assert "did not change it" in str(raised.value)
         if metrics is not None:
-            assert "correct their format (docs/logs.md)" in str(raised.value)
+            assert "correct their format (docs/access-logs.md)" in str(raised.value)
             assert "its error metric is late or missing" in str(raised.value)
         assert aws.stage.describe().canary is None
 

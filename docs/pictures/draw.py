@@ -22,7 +22,7 @@ from apigw_canary.judge.evidence import Row
 from apigw_canary.rollout import rules
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "decisions.md"
+PAGE = HERE.parent / "decision-rules.md"
 TABLE = re.compile(r"(?<=<!-- drawn from the code -->\n\n).*?(?=\n<!-- end of it -->)", re.DOTALL)
 
 STYLE = """\

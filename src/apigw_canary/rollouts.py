@@ -448,8 +448,8 @@ def _check_traffic(policy: RolloutPolicy, past_hour: Measurements) -> None:
                 f"could not be read for {signal.name}. No canary is promoted from "
                 f"{50 * signal.margin:.2g} % on, half of the signal's margin.",
                 remedy="If the source is CloudWatch, its error metric is late or missing for these "
-                "minutes: wait until it has a number for each (docs/metrics.md). If the source is "
-                "the access logs, correct their format (docs/logs.md).",
+                "minutes: wait until it has a number for each (docs/cloudwatch-metrics.md). If the "
+                "source is the access logs, correct their format (docs/access-logs.md).",
             )
     for each in outlook(policy, past_hour):
         if not each.in_time:

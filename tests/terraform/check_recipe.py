@@ -27,7 +27,7 @@ from apigw_canary.testing import Rehearsal, rehearsal
 RELEASE = "2026-11-23.1"
 V1, V2 = {"alias": "v1"}, {"alias": "v2"}
 NO_CHANGES = "No changes."
-PAGE = Path(__file__).parents[2] / "docs" / "infrastructure.md"
+PAGE = Path(__file__).parents[2] / "docs" / "terraform-cdk-sam.md"
 PROVIDER = """
 terraform {{
   required_providers {{ aws = {{ source = "hashicorp/aws" }} }}

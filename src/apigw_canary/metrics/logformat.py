@@ -44,7 +44,7 @@ ALIAS = {
 UNKNOWN = "?"
 """`isCanaryRequest` of a line that does not tell; API Gateway writes "-" without a canary."""
 
-_DOCS = "See the access-log format in docs/logs.md."
+_DOCS = "See the access-log format in docs/access-logs.md."
 _MAY_BE_TEXT = ("integration", "authorizer.", "waf")
 """What the names of variables begin with that are "-" or a text where there is no number."""
 

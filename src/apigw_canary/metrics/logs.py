@@ -206,7 +206,7 @@ class AccessLogs(AwsSource):
             notes.append(
                 f"{unreadable:,.0f} lines of {log.group} do not give an outcome, because they are "
                 "no JSON or lack a field. A quote in a value that is logged breaks its line; the "
-                "format of the access logs in docs/logs.md has no such value."
+                "format of the access logs in docs/access-logs.md has no such value."
             )
         if not log.scope:
             notes.append(
