@@ -48,7 +48,7 @@ from apigw_canary.errors import (
 )
 from apigw_canary.judge.alarms import AlarmState
 from apigw_canary.model.api_surface import Route
-from apigw_canary.preflight.targets import Policy, Target
+from apigw_canary.preflight.invocation import Policy, Target
 from apigw_canary.preflight.traffic import outlook
 from apigw_canary.testing import Backend, Fault, Method, Rehearsal, RehearsalError, rehearsal
 

@@ -32,13 +32,14 @@ if typing.TYPE_CHECKING:
     from apigw_canary.planning.backtest import Backtest, FalseRollback
     from apigw_canary.planning.forecast import Forecast, SimulatedRollout
     from apigw_canary.policy import RolloutPolicy
+    from apigw_canary.preflight.invocation import InvocationPermission
     from apigw_canary.preflight.preflight import (
         MethodChange,
         PlannedCall,
         Preflight,
         VariableChange,
     )
-    from apigw_canary.preflight.problem import InvocationPermission, Problem
+    from apigw_canary.preflight.problem import Problem
     from apigw_canary.report.report import Report
     from apigw_canary.rollout.decisions import (
         Decision,
@@ -125,7 +126,7 @@ _HOMES = {
     "Forecast": "planning.forecast",
     "Hold": "rollout.decisions",
     "Interval": "judge.findings",
-    "InvocationPermission": "preflight.problem",
+    "InvocationPermission": "preflight.invocation",
     "LambdaAlias": "lambda_alias.alias",
     "LambdaMetrics": "metrics.lambda_metrics",
     "Measurements": "judge.observation",

@@ -31,9 +31,9 @@ from apigw_canary.model.smoke import SmokeRequest, SmokeResult
 from apigw_canary.model.state import StageState, Variables
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.preflight.facts import gather
-from apigw_canary.preflight.invocation import allow
+from apigw_canary.preflight.invocation import InvocationPermission, allow
 from apigw_canary.preflight.preflight import Preflight, preflight
-from apigw_canary.preflight.problem import InvocationPermission, Problem
+from apigw_canary.preflight.problem import Problem
 from apigw_canary.preflight.smoke import smoke_test
 from apigw_canary.preflight.unused import require_used
 from apigw_canary.rollouts import first_percent, measured, policy_fingerprint, watchable

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -22,8 +23,8 @@ from apigw_canary.judge.observation import Measurements
 from apigw_canary.model.api_surface import Changes, Contract, Route, changes
 from apigw_canary.model.state import StageState, Variables
 from apigw_canary.policy import RolloutPolicy
+from apigw_canary.preflight.invocation import Policy, Target, targets, tested
 from apigw_canary.preflight.problem import Problem, Severity
-from apigw_canary.preflight.targets import Policy, Target, targets, tested
 from apigw_canary.values.formatting import sentence
 
 Measure = Callable[[StageState, datetime], Measurements]
@@ -204,23 +205,15 @@ def _policies(
     reader: _Reader, functions: Functions, led: tuple[Target, ...]
 ) -> dict[Function, Policy]:
     """Each function once: two calls."""
-    found = {}
-    asked: set[Function] = set()
+    written: dict[Function, str] = {}
     for target in led:
-        function = target.function
-        if function is None or function in asked:
-            continue
-        asked.add(function)
-
-        def look(function: Function = function) -> Policy:
-            if not functions.has(function):
-                return Policy(exists=False, statements=())
-            return Policy(exists=True, statements=tuple(functions.policy(function)))
-
-        policy = reader.read(f"Function {target.written}", look)
-        if policy is not None:
-            found[function] = policy
-    return found
+        if target.function is not None:
+            written.setdefault(target.function, target.written)
+    found = {
+        function: reader.read(f"Function {name}", partial(Policy.read, functions, function))
+        for function, name in written.items()
+    }
+    return {function: policy for function, policy in found.items() if policy is not None}
 
 
 def _alarms(

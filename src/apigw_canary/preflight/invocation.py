@@ -1,15 +1,26 @@
-"""Lets API Gateway call the functions that canary requests will lead to."""
+"""Which functions canary requests lead to, and the permissions of API Gateway to call them."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Self
 
-from apigw_canary.aws.apigateway import ApiGateway
+import attrs
+
+from apigw_canary.aws.apigateway import ApiGateway, Method
 from apigw_canary.aws.invocation import (
     Function,
     Functions,
+    applies,
     arn_covers,
+    called,
+    effect,
+    function_in,
+    source_arn,
     stage_arn,
     statement_id,
+    variables_in,
 )
+from apigw_canary.aws.test_invocation import STAGE
 from apigw_canary.errors import (
     AwsError,
     CallerError,
@@ -20,9 +31,8 @@ from apigw_canary.errors import (
 )
 from apigw_canary.model.api_surface import ANY, Route
 from apigw_canary.model.state import StageState, Variables
-from apigw_canary.preflight.problem import InvocationPermission
-from apigw_canary.preflight.targets import Policy, Target, targets, tested
 from apigw_canary.values import validation
+from apigw_canary.values.serialization import Plain
 
 MOST_STATEMENTS = 20
 """How many statements `allow` adds to one function's policy before it adds one for the whole stage
@@ -31,6 +41,132 @@ leave more than half of it."""
 
 _THERE_ALREADY = "ResourceConflictException"
 _TOO_LONG = "PolicyLengthExceededException"
+
+
+@attrs.frozen(kw_only=True)
+class InvocationPermission(Plain):
+    """A permission that `Stage.allow_invocation` added to a Lambda function."""
+
+    function_arn: str
+    """The function with its alias or version. Parts of it may be a stage variable's value."""
+    method: str
+    """The method whose requests lead there, such as `GET /orders/{id}`; `ANY /*` for all."""
+    source_arn: str
+    """What API Gateway calls it as; `*` stands for the value of a path parameter."""
+    statement_id: str
+    """The statement's id in the function's policy, for lambda:RemovePermission."""
+
+
+class Target(NamedTuple):
+    """A method whose integration uses a variable that the canary overrides."""
+
+    route: Route
+    written: str
+    """The function as the integration names it, or its URI; variables by name."""
+    uses: tuple[str, ...]
+    """The variables in it, by name."""
+    unknown: tuple[str, ...]
+    """Variables in it that canary requests would not have."""
+    function: Function | None
+    """The Lambda function that canary requests call; None where it is unknown, or none of the
+    stage's region: one elsewhere cannot be asked in the stage's session."""
+    source: str
+    """What API Gateway calls it as; empty where there is none."""
+    needs_permission: bool
+    """Whether the function must let API Gateway in: not where it is called in a role."""
+    before: Function | None
+    """The Lambda function that production calls, as far as it is known as above."""
+
+    @property
+    def is_productions(self) -> bool:
+        """Whether production calls the very same function and alias."""
+        return self.function is not None and self.function == self.before
+
+
+class Policy(NamedTuple):
+    """What is known of a function that canary requests call."""
+
+    exists: bool
+    statements: tuple[Any, ...]
+
+    @classmethod
+    def read(cls, functions: Functions, function: Function) -> Self:
+        """Two calls; one where there is no such function, alias or version."""
+        exists = functions.has(function)
+        return cls(exists, tuple(functions.policy(function)) if exists else ())
+
+    def allows(self, target: Target) -> bool:
+        """Whether API Gateway is sure to be allowed to call it for that method."""
+        return self.has_permission(target) is True and self.denies(target) is False
+
+    def has_permission(self, target: Target) -> bool | None:
+        """Whether a statement allows it; None where that cannot be told."""
+        return not target.needs_permission or self._any(target, "Allow")
+
+    def denies(self, target: Target) -> bool | None:
+        """Whether a statement denies it, whatever others allow; None where that cannot be told."""
+        return target.needs_permission and self._any(target, "Deny")
+
+    def _any(self, target: Target, wanted: str) -> bool | None:
+        assert target.function is not None
+        found = [
+            applies(
+                statement,
+                target.function,
+                target.source,
+                partly=None if wanted == "Deny" else False,
+            )
+            for statement in self.statements
+            if effect(statement) in {wanted, None}
+        ]
+        # Of a statement that is neither an Allow nor a Deny nothing is certain.
+        return True if True in found else None if None in found else False
+
+
+def targets(methods: Iterable[Method], stage: StageState, overrides: Variables) -> list[Target]:
+    """Where the methods lead whose integrations use one of the overridden variables."""
+    return [
+        _target(method, method.uri, stage, overrides)
+        for method in sorted(methods, key=lambda method: method.route)
+        if method.uri is not None and variables_in(method.uri) & overrides.keys()
+    ]
+
+
+def tested(methods: Iterable[Method], stage: StageState, overrides: Variables) -> list[Target]:
+    """The Lambda functions that test invocations call, each once, as they call it."""
+    found: dict[Function, Target] = {}
+    for method in sorted(methods, key=lambda method: method.route):
+        if method.uri is not None:
+            target = _target(method, method.uri, stage, overrides)
+            if (function := target.function) is not None and target.needs_permission:
+                source = stage_arn(function, stage.region, stage.rest_api_id, STAGE)
+                whole = target._replace(source=source, route=Route(ANY, "/*"))
+                found.setdefault(function, whole)
+    return list(found.values())
+
+
+def _target(method: Method, uri: str, stage: StageState, overrides: Variables) -> Target:
+    seen = {**stage.variables, **overrides}
+    unknown = tuple(sorted(variables_in(uri) - seen.keys()))
+    function = _known(uri, seen, stage.region)
+    return Target(
+        route=method.route,
+        written=function_in(uri),
+        uses=tuple(sorted(variables_in(uri))),
+        unknown=unknown,
+        function=function,
+        source=source_arn(function, stage.region, stage.rest_api_id, stage.name, method.route)
+        if function
+        else "",
+        needs_permission=not method.has_credentials,
+        before=_known(uri, stage.variables, stage.region),
+    )
+
+
+def _known(uri: str, variables: Mapping[str, str], region: str) -> Function | None:
+    """The Lambda function of the region that a URI leads to with these variables."""
+    function = called(uri, variables) if variables_in(uri) <= variables.keys() else None
+    return function if function is not None and function.region == region else None
 
 
 def allow(
@@ -119,17 +255,16 @@ def _missing(
         function = target.function
         if function is None:
             continue  # it leads to no Lambda function here, so there is nobody to ask
-        if function not in policies:
-            if not functions.has(function):
-                if not must_exist:
-                    continue  # no variable leads there, so it is not what was asked for
-                raise NotFoundError(
-                    f"There is no function {target.written}, or no such alias or version of it, "
-                    f"for {target.route}. Nothing was added.",
-                    remedy="Create it first, or correct the variable.",
-                )
-            policies[function] = Policy(exists=True, statements=tuple(functions.policy(function)))
-        policy = policies[function]
+        policy = policies.get(function) or Policy.read(functions, function)
+        if not policy.exists:
+            if not must_exist:
+                continue  # no variable leads there, so it is not what was asked for
+            raise NotFoundError(
+                f"There is no function {target.written}, or no such alias or version of it, "
+                f"for {target.route}. Nothing was added.",
+                remedy="Create it first, or correct the variable.",
+            )
+        policies[function] = policy
         if policy.denies(target):
             raise CallerError(
                 f"The policy of function {target.written} denies API Gateway to call it for "

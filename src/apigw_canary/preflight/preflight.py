@@ -20,8 +20,8 @@ from apigw_canary.model.api_surface import Changes
 from apigw_canary.model.record import without_records
 from apigw_canary.preflight.checks import check
 from apigw_canary.preflight.facts import Facts
+from apigw_canary.preflight.invocation import Target
 from apigw_canary.preflight.problem import Problem
-from apigw_canary.preflight.targets import Target
 from apigw_canary.values import validation
 from apigw_canary.values.rendering import Explained, Tone
 from apigw_canary.values.serialization import Plain

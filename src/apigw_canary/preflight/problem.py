@@ -1,4 +1,4 @@
-"""What a preflight finds, and what it adds."""
+"""What a preflight finds."""
 
 from typing import Literal, get_args
 
@@ -40,17 +40,3 @@ class Problem(Plain):
     def __str__(self) -> str:
         """What is so, and what to do."""
         return f"{self.severity}: {self.what} {self.remedy}"
-
-
-@attrs.frozen(kw_only=True)
-class InvocationPermission(Plain):
-    """A permission that `Stage.allow_invocation` added to a Lambda function."""
-
-    function_arn: str
-    """The function with its alias or version. Parts of it may be a stage variable's value."""
-    method: str
-    """The method whose requests lead there, such as `GET /orders/{id}`; `ANY /*` for all."""
-    source_arn: str
-    """What API Gateway calls it as; `*` stands for the value of a path parameter."""
-    statement_id: str
-    """The statement's id in the function's policy, for lambda:RemovePermission."""
