@@ -2,7 +2,7 @@
 
 import typing
 
-from apigw_canary.values import notebook
+from apigw_canary.values import rendering
 
 if typing.TYPE_CHECKING:
     from apigw_canary.canary import Canary
@@ -24,10 +24,9 @@ if typing.TYPE_CHECKING:
     from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
     from apigw_canary.metrics.lambda_metrics import LambdaMetrics
     from apigw_canary.metrics.logs import AccessLogs
-    from apigw_canary.model.clean_up import CleanUp, CleanUpItem
     from apigw_canary.model.failure import Failure
     from apigw_canary.model.promotion import Promotion
-    from apigw_canary.model.smoke import SmokeRequest, SmokeResult
+    from apigw_canary.model.results import CleanUp, CleanUpItem, SmokeRequest, SmokeResult
     from apigw_canary.model.state import CanaryState, Outcome, Rollout, StageState
     from apigw_canary.planning.backtest import Backtest, FalseRollback
     from apigw_canary.planning.forecast import Forecast, SimulatedRollout
@@ -116,8 +115,8 @@ _HOMES = {
     "Canary": "canary",
     "CanaryError": "errors",
     "CanaryState": "model.state",
-    "CleanUp": "model.clean_up",
-    "CleanUpItem": "model.clean_up",
+    "CleanUp": "model.results",
+    "CleanUpItem": "model.results",
     "CloudWatchMetrics": "metrics.cloudwatch",
     "Decision": "rollout.decisions",
     "Failure": "model.failure",
@@ -148,8 +147,8 @@ _HOMES = {
     "RolloutRecords": "changes.records",
     "Shift": "rollout.decisions",
     "Signal": "judge.signals",
-    "SmokeRequest": "model.smoke",
-    "SmokeResult": "model.smoke",
+    "SmokeRequest": "model.results",
+    "SmokeResult": "model.results",
     "Stage": "stage",
     "StageState": "model.state",
     "Step": "judge.plan",
@@ -181,4 +180,4 @@ if not typing.TYPE_CHECKING:
 
         return Report(subject)._repr_html_()
 
-    notebook.page = _page
+    rendering.page = _page

@@ -25,17 +25,15 @@ from apigw_canary.errors import AmbiguousNameError, NotFoundError
 from apigw_canary.judge.observation import Measurements, MetricSource, Observation
 from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
 from apigw_canary.metrics.source import bound_to
-from apigw_canary.model.clean_up import CleanUp
 from apigw_canary.model.promotion import Promotion
-from apigw_canary.model.smoke import SmokeRequest, SmokeResult
+from apigw_canary.model.results import CleanUp, SmokeRequest, SmokeResult
 from apigw_canary.model.state import StageState, Variables
 from apigw_canary.policy import RolloutPolicy
-from apigw_canary.preflight.facts import gather
+from apigw_canary.preflight.facts import gather, require_used
 from apigw_canary.preflight.invocation import InvocationPermission, allow
 from apigw_canary.preflight.preflight import Preflight, preflight
 from apigw_canary.preflight.problem import Problem
 from apigw_canary.preflight.smoke import smoke_test
-from apigw_canary.preflight.unused import require_used
 from apigw_canary.rollouts import first_percent, measured, policy_fingerprint, watchable
 from apigw_canary.values import validation
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from apigw_canary.aws.answers import misunderstood
 from apigw_canary.aws.apigateway import ApiGateway
-from apigw_canary.model.smoke import SmokeRequest
+from apigw_canary.model.results import SmokeRequest
 
 STAGE = "test-invoke-stage"
 """The stage that test invocations call Lambda functions from, as console and issues show."""

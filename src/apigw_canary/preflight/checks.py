@@ -1,6 +1,7 @@
 """The checks: each a function from the facts to what is wrong, and their order."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from apigw_canary.judge.guard import MOST_PAST
 from apigw_canary.metrics.logformat import MESSAGES, breaking
@@ -15,7 +16,7 @@ from apigw_canary.preflight.traffic import (
     requests_per_minute,
 )
 from apigw_canary.rollout.view import guards_at_100
-from apigw_canary.values.formatting import sentence, span
+from apigw_canary.values.formatting import listed, sentence, span
 
 Check = Callable[[Facts], Iterator[Problem]]
 
@@ -25,8 +26,6 @@ _UNSEEN = (
 )
 _EVEN = 50
 """The share, in percent, at which the arms tell each other apart soonest."""
-_MOST_NAMES = 20
-"""How many names a problem lists."""
 _AT_THE_DEADLINE = {
     "rollback": "the canary is rolled back",
     "hold": "it waits for an operator",
@@ -93,7 +92,7 @@ def _access_logs(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "warning",
             "Lines of the access logs are not valid JSON where these variables have no value or "
-            f"bring quotes of their own, mostly for failed requests: {_listed(names)}.",
+            f"bring quotes of their own, mostly for failed requests: {listed(names)}.",
             f"Put them in quotes, except {MESSAGES[1]}, which needs none. What AccessLogs cannot "
             "read of such a line is an unknown outcome.",
         )
@@ -120,7 +119,7 @@ def _unused_variables(facts: Facts) -> Iterator[Problem]:
     if facts.unused and facts.deployment_id is None:
         yield Problem(
             "warning" if "unused_variables" in facts.accepted else "error",
-            f"Neither the stage nor the API uses the variable {_listed(facts.unused)}: no "
+            f"Neither the stage nor the API uses the variable {listed(facts.unused)}: no "
             "integration, template, parameter or authorizer names it, so canary requests would go "
             "where production's go.",
             "Correct the name. If only a Lambda function or a gateway response reads it, "
@@ -135,8 +134,8 @@ def _unknown_variables(facts: Facts) -> Iterator[Problem]:
     if names:
         yield Problem(
             "warning",
-            f"The stage has no variable {_listed(names)} to override; it has "
-            f"{_listed(facts.stage.variables) or 'none'}.",
+            f"The stage has no variable {listed(names)} to override; it has "
+            f"{listed(facts.stage.variables) or 'none'}.",
             "Check the spelling. If it is new, a promotion will add it.",
         )
 
@@ -196,7 +195,7 @@ def _never_given(facts: Facts) -> Iterator[Problem]:
     if missing := never_given(facts.policy, facts.traffic):
         yield Problem(
             "error",
-            f"The metric source has given no minute of {_listed(missing)} in the past hour, which "
+            f"The metric source has given no minute of {listed(missing)} in the past hour, which "
             "a promotion needs.",
             "Correct the source, or take the signal out of the policy.",
         )
@@ -231,7 +230,7 @@ def _unknown_alarms(facts: Facts) -> Iterator[Problem]:
     if unknown:
         yield Problem(
             "error",
-            f"CloudWatch has no alarm {_listed(unknown)}.",
+            f"CloudWatch has no alarm {listed(unknown)}.",
             "Correct the policy's alarms, or create them in the stage's account and region; "
             "composite ones show only to who may DescribeAlarms on *.",
         )
@@ -242,14 +241,14 @@ def _alarms_now(facts: Facts) -> Iterator[Problem]:
     if silent := [alarm.name for alarm in known if alarm.state == "INSUFFICIENT_DATA"]:
         yield Problem(
             "warning",
-            f"An alarm that says nothing is not taken for OK: {_listed(silent)}. As long as it is "
+            f"An alarm that says nothing is not taken for OK: {listed(silent)}. As long as it is "
             "so no canary is promoted.",
             "Let it treat missing data as good where that is right, or leave it out of the policy.",
         )
     if firing := [alarm.name for alarm in known if alarm.state == "ALARM"]:
         yield Problem(
             "warning",
-            f"{_listed(firing)}: firing already, and so no voice against a canary that begins now.",
+            f"{listed(firing)}: firing already, and so no voice against a canary that begins now.",
             "Mend what it is about first, unless the release is what mends it.",
         )
 
@@ -285,7 +284,7 @@ def _authorizers(facts: Facts) -> Iterator[Problem]:
     if facts.changes is not None and facts.with_authorizer:
         yield Problem(
             "warning",
-            f"An authorizer guards {_listed(facts.with_authorizer)}. AWS's summary of a deployment "
+            f"An authorizer guards {listed(facts.with_authorizer)}. AWS's summary of a deployment "
             "has its type only: another authorizer of that type, fewer scopes or another issuer "
             "do not show.",
             "If authorizers were changed since production's deployment, test them.",
@@ -327,7 +326,7 @@ def _no_integration(facts: Facts) -> Iterator[Problem]:
     if facts.unintegrated:
         yield Problem(
             "warning",
-            f"AWS shows no integration of {_listed(facts.unintegrated)}: where requests lead was "
+            f"AWS shows no integration of {listed(facts.unintegrated)}: where requests lead was "
             "not checked, and if there is none the API cannot be deployed.",
             "Give each method an integration, a mock one at least.",
         )
@@ -350,7 +349,7 @@ def _same_values(facts: Facts) -> Iterator[Problem]:
     if same and not facts.resumes:
         yield Problem(
             "error" if len(same) == len(facts.overrides) else "warning",
-            f"Production has the very value of {_listed(same)} already: an alias that is re-used "
+            f"Production has the very value of {listed(same)} already: an alias that is re-used "
             "for a release changes production with it.",
             "Publish a version, and give each release an alias of its own.",
         )
@@ -361,7 +360,7 @@ def _same_function(facts: Facts) -> Iterator[Problem]:
     if names and not facts.stage.carries(facts.overrides):
         yield Problem(
             "warning",
-            f"Canary requests call the same function and alias as production's: {_listed(names)}.",
+            f"Canary requests call the same function and alias as production's: {listed(names)}.",
             "Give each release an alias of its own; changing this one changes production with it.",
         )
 
@@ -372,7 +371,7 @@ def _unresolved(facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 "error",
                 f"The integration of {target.route} uses the stage variable "
-                f"{_listed(target.unknown)}, which canary requests would not have. {_EACH}",
+                f"{listed(target.unknown)}, which canary requests would not have. {_EACH}",
                 "Set it on the stage, or among the canary's variables.",
             )
 
@@ -384,58 +383,64 @@ def _unchecked(facts: Facts) -> Iterator[Problem]:
     if methods:
         yield Problem(
             "warning",
-            f"Not checked, because it calls no Lambda function of this region: {_listed(methods)}.",
+            f"Not checked, because it calls no Lambda function of this region: {listed(methods)}.",
             "Make sure that what these integrations lead to is there.",
         )
 
 
-def _no_function(facts: Facts) -> Iterator[Problem]:
-    for written, methods in _by_function(facts, lambda policy, _: not policy.exists):
-        yield Problem(
-            "error",
-            f"There is no function {written}, or no such alias or version of it, for canary "
-            f"requests to {methods}. {_EACH}",
-            "Create it before the canary, or correct the variable.",
-        )
+class _FunctionCheck(NamedTuple):
+    """What can be wrong with a function for a method whose requests call it."""
+
+    severity: Severity
+    is_wrong: Callable[[Policy, Target], bool]
+    what: str
+    remedy: str
 
 
-def _not_allowed(facts: Facts) -> Iterator[Problem]:
-    for written, methods in _by_function(
-        facts, lambda policy, target: policy.exists and policy.has_permission(target) is False
-    ):
-        yield Problem(
-            "error",
-            f"API Gateway may not call function {written} for {methods}. {_EACH}",
-            "stage.allow_invocation(variables) adds what is missing. If it was there before, "
-            "lambda:PutResourcePolicy may have replaced the function's policy.",
-        )
-
-
-def _denied(facts: Facts) -> Iterator[Problem]:
-    for written, methods in _by_function(
-        facts, lambda policy, target: policy.exists and policy.denies(target) is True
-    ):
-        yield Problem(
-            "error",
-            f"The policy of function {written} denies API Gateway to call it for {methods}, "
-            f"whatever else it allows. {_EACH}",
-            "Remove that Deny statement from the function's policy.",
-        )
-
-
-def _perhaps_not_allowed(facts: Facts) -> Iterator[Problem]:
-    for written, methods in _by_function(
-        facts,
+_FUNCTION_CHECKS = (
+    _FunctionCheck(
+        "error",
+        lambda policy, _: not policy.exists,
+        "There is no function {function}, or no such alias or version of it, for canary requests "
+        f"to {{methods}}. {_EACH}",
+        "Create it before the canary, or correct the variable.",
+    ),
+    _FunctionCheck(
+        "error",
+        lambda policy, target: policy.exists and policy.has_permission(target) is False,
+        f"API Gateway may not call function {{function}} for {{methods}}. {_EACH}",
+        "stage.allow_invocation(variables) adds what is missing. If it was there before, "
+        "lambda:PutResourcePolicy may have replaced the function's policy.",
+    ),
+    _FunctionCheck(
+        "error",
+        lambda policy, target: policy.exists and policy.denies(target) is True,
+        "The policy of function {function} denies API Gateway to call it for {methods}, whatever "
+        f"else it allows. {_EACH}",
+        "Remove that Deny statement from the function's policy.",
+    ),
+    _FunctionCheck(
+        "warning",
         lambda policy, target: (
             policy.exists and None in (policy.has_permission(target), policy.denies(target))
         ),
-    ):
-        yield Problem(
-            "warning",
-            f"Whether API Gateway may call function {written} for {methods} cannot be told: its "
-            "policy has conditions or statements that are not evaluated here.",
-            "Check it with a request, or with TestInvokeMethod.",
-        )
+        "Whether API Gateway may call function {function} for {methods} cannot be told: its policy "
+        "has conditions or statements that are not evaluated here.",
+        "Check it with a request, or with TestInvokeMethod.",
+    ),
+)
+
+
+def _functions(facts: Facts) -> Iterator[Problem]:
+    """A problem a function, as the integrations name it, with the methods that it concerns."""
+    for severity, is_wrong, what, remedy in _FUNCTION_CHECKS:
+        wrong: dict[str, list[Route]] = {}
+        for target in facts.targets:
+            policy = facts.functions.get(target.function) if target.function else None
+            if policy is not None and is_wrong(policy, target):
+                wrong.setdefault(target.written, []).append(target.route)
+        for written, routes in wrong.items():
+            yield Problem(severity, what.format(function=written, methods=listed(routes)), remedy)
 
 
 def _not_testable(facts: Facts) -> Iterator[Problem]:
@@ -450,28 +455,10 @@ def _not_testable(facts: Facts) -> Iterator[Problem]:
     if names:
         yield Problem(
             "warning",
-            f"Test invocations may not call function {_listed(names)}: stage.smoke_test cannot "
+            f"Test invocations may not call function {listed(names)}: stage.smoke_test cannot "
             "test it, and canary requests are not concerned.",
             "stage.allow_invocation(variables, smoke_test=True) adds what is missing.",
         )
-
-
-def _by_function(
-    facts: Facts, is_wrong: Callable[[Policy, Target], bool]
-) -> Iterator[tuple[str, str]]:
-    """The functions that are wrong for some methods, as integrations name them, with those."""
-    wrong: dict[str, list[Route]] = {}
-    for target in facts.targets:
-        policy = facts.functions.get(target.function) if target.function else None
-        if policy is not None and is_wrong(policy, target):
-            wrong.setdefault(target.written, []).append(target.route)
-    yield from ((written, _listed(routes)) for written, routes in wrong.items())
-
-
-def _listed(names: Iterable[object]) -> str:
-    listed = sorted(map(str, names))
-    more = len(listed) - _MOST_NAMES
-    return ", ".join(listed[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 CHECKS: tuple[Check, ...] = (
@@ -481,10 +468,7 @@ CHECKS: tuple[Check, ...] = (
     _unused_variables,
     _unknown_variables,
     _unresolved,
-    _no_function,
-    _not_allowed,
-    _denied,
-    _perhaps_not_allowed,
+    _functions,
     _not_testable,
     _unchecked,
     _no_integration,

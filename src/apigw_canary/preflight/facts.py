@@ -1,4 +1,4 @@
-"""Gathers what the checks judge: the one part of a preflight that calls AWS."""
+"""Gathers what the checks judge, and refuses a canary with variables that nothing uses."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -9,13 +9,14 @@ import attrs
 
 from apigw_canary.aws.alarms import alarms_now
 from apigw_canary.aws.apigateway import ApiGateway, Method, Seen, StageSettings
-from apigw_canary.aws.calls import Calls
+from apigw_canary.aws.calls import Calls, log
 from apigw_canary.aws.invocation import Function, Functions
 from apigw_canary.errors import (
     AccessDeniedError,
     AwsError,
     CallerError,
     CannotTellError,
+    InvalidInputError,
     NotFoundError,
 )
 from apigw_canary.judge.alarms import Alarm
@@ -232,3 +233,44 @@ def _traffic(reader: _Reader, measure: Measure, seen: Seen) -> Measurements | No
         why, remedy = error.happened, error.remedy or "Correct the source, or the policy's signals."
     reader.miss("error", "The metrics", why, remedy)
     return None
+
+
+def require_used(
+    gateway: ApiGateway, state: StageState, overrides: Variables, deployment_id: str | None
+) -> None:
+    """Raise `InvalidInputError` where neither the stage nor the API uses one of the variables.
+
+    Nothing is called where the stage has all of them. Where it cannot be told, because the API
+    cannot be read or the canary is to serve an earlier deployment, a warning is logged.
+    """
+    new = sorted(overrides.keys() - state.variables.keys())
+    if not new:
+        return
+    listed = ", ".join(new)
+    if deployment_id is not None:
+        log.warning(
+            "stage %s has no variable %s; AWS does not show whether deployment %s uses it",
+            state.name,
+            listed,
+            deployment_id,
+        )
+        return
+    try:
+        unused = gateway.unused_of(new, gateway.methods())
+    except (AwsError, CannotTellError, NotFoundError) as error:
+        log.warning(
+            "stage %s has no variable %s; whether the API uses it could not be read: %s",
+            state.name,
+            listed,
+            error.happened,
+        )
+        return
+    if unused:
+        raise InvalidInputError(
+            "variables", "ones that the stage has or the API uses", ", ".join(unused)
+        ).within(
+            f"Nothing was changed. {state} Its variables: {', '.join(state.variables) or 'none'}.",
+            "Correct the name: no integration, template, parameter or authorizer of the API has "
+            "it. Is it read only by Lambda code, or by a gateway response? Then give "
+            'accept={"unused_variables"}.',
+        )

@@ -16,7 +16,7 @@ from apigw_canary.errors import (
     UnreachableError,
 )
 from apigw_canary.model.api_surface import ANY, Route, answering
-from apigw_canary.model.smoke import SAFE_METHODS, SmokeRequest, SmokeResult
+from apigw_canary.model.results import SAFE_METHODS, SmokeRequest, SmokeResult
 from apigw_canary.model.state import StageState, Variables
 from apigw_canary.values import validation
 

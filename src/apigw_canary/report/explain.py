@@ -8,7 +8,7 @@ from typing import Any
 
 from apigw_canary.judge.findings import Analysis, Finding, Verdict
 from apigw_canary.judge.observation import Basis
-from apigw_canary.model.smoke import SmokeResult
+from apigw_canary.model.results import SmokeResult
 from apigw_canary.report.document import Document, Facts, Paragraph, Section, Table
 from apigw_canary.rollout.decisions import Decided, Promote, Rollback
 from apigw_canary.values.formatting import evidence, moment, share, span

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from apigw_canary.judge.observation import Observation
-from apigw_canary.model.smoke import SmokeResult
+from apigw_canary.model.results import SmokeResult
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report import escape
 from apigw_canary.report.document import Document

@@ -1,5 +1,6 @@
 """Numbers and times as a sentence says them."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 
@@ -34,6 +35,13 @@ def evidence(value: float) -> str:
 def share(rate: float | None, requests: float) -> str:
     """A rate of bad requests out of how many."""
     return "no requests" if rate is None else f"{100 * rate:.2f} % of {requests:,.0f}"
+
+
+def listed(names: Iterable[object], most: int = 20) -> str:
+    """The names in alphabetical order, and how many more than `most` there are."""
+    found = sorted(map(str, names))
+    more = len(found) - most
+    return ", ".join(found[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def sentence(text: str) -> str:

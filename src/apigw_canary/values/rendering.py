@@ -1,12 +1,16 @@
 """Values that a notebook shows as a page, although nothing here knows how a page is made."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
-from apigw_canary.values import notebook
 from apigw_canary.values.serialization import Plain
 
 Tone = Literal["good", "bad", "open"]
 """How it ended, for whoever only glances at it: well, badly, or not yet."""
+
+
+page: Callable[[Any], str] | None = None
+"""An `Explained` value as HTML, set by `apigw_canary`; None where nothing makes pages."""
 
 
 class Explained(Plain):
@@ -30,4 +34,4 @@ class Explained(Plain):
         return "open"
 
     def _repr_html_(self) -> str | None:
-        return None if notebook.page is None else notebook.page(self)
+        return None if page is None else page(self)
