@@ -95,6 +95,8 @@ class AnyOrder(RuleBasedStateMachine):
         )
         self.production = self._production()
         self.canary: Canary | None = None
+        self.accepted: tuple[str, dict[str, str]] | None = None
+        """Production as the rollout that runs may overwrite it; None: it is not known here."""
         self.log = Log()
         logger = logging.getLogger("apigw_canary")
         logger.addHandler(self.log)
@@ -182,7 +184,10 @@ class AnyOrder(RuleBasedStateMachine):
             assert plan.ok, "the dry run has an error, and there was none"
             return canary
 
+        before = serving(self.aws)[2]
         self.canary = self._act(lambda: as_planned(self.aws, plan, enable)) or self.canary
+        if before is None and serving(self.aws)[2] is not None:
+            self.accepted = self.production
 
     @rule()
     def another_process_goes_on(self) -> None:
@@ -201,6 +206,12 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.canary is not None
         receipt = self._act(self.canary.promote, moves_production=True)
         if receipt is not None:
+            if self.accepted is not None:
+                deployment_id, variables = self.accepted
+                assert receipt.deployment_before == deployment_id, "an unaccepted deployment"
+                for name, value in receipt.variables_before.items():
+                    assert value == variables.get(name), "an unaccepted variable"
+            self.accepted = None
             assert serving(self.aws)[2] is None
             assert receipt.is_done_on(fresh(self.aws).describe())
 
@@ -220,7 +231,9 @@ class AnyOrder(RuleBasedStateMachine):
     def annotate(self, verb: str) -> None:
         assert self.canary is not None
         canary, arguments = self.canary, ["a reason"] if verb == "hold" else []
-        self._act(lambda: getattr(canary, verb)(*arguments))
+        done = self._act(lambda: (getattr(canary, verb)(*arguments), True))
+        if done and verb == "accept_production_changes" and self.accepted is not None:
+            self.accepted = self.production
 
     @rule()
     def revert(self) -> None:
@@ -250,12 +263,25 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def somebody_replaces_the_deployment(self) -> None:
         patch(self.aws, replace("/canarySettings/deploymentId", new_deployment(self.aws)))
+        self.accepted = None
 
     @precondition(lambda self: serving(self.aws)[2])
     @rule()
     def somebody_promotes_by_hand(self) -> None:
         patch(self.aws, *COPIES)
         self.production = self._production()
+        self.accepted = None
+
+    @rule(alias=aliases)
+    def somebody_sets_a_variable(self, alias: str) -> None:
+        patch(self.aws, replace("/variables/alias", alias))
+        self.production = self._production()
+
+    @precondition(lambda self: serving(self.aws)[2])
+    @rule(alias=aliases)
+    def somebody_sets_an_override(self, alias: str) -> None:
+        patch(self.aws, replace("/canarySettings/stageVariableOverrides/alias", alias))
+        self.accepted = None
 
     @precondition(lambda self: serving(self.aws)[2] is None)
     @rule()
@@ -279,7 +305,7 @@ class AnyOrder(RuleBasedStateMachine):
             getattr(self.canary, verb)()
         self.aws._interruptions._pending.clear()
         half = serving(self.aws)
-        self.canary = fresh(self.aws).canary()
+        self.canary, self.accepted = fresh(self.aws).canary(), None
         if self.canary is not None:
             self._act(getattr(self.canary, verb), moves_production=True)
         else:

@@ -105,7 +105,8 @@ class Canary(AnyCanary):
         """Go on after production was changed outside: record production as it is now.
 
         Until then `Observation.production_changed` names what was changed, the decision is Hold,
-        and `apply` neither shifts nor promotes. A later change holds again. Five calls.
+        `apply` neither shifts nor promotes, and `promote` refuses. A later change holds again. Five
+        calls.
         """
         self._bond = notes.accept_production(self._control, self._bond)
 
@@ -136,9 +137,10 @@ class Canary(AnyCanary):
         The overridden variables are merged into the stage's: a promotion can change and add stage
         variables but not delete one. What it overwrites is recorded first; if that is impossible
         nothing is changed, unless `unrecorded=True`. A promotion that was begun, here or in
-        another process, is finished. At most ten calls: the record and the stage are read again
-        directly before production is changed. Returns the receipt, which
-        `Stage.revert` takes; it holds variable values.
+        another process, is finished. Changes of production that were made outside the rollout, and
+        not accepted, are `StageChangedError`: `accept_production_changes`. At most ten calls: the
+        record and the stage are read again directly before production is changed. Returns the
+        receipt, which `Stage.revert` takes; it holds variable values.
 
         A stage's cache goes on answering with what production answered before, until its entries
         expire; `flush_cache` empties it after the promotion: two more calls. Every backend then
@@ -225,7 +227,7 @@ class Canary(AnyCanary):
     def _refresh(self) -> None:
         """The record as it is now, unless it is of another rollout: one GetDeployment."""
         deployment = self._control.gateway.deployment(self._bond.deployment.id)
-        record = self._control.record(deployment)
+        record = self._control.record(deployment).of_canary(self._bond.variables)
         begun, ours = record.rollout, self._bond.record.rollout
         if ours is None or (begun is not None and begun.id == ours.id):
             self._bond = self._bond._replace(deployment=deployment, record=record)

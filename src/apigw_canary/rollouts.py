@@ -12,6 +12,7 @@ from apigw_canary.aws.alarms import read_alarms, require_alarms
 from apigw_canary.aws.calls import Calls, log
 from apigw_canary.changes.journal import acting
 from apigw_canary.changes.known import Known, Look, stated
+from apigw_canary.changes.refusals import check_production
 from apigw_canary.changes.sending import Condition, listed
 from apigw_canary.errors import (
     CanaryError,
@@ -329,14 +330,7 @@ class AnyCanary(ABC):
                     differences={"on_hold": standing.on_hold},
                     remedy="canary.resume() ends the hold; then observe and decide again.",
                 )
-            if standing.production_changed:
-                raise StageChangedError(
-                    "Production was changed outside this rollout: "
-                    f"{listed(standing.production_changed)}.",
-                    differences=standing.production_changed,
-                    remedy="Where that is meant, canary.accept_production_changes(); then observe "
-                    "and decide again.",
-                )
+            check_production(standing.production_changed)
 
         return check
 

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import attrs
 
@@ -18,12 +18,12 @@ from apigw_canary.aws.apigateway import (
 )
 from apigw_canary.changes.known import Known
 from apigw_canary.changes.records import Records
-from apigw_canary.changes.sending import Condition, carried_out, kept, listed, unconditionally
+from apigw_canary.changes.refusals import changed_outside, no_canary
+from apigw_canary.changes.sending import Condition, carried_out, kept, unconditionally
 from apigw_canary.errors import (
     CallerError,
     CanaryError,
     CannotTellError,
-    NoCanaryError,
     RecordError,
     StageChangedError,
     UnconfirmedChangeError,
@@ -195,8 +195,8 @@ class Control:
         state = seen.stage
         assert state.canary is not None
         deployment = self.gateway.deployment(state.canary.deployment_id)
-        record = self.readable(deployment)
         variables = Variables(state.canary.variables)
+        record = self.readable(deployment).of_canary(variables)
         bond = Bond(
             deployment=deployment,
             variables=variables,
@@ -214,12 +214,27 @@ class Control:
     def refreshed(self, bond: Bond) -> Bond:
         """The bond with its record as it is now: one GetDeployment."""
         deployment = self.gateway.deployment(bond.deployment.id)
-        return bond._replace(deployment=deployment, record=self.readable(deployment))
+        record = self.readable(deployment).of_canary(bond.variables)
+        return bond._replace(deployment=deployment, record=record)
+
+    def begun(self, bond: Bond, record: Record, seen: Seen) -> Record:
+        """The record with the rollout of the bond's canary, whatever enabled it: it begins now."""
+        if record.of_canary(bond.variables).rollout is not None:
+            return record
+        begun = Begun.of(
+            seen.stage,
+            at=bond.started_at,
+            rollout_id=self.new_id(),
+            release=None,
+            variables=bond.variables,
+        )
+        return record.beginning(attrs.evolve(begun, enabled_at=seen.stage.updated_at))
 
     def rollout(self, state: StageState) -> Rollout | None:
         """What is recorded of the rollout that the stage is or was in: one more call."""
         if state.canary is not None:
             record = self.readable(self.gateway.deployment(state.canary.deployment_id))
+            record = record.of_canary(state.canary.variables)
             return _rollout(record.rollout, state, None)
         records = self.all_records()
         found = outcomes.latest(records, state)
@@ -367,11 +382,7 @@ class Control:
         state = seen.stage
         canary = state.canary
         if canary is None:
-            how = "promoted" if bond.is_promoted_on(state) else "ended"
-            raise NoCanaryError(
-                f"The canary does not exist any more: it was {how}.",
-                remedy="stage.enable_canary(...) starts a new one, under another release's name.",
-            )
+            raise no_canary("stage", promoted=bond.is_promoted_on(state))
         differences = {}
         if canary.deployment_id != bond.deployment.id:
             differences["canary.deployment_id"] = (
@@ -382,18 +393,30 @@ class Control:
         if not differences and not self.stands_for(bond, state):
             differences["rollout"] = "another one, of the same deployment and variables"
         if differences:
-            raise_changed(differences)
+            raise changed_outside("stage", differences)
         return canary
 
     def note_ending(
-        self, deployment_id: str, rollout_id: str | None, outcome: Outcome, by: EndedBy | None
+        self,
+        ended: CanaryState,
+        at: datetime,
+        rollout_id: str | None,
+        outcome: Outcome,
+        by: EndedBy,
     ) -> None:
-        """Record how a rollout ended, as far as that is possible: the canary is ended already."""
+        """Record how a rollout ended, as far as that is possible: the canary is ended already.
+
+        `at` is the stage's date of that change. Where the rollout's id is not known, one that was
+        begun on the stage as it is since then is another one.
+        """
+        deployment_id = ended.deployment_id
         try:
             deployment = self.gateway.deployment(deployment_id)
-            record = self.record(deployment)
+            record = self.record(deployment).of_canary(ended.variables)
             begun = record.rollout
-            if begun is not None and rollout_id in {None, begun.id} and begun.outcome is None:
+            if begun is None:
+                return
+            if rollout_id == begun.id or (rollout_id is None and begun.stage_updated_at < at):
                 self.records.save(deployment, record.ending(outcome, by))
         except CanaryError as error:
             log.warning("deployment %s: %s is not on record: %s", deployment_id, outcome, error)
@@ -414,16 +437,6 @@ def _rollout(
         step_started_at=state.updated_at,
         outcome=ended.outcome if ended else None,
         ended_by=ended.by if ended else None,
-    )
-
-
-def raise_changed(differences: Mapping[str, str]) -> NoReturn:
-    """What this change is about was changed outside; nothing is sent."""
-    raise StageChangedError(
-        f"The stage was changed outside this rollout: {listed(differences)}.",
-        differences=differences,
-        remedy="Look at stage.describe(); stage.canary() is what is running now, and "
-        "stage.rollback() ends it.",
     )
 
 

@@ -8,9 +8,9 @@ import attrs
 
 from apigw_canary.aws.apigateway import Deployment, Seen, enable_patch
 from apigw_canary.changes.control import Bond, Control, log, unrecorded
+from apigw_canary.changes.refusals import already_enabled, had_its_rollout
 from apigw_canary.changes.sending import Condition, listed
 from apigw_canary.errors import (
-    CanaryAlreadyEnabledError,
     CanaryError,
     NotFoundError,
     RecordError,
@@ -22,7 +22,7 @@ from apigw_canary.errors import (
 from apigw_canary.model import outcomes
 from apigw_canary.model.api_surface import changes
 from apigw_canary.model.record import NO_RECORD, Begun, Record, check_text
-from apigw_canary.model.state import ENDINGS, CanaryState, Outcome, StageState, Variables
+from apigw_canary.model.state import CanaryState, Outcome, StageState, Variables
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import span
 
@@ -179,16 +179,15 @@ def _running(control: Control, request: CanaryRequest, seen: Seen, canary: Canar
     """The canary that is running, if it is the one requested."""
     state = seen.stage
     bond = control.bond(seen)
-    if not request.is_of(state, canary, bond.release):
+    recorded = control.readable(bond.deployment).rollout
+    release = recorded.release if recorded is not None and recorded.outcome is None else None
+    if not request.is_of(state, canary, release):
         age = seen.at - state.updated_at
-        raise CanaryAlreadyEnabledError(
-            f"Another canary is enabled, of release {bond.release or 'unknown'}, last changed "
-            f"{span(age)} ago; it was left as it is.",
-            deployment_id=canary.deployment_id,
-            percent=canary.percent,
-            age=age,
-            remedy="Wait for it to end, or end it with stage.rollback().",
+        happened = (
+            f"Another canary is enabled, of release {release or 'unknown'}, last changed "
+            f"{span(age)} ago; it was left as it is."
         )
+        raise already_enabled("stage", happened, canary, age)
     differences = {}
     if canary.variables != request.variables:
         differences["canary.variables"] = "other values or names than asked"
@@ -306,15 +305,7 @@ def _of_release(
             records[deployment.id] = NO_RECORD
     ended = outcomes.of_release(release, records, state)
     if ended is not None and ended.outcome is not Outcome.NEVER_STARTED:
-        promoted = ended.outcome is Outcome.PROMOTED
-        raise RolloutEndedError(
-            f"Release {release} has had its rollout: {ENDINGS[ended.outcome]}.",
-            release=release,
-            outcome=ended.outcome.value,
-            remedy=("Nothing is left to do; stage.revert() would undo it. " if promoted else "")
-            + "To release it again, give it another name, such as "
-            f"release={release + '-again'!r}.",
-        )
+        raise had_its_rollout("stage", release, ended.outcome)
     unused = [
         deployment
         for deployment in deployments

@@ -50,19 +50,9 @@ def annotated(control: Control, bond: Bond, change: Callable[[Begun, Seen], Begu
     seen = control.present()
     control.mine(bond, seen)
     deployment = control.gateway.deployment(bond.deployment.id)
-    record = control.record(deployment)
-    begun = record.rollout
-    if begun is None or begun.outcome is not None:
-        begun = Begun.of(
-            seen.stage,
-            at=bond.started_at,
-            rollout_id=control.new_id(),
-            release=None,
-            variables=bond.variables,
-        )
-        begun = attrs.evolve(begun, enabled_at=seen.stage.updated_at)
-        record = record.beginning(begun)
-    changed = change(begun, seen)
+    record = control.begun(bond, control.record(deployment), seen)
+    assert record.rollout is not None
+    changed = change(record.rollout, seen)
     if record.rollout != changed:
         record = _consistent(attrs.evolve(record, rollout=changed), deployment.id, seen.stage)
         deployment = control.records.save(deployment, record)

@@ -4,12 +4,12 @@ import attrs
 
 from apigw_canary.aws.apigateway import Deployment, promote_patch, restore_patch
 from apigw_canary.changes.control import Bond, Control, log, promoted_by_hand
+from apigw_canary.changes.refusals import check_production, promoted_outside
 from apigw_canary.changes.sending import Condition, kept, listed, unconditionally
 from apigw_canary.errors import (
     AwsError,
     CanaryError,
     RecordError,
-    RolloutEndedError,
     StageChangedError,
     UnconfirmedChangeError,
 )
@@ -44,6 +44,10 @@ def promote(
                 remedy="Look at stage.describe(), and run the same line again.",
             )
         only_if(seen)
+        own = bond._replace(record=record.of_canary(bond.variables))
+        check_production(own.production_changes(state))
+        if record.rollout is not None:
+            record = control.begun(bond, record, seen)
         receipt = Promotion.of(
             state,
             begun_at=seen.at,
@@ -55,7 +59,7 @@ def promote(
             _announce(control, deployment, record)
             state = _read_again(control, bond, receipt, record)
     if state.canary is not None and not state.canary_is_promoted:
-        state = _copied(control, state, receipt)
+        state = _copied(control, bond, state, receipt)
     if state.canary is not None:
         control.end(state, _AGAIN)
     if recorded:
@@ -63,7 +67,7 @@ def promote(
     return receipt
 
 
-def _copied(control: Control, state: StageState, receipt: Promotion) -> StageState:
+def _copied(control: Control, bond: Bond, state: StageState, receipt: Promotion) -> StageState:
     """The stage with the canary's deployment and variables; the canary gets no requests."""
     canary = state.canary
     assert canary is not None
@@ -89,10 +93,12 @@ def _copied(control: Control, state: StageState, receipt: Promotion) -> StageSta
         ) from error
     except AwsError as error:
         with kept(error):
-            found = control.look().stage
-        if found.canary is not None or not receipt.is_done_on(found):
-            raise
-        return found  # another process promoted it at the same time
+            seen = control.look()
+        found = seen.stage
+        if found.canary is None and receipt.is_done_on(found):
+            return found  # another process promoted it at the same time
+        control.mine(bond, seen)  # or ended or replaced it
+        raise
 
 
 def _has_begun(receipt: Promotion, record: Record, state: StageState) -> bool:
@@ -199,11 +205,5 @@ def _receipt(control: Control, bond: Bond, state: StageState) -> Promotion:
     record = control.record(control.gateway.deployment(bond.deployment.id))
     receipt = record.begun_promotion()
     if receipt is None or not receipt.is_done_on(state):
-        raise RolloutEndedError(
-            "The canary was promoted outside this library; what production served before is not "
-            "recorded.",
-            release=bond.release or "unknown",
-            outcome=Outcome.PROMOTED_OUTSIDE.value,
-            remedy="There is nothing left to promote.",
-        )
+        raise promoted_outside(bond.release)
     return receipt

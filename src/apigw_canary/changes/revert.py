@@ -1,15 +1,14 @@
 """Undoing a promotion."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, restore_patch
 from apigw_canary.changes.control import Control, log
+from apigw_canary.changes.refusals import already_enabled, check_place
 from apigw_canary.changes.sending import listed
 from apigw_canary.errors import (
-    CanaryAlreadyEnabledError,
     CanaryError,
     NotFoundError,
     NothingToRevertError,
@@ -18,7 +17,6 @@ from apigw_canary.errors import (
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import NO_RECORD
 from apigw_canary.model.state import Outcome, StageState
-from apigw_canary.values import validation
 
 
 def revert(
@@ -28,19 +26,15 @@ def revert(
 
     Returns it; None where it has been undone already and no receipt of it is known.
     """
-    state = control.look().stage
+    seen = control.look()
+    state = seen.stage
     if promotion is not None:
-        _check_stage(promotion, state)
+        check_place(promotion, "stage", (state.region, state.rest_api_id, state.name))
         if promotion.is_undone_on(state) and not promotion.is_done_on(state):
             return promotion
     if state.canary is not None:
-        raise CanaryAlreadyEnabledError(
-            "A promotion cannot be undone while a canary is enabled.",
-            deployment_id=state.canary.deployment_id,
-            percent=state.canary.percent,
-            age=timedelta(0),
-            remedy="End the canary first: stage.rollback().",
-        )
+        happened = "A promotion cannot be undone while a canary is enabled."
+        raise already_enabled("stage", happened, state.canary, seen.at - state.updated_at)
     deployments = {deployment.id: deployment for deployment in control.gateway.deployments()}
     if promotion is None:
         promotion = _last_promotion(control, deployments, state)
@@ -91,15 +85,7 @@ def _last_promotion(
             remedy="If nothing was promoted, there is nothing to revert. Otherwise give "
             "stage.revert() the receipt that promote() returned.",
         )
-    _check_stage(promotion, state)
     return promotion
-
-
-def _check_stage(promotion: Promotion, state: StageState) -> None:
-    ours = f"{state.region}/{state.rest_api_id}/{state.name}"
-    theirs = f"{promotion.region}/{promotion.rest_api_id}/{promotion.stage}"
-    if ours != theirs:
-        validation.refuse("promotion", f"of stage {ours}", theirs)
 
 
 def _check_revertible(

@@ -2,8 +2,9 @@
 
 from apigw_canary.aws.apigateway import Seen
 from apigw_canary.changes.control import Bond, Control, promoted_by_hand
+from apigw_canary.changes.refusals import is_promoted
 from apigw_canary.changes.revert import restore
-from apigw_canary.errors import CanaryError, RecordError, RolloutEndedError, StageChangedError
+from apigw_canary.errors import CanaryError, RecordError, StageChangedError
 from apigw_canary.model.record import NO_RECORD, EndedBy, Record
 from apigw_canary.model.state import CanaryState, Outcome, StageState
 from apigw_canary.values.formatting import moment
@@ -40,19 +41,15 @@ def roll_back(
         ) from record
     _give_back(control, record, state, canary, ended)
     begun = bond.record.rollout if bond is not None else None
-    control.note_ending(canary.deployment_id, begun.id if begun else None, outcome, by)
+    rollout_id = begun.id if begun else None
+    control.note_ending(canary, ended.stage.updated_at, rollout_id, outcome, by)
     return True
 
 
 def _check_not_promoted(control: Control, bond: Bond, state: StageState) -> None:
     if not bond.is_promoted_on(state) or not bond.production_changes(state):
         return
-    raise RolloutEndedError(
-        "The canary has been promoted; there is none to end.",
-        release=bond.release or "unknown",
-        outcome=control.ending(bond, state).outcome.value,
-        remedy="stage.revert() undoes the promotion.",
-    )
+    raise is_promoted("stage", bond.release, control.ending(bond, state).outcome)
 
 
 def _give_back(

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import cast
 
+import attrs
+
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.lambdas import Alias, SeenAlias
 from apigw_canary.changes.journal import acting
@@ -203,6 +205,10 @@ class AliasCanary(AnyCanary):
         super().__init__(metrics, control.known.last)
         self._control = control
         self._bond = bond
+        observed, record = self._observed, bond.record
+        if record is not None and observed is not None and observed.canary is not None:
+            canary = attrs.evolve(observed.canary, percent=record.percent)
+            self._observed = attrs.evolve(observed, canary=canary)
         self._hold_reason: str | None = None
         self._failing_since: datetime | None = None
 
@@ -221,7 +227,7 @@ class AliasCanary(AnyCanary):
     @property
     def release(self) -> str | None:
         """The release, as given to `enable_canary`."""
-        return self._bond.record.release if self._bond.record else None
+        return self._bond.release
 
     @stated
     def describe(self) -> StageState:
@@ -264,8 +270,9 @@ class AliasCanary(AnyCanary):
     def promote(self) -> Promotion:
         """Make the canary's version the alias's own, and end the canary: two calls.
 
-        What it overwrites is recorded in the same call. Returns the receipt, which
-        `LambdaAlias.revert` takes; of a promotion that was finished already too.
+        What it overwrites is recorded in the same call. A version of the alias's own that was
+        changed outside the rollout, and not accepted, is `StageChangedError`. Returns the receipt,
+        which `LambdaAlias.revert` takes; of a promotion that was finished already too.
         """
         return self._promote()
 
@@ -321,17 +328,15 @@ class AliasCanary(AnyCanary):
         rollout, record = state.rollout, self._bond.record
         if isinstance(seen, SeenAlias) and (found := self._control.readable(seen)) is not None:
             record = found if rollout and record and rollout.id == record.id else record
+        changes = self._control.production_changes(self._bond, cast("SeenAlias", seen))
         held = record is not None and record.hold_since is not None
-        before = record.before if record is not None else self._bond.before
-        changed = state.deployment_id != before
-        how = f"{state.deployment_id} instead of {before}"
         return Standing(
             self._phase(state),
             started_at,
             max(state.updated_at, started_at),
             on_hold=(self._hold_reason or "by an operator") if held else None,
             held_for=record.held_for(seen.at) if record is not None else timedelta(0),
-            production_changed={"deployment_id": how} if changed else {},
+            production_changed=changes,
             failing_since=self._failing_since,
         )
 

@@ -13,13 +13,9 @@ import attrs
 from apigw_canary.aws.lambdas import Alias, SeenAlias
 from apigw_canary.changes.control import APART, READS, log
 from apigw_canary.changes.known import Known
-from apigw_canary.changes.sending import carried_out, listed
-from apigw_canary.errors import (
-    CannotTellError,
-    NoCanaryError,
-    RecordError,
-    StageChangedError,
-)
+from apigw_canary.changes.refusals import changed_outside, no_canary
+from apigw_canary.changes.sending import carried_out
+from apigw_canary.errors import CannotTellError, RecordError
 from apigw_canary.lambda_alias.record import AliasRecord, read, text_of, written
 from apigw_canary.model.state import AliasState, CanaryState, Rollout, StageState
 from apigw_canary.values.formatting import span
@@ -38,6 +34,11 @@ class AliasBond(NamedTuple):
     """The record, where there is one."""
     started_at: datetime
     """When the canary was enabled, or later."""
+
+    @property
+    def release(self) -> str | None:
+        """The release, as given to `enable_canary`."""
+        return self.record.release if self.record else None
 
 
 class AliasControl:
@@ -161,19 +162,12 @@ class AliasControl:
             return True
         return rollout.id == bond.record.id and rollout.outcome is None
 
-    def mine(self, bond: AliasBond, seen: SeenAlias, *, to_end: bool = False) -> CanaryState:
-        """The canary of the bond. Raises where there is none, or somebody else's.
-
-        `to_end`: it does not matter what has become of the version beside it.
-        """
+    def mine(self, bond: AliasBond, seen: SeenAlias) -> CanaryState:
+        """The canary of the bond. Raises where there is none, or another one."""
         state = seen.stage
         canary = state.canary
         if canary is None:
-            how = "promoted" if state.deployment_id == bond.version else "ended"
-            raise NoCanaryError(
-                f"The canary does not exist any more: it was {how}.",
-                remedy="alias.enable_canary(...) starts a new one, under another release's name.",
-            )
+            raise no_canary("alias", promoted=state.deployment_id == bond.version)
         differences = {}
         if canary.deployment_id != bond.version:
             differences["canary.deployment_id"] = (
@@ -181,16 +175,18 @@ class AliasControl:
             )
         elif not self.stands_for(bond, state):
             differences["rollout"] = "another one, of the same version"
-        if state.deployment_id != bond.before and not to_end:
-            differences["deployment_id"] = f"{state.deployment_id} instead of {bond.before}"
         if differences:
-            raise StageChangedError(
-                f"The alias was changed outside this rollout: {listed(differences)}.",
-                differences=differences,
-                remedy="Look at alias.describe(); alias.canary() is what is running now, and "
-                "alias.rollback() ends it.",
-            )
+            raise changed_outside("alias", differences)
         return canary
+
+    def production_changes(self, bond: AliasBond, seen: SeenAlias) -> dict[str, str]:
+        """The alias's own version, where it is another one than recorded or accepted."""
+        record, state = self.readable(seen), seen.stage
+        recorded = record is not None and record.runs_on(state)
+        before = record.before if record is not None and recorded else bond.before
+        if state.deployment_id == before:
+            return {}
+        return {"deployment_id": f"{state.deployment_id} instead of {before}"}
 
     def own(self, bond: AliasBond, seen: SeenAlias) -> AliasRecord:
         """The record of the canary that is running, begun now where it was enabled by others."""

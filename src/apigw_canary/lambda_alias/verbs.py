@@ -8,20 +8,26 @@ import attrs
 
 from apigw_canary.aws.lambdas import SeenAlias
 from apigw_canary.changes.control import log
+from apigw_canary.changes.refusals import (
+    already_enabled,
+    check_place,
+    check_production,
+    had_its_rollout,
+    is_promoted,
+    promoted_outside,
+)
 from apigw_canary.changes.sending import SENDINGS, Condition, unconditionally
 from apigw_canary.errors import (
     CallerError,
-    CanaryAlreadyEnabledError,
     NothingToRevertError,
     RecordError,
-    RolloutEndedError,
     StageChangedError,
 )
 from apigw_canary.lambda_alias.control import AliasBond, AliasControl, new_id
 from apigw_canary.lambda_alias.record import AliasRecord, check_text
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import EndedBy
-from apigw_canary.model.state import ENDINGS, CanaryState, Outcome, StageState
+from apigw_canary.model.state import CanaryState, Outcome, StageState
 from apigw_canary.values import validation
 
 LATEST = "$LATEST"
@@ -104,29 +110,22 @@ def _check_release(request: CanaryRequest, last: AliasRecord | None) -> None:
     """Refuse a release that has had its rollout, as far as the record remembers."""
     outcome = last.ended(request.release) if last and request.release else None
     if outcome is not None and request.release is not None:
-        raise RolloutEndedError(
-            f"Release {request.release} has had its rollout: {ENDINGS[outcome]}.",
-            release=request.release,
-            outcome=outcome.value,
-            remedy=("alias.revert() undoes it. " if outcome is Outcome.PROMOTED else "")
-            + "To release it again, give it another name, such as "
-            f"release={request.release + '-again'!r}.",
-        )
+        raise had_its_rollout("alias", request.release, outcome)
 
 
 def _running(control: AliasControl, request: CanaryRequest, seen: SeenAlias) -> AliasBond:
     """The canary that is running, if it is the one requested."""
     bond, state = control.bond(seen), seen.stage
-    release = bond.record.release if bond.record else None
+    release = bond.release
     if request.release != release or (release is None and request.version != bond.version):
         canary = state.canary
         assert canary is not None
-        raise already_enabled(
-            seen,
+        happened = (
             f"The alias routes {canary.percent:g} % to version {canary.deployment_id} already, "
             f"of release {release or 'unknown'}, and AWS allows no third version; it was left as "
-            "it is.",
+            "it is."
         )
+        raise already_enabled("alias", happened, canary, seen.at - state.updated_at)
     if request.version != bond.version:
         how = f"{bond.version} instead of {request.version}"
         raise StageChangedError(
@@ -151,6 +150,7 @@ def shift(
     if canary.percent == percent and (record is None or record.percent == percent):
         return bond
     only_if(seen)
+    check_production(control.production_changes(bond, seen))
     record = attrs.evolve(control.own(bond, seen), percent=percent, step_started_at=seen.at)
     shifted = attrs.evolve(seen.stage, canary=attrs.evolve(canary, percent=percent))
     control.change(seen, shifted, record, f"setting the canary's percent to {percent:g}")
@@ -166,16 +166,11 @@ def promote(
     if state.canary is None and state.deployment_id == bond.version:
         known = bond.record is None or (record is not None and record.id == bond.record.id)
         if record is None or not known or record.outcome is not Outcome.PROMOTED:
-            raise RolloutEndedError(
-                "The canary was promoted outside this library; what the alias invoked before is "
-                "not recorded.",
-                release=(bond.record and bond.record.release) or "unknown",
-                outcome=Outcome.PROMOTED_OUTSIDE.value,
-                remedy="There is nothing left to promote.",
-            )
+            raise promoted_outside(bond.release)
         return _receipt(control, record)
     control.mine(bond, seen)
     only_if(seen)
+    check_production(control.production_changes(bond, seen))
     record = attrs.evolve(
         control.own(bond, seen),
         outcome=Outcome.PROMOTED,
@@ -205,7 +200,7 @@ def _receipt(control: AliasControl, record: AliasRecord) -> Promotion:
 def annotate(control: AliasControl, bond: AliasBond, **changes: Any) -> AliasBond:
     """The bond with a change of its record: one GetAlias and one UpdateAlias."""
     seen = control.present()
-    control.mine(bond, seen, to_end=True)
+    control.mine(bond, seen)
     record = attrs.evolve(control.own(bond, seen), **changes)
     if record != control.record(seen):
         control.change(seen, seen.stage, record, "writing the record")
@@ -249,16 +244,11 @@ def roll_back(
     state = seen.stage
     if state.canary is None:
         promoted = bond is not None and state.deployment_id == bond.version
-        if promoted and outcome is not Outcome.DISABLED:
-            raise RolloutEndedError(
-                "The canary has been promoted; there is none to end.",
-                release=(bond and bond.record and bond.record.release) or "unknown",
-                outcome=Outcome.PROMOTED.value,
-                remedy="alias.revert() undoes the promotion.",
-            )
+        if bond is not None and promoted and outcome is not Outcome.DISABLED:
+            raise is_promoted("alias", bond.release, Outcome.PROMOTED)
         return False
     if bond is not None:
-        control.mine(bond, seen, to_end=True)
+        control.mine(bond, seen)
     record = control.readable(seen)
     if record is not None and record.runs_on(state):
         record = attrs.evolve(
@@ -282,9 +272,11 @@ def revert(
     seen = control.look()
     state, record = seen.stage, control.record(seen)
     if promotion is not None:
-        _check_alias(control, promotion)
+        alias = control.alias
+        check_place(promotion, "alias", (alias.region, alias.function, alias.name))
     if state.canary is not None and not (promotion and promotion.is_undone_on(state)):
-        raise already_enabled(seen, "A promotion cannot be undone while a canary is enabled.")
+        happened = "A promotion cannot be undone while a canary is enabled."
+        raise already_enabled("alias", happened, state.canary, seen.at - state.updated_at)
     if promotion is None:
         promotion = _on_record(control, record, state)
     if promotion.is_undone_on(state):
@@ -330,13 +322,6 @@ def _on_record(control: AliasControl, record: AliasRecord | None, state: StageSt
     )
 
 
-def _check_alias(control: AliasControl, promotion: Promotion) -> None:
-    ours = f"{control.alias.region}/{control.alias.function}/{control.alias.name}"
-    theirs = f"{promotion.region}/{promotion.rest_api_id}/{promotion.stage}"
-    if ours != theirs:
-        validation.refuse("promotion", f"of alias {ours}", theirs)
-
-
 def _reverted(promotion: Promotion, record: AliasRecord | None, seen: SeenAlias) -> AliasRecord:
     """The record of a revert, of a rollout that may not be the latest one."""
     if record is not None and record.id == promotion.rollout_id:
@@ -351,17 +336,4 @@ def _reverted(promotion: Promotion, record: AliasRecord | None, seen: SeenAlias)
         after=promotion.deployment_after,
         outcome=Outcome.REVERTED,
         past=record.settled_on(seen.stage).remembered() if record else "",
-    )
-
-
-def already_enabled(seen: SeenAlias, happened: str) -> CanaryAlreadyEnabledError:
-    """The error for an alias that routes to a second version; AWS allows no third."""
-    state = seen.stage
-    assert state.canary is not None
-    return CanaryAlreadyEnabledError(
-        happened,
-        deployment_id=state.canary.deployment_id,
-        percent=state.canary.percent,
-        age=seen.at - state.updated_at,
-        remedy="Wait for it to end, or end it with alias.rollback().",
     )

@@ -172,11 +172,12 @@ class Begun(Plain):
             stage_deployment_id=state.deployment_id,
             policy=policy,
             production=production_of(state, rollout_id, variables),
-            overrides={
-                variable(name): fingerprint(rollout_id, variable(name), value)
-                for name, value in variables.items()
-            },
+            overrides=overrides_of(rollout_id, variables),
         )
+
+    def is_of(self, variables: Mapping[str, str]) -> bool:
+        """Whether it runs, with a canary that overrides these variables with these values."""
+        return self.outcome is None and self.overrides == overrides_of(self.id, variables)
 
     def held_for(self, now: datetime) -> timedelta:
         """How long the rollout has been on hold in all."""
@@ -227,6 +228,14 @@ def production_of(
     return {name: fingerprint(rollout_id, name, value) for name, value in values.items()}
 
 
+def overrides_of(rollout_id: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Fingerprints of the values that a canary overrides these variables with."""
+    return {
+        variable(name): fingerprint(rollout_id, variable(name), value)
+        for name, value in variables.items()
+    }
+
+
 @attrs.frozen(kw_only=True)
 class Record(Plain):
     """All that a deployment knows of its rollouts on one stage."""
@@ -244,11 +253,23 @@ class Record(Plain):
     ended: Mapping[str, Outcome] = attrs.field(factory=dict)
     """Earlier releases of this deployment, and how they ended."""
 
-    def beginning(self, begun: Begun, before: Outcome = Outcome.REMOVED_OUTSIDE) -> "Record":
-        """The record with a new rollout; the one it had, which ended so, is kept with the ended."""
+    def of_canary(self, variables: Mapping[str, str]) -> "Record":
+        """The record without a rollout that is not the one of a canary with these overrides.
+
+        It has ended, or the canary was enabled, or its overrides were changed, outside.
+        """
+        is_its = self.rollout is not None and self.rollout.is_of(variables)
+        return self if is_its else attrs.evolve(self, rollout=None)
+
+    def beginning(self, begun: Begun, before: Outcome | None = None) -> "Record":
+        """The record with a new rollout; the one it had is kept with the ended.
+
+        It ended as is on record, or `before`, or else was removed outside.
+        """
         ended = dict(self.ended)
         if self.rollout is not None and self.rollout.release is not None:
-            ended[self.rollout.release] = before
+            known = before or self.rollout.outcome or Outcome.REMOVED_OUTSIDE
+            ended[self.rollout.release] = known
         if begun.release is not None:
             ended.pop(begun.release, None)
         return attrs.evolve(self, rollout=begun, ended=dict([*ended.items()][-KEPT_ENDINGS:]))
