@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
 """Parameters and answers, in the shapes boto3 takes and returns."""
+
+
+class Response(NamedTuple):
+    """What goes back over HTTP."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class RehearsalError(AssertionError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import random
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +30,7 @@ from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, L
 from apigw_canary.testing.metrics import LAG, Metrics
 from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.resources import METHODS, Method
+from apigw_canary.testing.server import RehearsalServer
 from apigw_canary.testing.traffic import Arm, Backend, Served, Traffic
 from apigw_canary.testing.trials import AnyVerb, Trials
 from apigw_canary.testing.wire import simulated_session
@@ -243,6 +245,48 @@ class Rehearsal:
         with self._lock:
             now = self._now.replace(second=0, microsecond=0)
             return tuple(row for row in self._traffic.served() if row.at < now)
+
+    def serve(self, *, port: int = 0, speed: float = 0) -> AbstractContextManager[RehearsalServer]:
+        """Let other processes on this machine call the rehearsal over HTTP, within a `with` block.
+
+        ```python
+        import os
+        import subprocess
+        import sys
+
+        from apigw_canary.testing import rehearsal
+
+        with rehearsal() as aws, aws.serve() as server:
+            job = [sys.executable, "-c", "import boto3; boto3.client('sts').get_caller_identity()"]
+            subprocess.run(job, env={**os.environ, **server.environment}, check=True)
+        ```
+
+        It listens on 127.0.0.1 only and checks no signatures. Clients of the json, query, rest-json
+        and rest-xml protocols are understood. Calls go through `session`, so `calls`, `fail`,
+        `meanwhile` and `allow` work as they do in this process.
+
+        Parameters:
+            port: The port, 0 to 65,535; 0 for a free one.
+            speed: How many virtual seconds pass in a real one, at least 0. With 0 the clock stands
+                still unless `sleep` moves it, or another process by `RehearsalClient.sleep`.
+
+        Raises:
+            RehearsalError: At the end of the block, if the rehearsal could not answer a call.
+            OSError: The port is taken.
+            ValueError: `speed` is negative.
+        """
+        if not speed >= 0:
+            raise ValueError(f"speed must be at least 0: {speed}")
+        return RehearsalServer(
+            session=self.session,
+            now=self.now,
+            sleep=self.sleep,
+            served=lambda: self.served,
+            described={"rest_api_id": self.rest_api_id, "stage": self._stage_name},
+            port=port,
+            speed=speed,
+            clock=time.monotonic,
+        ).running()
 
     def _dispatch(self, service: str, operation: str, parameters: Json) -> Json | None:
         """Answer one call, as `wire.Dispatcher` says; what else is to be simulated goes here."""

@@ -1,0 +1,88 @@
+"""A rehearsal over HTTP for the AWS CLI and other programs, until it is interrupted.
+
+```text
+python -m apigw_canary.testing --port 4599 --backend alias=v2 errors_5xx=0.05
+```
+
+Prints the variables to export where those programs run. Ends with exit code 1 if the rehearsal
+could not answer a call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from apigw_canary.testing import Backend, RehearsalError, rehearsal
+
+
+def main(arguments: list[str], wait: Callable[[], object]) -> int:
+    """Serve until `wait` returns or is interrupted; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        backends = {name: _backend(settings) for name, *settings in options.backend}
+        with (
+            rehearsal(
+                requests_per_minute=options.requests_per_minute,
+                backends=backends,
+                stage=options.stage,
+                seed=options.seed,
+            ) as aws,
+            aws.serve(port=options.port, speed=options.speed) as server,
+        ):
+            for name, value in server.environment.items():
+                print(f"export {name}={value}")
+            print(f"# REST API {aws.rest_api_id}, stage {options.stage}, {aws.now():%FT%TZ}.")
+            print(
+                f"# The clock: curl -d '{{\"seconds\": 60}}' {server.address}/_rehearsal/sleep",
+                flush=True,
+            )
+            with suppress(KeyboardInterrupt):
+                wait()
+    except (OSError, ValueError, RehearsalError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m apigw_canary.testing",
+        description="Serve a rehearsal of Amazon API Gateway over HTTP on 127.0.0.1.",
+    )
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument(
+        "--speed", type=float, default=0, help="virtual seconds a second; default: the clock stands"
+    )
+    parser.add_argument("--stage", default="prod", help="the stage with the traffic; default: prod")
+    parser.add_argument("--requests-per-minute", type=float, default=500, help="default: 500")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other traffic")
+    parser.add_argument(
+        "--backend",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("VARIABLE=VALUE", "SETTING=NUMBER"),
+        help="how requests fare that see a stage variable: errors_5xx, errors_4xx, latency_ms",
+    )
+    return parser
+
+
+def _backend(settings: list[str]) -> Backend:
+    numbers: dict[str, Any] = {
+        name: float(number) for name, _, number in (each.partition("=") for each in settings)
+    }
+    try:
+        return Backend(**numbers)
+    except TypeError as error:
+        raise ValueError(f"--backend takes settings of a Backend: {error}") from error
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main(sys.argv[1:], threading.Event().wait))

@@ -1,0 +1,73 @@
+"""The clock of a rehearsal that another process serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from apigw_canary.testing.server import CONTROL
+from apigw_canary.testing.traffic import Served
+
+
+class RehearsalClient:
+    """A rehearsal that another process serves: its clock, and what its users met.
+
+    ```python
+    import os
+    import subprocess
+    import sys
+
+    from apigw_canary.testing import rehearsal
+
+    job = "from apigw_canary.testing import RehearsalClient; RehearsalClient().sleep(60)"
+    with rehearsal() as aws, aws.serve() as server:
+        environment = {**os.environ, **server.environment}
+        subprocess.run([sys.executable, "-c", job], env=environment, check=True)
+        print(aws.now())
+    ```
+
+    `RehearsalClient().sleep` can stand wherever a script takes a function to sleep with.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        """`address`: that of the server; None takes the environment's `AWS_ENDPOINT_URL`.
+
+        Raises KeyError if neither is there.
+        """
+        self._address = os.environ["AWS_ENDPOINT_URL"] if address is None else address
+
+    @property
+    def rest_api_id(self) -> str:
+        """The API that is there from the start."""
+        return str(self._get("")["rest_api_id"])
+
+    @property
+    def refusals(self) -> list[str]:
+        """What the rehearsal could not answer, oldest first."""
+        return list(self._get("")["refusals"])
+
+    @property
+    def served(self) -> Sequence[Served]:
+        """What users met, as `Rehearsal.served` has it."""
+        rows = self._get("/served")["served"]
+        return tuple(Served(**{**row, "at": datetime.fromisoformat(row["at"])}) for row in rows)
+
+    def now(self) -> datetime:
+        """The virtual time, aware."""
+        return datetime.fromisoformat(self._get("")["now"])
+
+    def sleep(self, seconds: float) -> None:
+        """Move the virtual clock, for all processes; ValueError if `seconds` is negative."""
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        self._get("/sleep", json.dumps({"seconds": seconds}).encode())
+
+    def _get(self, path: str, body: bytes | None = None) -> Any:
+        # Always that of this machine: no proxy of the environment.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self._address}{CONTROL}{path}", body, timeout=60) as answer:
+            return json.load(answer)
