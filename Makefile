@@ -8,7 +8,8 @@
 # make search  5,000 whole rollouts drawn at random: what must never happen (ROLLOUTS=n FIRST=n)
 # make search-proof  the same on the code of 2026-11-24, where it must find known faults
 # make pictures  draw the manual's pictures anew    make test-browser  reports and manual in a real
-# make clean   remove what make has made             chromium, screenshots into build/screenshots/
+# make outputs   write the outputs of examples anew    chromium, screenshots into build/screenshots/
+# make clean   remove what make has made
 # make fuzz    100,000 random series through the evidence (SERIES=n)
 # make guards  how often the guard at 100 % fires, and how soon (DAYS=n)
 # make production  how many healthy rollouts the rule about production delays (ROLLOUTS=n)
@@ -33,7 +34,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench docs faults fuzz guards hostile interleavings overlap production unknown signatures pictures clean search search-proof
+  bench docs faults fuzz guards hostile interleavings overlap production unknown signatures pictures outputs clean search search-proof
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -140,6 +141,9 @@ search-proof: .venv/.testing
 
 signatures: .venv/.dev
 	@$(PY) tests/test_house.py
+
+outputs: .venv/.dev
+	@$(PY) tests/test_examples.py
 
 pictures: .venv/.dev
 	@$(PY) docs/pictures/draw.py

@@ -117,7 +117,7 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("`canary.observe(policy)`, first", 5, lambda aws: partial(enabled(aws).observe, POLICY)),
     ("the same, later", 3, lambda aws: partial(observed(aws).observe, POLICY)),
     ("the same with alarms, up to 100 of them", 4, alarmed),
-    ("the same, where one has changed and does not fire", 5, partial(alarmed, changed=True)),
+    ("the same, if one has changed and is not in alarm", 5, partial(alarmed, changed=True)),
     ("the same of access logs, first", 6, lambda aws: partial(logging(aws).observe, POLICY)),
     ("the same, later", 5, lambda aws: partial(logged(aws).observe, POLICY)),
     ("`canary.failures()`", 5, lambda aws: enabled(aws).failures),

@@ -166,11 +166,12 @@ def test_page_shows_real_output(page: Path) -> None:
     """The output a page shows is what the script prints today."""
     for block in _blocks(page.read_text(encoding="utf-8")):
         if block.key == "output of":
-            assert _output(ROOT / block.said).rstrip() == block.body.rstrip(), block.line
+            shown = block.body.rstrip()
+            assert _output(ROOT / block.said).rstrip() == shown, f"line {block.line}: make outputs"
         if block.key == "lines of":
             printed = iter(_output(ROOT / block.said).splitlines())
             left_out = [line for line in block.body.splitlines() if line not in printed]
-            assert left_out == [], f"{page}:{block.line}: not printed, or in another order"
+            assert left_out == [], f"{page}:{block.line}: choose lines that are printed"
 
 
 @pytest.mark.parametrize("script", _named(SCRIPTS, ROOT))
@@ -217,3 +218,17 @@ def test_docstring_marks_its_blocks(path: Path) -> None:
             assert block.info in {"python", "text"}, f"{path}:{line}: ```{block.info}"
         for part in re.split(r"\n\n", BLOCK.sub("", text)):
             assert not part.startswith("    "), f"{path}:{line}: an indented block is not run"
+
+
+def write_outputs() -> None:
+    """Write the outputs of the scripts into the pages that show them: `make outputs`."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in _blocks(text):
+            if block.key == "output of":
+                text = text.replace(block.body, _output(ROOT / block.said).rstrip() + "\n")
+        page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_outputs()
