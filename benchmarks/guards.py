@@ -11,12 +11,16 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from random import Random
 
-from apigw_canary.judge.guard import gross_minutes
+from apigw_canary import Minute
+from apigw_canary.judge.guard import Gross
 from apigw_canary.planning.chance import binomial, whole
 
+START = datetime(2026, 1, 5, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 DAY = 24 * 60
 METRIC_DELAY = 2
 LATEST = 60
@@ -71,6 +75,13 @@ def fires(number: int, per_minute: int, base: float, level: Level) -> bool:
     rng = Random(f"{number}/{per_minute}/{base}")
     known = past(rng, per_minute, base)
     return any(gross_minutes(day(rng, per_minute, base, level), known))
+
+
+def gross_minutes(counts: Iterable[tuple[float, float]], known: float) -> Iterator[int]:
+    """After each minute, how many of the latest show a gross failure."""
+    gross = Gross(known, START)
+    for i, (requests, bad) in enumerate(counts):
+        yield gross.add(Minute(START + i * MINUTE, 0, 0, requests, bad))
 
 
 def minutes_until(number: int, per_minute: int, rate: float) -> float:

@@ -22,6 +22,7 @@ from apigw_canary.errors import (
 )
 from apigw_canary.judge.alarms import Alarm
 from apigw_canary.judge.findings import Analysis
+from apigw_canary.judge.kept import Cache, keep_in
 from apigw_canary.judge.observation import (
     HISTORY,
     Basis,
@@ -106,6 +107,7 @@ class AnyCanary(ABC):
         self._observed = seen.stage if seen is not None else None
         self._last_complete_at: datetime | None = None
         self._failed_at: datetime | None = None
+        self._cache = Cache()
 
     @property
     @abstractmethod
@@ -206,7 +208,7 @@ class AnyCanary(ABC):
         notes = found.notes
         if phase == "running":
             notes = (*notes, *self._plan_notes(percent, policy, standing))
-        return Observation(
+        observation = Observation(
             at=seen.at,
             started_at=started_at,
             step_started_at=step_started_at,
@@ -227,6 +229,7 @@ class AnyCanary(ABC):
             failure="; ".join(failures) or None,
             last_complete_at=self._last_complete_at,
         )
+        return keep_in(self._cache, observation)
 
     def _failing(self, seen: Look, standing: Standing, failures: list[str]) -> datetime | None:
         """Since when metrics or alarms cannot be read; recorded once, where that is news.

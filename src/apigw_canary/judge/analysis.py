@@ -1,12 +1,14 @@
 """From minutes to findings and a verdict."""
 
 import math
+from datetime import datetime
 
 import attrs
 
 from apigw_canary.judge import evidence, intervals, routes
 from apigw_canary.judge.findings import Analysis, Finding, Verdict
 from apigw_canary.judge.gathering import Evidence, Gathered, gather
+from apigw_canary.judge.kept import kept_of
 from apigw_canary.judge.observation import Observation
 from apigw_canary.judge.plan import Plan
 
@@ -20,14 +22,15 @@ _MOST_MINUTES = 365 * 24 * 60
 
 def analyze(policy: Plan, observation: Observation, *, with_intervals: bool = False) -> Analysis:
     """The evidence in the settled minutes of an observation."""
-    return summarize(policy, gather(policy, observation), with_intervals=with_intervals)
+    with kept_of(observation) as kept:
+        return summarize(policy, gather(policy, observation, kept), with_intervals=with_intervals)
 
 
 def summarize(policy: Plan, gathered: Evidence, *, with_intervals: bool = False) -> Analysis:
     """What the evidence comes to."""
-    path = gathered.against()
-    strongest = max((log for _, log in path), default=0.0)
+    strongest = max(gathered.against, default=0.0)
     needed = 1 / policy.false_rollback
+    is_worse = strongest >= math.log(needed)
     findings = tuple(
         _finding(g, worse_threshold=1 / g.alpha, not_worse_threshold=1 / policy.false_promotion)
         for g in gathered.signals
@@ -38,7 +41,7 @@ def summarize(policy: Plan, gathered: Evidence, *, with_intervals: bool = False)
             for f, g in zip(findings, gathered.signals, strict=True)
         )
     critical = [f for f, g in zip(findings, gathered.signals, strict=True) if g.signal.critical]
-    if strongest >= math.log(needed):
+    if is_worse:
         verdict = Verdict.WORSE
     elif all(f.not_worse_evidence >= f.not_worse_threshold for f in critical):
         verdict = Verdict.NOT_WORSE
@@ -50,8 +53,14 @@ def summarize(policy: Plan, gathered: Evidence, *, with_intervals: bool = False)
         worse_evidence=evidence.odds(strongest),
         worse_threshold=needed,
         routes=routes.findings(gathered.routes),
-        worse_at=next((at for at, log in path if log >= math.log(needed)), None),
+        worse_at=_first(gathered, math.log(needed)) if is_worse else None,
     )
+
+
+def _first(gathered: Evidence, needed: float) -> datetime:
+    """The minute with which the evidence reached that."""
+    path = zip(gathered.times, gathered.against, strict=True)
+    return next(at for at, log in path if log >= needed)
 
 
 def _finding(g: Gathered, *, worse_threshold: float, not_worse_threshold: float) -> Finding:

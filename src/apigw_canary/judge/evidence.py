@@ -157,17 +157,33 @@ def worse(
     than tolerated" (`Limit`). `no_baseline_from`: the row from which on there is no baseline by
     design, a step at 100 %; there the limit is judged by itself.
     """
-    if limit is None:
-        game = Worse(ratio=ratio, slack=slack, noise=noise, alpha=alpha)
-        return [game.add(row) for row in rows]
-    compared = Worse(ratio=ratio, slack=slack, noise=noise, alpha=alpha / 2, stops=False)
-    limited = Limit(limit)
-    path = []
-    for i, row in enumerate(rows):
-        alone = no_baseline_from is not None and i >= no_baseline_from
-        log = compared.add(row)
-        path.append(log_mean((log, limited.add(row, compared.multiplier, alone=alone)), (0.5, 0.5)))
-    return path
+    game = WorseEvidence(ratio=ratio, slack=slack, noise=noise, alpha=alpha, limit=limit)
+    return [
+        game.add(row, alone=no_baseline_from is not None and i >= no_baseline_from)
+        for i, row in enumerate(rows)
+    ]
+
+
+class WorseEvidence:
+    """The evidence for "worse", with a limit or without one, minute by minute."""
+
+    def __init__(
+        self, *, ratio: float, slack: float, noise: float, alpha: float, limit: float | None = None
+    ) -> None:
+        if limit is not None:
+            alpha /= 2
+        self._compared = Worse(
+            ratio=ratio, slack=slack, noise=noise, alpha=alpha, stops=limit is None
+        )
+        self._limited = None if limit is None else Limit(limit)
+
+    def add(self, row: Row, *, alone: bool = False) -> float:
+        """The log capital after one more row. `alone`: the row is of a step at 100 %."""
+        log = self._compared.add(row)
+        if self._limited is None:
+            return log
+        limited = self._limited.add(row, self._compared.multiplier, alone=alone)
+        return log_mean((log, limited), (0.5, 0.5))
 
 
 class Worse:

@@ -5,12 +5,14 @@ A cost, and no test: `max_failed_requests` is held against it. Outside the promi
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.gathering import Gathered
-from apigw_canary.judge.guard import past_counts
-from apigw_canary.judge.observation import Observation
+from apigw_canary.judge.kept import Reading
+from apigw_canary.judge.observation import Minute, Observation
+from apigw_canary.judge.production import PRIOR_BAD, PRIOR_REQUESTS, Past
 
 CAUTION = 4.0
 """Standard errors in the canary's favor, since it is looked at every minute."""
@@ -38,31 +40,43 @@ def excess(g: Gathered, observation: Observation) -> Excess:
     the minute on that makes it most: healthy hours are no credit. Requests of unknown outcome count
     in the canary's favor.
     """
-    return min(_excess(g, rows, observation) for rows in g.readings)
+    return min(_excess(g, fold, observation) for fold in g.folds)
 
 
-def _excess(g: Gathered, rows: Sequence[Row], observation: Observation) -> Excess:
+def _excess(g: Gathered, fold: Reading, observation: Observation) -> Excess:
     first = observation.step_judged_from() if observation.percent == 100 else None
-    estimate = variance = 0.0
-    step: list[tuple[float, float]] = []
-    for minute, row in zip(g.minutes, rows, strict=True):
-        if first is not None and minute.at >= first:
-            step.append((minute.canary_requests, minute.canary_bad))
-        elif row.baseline_requests and row.canary_requests:
+    beside = fold.after(_Beside, first)
+    surely = beside.estimate - CAUTION * math.sqrt(beside.variance)
+    if first is None:
+        return Excess(surely, beside.estimate, 0.0)
+    step = [(m.canary_requests, m.canary_bad) for m in g.minutes if m.at >= first]
+    past = fold.after(Past, observation.step_started_at)
+    at_100 = _beyond_past(step, past.bad + PRIOR_BAD, past.requests + PRIOR_REQUESTS)
+    return Excess(
+        max(surely, 0.0) + at_100.surely,
+        max(beside.estimate, 0.0) + at_100.at_100,
+        at_100.at_100,
+    )
+
+
+class _Beside:
+    """The excess in the minutes with requests of both variants, before a step at 100 %."""
+
+    def __init__(self, until: datetime | None) -> None:
+        self._until = until
+        self.estimate = self.variance = 0.0
+
+    def add(self, minute: Minute, row: Row) -> None:
+        if self._until is not None and minute.at >= self._until:
+            return
+        if row.baseline_requests and row.canary_requests:
             baseline_bad = row.baseline_bad + row.baseline_unknown
             times = row.canary_requests / row.baseline_requests
-            estimate += row.canary_bad - times * baseline_bad
+            self.estimate += row.canary_bad - times * baseline_bad
             # The baseline's part has the variance of both variants at one rate: a small baseline
             # without bad requests does not show that its rate is 0.
             rate = (row.canary_bad + baseline_bad) / (row.canary_requests + row.baseline_requests)
-            variance += row.canary_bad + times * row.canary_requests * rate
-    surely = estimate - CAUTION * math.sqrt(variance)
-    if first is None:
-        return Excess(surely, estimate, 0.0)
-    at_100 = _beyond_past(step, *past_counts(g, rows, observation))
-    return Excess(
-        max(surely, 0.0) + at_100.surely, max(estimate, 0.0) + at_100.at_100, at_100.at_100
-    )
+            self.variance += row.canary_bad + times * row.canary_requests * rate
 
 
 def _beyond_past(

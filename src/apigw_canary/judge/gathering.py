@@ -3,15 +3,17 @@
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import accumulate, chain, islice
 from typing import NamedTuple
 
 from apigw_canary.judge import evidence, routes
 from apigw_canary.judge.evidence import Row
+from apigw_canary.judge.kept import Kept, Reading
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
-from apigw_canary.judge.readings import as_rows, weakest
-from apigw_canary.judge.routes import RouteEvidence, Voice, totals
+from apigw_canary.judge.readings import INTERPRETATIONS, weakest
+from apigw_canary.judge.routes import RouteEvidence, Totals, Voice, Worse
 from apigw_canary.judge.signals import Signal
 
 _RECENT = 5
@@ -31,12 +33,18 @@ class Gathered(NamedTuple):
     """What it may spend of the risk of a false rollback."""
     minutes: list[Minute]
     """The settled minutes, with the baseline's history."""
+    times: list[datetime]
+    """When they began."""
+    folds: list[Reading]
+    """They in each reading that is open."""
     readings: list[list[Row]]
     """They as rows of two separate arms, in each reading that is open."""
     worse: list[float]
     """Log capital after each of them."""
     confirmed: list[Minute]
     """Those of the minutes that are old enough to speak for the canary."""
+    confirmed_folds: list[Reading]
+    """They in each reading that is open."""
     confirmed_readings: list[list[Row]]
     """They as rows of two separate arms, in each reading that is open."""
     not_worse: list[float]
@@ -55,90 +63,98 @@ class Evidence(NamedTuple):
     signals: list[Gathered]
     """In the policy's order."""
     routes: list[RouteEvidence]
+    times: list[datetime]
+    """The minutes that any evidence is of."""
+    against: list[float]
+    """The log of the weighted mean of all capital, after each of them.
 
-    def against(self) -> list[tuple[datetime, float]]:
-        """The log of the weighted mean of all capital, after each minute that any of it has.
-
-        A mean of e-processes is one, whatever their dependence; a product would not be.
-        """
-        voices = [Voice(g.weight, g.minutes, g.worse) for g in self.signals]
-        voices += [route.voice for route in self.routes]
-        return _mean_path([voice for voice in voices if voice.weight])
+    A mean of e-processes is one, whatever their dependence; a product would not be.
+    """
 
 
-def gather(policy: Plan, observation: Observation) -> Evidence:
+def gather(policy: Plan, observation: Observation, kept: Kept | None = None) -> Evidence:
     """The evidence in the settled minutes of an observation."""
+    kept = kept or Kept()
     deciding = sum(signal.weight for signal in policy.signals if not signal.report_only)
     routed = policy.route_weight if observation.routes is not None else 0.0
     weights = [
         0.0 if signal.report_only else (1 - routed) * signal.weight / deciding
         for signal in policy.signals
     ]
-    return Evidence(
-        [
-            _gather(signal, observation, policy, weight)
-            for signal, weight in zip(policy.signals, weights, strict=True)
-        ],
-        routes.evidence_of(policy, observation),
-    )
+    signals = [
+        _gather(signal, observation, policy, weight, kept)
+        for signal, weight in zip(policy.signals, weights, strict=True)
+    ]
+    of_routes = routes.evidence_of(policy, observation, kept)
+    voices = [Voice(g.weight, g.times, g.worse) for g in signals]
+    voices += [route.voice for route in of_routes]
+    return Evidence(signals, of_routes, *_mean([each for each in voices if each.weight], kept))
 
 
-def _gather(signal: Signal, observation: Observation, policy: Plan, weight: float) -> Gathered:
+def _gather(
+    signal: Signal, observation: Observation, policy: Plan, weight: float, kept: Kept
+) -> Gathered:
     # What it may spend of the risk: at its 1/alpha the weighted mean is at the policy's.
     alpha = policy.false_rollback * (weight or 1)
-    settled = observation.settled(signal.name, policy.metric_delay)
-    confirmed = observation.settled(signal.name, policy.promotion_metric_delay)
-    overlap, sample_ratio_ok = reading(confirmed, observation)
-    readings, confirmed_readings = as_rows(settled, overlap), as_rows(confirmed, overlap)
-    not_worse = (
-        evidence.not_worse(rows, ratio=signal.ratio, margin=signal.margin, noise=signal.noise)
-        for rows in confirmed_readings
+    series = kept.series(observation, signal.name)
+    settled, confirmed = (
+        series.count(observation.at - delay)
+        for delay in (policy.metric_delay, policy.promotion_metric_delay)
     )
-    worse = (
-        evidence.worse(
-            rows,
-            ratio=signal.ratio,
-            slack=signal.slack,
-            noise=signal.noise,
-            alpha=alpha,
-            limit=signal.limit,
-            no_baseline_from=_no_baseline_from(settled, observation),
-        )
-        for rows in readings
+    overlap, sample_ratio_ok = reading(series, confirmed, observation)
+    folds, confirmed_folds = (
+        [Reading(series, each, count) for each in INTERPRETATIONS[overlap]]
+        for count in (settled, confirmed)
     )
+    alone_from = observation.step_judged_from() if observation.percent == 100 else None
+    against = (signal, alpha, signal.limit, None if signal.limit is None else alone_from)
+    readings = [fold.rows for fold in folds]
     return Gathered(
         signal=signal,
         weight=weight,
         alpha=alpha,
-        minutes=settled,
+        minutes=series.minutes[:settled],
+        times=series.times[:settled],
+        folds=folds,
         readings=readings,
-        worse=weakest(worse),
-        confirmed=confirmed,
-        confirmed_readings=confirmed_readings,
-        not_worse=weakest(not_worse),
+        worse=weakest([fold.path(Worse, *against) for fold in folds]),
+        confirmed=series.minutes[:confirmed],
+        confirmed_folds=confirmed_folds,
+        confirmed_readings=[fold.rows for fold in confirmed_folds],
+        not_worse=weakest([fold.path(_NotWorse, signal) for fold in confirmed_folds]),
         pace=_pace(readings[0], observation.percent),
-        totals=totals(readings[0], settled, observation),
+        totals=folds[0].after(Totals, observation.judged_from()).row(),
         baseline_unhealthy=all(_is_sick(rows, signal, policy.false_rollback) for rows in readings),
         sample_ratio_ok=sample_ratio_ok,
     )
 
 
-def _no_baseline_from(minutes: Sequence[Minute], observation: Observation) -> int | None:
-    """The first of the minutes that is all of a step at 100 %, if that is the present step."""
-    if observation.percent < 100:
-        return None
-    return sum(minute.at < observation.step_judged_from() for minute in minutes)
+class _NotWorse:
+    """The evidence for "not worse"."""
+
+    def __init__(self, signal: Signal) -> None:
+        self._evidence = evidence.NotWorse(
+            ratio=signal.ratio, margin=signal.margin, noise=signal.noise
+        )
+
+    def add(self, _: Minute, row: Row) -> float:
+        return self._evidence.add(row)
+
+
+def latest(rows: Sequence[Row], of: int, count: int) -> list[Row]:
+    """The latest rows, in order, in which that field is above 0."""
+    return list(islice((row for row in reversed(rows) if row[of] > 0), count))[::-1]
 
 
 def _is_sick(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
     """Whether the baseline, lately, exceeds the limit itself, or leaves no room to be worse."""
-    served = [row for row in rows if row.baseline_requests > 0]
+    served = latest(rows, 0, _LATELY if signal.limit is not None else _RECENT)
     bad, requests = (sum(row[i] for row in served[-_RECENT:]) for i in (1, 0))
     if requests and signal.ratio * bad / requests + signal.slack >= 1:
         return True
     if signal.limit is None:
         return False
-    lately = ((row.baseline_requests, row.baseline_bad) for row in served[-_LATELY:])
+    lately = ((row.baseline_requests, row.baseline_bad) for row in served)
     return max(evidence.above(lately, limit=signal.limit), default=0.0) >= math.log(1 / alpha)
 
 
@@ -148,16 +164,18 @@ def _pace(rows: Sequence[Row], percent: float) -> float:
     return requests / max(len(lately), 1) * percent / 100
 
 
-def _mean_path(voices: Sequence[Voice]) -> list[tuple[datetime, float]]:
-    at: dict[datetime, list[tuple[int, float]]] = {}
-    for i, voice in enumerate(voices):
-        for minute, log in zip(voice.minutes, voice.worse, strict=True):
-            at.setdefault(minute.at, []).append((i, log))
-    weights = [voice.weight for voice in voices]
-    current = [0.0] * len(voices)
-    path = []
-    for time in sorted(at):
-        for i, log in at[time]:
-            current[i] = log
-        path.append((time, evidence.log_mean(current, weights)))
-    return path
+def _mean(voices: Sequence[Voice], kept: Kept) -> tuple[list[datetime], list[float]]:
+    """The times of all the voices' minutes, and the log of their weighted mean after each."""
+    times = voices[0].times
+    if any(voice.times != times for voice in voices):
+        times = sorted({*chain.from_iterable(voice.times for voice in voices)})
+    columns = [v.worse if v.times == times else _filled(v, times) for v in voices]
+    weights = tuple(voice.weight for voice in voices)
+    points = list(zip(*columns, strict=True))
+    return times, kept.mapped(weights, points, lambda logs: evidence.log_mean(logs, weights))
+
+
+def _filled(voice: Voice, times: Sequence[datetime]) -> list[float]:
+    """The log at each of the times; where there is none, the one before, and none at first."""
+    logs = dict(zip(voice.times, voice.worse, strict=True))
+    return list(accumulate(times, lambda log, at: logs.get(at, log), initial=0.0))[1:]

@@ -7,7 +7,7 @@ days with a daily cycle of times 1.8 and three incidents a day of times 30 for 8
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ from apigw_canary.judge.detector import Detector
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.gathering import Gathered
 from apigw_canary.judge.observation import Minute, Observation
+from apigw_canary.judge.production import PRIOR_BAD, PRIOR_REQUESTS, Past
+from apigw_canary.judge.signals import Signal
 from apigw_canary.values.formatting import share
 
 MOST_PAST = 0.02
@@ -24,9 +26,6 @@ being confirmed in a third of the rollouts."""
 
 RECENT = 10
 """The canary's latest minutes with requests that must be within what is tolerated."""
-
-_PRIOR_BAD, _PRIOR_REQUESTS = 0.5, 200.0
-"""What the past rate starts from, as in `evidence`."""
 
 _LEAST_ODDS, _TIMES_PAST_ODDS = 1 / 9, 10.0
 """A gross failure is a rate of at least 10 %, and of at least ten times the odds of the past."""
@@ -158,41 +157,44 @@ def gross_failure(g: Gathered, observation: Observation) -> GrossFailure | None:
     these are enough as well.
     """
     pasts = _pasts(g, observation)
-    highest = max(pasts, default=_PRIOR_BAD / _PRIOR_REQUESTS)
+    highest = max(pasts, default=PRIOR_BAD / PRIOR_REQUESTS)
     if observation.percent < 100 or highest > MOST_PAST:
         return None
-    for minutes in (g.minutes, g.confirmed):
-        counts = [(m.canary_requests, m.canary_bad) for m in _of_step(minutes, observation)]
-        needed = [0, *gross_minutes(counts, highest)][-1]
-        if needed:
-            requests, bad = _sums(counts[-needed:])
-            threshold = _gross_limits(highest)[needed]
-            return GrossFailure(requests, bad, needed, min(pasts, default=None), threshold)
+    for fold in (g.folds[0], g.confirmed_folds[0]):  # the canary's counts are the same in each
+        gross = fold.after(Gross, highest, observation.step_judged_from())
+        if gross.minutes:
+            requests, bad = _sums(gross.latest[-gross.minutes :])
+            threshold = gross.limits[2 - gross.minutes]
+            return GrossFailure(requests, bad, gross.minutes, min(pasts, default=None), threshold)
     return None
 
 
-def gross_minutes(counts: Iterable[tuple[float, float]], past: float) -> Iterator[int]:
-    """After each minute (requests, bad ones), how many of the latest show a gross failure.
+class Gross:
+    """Whether the canary's latest minutes since a time show a gross failure."""
 
-    2, or else 1; 0 where there is none. `past`: the past rate, 0 to 1.
-    """
-    limits = _gross_limits(past)
-    detectors = {needed: Detector() for needed in limits}
-    above = dict.fromkeys(limits, 0)
-    for requests, bad in counts:
-        found = 0
-        for needed, limit in limits.items():
-            log = detectors[needed].add(requests, bad, limit)
-            above[needed] = above[needed] + 1 if bad > limit * requests else 0
-            if not found and log >= _GROSS and above[needed] >= needed:
-                found = needed
-        yield found
+    def __init__(self, past: float, first: datetime) -> None:
+        """`past`: the past rate, 0 to 1."""
+        self._first = first
+        odds = max(_LEAST_ODDS, _TIMES_PAST_ODDS * past / (1 - past))
+        self.limits = (_from_odds(odds), _from_odds(_FURTHER * odds))
+        """The rate of a gross failure in two minutes, and in one."""
+        self._in_two, self._in_one = Detector(), Detector()
+        self.latest: list[tuple[float, float]] = []
+        self.minutes = 0
+        """How many of the latest minutes show one: 2, or else 1; 0 where there is none."""
 
-
-def _gross_limits(past: float) -> dict[int, float]:
-    """The rate of a gross failure, by how many minutes must exceed it."""
-    odds = max(_LEAST_ODDS, _TIMES_PAST_ODDS * past / (1 - past))
-    return {2: _from_odds(odds), 1: _from_odds(_FURTHER * odds)}
+    def add(self, minute: Minute, _: object = None) -> int:
+        """Add a minute more: the number of minutes that show one."""
+        if minute.at >= self._first and (requests := minute.canary_requests):
+            bad, (lower, upper) = minute.canary_bad, self.limits
+            self.latest = [*self.latest[-1:], (requests, bad)]
+            logs = self._in_two.add(requests, bad, lower), self._in_one.add(requests, bad, upper)
+            both = len(self.latest) == 2 and all(bad > lower * n for n, bad in self.latest)
+            if logs[0] >= _GROSS and both:
+                self.minutes = 2
+            else:
+                self.minutes = int(logs[1] >= _GROSS and bad > upper * requests)
+        return self.minutes
 
 
 def confirmed_by_past(
@@ -207,7 +209,7 @@ def confirmed_by_past(
     if observation.percent < 100:
         return None
     past = past_rate(g, observation)
-    p = _PRIOR_BAD / _PRIOR_REQUESTS if past is None else past
+    p = PRIOR_BAD / PRIOR_REQUESTS if past is None else past
     tolerated = g.signal.ratio * p + g.signal.margin
     applies = past is not None and past <= MOST_PAST and tolerated < 1
     minutes = _of_step(g.confirmed, observation)
@@ -253,28 +255,40 @@ def canary_only_excess(g: Gathered, observation: Observation) -> CanaryOnly | No
     baseline's past minutes tolerate. Unknown outcomes count as bad. Where the interpretation of the
     overlap is open, they forbid if they do in any.
     """
-    first = observation.judged_from()
-    for rows in g.readings:
-        x_b, n_b = _PRIOR_BAD, _PRIOR_REQUESTS
-        detector = Detector()
-        since: datetime | None = None
-        alone: list[tuple[float, float]] = []
-        tolerated = _MOST_TOLERATED
-        for minute, row in zip(g.minutes, rows, strict=True):
-            if minute.at >= first and minute.canary_requests and not row.baseline_requests:
-                tolerated = min(g.signal.ratio * x_b / n_b + g.signal.margin, _MOST_TOLERATED)
-                n, x = minute.canary_requests, minute.canary_bad + minute.canary_unknown
-                if detector.add(n, x, tolerated) >= _FORBIDS and since is None:
-                    since = minute.at
-                alone = [*alone, (n, x)] if since else []
-                requests, bad = _sums(alone[-_ALLOWS:])
-                if len(alone) >= _ALLOWS and bad <= tolerated * requests:
-                    detector, since = Detector(), None
-            x_b, n_b = x_b + row.baseline_bad, n_b + row.baseline_known
-        if since is not None:
-            requests, bad = _sums(alone)
-            return CanaryOnly(requests, bad, tolerated, since)
+    for fold in g.folds:
+        alone = fold.after(_Alone, g.signal, observation.judged_from())
+        if alone.since is not None:
+            requests, bad = _sums(alone.counts)
+            return CanaryOnly(requests, bad, alone.tolerated, alone.since)
     return None
+
+
+class _Alone:
+    """The minutes with canary requests only, since they began to forbid."""
+
+    def __init__(self, signal: Signal, judged_from: datetime) -> None:
+        self._signal, self._first = signal, judged_from
+        self._bad, self._requests = PRIOR_BAD, PRIOR_REQUESTS
+        self._detector = Detector()
+        self.since: datetime | None = None
+        self.counts: list[tuple[float, float]] = []
+        self.tolerated = _MOST_TOLERATED
+
+    def add(self, minute: Minute, row: Row) -> None:
+        if minute.at >= self._first and minute.canary_requests and not row.baseline_requests:
+            rate = self._bad / self._requests
+            self.tolerated = min(self._signal.ratio * rate + self._signal.margin, _MOST_TOLERATED)
+            n, x = minute.canary_requests, minute.canary_bad + minute.canary_unknown
+            if self._detector.add(n, x, self.tolerated) >= _FORBIDS and self.since is None:
+                self.since = minute.at
+            self.counts = [*self.counts, (n, x)] if self.since else []
+            requests, bad = _sums(self.counts[-_ALLOWS:])
+            if len(self.counts) >= _ALLOWS and bad <= self.tolerated * requests:
+                self._detector, self.since = Detector(), None
+        self._bad, self._requests = (
+            self._bad + row.baseline_bad,
+            self._requests + row.baseline_known,
+        )
 
 
 def has_comparable_minute(g: Gathered, observation: Observation) -> bool:
@@ -292,20 +306,15 @@ def has_comparable_minute(g: Gathered, observation: Observation) -> bool:
     )
 
 
-def past_counts(g: Gathered, rows: Sequence[Row], observation: Observation) -> tuple[float, float]:
-    """The baseline's bad requests and requests before the present step, with the prior on top."""
-    before = observation.step_started_at
-    past = [row for minute, row in zip(g.minutes, rows, strict=True) if minute.at < before]
-    return (
-        sum(row.baseline_bad for row in past) + _PRIOR_BAD,
-        sum(row.baseline_known for row in past) + _PRIOR_REQUESTS,
-    )
-
-
 def _pasts(g: Gathered, observation: Observation) -> list[float]:
-    """The past rate in each interpretation of the overlap in which the baseline had requests."""
-    counts = (past_counts(g, rows, observation) for rows in g.readings)
-    return [bad / requests for bad, requests in counts if requests > _PRIOR_REQUESTS]
+    """The past rate in each interpretation of the overlap in which the baseline had requests.
+
+    Before the present step, with the prior on top.
+    """
+    pasts = (fold.after(Past, observation.step_started_at) for fold in g.folds)
+    return [
+        (past.bad + PRIOR_BAD) / (past.requests + PRIOR_REQUESTS) for past in pasts if past.requests
+    ]
 
 
 def _of_step(minutes: Iterable[Minute], observation: Observation) -> list[Minute]:

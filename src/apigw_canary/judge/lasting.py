@@ -8,6 +8,7 @@ the same minute, so an incident of both variants is none of the canary's.
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from apigw_canary.judge.evidence import Row
@@ -90,11 +91,12 @@ def _excess(
     signal: Signal, minutes: Sequence[Minute], rows: Sequence[Row], observation: Observation
 ) -> LastingExcess | None:
     first = observation.judged_from()
-    latest = [
-        row
-        for minute, row in zip(minutes, rows, strict=True)
-        if minute.at >= first and minute.canary_requests
-    ][-MINUTES:]
+    served = (
+        (minute, row)
+        for minute, row in zip(reversed(minutes), reversed(rows), strict=True)
+        if minute.canary_requests
+    )
+    latest = [row for minute, row in islice(served, MINUTES) if minute.at >= first][::-1]
     if len(latest) < MINUTES or not all(exceeds(signal, row) for row in latest):
         return None
     excess = variance = 0.0

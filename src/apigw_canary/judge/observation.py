@@ -222,6 +222,8 @@ class Observation(Plain):
     measure routes."""
     suspect: str | None = None
     """Why the counts may be of something else; then they never speak for the canary."""
+    _cache: object = attrs.field(default=None, init=False, eq=False, repr=False)
+    """What makes a decision about it cheap and never changes it (`judge.kept.Cache`)."""
 
     def __attrs_post_init__(self) -> None:
         validation.choice(self.overlap, "overlap", get_args(Overlap))
@@ -263,8 +265,8 @@ class Observation(Plain):
 
 def ceil_minute(time: datetime) -> datetime:
     """The first full minute at or after a time."""
-    rest = timedelta(seconds=time.timestamp() % 60)
-    return time - rest + MINUTE if rest else time
+    full = time.replace(second=0, microsecond=0)
+    return full if full == time else full + MINUTE
 
 
 @attrs.frozen

@@ -4,12 +4,14 @@ AWS does not say. Four signs do, each in its own circumstances; where none has a
 contradict each other, both readings are judged.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence, Sized
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from apigw_canary.judge import sample_ratio
+from apigw_canary.judge.kept import Reading, Series
 from apigw_canary.judge.observation import Minute, Observation, Overlap
+from apigw_canary.judge.readings import INTERPRETATIONS
 
 Told = Literal["excluded", "included"]
 
@@ -18,6 +20,7 @@ ENOUGH = 3
 with."""
 
 _EITHER: tuple[Told, Told] = ("excluded", "included")
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
 _INCLUDED = "the stage's series include the canary's requests"
 
 
@@ -76,18 +79,15 @@ class Found:
 
 def by_excess(minutes: Iterable[Minute], *, enough: int = ENOUGH) -> Sign | None:
     """More requests or errors of the canary than of the stage, which so cannot include them."""
-    times = {minute.at for minute in minutes if minute.with_canary_subtracted() is None}
-    if len(times) < enough:
-        return None
-    return Sign("excluded", f"in {len(times)} minutes the canary has more than the stage")
+    return _of_excess({minute.at for minute in minutes if _is_excess(minute)}, enough)
 
 
 def by_share(minutes: Sequence[Minute], percent: float) -> Sign | None:
     """The canary's part of the requests of a step, where it fits its share in one reading only."""
-    fitting: list[Told] = [overlap for overlap in _EITHER if fits(minutes, overlap, percent)]
-    if len(fitting) != 1:
-        return None
-    return Sign(fitting[0], f"only so has the canary its share of {percent:g} %")
+    part = _Part(_NO_TIME)
+    for minute in minutes:
+        part.add(minute)
+    return _of_part(part, percent)
 
 
 def by_all(minutes: Iterable[Minute], percent: float) -> Sign | None:
@@ -117,32 +117,69 @@ def by_totals(minutes: Iterable[Totals]) -> Sign | None:
     return Sign(said[0], f"in {len(said)} minutes the API's total is exactly that of {sum_of}")
 
 
-def reading(minutes: Sequence[Minute], observation: Observation) -> tuple[Overlap, bool]:
+def reading(series: Series, count: int, observation: Observation) -> tuple[Overlap, bool]:
     """How an observation's minutes are to be read, and whether they fit the share then.
 
-    An unknown overlap is found out where the minutes themselves tell: it takes shares of about a
-    half; at small ones both readings say the same. One minute of excess is enough here: this lasts
-    for one look, and a canary with more errors than the stage is not to be waited for. What a
-    source says is believed until some minutes contradict it: left out as impossible, they would be
-    the very ones in which the canary failed.
+    Of the series' first `count` minutes. An unknown overlap is found out where the minutes
+    themselves tell: it takes shares of about a half; at small ones both readings say the same. One
+    minute of excess is enough here: this lasts for one look, and a canary with more errors than the
+    stage is not to be waited for. What a source says is believed until some minutes contradict it:
+    left out as impossible, they would be the very ones in which the canary failed.
     """
-    first = observation.step_judged_from()
-    step = [minute for minute in minutes if minute.at >= first]
-    overlap = observation.overlap
-    if overlap == "unknown":
-        sign = by_excess(minutes, enough=1) or by_share(step, observation.percent)
-        overlap = sign.overlap if sign else "unknown"
-    elif overlap == "included" and by_excess(minutes):
-        overlap = "excluded"
-    readings: tuple[Overlap, ...] = _EITHER if overlap == "unknown" else (overlap,)
-    return overlap, any(fits(step, each, observation.percent) for each in readings)
+    counts, overlap = Reading(series, "excluded", count), observation.overlap
+    part = counts.after(_Part, observation.step_judged_from())
+    if overlap != "excluded":
+        times = counts.after(_Excess).times
+        if overlap == "unknown":
+            sign = _of_excess(times, 1) or _of_part(part, observation.percent)
+            overlap = sign.overlap if sign else "unknown"
+        elif _of_excess(times, ENOUGH):
+            overlap = "excluded"
+    return overlap, any(part.fits(each, observation.percent) for each in INTERPRETATIONS[overlap])
 
 
-def fits(minutes: Iterable[Minute], overlap: Overlap, percent: float) -> bool:
-    """Whether the canary's part of the requests of a step is about its share."""
-    canary = baseline = 0.0
-    for minute in minutes:
-        canary += minute.canary_requests
-        baseline += minute.baseline_requests
-    total = max(baseline, canary) if overlap == "included" else baseline + canary
-    return not sample_ratio.contradict(canary, total, percent / 100)
+def _is_excess(minute: Minute) -> bool:
+    return minute.with_canary_subtracted() is None
+
+
+def _of_excess(times: Sized, enough: int) -> Sign | None:
+    if len(times) < enough:
+        return None
+    return Sign("excluded", f"in {len(times)} minutes the canary has more than the stage")
+
+
+class _Excess:
+    """The minutes in which the canary has more than the stage."""
+
+    def __init__(self) -> None:
+        self.times: list[datetime] = []
+
+    def add(self, minute: Minute, _: object) -> None:
+        if _is_excess(minute):
+            self.times.append(minute.at)
+
+
+class _Part:
+    """The requests of both variants since a time."""
+
+    def __init__(self, first: datetime) -> None:
+        self._first = first
+        self._canary = self._baseline = 0.0
+
+    def add(self, minute: Minute, _: object = None) -> None:
+        if minute.at >= self._first:
+            self._canary += minute.canary_requests
+            self._baseline += minute.baseline_requests
+
+    def fits(self, overlap: Overlap, percent: float) -> bool:
+        """Whether the canary's part of them is about its share."""
+        most = max(self._baseline, self._canary)
+        total = most if overlap == "included" else self._baseline + self._canary
+        return not sample_ratio.contradict(self._canary, total, percent / 100)
+
+
+def _of_part(part: _Part, percent: float) -> Sign | None:
+    fitting: list[Told] = [overlap for overlap in _EITHER if part.fits(overlap, percent)]
+    if len(fitting) != 1:
+        return None
+    return Sign(fitting[0], f"only so has the canary its share of {percent:g} %")

@@ -33,8 +33,9 @@ def paths(policy: Plan, observation: Observation) -> Paths:
     """The evidence that `analyze` sums up, minute by minute."""
     gathered = gather(policy, observation)
     first = observation.judged_from()
+    against = zip(gathered.times, gathered.against, strict=True)
     return Paths(
-        [(at, odds(log)) for at, log in gathered.against() if at >= first],
+        [(at, odds(log)) for at, log in against if at >= first],
         [
             SignalPath(
                 g.signal,

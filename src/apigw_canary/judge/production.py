@@ -7,14 +7,14 @@ rate are tolerated), and how often healthy canaries are held by it was measured.
 """
 
 import math
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from apigw_canary.judge.detector import Detector
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.gathering import Gathered
-from apigw_canary.judge.observation import MINUTE, Observation
+from apigw_canary.judge.kept import Reading
+from apigw_canary.judge.observation import MINUTE, Minute, Observation
 from apigw_canary.judge.signals import Signal
 
 AFTER_A_CHANGE = timedelta(minutes=5)
@@ -27,7 +27,7 @@ UNHEALTHY = math.log(20)
 """The detector's evidence from which production is unhealthy."""
 _HEALTHY_MINUTES = 5
 """It is healthy again when so many minutes together, since it began, are within the limit."""
-_PRIOR_BAD, _PRIOR_REQUESTS = 0.5, 200.0
+PRIOR_BAD, PRIOR_REQUESTS = 0.5, 200.0
 """What the past rate starts from, as in `evidence`."""
 
 
@@ -61,7 +61,21 @@ class Unhealthy(NamedTuple):
 
 def has_history(g: Gathered, observation: Observation) -> bool:
     """Whether the hour before the canary had requests of known outcome to compare with."""
-    return all(_past(g, rows, observation)[1] > 0 for rows in g.readings)
+    return all(fold.after(Past, observation.started_at).requests > 0 for fold in g.folds)
+
+
+class Past:
+    """The baseline's requests of known outcome before a time."""
+
+    def __init__(self, before: datetime) -> None:
+        self._before = before
+        self.bad = self.requests = 0.0
+
+    def add(self, minute: Minute, row: Row) -> None:
+        """Add a minute more."""
+        if minute.at < self._before:
+            self.bad += row.baseline_bad
+            self.requests += row.baseline_known
 
 
 def unhealthy(g: Gathered, observation: Observation, *, period: timedelta) -> Unhealthy | None:
@@ -72,7 +86,7 @@ def unhealthy(g: Gathered, observation: Observation, *, period: timedelta) -> Un
     interpretation of the overlap is open, it is unhealthy if it is in any; `follows`,
     `throughout` and `only_canary` hold only if they do in each.
     """
-    found = [_unhealthy(g, rows, observation, period) for rows in g.readings]
+    found = [_unhealthy(g, fold, observation, period) for fold in g.folds]
     some = [each for each in found if each is not None]
     if not some:
         return None
@@ -86,35 +100,26 @@ def unhealthy(g: Gathered, observation: Observation, *, period: timedelta) -> Un
 
 def highest_healthy(signal: Signal, past_bad: float, past_requests: float) -> float:
     """The highest rate at which production counts as healthy, from its past counts."""
-    past_rate = (past_bad + _PRIOR_BAD) / (past_requests + _PRIOR_REQUESTS)
+    past_rate = (past_bad + PRIOR_BAD) / (past_requests + PRIOR_REQUESTS)
     return min(_DRIFT * past_rate + signal.margin, _MOST_LIMIT)
 
 
-def _past(g: Gathered, rows: Sequence[Row], observation: Observation) -> tuple[float, float]:
-    """Bad requests and requests of known outcome, in the minutes before the canary."""
-    history = [
-        row
-        for minute, row in zip(g.minutes, rows, strict=True)
-        if minute.at < observation.started_at
-    ]
-    return sum(row.baseline_bad for row in history), sum(row.baseline_known for row in history)
-
-
 def _unhealthy(
-    g: Gathered, rows: Sequence[Row], observation: Observation, period: timedelta
+    g: Gathered, fold: Reading, observation: Observation, period: timedelta
 ) -> Unhealthy | None:
-    past_bad, past_requests = _past(g, rows, observation)
-    if not past_requests:
+    past = fold.after(Past, observation.started_at)
+    if not past.requests:
         return None
-    limit = highest_healthy(g.signal, past_bad, past_requests)
+    limit = highest_healthy(g.signal, past.bad, past.requests)
+    began = fold.after(_Incident, limit).began
+    if began is None:
+        return None
+    rows = fold.rows
     minutes = [
         (minute.at, row.baseline_known + row.canary_known, row.baseline_bad + row.canary_bad)
         for minute, row in zip(g.minutes, rows, strict=True)
     ]
     minutes = [each for each in minutes if each[1] > 0]
-    began = _began(minutes, limit)
-    if began is None:
-        return None
     since_then = [each for each in minutes if each[0] >= began]
     baseline = [row for minute, row in zip(g.minutes, rows, strict=True) if minute.at >= began]
     baseline_bad = sum(row.baseline_bad for row in baseline)
@@ -125,7 +130,7 @@ def _unhealthy(
         since=began,
         rate=sum(bad for _, _, bad in since_then) / sum(requests for _, requests, _ in since_then),
         baseline_rate=baseline_bad / baseline_requests if baseline_requests else None,
-        past_rate=past_bad / past_requests,
+        past_rate=past.bad / past.requests,
         threshold=limit,
         follows=next(
             (
@@ -142,17 +147,33 @@ def _unhealthy(
     )
 
 
-def _began(minutes: Sequence[tuple[datetime, float, float]], limit: float) -> datetime | None:
-    """Since when it has been unhealthy; None where it is not, or is healthy again."""
-    detector, is_unhealthy = Detector(), False
-    risen: list[tuple[datetime, float, float]] = []  # the minutes since the evidence rose above 1
-    for minute in minutes:
-        _, requests, bad = minute
-        log = detector.add(requests, bad, limit)
-        risen = [*risen, minute] if log > 0 or is_unhealthy else []
-        is_unhealthy = is_unhealthy or log >= UNHEALTHY
-        lately = risen[-_HEALTHY_MINUTES:]
-        requests, bad = sum(n for _, n, _ in lately), sum(x for _, _, x in lately)
-        if is_unhealthy and len(lately) == _HEALTHY_MINUTES and bad <= limit * requests:
-            detector, is_unhealthy, risen = Detector(), False, []
-    return risen[0][0] if is_unhealthy else None
+class _Incident:
+    """Whether production is unhealthy, and since when it is."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._detector, self._is_unhealthy = Detector(), False
+        self._rose: datetime | None = None  # the minute with which the evidence rose above 1
+        self._lately: list[tuple[float, float]] = []
+
+    def add(self, minute: Minute, row: Row) -> None:
+        requests, bad = row.baseline_known + row.canary_known, row.baseline_bad + row.canary_bad
+        if not requests > 0:
+            return
+        log = self._detector.add(requests, bad, self._limit)
+        if not (log > 0 or self._is_unhealthy):
+            self._rose, self._lately = None, []
+            return
+        self._rose = self._rose or minute.at
+        self._is_unhealthy = self._is_unhealthy or log >= UNHEALTHY
+        self._lately = [*self._lately, (requests, bad)][-_HEALTHY_MINUTES:]
+        requests, bad = (sum(each[i] for each in self._lately) for i in (0, 1))
+        is_full = self._is_unhealthy and len(self._lately) == _HEALTHY_MINUTES
+        if is_full and bad <= self._limit * requests:
+            self._detector, self._is_unhealthy = Detector(), False
+            self._rose, self._lately = None, []
+
+    @property
+    def began(self) -> datetime | None:
+        """The minute with which it began; None where it is healthy, or healthy again."""
+        return self._rose if self._is_unhealthy else None

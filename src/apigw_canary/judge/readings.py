@@ -4,25 +4,25 @@ Where it is not known whether the stage's series counts the canary's requests to
 are judged, and the weaker evidence counts: valid whichever is true.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import assert_never
+from collections.abc import Mapping, Sequence
 
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.observation import Minute, Overlap
 
+INTERPRETATIONS: Mapping[Overlap, Sequence[Overlap]] = {
+    "excluded": ("excluded",),
+    "included": ("included",),
+    "unknown": ("excluded", "included"),
+}
+"""In which ways minutes can be read, by what is known of the overlap."""
 
-def as_rows(minutes: Sequence[Minute], overlap: Overlap) -> list[list[Row]]:
-    """The minutes as rows of two separate arms, in each reading that is open."""
-    match overlap:
-        case "excluded":
-            return [[_row(minute) for minute in minutes]]
-        case "included":
-            # A minute that does not fit counts as one without requests: no evidence, no history.
-            return [[_row(minute.with_canary_subtracted()) for minute in minutes]]
-        case "unknown":
-            return [*as_rows(minutes, "excluded"), *as_rows(minutes, "included")]
-        case _:
-            assert_never(overlap)
+
+def as_row(minute: Minute, overlap: Overlap) -> Row:
+    """The minute as a row of two separate variants, in one interpretation of the overlap.
+
+    One that does not fit counts as one without requests: no evidence, no history.
+    """
+    return _row(minute if overlap == "excluded" else minute.with_canary_subtracted())
 
 
 def _row(minute: Minute | None) -> Row:
@@ -38,6 +38,8 @@ def _row(minute: Minute | None) -> Row:
     )
 
 
-def weakest(paths: Iterable[list[float]]) -> list[float]:
+def weakest(paths: Sequence[list[float]]) -> list[float]:
     """The evidence that all readings give."""
+    if len(paths) == 1:
+        return paths[0]
     return [min(values) for values in zip(*paths, strict=True)]

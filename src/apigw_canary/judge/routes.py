@@ -7,15 +7,18 @@ has to show more than a stage without routes would.
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
+from operator import add
 from typing import NamedTuple
 
 from apigw_canary.judge import evidence
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.findings import Finding, Verdict
-from apigw_canary.judge.observation import Minute, Observation, Overlap
+from apigw_canary.judge.kept import Kept, Reading, Series
+from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
-from apigw_canary.judge.readings import as_rows, weakest
+from apigw_canary.judge.readings import INTERPRETATIONS, weakest
 from apigw_canary.judge.signals import Signal
 
 MOST_JUDGED = 50
@@ -32,7 +35,8 @@ class Voice(NamedTuple):
 
     weight: float
     """How large a part."""
-    minutes: Sequence[Minute]
+    times: list[datetime]
+    """Its minutes."""
     worse: list[float]
     """The log of what it has become after each minute."""
 
@@ -48,35 +52,62 @@ class RouteEvidence(NamedTuple):
     not_worse_threshold: float
 
 
-def evidence_of(policy: Plan, observation: Observation) -> list[RouteEvidence]:
+class Worse:
+    """The evidence for "worse", as a fold. From `alone_from` on all requests are the canary's."""
+
+    def __init__(
+        self, signal: Signal, alpha: float, limit: float | None, alone_from: datetime | None
+    ) -> None:
+        self._evidence = evidence.WorseEvidence(
+            ratio=signal.ratio, slack=signal.slack, noise=signal.noise, alpha=alpha, limit=limit
+        )
+        self._alone_from = alone_from
+
+    def add(self, minute: Minute, row: Row) -> float:
+        """Add a minute more: the log capital after it."""
+        alone = self._alone_from is not None and minute.at >= self._alone_from
+        return self._evidence.add(row, alone=alone)
+
+
+class Totals:
+    """The counts of the minutes that are this canary's."""
+
+    def __init__(self, judged_from: datetime) -> None:
+        self._first = judged_from
+        self._counts = [0.0] * len(Row._fields)
+
+    def add(self, minute: Minute, row: Row) -> None:
+        """Add a minute more."""
+        if minute.at >= self._first:
+            self._counts = list(map(add, self._counts, row))
+
+    def row(self) -> Row:
+        """They as one row."""
+        return Row(*self._counts)
+
+
+def evidence_of(policy: Plan, observation: Observation, kept: Kept) -> list[RouteEvidence]:
     """The evidence of the most suspicious series."""
     known = _known_before(observation)
     judged = [signal for signal in policy.signals if not signal.report_only]
     total = sum(signal.weight for signal in judged) * len(known)
-    suspects = _suspects(policy, observation, judged, known)
-    # The stage's minutes say how those of its routes are to be read.
-    overlaps: dict[str, Overlap] = {
-        name: reading(observation.settled(name, policy.promotion_metric_delay), observation)[0]
-        for name in {signal.name for _, signal in suspects}
-    }
     found = []
-    for route, signal in suspects:
-        minutes = observation.settled(signal.name, policy.metric_delay, route=route)
-        readings = as_rows(minutes, overlaps[signal.name])
+    for route, signal, series in _suspects(policy, observation, judged, known, kept):
+        # The stage's minutes say how those of its routes are to be read.
+        stage = kept.series(observation, signal.name)
+        confirmed = stage.count(observation.at - policy.promotion_metric_delay)
+        overlap, _ = reading(stage, confirmed, observation)
+        count = series.count(observation.at - policy.metric_delay)
+        folds = [Reading(series, each, count) for each in INTERPRETATIONS[overlap]]
         weight = policy.route_weight * signal.weight / total
         alpha = policy.false_rollback * (weight or signal.weight / total)
-        worse = weakest(
-            evidence.worse(
-                rows, ratio=signal.ratio, slack=signal.slack, noise=signal.noise, alpha=alpha
-            )
-            for rows in readings
-        )
+        worse = weakest([fold.path(Worse, signal, alpha, None, None) for fold in folds])
         found.append(
             RouteEvidence(
                 route,
                 signal.name,
-                Voice(weight, minutes, worse),
-                totals(readings[0], minutes, observation),
+                Voice(weight, series.times[:count], worse),
+                folds[0].after(Totals, observation.judged_from()).row(),
                 worse_threshold=1 / alpha,
                 not_worse_threshold=1 / policy.false_promotion,
             )
@@ -107,28 +138,40 @@ def _suspects(
     observation: Observation,
     judged: Sequence[Signal],
     known: Sequence[str],
-) -> list[tuple[str, Signal]]:
+    kept: Kept,
+) -> list[tuple[str, Signal, Series]]:
     """The series in which the canary exceeds what is tolerated, the largest excesses first."""
-    excesses = [
-        (
-            _excess(observation.settled(signal.name, policy.metric_delay, route=route), signal),
-            i,
-            signal,
-        )
-        for i, route in enumerate(known)
-        for signal in judged
-    ]
-    suspects = sorted((each for each in excesses if each[0] > 0), key=lambda each: -each[0])
-    return [(known[i], signal) for _, i, signal in suspects[:MOST_JUDGED]]
+    excesses = []
+    for route in known:
+        for signal in judged:
+            series = kept.series(observation, signal.name, route=route)
+            count = series.count(observation.at - policy.metric_delay)
+            excess = Reading(series, "excluded", count).after(_Compared).excess(signal)
+            if excess > 0:
+                excesses.append((excess, route, signal, series))
+    excesses.sort(key=lambda each: -each[0])
+    return [(route, signal, series) for _, route, signal, series in excesses[:MOST_JUDGED]]
 
 
-def _excess(minutes: Sequence[Minute], signal: Signal) -> float:
-    """The canary's bad requests beyond the tolerated ones, in about standard deviations."""
-    lit = [row for row in minutes if row.canary_requests]
-    n_b, n_c = sum(r.baseline_requests for r in lit), sum(r.canary_requests for r in lit)
-    x_b, x_c = sum(r.baseline_bad + r.baseline_unknown for r in lit), sum(r.canary_bad for r in lit)
-    tolerated = signal.ratio * x_b * n_c / n_b + signal.slack * n_c if n_b else 0.0
-    return (x_c - tolerated) / math.sqrt(tolerated + 1)
+class _Compared:
+    """The counts of the minutes in which the canary had requests."""
+
+    def __init__(self) -> None:
+        self._n_b = self._x_b = self._n_c = self._x_c = 0.0
+
+    def add(self, minute: Minute, _: Row) -> None:
+        if minute.canary_requests:
+            self._n_b += minute.baseline_requests
+            self._x_b += minute.baseline_bad + minute.baseline_unknown
+            self._n_c += minute.canary_requests
+            self._x_c += minute.canary_bad
+
+    def excess(self, signal: Signal) -> float:
+        """The canary's bad requests beyond the tolerated ones, in about standard deviations."""
+        tolerated = 0.0
+        if self._n_b:
+            tolerated = signal.ratio * self._x_b * self._n_c / self._n_b + signal.slack * self._n_c
+        return (self._x_c - tolerated) / math.sqrt(tolerated + 1)
 
 
 def findings(found: Sequence[RouteEvidence]) -> tuple[Finding, ...]:
@@ -150,10 +193,3 @@ def _finding(found: RouteEvidence) -> Finding:
         not_worse_evidence=1.0,
         not_worse_threshold=found.not_worse_threshold,
     )
-
-
-def totals(rows: Sequence[Row], minutes: Sequence[Minute], observation: Observation) -> Row:
-    """The counts of the minutes that are this canary's."""
-    first = observation.judged_from()
-    judged = [row for row, minute in zip(rows, minutes, strict=True) if minute.at >= first]
-    return Row(*(sum(row[i] for row in judged) for i in range(len(Row._fields))))

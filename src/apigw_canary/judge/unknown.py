@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.gathering import Gathered
-from apigw_canary.judge.observation import Observation
+from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.signals import Signal
 from apigw_canary.values.formatting import share
 
@@ -73,31 +73,45 @@ def unknown_outcomes(g: Gathered, observation: Observation) -> UnknownOutcomes:
     Where the interpretation of the overlap is open, the one with the least of them on the
     baseline is described, and the canary counts as unobserved only if it does in each.
     """
-    found = [_found(g, rows, observation) for rows in g.readings]
+    found = [
+        fold.after(_Latest, g.signal, observation.judged_from()).outcomes() for fold in g.folds
+    ]
     since = [each.unobserved_since for each in found if each.unobserved_since is not None]
     least = min(found, key=lambda each: each.baseline_part or 0.0)
     return least._replace(unobserved_since=max(since) if len(since) == len(found) else None)
 
 
-def _found(g: Gathered, rows: Sequence[Row], observation: Observation) -> UnknownOutcomes:
-    first = observation.judged_from()
-    canary: list[tuple[float, float]] = []
-    baseline: list[tuple[float, float]] = []
-    since = None
-    for minute, row in zip(g.minutes, rows, strict=True):
+class _Latest:
+    """The latest minutes with requests, of either variant: unknown requests, and all."""
+
+    def __init__(self, signal: Signal, judged_from: datetime) -> None:
+        self._signal, self._first = signal, judged_from
+        self._canary: list[tuple[float, float]] = []
+        self._baseline: list[tuple[float, float]] = []
+        self._since: datetime | None = None
+
+    def add(self, minute: Minute, row: Row) -> None:
         if row.baseline_requests:
-            baseline = [*baseline, (row.baseline_unknown, row.baseline_requests)][-RECENT:]
+            latest = (row.baseline_unknown, row.baseline_requests)
+            self._baseline = [*self._baseline, latest][-RECENT:]
         # The canary's counts are the same in each interpretation of the overlap.
-        if minute.at >= first and minute.canary_requests:
-            canary = [*canary, (minute.canary_unknown, minute.canary_requests)][-RECENT:]
-            exceeds = _exceeds(g.signal, _sums(canary), _sums(baseline))
-            since = (since or minute.at) if exceeds else None
-    (u_c, n_c), (u_b, n_b) = _sums(canary), _sums(baseline)
-    return UnknownOutcomes(u_c, n_c, u_b, n_b, u_c > g.signal.margin / 2 * n_c, since)
+        if minute.at >= self._first and minute.canary_requests:
+            latest = (minute.canary_unknown, minute.canary_requests)
+            self._canary = [*self._canary, latest][-RECENT:]
+            exceeds = any(unknown for unknown, _ in self._canary) and _exceeds(
+                self._signal, _sums(self._canary), _sums(self._baseline)
+            )
+            self._since = (self._since or minute.at) if exceeds else None
+
+    def outcomes(self) -> UnknownOutcomes:
+        """What they come to."""
+        (u_c, n_c), (u_b, n_b) = _sums(self._canary), _sums(self._baseline)
+        suspect = u_c > self._signal.margin / 2 * n_c
+        return UnknownOutcomes(u_c, n_c, u_b, n_b, suspect, self._since)
 
 
 def _sums(counts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    return sum(unknown for unknown, _ in counts), sum(requests for _, requests in counts)
+    return sum([unknown for unknown, _ in counts]), sum([requests for _, requests in counts])
 
 
 def _exceeds(signal: Signal, canary: tuple[float, float], baseline: tuple[float, float]) -> bool:

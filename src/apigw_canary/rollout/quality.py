@@ -8,8 +8,7 @@ from typing import NamedTuple
 from apigw_canary.judge import sample_ratio
 from apigw_canary.judge.observation import MINUTE, ceil_minute
 from apigw_canary.judge.signals import Signal
-from apigw_canary.judge.unknown import unknown_outcomes
-from apigw_canary.rollout.view import View
+from apigw_canary.rollout.view import View, minutes_since
 from apigw_canary.values.formatting import moment, span
 
 SILENT = timedelta(minutes=10)
@@ -81,14 +80,11 @@ def _failing(view: View, failure: str) -> tuple[timedelta, str]:
 def _without_data(view: View) -> timedelta | None:
     """For how long a canary that should have had requests has shown none; None where it has."""
     lengths: list[timedelta] = []
-    for signal in view.policy.signals:
-        if signal.report_only:
-            continue
-        rows = view.seen.settled(signal.name, view.policy.metric_delay)
-        served = max((row.at for row in rows if row.canary_requests > 0), default=None)
+    for g in view.gathered:
+        served = next((row.at for row in reversed(g.minutes) if row.canary_requests > 0), None)
         since = view.seen.step_judged_from()
         since = max(since, served + MINUTE) if served is not None else since
-        busy = [row for row in rows if row.at >= since and row.baseline_requests > 0]
+        busy = [row for row in minutes_since(g.minutes, since) if row.baseline_requests > 0]
         if sample_ratio.is_dark(
             sum(row.baseline_requests for row in busy), view.seen.percent / 100
         ):
@@ -98,11 +94,10 @@ def _without_data(view: View) -> timedelta | None:
 
 def _unreadable(view: View) -> tuple[timedelta, str] | None:
     """For how long more of the canary's outcomes than of the baseline's could not be read."""
-    for g in view.gathered:
-        found = unknown_outcomes(g, view.seen)
+    for signal, found in view.unknown:
         if found.unobserved_since is not None:
             since = found.unobserved_since
-            return view.seen.at - since, f"in {g.signal.name}, since {moment(since)}, {found}"
+            return view.seen.at - since, f"in {signal.name}, since {moment(since)}, {found}"
     return None
 
 
@@ -113,13 +108,14 @@ def silence(view: View) -> Silence | None:
 
 
 def _silence(view: View, signal: Signal) -> Silence | None:
-    requests = view.totals(signal, view.policy.metric_delay)
-    last = max((at for at, count in requests.items() if count > 0), default=None)
+    delay = view.policy.metric_delay
+    last = view.last_served(signal, delay)
     if last is None:
         return None
     since = last + MINUTE
-    if view.complete_until(view.policy.metric_delay) - since < SILENT:
+    if view.complete_until(delay) - since < SILENT:
         return None
+    requests = view.totals(signal, delay, since=since - BUSY_MINUTES * MINUTE)
     before = [requests.get(since - i * MINUTE, 0.0) for i in range(BUSY_MINUTES, 0, -1)]
     ending = sum(before[-ENDING:]) / ENDING < sum(before) / BUSY_MINUTES / 2
     return Silence(signal.name, since, implausible=min(before) >= BUSY and not ending)
@@ -142,10 +138,9 @@ def _wrong_part(view: View) -> str | None:
 
 
 def _unknown(view: View) -> str | None:
-    for g in view.gathered:
-        found = unknown_outcomes(g, view.seen)
+    for signal, found in view.unknown:
         if found.suspect:
-            return f"the metrics are suspect: in {g.signal.name}, {found}; correct what is logged"
+            return f"the metrics are suspect: in {signal.name}, {found}; correct what is logged"
     return None
 
 
@@ -198,15 +193,17 @@ def missing_from_step(view: View) -> str | None:
     """
     delay = view.policy.promotion_metric_delay
     recently = max(view.seen.step_started_at, view.seen.at - delay - view.policy.max_unobserved)
-    if view.canary_requests(recently, delay) == 0:
+    if view.confirmed_canary_requests(recently) == 0:
         return (
             "the bake is over, but no canary request was seen, in each critical signal, from "
             f"{moment(recently)} to {moment(view.seen.at - delay)}"
         )
     first, end = view.seen.step_judged_from(), view.complete_until(delay)
     minutes = int((end - first) / MINUTE)
+    # An earlier step of this rollout may have had the same gaps.
+    before = (first, ceil_minute(view.seen.started_at))
     for signal in view.critical:
-        requests = view.totals(signal, delay)
+        requests = view.totals(signal, delay, since=first - 61 * MINUTE)
         step = [count for at, count in requests.items() if first <= at]
         served = sum(count > 0 for count in step)
         hour = sum(n for at, n in requests.items() if first - 61 * MINUTE <= at < first - MINUTE)
@@ -217,10 +214,11 @@ def missing_from_step(view: View) -> str | None:
                 "the step is left once half of its minutes have, or once it has had half of what "
                 "the hour before had in the same time"
             )
-        # An earlier step of this rollout may have had the same gaps.
-        before = (first, ceil_minute(view.seen.started_at))
-        busy = any(_busy_hour(requests, at) for at in before)
-        missing = _left_out(requests, first, end) if busy else []
+        missing = []
+        if served < minutes:
+            requests = view.totals(signal, delay)
+            if any(_busy_hour(requests, at) for at in before):
+                missing = _left_out(requests, first, end)
         if len(missing) > max(1, LEFT_OUT * minutes):
             named = ", ".join(map(moment, missing[:NAMED]))
             more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""

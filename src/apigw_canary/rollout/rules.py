@@ -9,7 +9,7 @@ from apigw_canary.judge import alarms
 from apigw_canary.judge.evidence import Row, odds
 from apigw_canary.judge.excess import DRIFT, excess
 from apigw_canary.judge.findings import Finding, Verdict
-from apigw_canary.judge.gathering import Gathered
+from apigw_canary.judge.gathering import Gathered, latest
 from apigw_canary.judge.guard import (
     AgainstPast,
     canary_only_excess,
@@ -18,6 +18,7 @@ from apigw_canary.judge.guard import (
     gross_failure,
     has_comparable_minute,
 )
+from apigw_canary.judge.kept import kept_of
 from apigw_canary.judge.lasting import lasting_excess
 from apigw_canary.judge.observation import Observation
 from apigw_canary.judge.plan import Plan
@@ -41,11 +42,12 @@ Chernoff, n times the divergence of the two rates)."""
 
 def decide(policy: Plan, observation: Observation) -> Decision:
     """Decide by the first rule of `RULES` that holds; the last one always does."""
-    view = View(policy, observation)
-    decisions: Iterator[Decision] = (
-        decision for rule in RULES if (decision := rule(view)) is not None
-    )
-    return next(decisions)
+    with kept_of(observation) as kept:
+        view = View(policy, observation, kept)
+        decisions: Iterator[Decision] = (
+            decision for rule in RULES if (decision := rule(view)) is not None
+        )
+        return next(decisions)
 
 
 # I. Over
@@ -488,7 +490,7 @@ def _divergence(rate: float, tolerated: float) -> float:
 
 
 def _recent(signal: Signal, rows: Sequence[Row]) -> Recent:
-    served = [row for row in rows if row.canary_requests > 0][-RECENT:]
+    served = latest(rows, 2, RECENT)
     compared = [row for row in served if row.baseline_requests > 0] or [
         row for row in rows if row.baseline_requests > 0
     ]

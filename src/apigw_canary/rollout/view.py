@@ -1,7 +1,9 @@
 """An observation as the rules see it, and the making of decisions about it."""
 
+from bisect import bisect_left
 from datetime import datetime, timedelta
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from apigw_canary.judge import alarms
@@ -10,10 +12,12 @@ from apigw_canary.judge.analysis import summarize
 from apigw_canary.judge.findings import Analysis, Finding
 from apigw_canary.judge.gathering import Gathered, gather
 from apigw_canary.judge.guard import MOST_PAST
-from apigw_canary.judge.observation import MINUTE, Observation, ceil_minute
+from apigw_canary.judge.kept import Kept
+from apigw_canary.judge.observation import MINUTE, Minute, Observation, ceil_minute
 from apigw_canary.judge.plan import LONGEST_ROLLOUT, Plan
 from apigw_canary.judge.production import Unhealthy, unhealthy
 from apigw_canary.judge.signals import Signal
+from apigw_canary.judge.unknown import UnknownOutcomes, unknown_outcomes
 from apigw_canary.rollout.decisions import Hold, Promote, Rollback, Shift, WaitingFor
 from apigw_canary.values.formatting import span
 
@@ -39,13 +43,18 @@ def guards_at_100(policy: Plan) -> str:
     return said or "no signal and no alarm"
 
 
+def minutes_since(minutes: list[Minute], first: datetime) -> list[Minute]:
+    """Those from a time on."""
+    return minutes[bisect_left(minutes, first, key=attrgetter("at")) :]
+
+
 class View:
     """An observation as the rules see it, and the making of decisions about it."""
 
-    def __init__(self, policy: Plan, observation: Observation) -> None:
+    def __init__(self, policy: Plan, observation: Observation, kept: Kept | None = None) -> None:
         self.policy = policy
         self.seen = observation
-        evidence = gather(policy, observation)
+        evidence = gather(policy, observation, kept)
         self.analysis: Analysis = summarize(policy, evidence)
         self.gathered: list[Gathered] = [g for g in evidence.signals if not g.signal.report_only]
         """The evidence of the signals that may decide."""
@@ -76,6 +85,11 @@ class View:
     def critical_gathered(self) -> list[Gathered]:
         """Their evidence."""
         return [g for g in self.gathered if g.signal.critical]
+
+    @cached_property
+    def unknown(self) -> list[tuple[Signal, UnknownOutcomes]]:
+        """The requests of unknown outcome, of the signals that may decide."""
+        return [(g.signal, unknown_outcomes(g, self.seen)) for g in self.gathered]
 
     @cached_property
     def unhealthy(self) -> tuple[Signal, Unhealthy] | None:
@@ -149,34 +163,40 @@ class View:
         first = max(self.seen.judged_from(), ceil_minute(self.seen.step_started_at))
         return first + MINUTE + self.policy.promotion_metric_delay - self.seen.at
 
-    def totals(self, signal: Signal, age: timedelta) -> dict[datetime, float]:
+    def totals(
+        self, signal: Signal, age: timedelta, *, since: datetime | None = None
+    ) -> dict[datetime, float]:
         """The requests of both variants in each minute that ended at least `age` ago, by its time.
 
         The history is among them, and minutes of which it is not known whose requests they are.
-        Where the counts of the variants may overlap, no request is counted twice.
+        Where the counts of the variants may overlap, no request is counted twice. `since`: the
+        first minute wanted.
         """
-        end = self.complete_until(age)
-        return {
-            row.at: row.baseline_requests + row.canary_requests
-            if self.seen.overlap == "excluded"
-            else max(row.baseline_requests, row.canary_requests)
-            for row in self.seen.minutes.get(signal.name, ())
-            if row.at < end
-        }
+        rows = self.seen.minutes.get(signal.name, ())
+        end = bisect_left(rows, self.complete_until(age), key=attrgetter("at"))
+        first = 0 if since is None else bisect_left(rows, since, key=attrgetter("at"))
+        return {row.at: self._requests(row) for row in rows[first:end]}
 
-    def canary_requests(self, since: datetime, age: timedelta) -> float:
-        """The canary's requests in minutes from `since` that ended at least `age` ago.
+    def last_served(self, signal: Signal, age: timedelta) -> datetime | None:
+        """The latest minute, of those that ended at least `age` ago, with requests of a variant."""
+        rows, end = self.seen.minutes.get(signal.name, ()), self.complete_until(age)
+        served = (r.at for r in reversed(rows) if r.at < end and self._requests(r) > 0)
+        return next(served, None)
+
+    def _requests(self, row: Minute) -> float:
+        if self.seen.overlap == "excluded":
+            return row.baseline_requests + row.canary_requests
+        return max(row.baseline_requests, row.canary_requests)
+
+    def confirmed_canary_requests(self, since: datetime) -> float:
+        """The canary's requests in minutes from `since` that are old enough for a promotion.
 
         Of the critical signal that has the fewest: one source may have data where others have none.
         """
         first = max(ceil_minute(since), self.seen.judged_from())
         return min(
-            sum(
-                row.canary_requests
-                for row in self.seen.settled(signal.name, age)
-                if row.at >= first
-            )
-            for signal in self.critical
+            sum(row.canary_requests for row in minutes_since(g.confirmed, first))
+            for g in self.critical_gathered
         )
 
     def deadline(self) -> str:

@@ -39,7 +39,7 @@ class Plain:
 
 
 def _fields(kind: type) -> tuple["attrs.Attribute[Any]", ...]:
-    return cast("tuple[attrs.Attribute[Any], ...]", attrs.fields(kind))
+    return tuple(field for field in attrs.fields(cast("Any", kind)) if field.init)
 
 
 def _dump(value: object) -> Any:
