@@ -13,11 +13,14 @@
 # make fuzz    100,000 random series through the evidence (SERIES=n)
 # make guards  how often the guard at 100 % fires, and how soon (DAYS=n)
 # make production  how many healthy rollouts the rule about production delays (ROLLOUTS=n)
+# make dist    source archive and wheel of the last commit, into dist/ (PROJECT_URL=https://...)
 # make unknown  tables of detection and promotion with unknown outcomes (ROLLOUTS=n)
 
 PYTHON ?= python3
 PY := .venv/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check
+# Installs with a given Python. Dependency groups need pip 25.1, which a new venv may not have.
+install = $(1) $(PIP) 'pip>=25.1' && $(1) $(PIP)
 # --verifytypes ignores --pythonpath; it takes the first python on the path.
 PYRIGHT := PATH="$(CURDIR)/.venv/bin:$$PATH" python -m pyright
 
@@ -34,7 +37,8 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench docs faults fuzz guards hostile interleavings overlap production unknown signatures pictures outputs clean search search-proof
+  bench dist docs faults fuzz guards hostile interleavings overlap production unknown signatures \
+  pictures outputs clean search search-proof
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -148,6 +152,18 @@ outputs: .venv/.dev
 pictures: .venv/.dev
 	@$(PY) docs/pictures/draw.py
 
+# From the last commit, so that no other file gets in. PROJECT_URL, such as https://github.com/o/r:
+# the README's links lead there, to the files of the version's tag.
+TAG = v$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+dist: .venv/.dev
+	@rm -rf build/dist dist && mkdir -p build/dist && git archive HEAD | tar -x -C build/dist
+	@if [ -n "$(PROJECT_URL)" ]; then sed -E \
+	  -e 's#(!\[[^]]*\]\()(docs/[^)]*)#\1$(PROJECT_URL)/raw/$(TAG)/\2#g' \
+	  -e 's#(\]\()(docs/|[A-Z]+[.)])#\1$(PROJECT_URL)/blob/$(TAG)/\2#g' \
+	  README.md >build/dist/README.md; fi
+	@$(PY) -m build --outdir dist build/dist >build/dist.log || { cat build/dist.log; exit 1; }
+	@$(PY) -m twine check --strict dist/*
+
 clean:
 	rm -rf .venv site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find docs src tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -160,27 +176,27 @@ clean:
 # Stamps: what is installed follows pyproject.toml.
 .venv/.testing: pyproject.toml | .venv/bin/python
 	@echo "==> installing apigw-canary[testing]"
-	@$(PY) $(PIP) -e '.[testing]'
+	@$(call install,$(PY)) -e '.[testing]'
 	@touch $@
 
 .venv/.bench: pyproject.toml | .venv/bin/python
-	@echo "==> installing apigw-canary[bench]"
-	@$(PY) $(PIP) -e '.[bench]'
+	@echo "==> installing apigw-canary and the group bench"
+	@$(call install,$(PY)) -e . --group bench
 	@touch $@
 
 .venv/.browser: pyproject.toml | .venv/bin/python
-	@echo "==> installing apigw-canary[browser]"
-	@$(PY) $(PIP) -e '.[browser]'
+	@echo "==> installing apigw-canary[testing] and the group browser"
+	@$(call install,$(PY)) -e '.[testing]' --group browser
 	@touch $@ .venv/.dev .venv/.testing
 
 .venv/.dev: pyproject.toml | .venv/bin/python
-	@echo "==> installing apigw-canary[dev]"
-	@$(PY) $(PIP) -e '.[dev]'
+	@echo "==> installing apigw-canary[testing] and the group dev"
+	@$(call install,$(PY)) -e '.[testing]' --group dev
 	@touch $@ .venv/.testing
 
 .PRECIOUS: .venv/%/.dev
 .venv/%/.dev: pyproject.toml | .venv/bin/python
-	@echo "==> installing apigw-canary[dev] on Python $*"
+	@echo "==> installing apigw-canary[testing] and the group dev on Python $*"
 	@PYENV_VERSION=$* python$* -m venv .venv/$*
-	@.venv/$*/bin/python $(PIP) -e '.[dev]'
+	@$(call install,.venv/$*/bin/python) -e '.[testing]' --group dev
 	@touch $@

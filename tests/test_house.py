@@ -9,6 +9,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from functools import cache, cached_property
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -166,6 +167,55 @@ def test_all_is_the_public_surface() -> None:
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
     assert unlisted - set(listed) == set()
+
+
+def test_dir_lists_what_can_be_had() -> None:
+    """A REPL completes names that were not imported yet, and each of them is there."""
+    listed = _fresh(f"import {PACKAGE}; print(*dir({PACKAGE}))").split()
+    modules = {"errors", "testing"}
+    assert {*apigw_canary.__all__, *modules, "__version__"} <= set(listed)
+    assert listed == sorted(set(listed))
+    assert [name for name in listed if not hasattr(apigw_canary, name)] == []
+    for name in modules:
+        printed = _fresh(f"import {PACKAGE}; print({PACKAGE}.{name}.__name__)")
+        assert printed.strip() == f"{PACKAGE}.{name}"
+
+
+def test_version_is_the_projects() -> None:
+    """`__version__` is the version that pyproject.toml states."""
+    with (ROOT.parents[1] / "pyproject.toml").open("rb") as file:
+        assert apigw_canary.__version__ == tomllib.load(file)["project"]["version"]
+
+
+def test_unknown_names_are_missing() -> None:
+    """A misspelled name is the AttributeError that Python raises of modules."""
+    with pytest.raises(AttributeError, match="module 'apigw_canary' has no attribute 'Stagge'"):
+        getattr(apigw_canary, "Stagge")  # noqa: B009
+
+
+INSTALL = "python -m pip install 'apigw-canary[testing]'"
+
+
+def test_without_moto_a_rehearsal_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing, and what to type."""
+    monkeypatch.setitem(sys.modules, "moto", None)
+    with pytest.raises(ImportError) as raised, apigw_canary.testing.rehearsal():
+        pass
+    assert raised.value.name == "moto"
+    assert str(raised.value).startswith("A rehearsal needs moto, which is not installed.")
+    assert INSTALL in str(raised.value)
+
+
+def test_without_motos_extra_a_rehearsal_names_the_command() -> None:
+    """The same where moto is installed without its extra for API Gateway."""
+    printed = _fresh(
+        "import sys; sys.modules['openapi_spec_validator'] = None\n"
+        f"from {PACKAGE}.testing import rehearsal\n"
+        "try:\n    rehearsal().__enter__()\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    assert printed.startswith("A rehearsal needs openapi_spec_validator, which is not installed.")
+    assert INSTALL in printed
 
 
 @every_source

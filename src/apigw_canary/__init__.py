@@ -5,6 +5,8 @@ import typing
 from apigw_canary.values import rendering
 
 if typing.TYPE_CHECKING:
+    from apigw_canary import errors as errors
+    from apigw_canary import testing as testing
     from apigw_canary.canary import Canary
     from apigw_canary.changes.permissions import permissions
     from apigw_canary.changes.records import RolloutRecords
@@ -158,6 +160,8 @@ _HOMES = {
     "permissions": "changes.permissions",
 }
 
+_MODULES = ("errors", "testing")
+
 if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
@@ -168,11 +172,17 @@ if not typing.TYPE_CHECKING:
             from importlib.metadata import version
 
             return version("apigw-canary")
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
+
+    def __dir__() -> list[str]:
+        """What a REPL completes: also what was not imported yet."""
+        return sorted({*globals(), *__all__, *_MODULES, "__version__"})
 
     def _page(subject: object) -> str:
         """A notebook's view of a decision: what decides does not know who draws."""

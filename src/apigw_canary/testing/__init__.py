@@ -1,6 +1,7 @@
 """Rehearsals: API Gateway with true canaries, traffic and a virtual clock, in process or over HTTP.
 
-Needs moto (`pip install "moto>=5.2"`), which is imported when a rehearsal begins.
+Needs the extra `testing`, which is moto. It is imported when a rehearsal begins; where it is
+missing, the `ImportError` gives the command that installs it.
 """
 
 from apigw_canary.testing.answers import RehearsalError, RehearsalWarning

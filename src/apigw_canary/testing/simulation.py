@@ -449,8 +449,18 @@ def rehearsal(
 
     Raises:
         ValueError: `start` is naive, or a key of `backends` or `lag` means nothing.
+        ImportError: moto, or a package of its extra for API Gateway, is not installed.
     """
-    from moto import mock_aws
+    try:
+        import moto.apigateway.models  # and what the extra brings for it
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        raise ModuleNotFoundError(
+            f"A rehearsal needs {missing}, which is not installed. Install the extra of this "
+            "library for testing: python -m pip install 'apigw-canary[testing]' "
+            "(in a clone: python -m pip install '.[testing]').",
+            name=missing,
+        ) from error
 
     if start.tzinfo is None:
         raise ValueError(f"start must be aware, with a time zone: {start}")
@@ -469,7 +479,7 @@ def rehearsal(
         unpublished=unpublished,
     )
     # Before the session is made: moto reaches only sessions made after it was imported.
-    with mock_aws():
+    with moto.mock_aws():
         rehearsed = Rehearsal(
             traffic=traffic,
             metrics=metrics,
