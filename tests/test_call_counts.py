@@ -39,6 +39,11 @@ def observed(aws: Rehearsal) -> Canary:
     return canary
 
 
+def comparable(canary: Any, aws: Rehearsal) -> Callable[[], object]:
+    aws.sleep(1200)
+    return cast("Callable[[], object]", canary.compare)
+
+
 def logging(aws: Rehearsal) -> Canary:
     stage = fresh(aws, metrics=AccessLogs())
     return stage.enable_canary(5, release="r1", variables=V2)
@@ -120,6 +125,7 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("the same, if one has changed and is not in alarm", 5, partial(alarmed, changed=True)),
     ("the same of access logs, first", 6, lambda aws: partial(logging(aws).observe, POLICY)),
     ("the same, later", 5, lambda aws: partial(logged(aws).observe, POLICY)),
+    ("`canary.compare()`, first", 4, lambda aws: comparable(enabled(aws), aws)),
     ("`canary.failures()`", 5, lambda aws: enabled(aws).failures),
     ("`canary.shift(percent)`", 2, lambda aws: partial(enabled(aws).shift, 25)),
     ("`canary.promote()`", 10, lambda aws: enabled(aws).promote),
@@ -133,6 +139,7 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("`alias.enable_canary(…)`", 4, lambda aws: partial(weighted, aws)),
     ("the same line again", 1, with_weights("enable_canary", 5, release="r1", version="2")),
     ("`alias.canary()`", 1, with_weights("canary")),
+    ("`canary.compare()` of an alias", 2, lambda aws: comparable(weighted(aws), aws)),
     ("`canary.observe(policy)` of an alias", 2, lambda aws: partial(weighted(aws).observe, POLICY)),
     ("`canary.shift(percent)` of an alias", 2, lambda aws: partial(weighted(aws).shift, 25)),
     ("`canary.promote()` of an alias", 2, lambda aws: weighted(aws).promote),

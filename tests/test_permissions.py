@@ -327,6 +327,11 @@ def of_an_unseen_canary(verb: str) -> Callable[[Rehearsal], Act]:
     return prepare
 
 
+def comparing_an_unseen_canary(aws: Rehearsal) -> Act:
+    canary = unseen(aws)
+    return canary.compare
+
+
 def observing_the_past(aws: Rehearsal) -> Act:
     stage, now = fresh(aws), aws.now()
     return lambda: stage.observe(POLICY, start=now - timedelta(minutes=10), end=now)
@@ -390,6 +395,12 @@ def abandoning(aws: Rehearsal) -> Act:
 
 
 # The same of an alias.
+
+
+def comparing_versions(aws: Rehearsal) -> Act:
+    canary = weighted(aws)
+    aws.sleep(1200)
+    return canary.compare
 
 
 def weighted(aws: Rehearsal) -> AliasCanary:
@@ -472,6 +483,7 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
     "canary": [of_a_stage("canary"), of_an_ended_stage("canary")],
     "check": [checking, checking_an_unseen_canary],
     "clean_up": [cleaning_up],
+    "compare": [touched("compare"), comparing_an_unseen_canary],
     "describe": [of_a_stage("describe"), of_an_ended_stage("describe")],
     "disable": [half_promoted("disable"), of_a_canary("disable"), ended_outside("disable")],
     "enable_canary": [
@@ -522,6 +534,7 @@ ALIAS_SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
         applying(weighted, Rollback),
     ],
     "canary": [of_an_alias("canary")],
+    "compare": [comparing_versions],
     "describe": [of_an_alias("describe"), watched(weighted, "describe")],
     "disable": [watched(weighted, "disable")],
     "enable_canary": [weighing, weighing_again, weighing_with_alarms],
@@ -552,6 +565,9 @@ DEGRADED = {
     (Row("check"), "apigateway:GET", "Authorizers"),
     (Row("check"), "apigateway:GET", "Stages"),
     (Row("check"), "cloudwatch:ListMetrics", "MetricNames"),
+    (Row("compare"), "apigateway:GET", "EachDeployment"),
+    (Row("compare"), "apigateway:GET", "Stages"),
+    (Row("compare"), "cloudwatch:ListMetrics", "MetricNames"),
     (Row("disable"), "apigateway:PATCH", "EachDeployment"),
     (Row("enable_canary"), "apigateway:GET", "ApiResources"),
     (Row("enable_canary"), "apigateway:GET", "Authorizers"),

@@ -26,6 +26,13 @@ if typing.TYPE_CHECKING:
     from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
     from apigw_canary.metrics.lambda_metrics import LambdaMetrics
     from apigw_canary.metrics.logs import AccessLogs
+    from apigw_canary.model.comparison import (
+        ComparedMinute,
+        ComparedValue,
+        Comparison,
+        LatencyStatistics,
+        VariantMetrics,
+    )
     from apigw_canary.model.failure import Failure
     from apigw_canary.model.promotion import Promotion
     from apigw_canary.model.results import CleanUp, CleanUpItem, SmokeRequest, SmokeResult
@@ -67,6 +74,9 @@ __all__ = [
     "CleanUp",
     "CleanUpItem",
     "CloudWatchMetrics",
+    "ComparedMinute",
+    "ComparedValue",
+    "Comparison",
     "Decision",
     "Failure",
     "FalseRollback",
@@ -77,6 +87,7 @@ __all__ = [
     "InvocationPermission",
     "LambdaAlias",
     "LambdaMetrics",
+    "LatencyStatistics",
     "Measurements",
     "MethodChange",
     "MetricSource",
@@ -102,6 +113,7 @@ __all__ = [
     "StageState",
     "Step",
     "VariableChange",
+    "VariantMetrics",
     "Verdict",
     "decision_from_dict",
     "permissions",
@@ -120,6 +132,9 @@ _HOMES = {
     "CleanUp": "model.results",
     "CleanUpItem": "model.results",
     "CloudWatchMetrics": "metrics.cloudwatch",
+    "ComparedMinute": "model.comparison",
+    "ComparedValue": "model.comparison",
+    "Comparison": "model.comparison",
     "Decision": "rollout.decisions",
     "Failure": "model.failure",
     "FalseRollback": "planning.backtest",
@@ -130,6 +145,7 @@ _HOMES = {
     "InvocationPermission": "preflight.invocation",
     "LambdaAlias": "lambda_alias.alias",
     "LambdaMetrics": "metrics.lambda_metrics",
+    "LatencyStatistics": "model.comparison",
     "Measurements": "judge.observation",
     "MethodChange": "preflight.preflight",
     "MetricSource": "judge.observation",
@@ -155,6 +171,7 @@ _HOMES = {
     "StageState": "model.state",
     "Step": "judge.plan",
     "VariableChange": "preflight.preflight",
+    "VariantMetrics": "model.comparison",
     "Verdict": "judge.findings",
     "decision_from_dict": "rollout.decisions",
     "permissions": "changes.permissions",

@@ -14,7 +14,9 @@ from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Condition, unconditionally
 from apigw_canary.errors import CanaryError
 from apigw_canary.judge.observation import MINUTE, Basis, MetricSource, Phase
+from apigw_canary.metrics.cloudwatch import cloudwatch_of
 from apigw_canary.metrics.logs import AccessLogs
+from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.failure import Failure
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import MAX_REASON, EndedBy
@@ -121,14 +123,28 @@ class Canary(AnyCanary):
         """
         validation.number(limit, "limit", low=1)
         seen = self._control.look()
-        if seen.stage.canary is not None:
-            self._control.mine(self._bond, seen)
+        start, end = self._lasted(seen)
         logs = self._metrics
         if not isinstance(logs, AccessLogs):
             logs = AccessLogs().using(self._control.gateway.calls)
-        start = self._bond.started_at.replace(second=0, microsecond=0)
-        end = seen.at if seen.stage.canary else seen.stage.updated_at
+        start = start.replace(second=0, microsecond=0)
         return logs.failures(seen.stage, start, max(end, start + MINUTE), limit=int(limit))
+
+    def _compared(self) -> Comparison:
+        seen = self._control.look()
+        start, end = self._lasted(seen)
+        source = cloudwatch_of(self._metrics, self._control.gateway.calls)
+        return source.compare(seen.stage, start, end, at=seen.at)
+
+    def _lasted(self, seen: Seen) -> tuple[datetime, datetime]:
+        """From when until when the canary had requests, as far as seen.
+
+        Raises `StageChangedError` where another one has taken its place.
+        """
+        if seen.stage.canary is None:
+            return self._bond.started_at, seen.stage.updated_at
+        self._control.mine(self._bond, seen)
+        return self._bond.started_at, seen.at
 
     @stated
     def promote(self, *, unrecorded: bool = False, flush_cache: bool = False) -> Promotion:

@@ -31,6 +31,7 @@ from apigw_canary.judge.observation import (
     Observation,
     Phase,
 )
+from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import EndedBy
 from apigw_canary.model.state import Outcome, StageState
@@ -155,6 +156,10 @@ class AnyCanary(ABC):
     def _roll_back(self, by: EndedBy) -> None:
         """End the canary at once; production keeps what it had before the rollout."""
 
+    @abstractmethod
+    def _compared(self) -> Comparison:
+        """Both variants side by side: what `compare` gives."""
+
     @stated
     def observe(
         self, policy: RolloutPolicy, *, last_complete_at: datetime | None = None
@@ -263,6 +268,20 @@ class AnyCanary(ABC):
                 "The policy is another one than the one that the rollout began with "
                 f"(fingerprint {now} instead of {standing.policy})."
             )
+
+    @stated
+    def compare(self) -> Comparison:
+        """Both variants side by side since the canary was enabled, or while it was: no verdict.
+
+        Requests, 4xx and 5xx answers, latency and integration latency (mean, p50, p90, p99) and the
+        stage's cache, of the whole window and of each minute, from CloudWatch: of a stage from
+        `AWS/ApiGateway`, of an alias from `AWS/Lambda`. Minutes younger than five are left out,
+        because their metrics may not be complete.
+
+        One look at the stage and one GetMetricData; the first time also GetRestApis and GetStages.
+        Raises `MetricsError` where CloudWatch gives half an answer.
+        """
+        return self._compared()
 
     @stated
     def analyze(self, policy: RolloutPolicy) -> Analysis:

@@ -23,8 +23,9 @@ from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Condition
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
 from apigw_canary.judge.observation import Measurements, MetricSource, Observation
-from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
+from apigw_canary.metrics.cloudwatch import CloudWatchMetrics, cloudwatch_of
 from apigw_canary.metrics.source import bound_to
+from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.results import CleanUp, SmokeRequest, SmokeResult
 from apigw_canary.model.state import StageState, Variables
@@ -428,6 +429,19 @@ class Stage:
             routes=found.routes,
             suspect=found.suspect,
         )
+
+    @stated
+    def compare(self, start: datetime, end: datetime) -> Comparison:
+        """Both variants side by side in a past window, whichever canaries ran in it: no verdict.
+
+        As `Canary.compare`, which is about the rollout of one canary. Only complete minutes are
+        compared, those younger than five are left out, and CloudWatch keeps minutes for 15 days.
+        """
+        if validation.aware(end, "end") <= validation.aware(start, "start"):
+            validation.refuse("end", f"after start ({start})", end)
+        seen = self._control.look()
+        source = cloudwatch_of(self._metrics, self._calls)
+        return source.compare(seen.stage, start, end, at=seen.at)
 
     @stated
     def rollback(self) -> None:

@@ -23,6 +23,7 @@ Operation = Literal[
     "canary",
     "check",
     "clean_up",
+    "compare",
     "describe",
     "disable",
     "enable_canary",
@@ -125,6 +126,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "canary": _FINDS,
     "check": (*_LOOKS, "GetAuthorizers", "GetDeployments", "GetResources"),
     "clean_up": ("GetDeployments", "GetStages", "DeleteDeployment"),
+    "compare": (*_LOOKS, "GetRestApis", "GetStages", "GetMetricData", "ListMetrics"),
     "describe": _FINDS,
     "disable": _ENDS,
     "enable_canary": (
@@ -159,6 +161,7 @@ _NEEDS_OF_ALIAS: Mapping[str, tuple[str, ...]] = {
     "analyze": ("GetAlias",),
     "apply": _CHANGES_OF_ALIAS,
     "canary": ("GetAlias",),
+    "compare": ("GetAlias", "GetMetricData"),
     "describe": ("GetAlias",),
     "disable": _CHANGES_OF_ALIAS,
     "enable_canary": (

@@ -15,6 +15,7 @@ from apigw_canary.changes.known import Known, Look, stated
 from apigw_canary.changes.sending import Condition, unconditionally
 from apigw_canary.judge.observation import Basis, MetricSource, Phase
 from apigw_canary.lambda_alias.control import AliasBond, AliasControl
+from apigw_canary.lambda_alias.record import AliasRecord
 from apigw_canary.lambda_alias.verbs import (
     CanaryRequest,
     accept_production,
@@ -30,9 +31,10 @@ from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
 from apigw_canary.metrics.lambda_metrics import LambdaMetrics
 from apigw_canary.metrics.logs import AccessLogs
 from apigw_canary.metrics.source import bound_to
+from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import MAX_REASON, EndedBy
-from apigw_canary.model.state import Outcome, StageState, Variables
+from apigw_canary.model.state import CanaryState, Outcome, StageState, Variables
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.rollouts import AnyCanary, Standing, first_percent, watchable
 from apigw_canary.values import validation
@@ -168,6 +170,18 @@ class LambdaAlias:
         if seen.stage.canary is None:
             return None
         return AliasCanary(self._control, self._control.bond(seen), self._metrics)
+
+    @stated
+    def compare(self, start: datetime, end: datetime) -> Comparison:
+        """Both versions that the alias invokes now, side by side in a past window: no verdict.
+
+        As `Stage.compare`, from `AWS/Lambda`. Without a canary there is the alias's own version.
+        """
+        if validation.aware(end, "end") <= validation.aware(start, "start"):
+            validation.refuse("end", f"after start ({start})", end)
+        seen = self._control.look()
+        source = _lambda_metrics_of(self._metrics, self._calls)
+        return source.compare(seen.stage, start, end, at=seen.at)
 
     @stated
     def rollback(self) -> None:
@@ -323,11 +337,28 @@ class AliasCanary(AnyCanary):
         self._ended = Outcome.PROMOTED
         return receipt
 
+    def _record(self, seen: Look) -> AliasRecord | None:
+        """The record as it is now, unless it is of another rollout."""
+        rollout, record = seen.stage.rollout, self._bond.record
+        if isinstance(seen, SeenAlias) and (found := self._control.readable(seen)) is not None:
+            return found if rollout and record and rollout.id == record.id else record
+        return record
+
+    def _compared(self) -> Comparison:
+        """The two versions of this rollout, whatever the alias invokes by now."""
+        seen = self._control.look()
+        state, end = seen.stage, seen.at
+        if state.canary is None or not self._control.stands_for(self._bond, state):
+            record = self._record(seen)
+            end = record.step_started_at if record is not None else self._bond.started_at
+        canary = CanaryState(deployment_id=self._bond.version, percent=0.0)
+        ours = attrs.evolve(state, deployment_id=self._bond.before, canary=canary)
+        source = _lambda_metrics_of(self._metrics, self._calls())
+        return source.compare(ours, self._bond.started_at, end, at=seen.at)
+
     def _standing(self, seen: Look) -> Standing:
         state, started_at = seen.stage, self._bond.started_at
-        rollout, record = state.rollout, self._bond.record
-        if isinstance(seen, SeenAlias) and (found := self._control.readable(seen)) is not None:
-            record = found if rollout and record and rollout.id == record.id else record
+        record = self._record(seen)
         changes = self._control.production_changes(self._bond, cast("SeenAlias", seen))
         held = record is not None and record.hold_since is not None
         return Standing(
@@ -364,3 +395,8 @@ class AliasCanary(AnyCanary):
             percent=percent,
             release=self.release,
         )
+
+
+def _lambda_metrics_of(metrics: MetricSource, calls: Calls) -> LambdaMetrics:
+    """What compares the versions of an alias: its own source, if that is Lambda's metrics."""
+    return metrics if isinstance(metrics, LambdaMetrics) else LambdaMetrics().using(calls)

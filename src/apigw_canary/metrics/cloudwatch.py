@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import get_args
 
-from apigw_canary.aws.calls import Session
-from apigw_canary.judge.observation import Measurements, Overlap
+from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.judge.observation import Measurements, MetricSource, Overlap
 from apigw_canary.judge.signals import Signal
+from apigw_canary.metrics.comparison import nothing, window
 from apigw_canary.metrics.published import published
 from apigw_canary.metrics.reader import ERRORS, Reader
 from apigw_canary.metrics.source import AwsSource
+from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.state import StageState
 from apigw_canary.values import validation
 
@@ -77,6 +79,21 @@ class CloudWatchMetrics(AwsSource):
             if signal.name not in ERRORS and signal.over is None and signal.quantile is None:
                 expected = f"of {', '.join(ERRORS)} and slow ones, to be read from CloudWatch"
                 validation.refuse("signals", expected, signal.name)
+        return self._reader(stage).read(stage, signals, start, end, self._overlap)
+
+    def compare(
+        self, stage: StageState, start: datetime, end: datetime, *, at: datetime
+    ) -> Comparison:
+        """Both variants side by side in [start, end), as far as it is complete `at` that time.
+
+        One GetMetricData, and the first time what `minutes` asks. Raises what it raises.
+        """
+        asked = window(start, end, at)
+        if asked.start == asked.end:
+            return nothing(stage, asked)
+        return self._reader(stage).compare(stage, asked, self._overlap)
+
+    def _reader(self, stage: StageState) -> Reader:
         key = (stage.rest_api_id, stage.name)
         reader = self._readers.get(key)
         if reader is None or reader.is_doubted:  # what is doubted may have been mended
@@ -88,9 +105,14 @@ class CloudWatchMetrics(AwsSource):
                 stage.name,
                 routes=self._routes,
             )
-        return reader.read(stage, signals, start, end, self._overlap)
+        return reader
 
 
 def _check_routes(routes: Sequence[str]) -> None:
     if isinstance(routes, str) or not all(re.fullmatch(r"[A-Z]+ /.*", route) for route in routes):
         validation.refuse("routes", 'True, False, or a list as in ["GET /orders/{id}"]', routes)
+
+
+def cloudwatch_of(metrics: MetricSource, calls: Calls) -> CloudWatchMetrics:
+    """What compares the variants of a stage: its own source, if that is CloudWatch."""
+    return metrics if isinstance(metrics, CloudWatchMetrics) else CloudWatchMetrics().using(calls)

@@ -7,9 +7,11 @@ from apigw_canary.aws.calls import Session
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.judge.observation import Measurements
 from apigw_canary.judge.signals import ERRORS_5XX, Signal
+from apigw_canary.metrics import comparison
 from apigw_canary.metrics.metricdata import Query, Series, fetched
 from apigw_canary.metrics.series import Arms, joined
 from apigw_canary.metrics.source import AwsSource
+from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.state import AliasState, StageState
 from apigw_canary.values import validation
 
@@ -18,6 +20,10 @@ NAMESPACE = "AWS/Lambda"
 _ERRORS = {ERRORS_5XX: "Errors"}
 _COUNT = "Invocations"
 _THROTTLES = "Throttles"
+
+_COMPARED = comparison.Names(
+    NAMESPACE, (_COUNT, "Sum"), _ERRORS, {"latency": "Duration"}, counts={}
+)
 
 _Dimensions = Mapping[str, str]
 
@@ -121,6 +127,28 @@ class LambdaMetrics(AwsSource):
             if (throttled := sum(series[f"{arm}_throttles"].values()))
         ]
         return Measurements(minutes, notes=notes)
+
+    def compare(
+        self, stage: StageState, start: datetime, end: datetime, *, at: datetime
+    ) -> Comparison:
+        """Both variants side by side in [start, end), as far as it is complete `at` that time.
+
+        Its latency is Lambda's `Duration`. One GetMetricData. Raises what `minutes` raises.
+        """
+        asked = comparison.window(start, end, at)
+        if asked.start == asked.end:
+            return comparison.nothing(stage, asked)
+        arms = self._arms(stage)
+        queries = comparison.queries(
+            {arm: tuple(each.items()) for arm, each in arms.items()}, _COMPARED, asked
+        )
+        series = fetched(self._own_calls(), queries, asked.start, asked.end)
+        if "canary" not in arms:
+            none: dict[str, Series] = {
+                each.id.replace("baseline", "canary"): {} for each in queries
+            }
+            series = none | series
+        return comparison.compared(stage, series, _COMPARED, asked)
 
     def _arms(self, stage: StageState) -> Mapping[str, _Dimensions]:
         if isinstance(stage, AliasState):

@@ -13,6 +13,9 @@ NAMESPACE = "AWS/ApiGateway"
 PERIOD = timedelta(minutes=1)
 """The services publish by the minute."""
 
+KEPT = timedelta(days=15)
+"""How long CloudWatch keeps data of one-minute periods."""
+
 _MOST_QUERIES = 500
 _MOST_DATAPOINTS = 100_800
 """What one GetMetricData takes and gives ("GetMetricData", CloudWatch API reference)."""
@@ -21,7 +24,7 @@ Series = Mapping[datetime, float]
 
 
 class Query(NamedTuple):
-    """One statistic of one series, by the minute."""
+    """One statistic of one series, by the minute unless it has another period."""
 
     id: str
     """Letters, digits and `_`, the first a small letter; of its own among those asked together."""
@@ -30,6 +33,8 @@ class Query(NamedTuple):
     dimensions: tuple[tuple[str, str], ...]
     """Names and values, such as `(("ApiName", "orders"), ("Stage", "prod"))`."""
     namespace: str = NAMESPACE
+    period: timedelta = PERIOD
+    """A whole number of minutes."""
 
 
 def fetched(
@@ -86,7 +91,7 @@ def _as_sent(query: Query) -> dict[str, Any]:
                 "MetricName": query.metric,
                 "Dimensions": [{"Name": name, "Value": value} for name, value in query.dimensions],
             },
-            "Period": int(PERIOD.total_seconds()),
+            "Period": int(query.period.total_seconds()),
             "Stat": query.statistic,
         },
     }

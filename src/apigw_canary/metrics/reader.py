@@ -2,24 +2,23 @@
 
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from apigw_canary.aws.calls import Calls
 from apigw_canary.judge import overlap, sample_ratio
 from apigw_canary.judge.observation import MINUTE, Measurements, Minute, Overlap, ceil_minute
 from apigw_canary.judge.overlap import Totals
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
+from apigw_canary.metrics import comparison
 from apigw_canary.metrics.listing import Listing
-from apigw_canary.metrics.metricdata import Query, Series, fetched
+from apigw_canary.metrics.metricdata import KEPT, Query, Series, fetched
 from apigw_canary.metrics.published import Published
 from apigw_canary.metrics.routes import Routes
 from apigw_canary.metrics.series import SETTLED, Arms, counted, joined, joined_shares
 from apigw_canary.metrics.slow import SlowRequests
+from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.state import StageState
 from apigw_canary.values.formatting import moment
-
-KEPT = timedelta(days=15)
-"""How long CloudWatch keeps data of one-minute periods."""
 
 ERRORS = {ERRORS_5XX: "5XXError", ERRORS_4XX: "4XXError"}
 """Signals that have a metric of their own."""
@@ -114,15 +113,7 @@ class Reader:
         minutes, said = self._minutes(series, errors, limits, end)
         notes += said
         settled = [row for row in counted(requests) if row.at + MINUTE <= end - SETTLED]
-        # A variant with errors and without requests has lost its count: it tells nothing.
-        lost = {
-            at
-            for name in errors
-            for count, bad in zip(requests, _arms(series, name), strict=True)
-            for at in bad.keys() - count.keys()
-        }
-        whole = [row for row in settled if row.at not in lost]
-        self._look_for_signs(stage, whole, [minutes[name] for name in errors], series)
+        self._look_for_signs(stage, settled, {name: minutes[name] for name in errors}, series)
         if _is_dark(stage, settled):
             notes.append(self._listing.note(end))
         routes = None
@@ -136,12 +127,44 @@ class Reader:
             )
             notes.append(read)
         reading, how = self._found.read(stated)
-        suspect = self._known.suspect or _without_errors(settled, errors, series)
-        if contrary := self._found.contrary(stated):
-            suspect = f"overlap={stated!r} was stated, but {contrary}; correct it or leave it out"
+        suspect = self._suspect(stated, settled, errors, series)
         return Measurements(
             minutes, overlap=reading, notes=[*notes, how], suspect=suspect, routes=routes
         )
+
+    def compare(self, stage: StageState, window: comparison.Window, stated: Overlap) -> Comparison:
+        """Both variants side by side: one GetMetricData."""
+        with self._lock:
+            names = comparison.API_GATEWAY
+            asked = [*comparison.queries(self._own, names, window), *self._totals_queries()]
+            series = fetched(self._calls, asked, window.start, window.end)
+            settled = counted(_arms(series, "requests"))
+            errors = comparison.errors_of(series, names, window.end)
+            self._look_for_signs(stage, settled, errors, series)
+            dark = _is_dark(stage, settled)
+            said = [self._listing.note(window.end)] if dark else []
+            reading, how = self._found.read(stated)
+            return comparison.compared(
+                stage,
+                series,
+                names,
+                window._replace(notes=(*self._known.notes, *window.notes, how, *said)),
+                overlap=reading,
+                dark=dark,
+                suspect=self._suspect(stated, settled, [*names.errors], series),
+            )
+
+    def _suspect(
+        self,
+        stated: Overlap,
+        settled: Sequence[Minute],
+        errors: Sequence[str],
+        series: Mapping[str, Series],
+    ) -> str | None:
+        """Why the counts are not trusted."""
+        if contrary := self._found.contrary(stated):
+            return f"overlap={stated!r} was stated, but {contrary}; correct it or leave it out"
+        return self._known.suspect or _without_errors(settled, errors, series)
 
     def _minutes(
         self,
@@ -175,13 +198,21 @@ class Reader:
         self,
         stage: StageState,
         settled: Sequence[Minute],
-        errors: Sequence[Sequence[Minute]],
+        errors: Mapping[str, Sequence[Minute]],
         series: Mapping[str, Series],
     ) -> None:
+        # A variant with errors and without requests has lost its count: it tells nothing.
+        lost = {
+            at
+            for name in errors
+            for count, bad in zip(_arms(series, "requests"), _arms(series, name), strict=True)
+            for at in bad.keys() - count.keys()
+        }
+        settled = [row for row in settled if row.at not in lost]
         times = {row.at for row in settled}
         known = (
             row
-            for minutes in errors
+            for minutes in errors.values()
             for row in minutes
             if row.at in times and not (row.baseline_unknown or row.canary_unknown)
         )

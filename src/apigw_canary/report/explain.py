@@ -8,7 +8,9 @@ from typing import Any
 
 from apigw_canary.judge.findings import Analysis, Finding, Verdict
 from apigw_canary.judge.observation import Basis
+from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.results import SmokeResult
+from apigw_canary.report.comparison import comparison
 from apigw_canary.report.document import Document, Facts, Paragraph, Section, Table
 from apigw_canary.rollout.decisions import Decided, Promote, Rollback
 from apigw_canary.values.formatting import evidence, moment, share, span
@@ -38,6 +40,8 @@ def explain(subject: Explained) -> Document:
             return _decision(subject)
         case Analysis():
             return _analysis(subject)
+        case Comparison():
+            return comparison(subject)
         case SmokeResult():
             return smoke_test([subject])
         case _:

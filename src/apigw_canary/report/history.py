@@ -7,8 +7,9 @@ from typing import NamedTuple
 from apigw_canary.judge.findings import Analysis
 from apigw_canary.judge.observation import Observation, Phase
 from apigw_canary.judge.paths import paths
+from apigw_canary.model.comparison import Comparison
 from apigw_canary.policy import RolloutPolicy
-from apigw_canary.report import pictures
+from apigw_canary.report import comparison, pictures
 from apigw_canary.report.document import (
     Document,
     Facts,
@@ -41,7 +42,9 @@ class _Stretch(NamedTuple):
     decision: Decided
 
 
-def history(observations: Iterable[Observation], policy: RolloutPolicy) -> Document:
+def history(
+    observations: Iterable[Observation], policy: RolloutPolicy, compared: Comparison | None = None
+) -> Document:
     """The document of a rollout."""
     looks = sorted(observations, key=lambda look: look.at)
     # Deciding takes the longer the longer the rollout is: once a share is enough.
@@ -69,6 +72,7 @@ def history(observations: Iterable[Observation], policy: RolloutPolicy) -> Docum
                 "What the minutes say",
                 pictures.charts(looks, policy, paths(policy, watched), marks),
             ),
+            *([] if compared is None else comparison.sections(compared)),
             Section("Decisions", [_decisions(stretches)]),
             *_remarks(looks, watched),
         ],
@@ -76,6 +80,7 @@ def history(observations: Iterable[Observation], policy: RolloutPolicy) -> Docum
             "policy": policy.to_dict(),
             "decisions": [stretch.decision.to_dict() for stretch in stretches],
             "observation": watched.to_dict(),
+            **({} if compared is None else {"comparison": comparison.data(compared)}),
         },
     )
 

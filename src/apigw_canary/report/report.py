@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from apigw_canary.judge.observation import Observation
+from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.results import SmokeResult
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report import escape
@@ -41,14 +42,17 @@ class Report:
         self,
         subject: Explained | Observation | Sequence[Observation] | Sequence[SmokeResult],
         policy: RolloutPolicy | None = None,
+        *,
+        comparison: Comparison | None = None,
     ) -> None:
-        """Of a decision, an analysis, results of a smoke test, or the looks at one rollout.
+        """Of a decision, an analysis, a comparison, a smoke test's results, or one rollout's looks.
 
         The looks are decided anew, which is why a rollout needs its policy; the same looks and
-        policy give the same report. A `subject` of another kind, no looks at all, or looks without
-        a policy are `InvalidInputError`.
+        policy give the same report. `comparison` is what `canary.compare()` returned: it becomes
+        a part of the rollout's report. A `subject` of another kind, no looks at all, or looks
+        without a policy are `InvalidInputError`.
         """
-        self._document = _document(subject, policy)
+        self._document = _document(subject, policy, comparison)
 
     def __str__(self) -> str:
         """What came out and why, in a sentence, fit for a log."""
@@ -67,7 +71,8 @@ class Report:
         """JSON: `about`, `title`, `reason`, and the values themselves in `data`.
 
         Of a rollout these are its `policy`, the `decisions` at the end of each share, and the last
-        `observation` that has minutes, as their `to_dict` gives them.
+        `observation` that has minutes, as their `to_dict` gives them. A comparison has its
+        `differences` too.
         """
         said = self._document
         return escape.json(
@@ -85,28 +90,26 @@ class Report:
         return fragment(self._document)
 
 
-def _document(subject: object, policy: object) -> Document:
-    if results := _all(subject, SmokeResult):
-        _without_policy(policy)
-        return smoke_test(results)
+def _document(subject: object, policy: object, comparison: object) -> Document:
     looks = [subject] if isinstance(subject, Observation) else _all(subject, Observation)
     if looks is not None:
         if not looks:
             validation.refuse("subject", "at least one observation", subject)
         if not isinstance(policy, RolloutPolicy):
             validation.refuse("policy", "the RolloutPolicy of the rollout", policy)
-        return history(looks, policy)
+        if not isinstance(comparison, Comparison | None):
+            validation.refuse("comparison", "a Comparison or None", comparison)
+        return history(looks, policy, comparison)
+    for name, value in (("policy", policy), ("comparison", comparison)):
+        if value is not None:
+            validation.refuse(name, "None: it belongs to a report of observations", value)
+    if results := _all(subject, SmokeResult):
+        return smoke_test(results)
     if not isinstance(subject, Explained):
         validation.refuse(
             "subject", "a decision, an analysis, smoke results or observations", subject
         )
-    _without_policy(policy)
     return explain(subject)
-
-
-def _without_policy(policy: object) -> None:
-    if policy is not None:
-        validation.refuse("policy", "None: only observations are judged by it", policy)
 
 
 def _all(subject: object, kind: type[_Kind]) -> list[_Kind] | None:

@@ -33,6 +33,10 @@ _MOST_DATAPOINTS = 100_800
 _Dimensions: TypeAlias = frozenset[tuple[str, str]]
 _Statistic: TypeAlias = Callable[[Sequence[float]], float]
 
+Buckets: TypeAlias = Literal["start", "clock"]
+"""Where the periods of more than a minute begin: at StartTime, or at whole multiples of the period
+since 1970, so that the first and the last one may hold minutes that were not asked for."""
+
 
 class Published:
     """Metrics of one namespace, made from the traffic, as CloudWatch gives them out."""
@@ -45,9 +49,11 @@ class Published:
         lag: Mapping[str, timedelta],
         series: Mapping[_Dimensions, tuple[Arm, ...]],
         ranks: bool = True,
+        buckets: Buckets = "start",
         unpublished: Callable[[str, str, datetime], bool] | None = None,
     ) -> None:
         self._traffic = traffic
+        self._buckets = buckets
         self._unpublished = unpublished
         self._ranks = ranks
         self._namespace = namespace
@@ -113,8 +119,16 @@ class Published:
         queries = [query for query in p["MetricDataQueries"] if query.get("ReturnData", True)]
         # A query without datapoints still has its place, and an empty result, in the pages.
         entries: list[tuple[Json, tuple[datetime, float] | None]] = []
+        statistics: dict[object, set[str]] = {}
         for query in queries:
-            points = self._datapoints(query["MetricStat"], p, now)[:: -1 if newest_first else 1]
+            statistics.setdefault(_of_one(query["MetricStat"]), set()).add(
+                query["MetricStat"]["Stat"]
+            )
+        for query in queries:
+            together = statistics[_of_one(query["MetricStat"])]
+            points = self._datapoints(query["MetricStat"], together, p, now)[
+                :: -1 if newest_first else 1
+            ]
             entries += [(query, point) for point in points] or [(query, None)]
         page, rest = entries[skip : skip + limit], entries[skip + limit :]
         results: dict[str, Json] = {}
@@ -129,11 +143,12 @@ class Published:
             results.get(rest[0][0]["Id"], {})["StatusCode"] = "PartialData"
         return answer
 
-    def _datapoints(self, stat: Json, p: Json, now: datetime) -> list[tuple[datetime, float]]:
+    def _datapoints(
+        self, stat: Json, together: Iterable[str], p: Json, now: datetime
+    ) -> list[tuple[datetime, float]]:
+        """One statistic; those asked `together` with it are computed from the same values."""
         metric = stat["Metric"]
-        dimensions = frozenset(
-            (dimension["Name"], dimension["Value"]) for dimension in metric.get("Dimensions", ())
-        )
+        dimensions = _dimensions(stat)
         if metric["MetricName"] not in self._lag:
             return []
         if stat["Stat"].startswith(("PR(", "TC(")) and not self._ranks:
@@ -142,17 +157,21 @@ class Published:
         period = timedelta(seconds=stat["Period"])
         points: list[tuple[datetime, float]] = []
         at = _minute(p["StartTime"])
+        if self._buckets == "clock":
+            at -= timedelta(seconds=at.timestamp() % stat["Period"])
         while at < min(p["EndTime"], visible):
             values = (metric["MetricName"], dimensions, at, min(at + period, visible))
-            key = (stat["Stat"], *values)
             # Minutes that are over do not change, and a rollout asks for them again every minute.
-            if key not in self._computed:
-                self._computed[key] = _statistic(stat["Stat"])(self._values(*values))
+            if (stat["Stat"], *values) not in self._computed:
+                published = self._values(*values)
+                for each in together:
+                    self._computed[each, *values] = _statistic(each)(published)
+            value = self._computed[stat["Stat"], *values]
             left_out = self._unpublished is not None and self._unpublished(
                 metric["MetricName"], dict(dimensions).get("Stage", ""), at
             )
-            if not math.isnan(self._computed[key]) and not left_out:
-                points.append((at, self._computed[key]))
+            if not math.isnan(value) and not left_out:
+                points.append((at, value))
             at += period
         return points
 
@@ -184,6 +203,7 @@ class Metrics(Published):
         overlap: Literal["excluded", "included"],
         lag: Mapping[str, timedelta],
         latency_ranks: bool,
+        buckets: Buckets = "start",
         unpublished: Callable[[str, str, datetime], bool] | None = None,
     ) -> None:
         if unknown_lags := lag.keys() - LAG.keys():
@@ -207,6 +227,7 @@ class Metrics(Published):
                 frozenset({name, ("Stage", f"{stage}/Canary")}): ("canary",),
             },
             ranks=latency_ranks,
+            buckets=buckets,
             unpublished=unpublished,
         )
 
@@ -258,8 +279,6 @@ def _check_request(p: Json) -> None:
         period = query["MetricStat"]["Period"]
         if period < 60 or period % 60:
             unknown(f"a period of {period} s for one-minute data")
-        if period > 60 and any(time.timestamp() % period for time in (start, end)):
-            unknown(f"a period of {period} s for a time range not aligned with it")
 
 
 def _invalid(message: str) -> Refusal:
@@ -275,6 +294,18 @@ def _empty_result(query: Json) -> Json:
         "StatusCode": "Complete",
         "Messages": [],
     }
+
+
+def _dimensions(stat: Json) -> _Dimensions:
+    return frozenset(
+        (dimension["Name"], dimension["Value"])
+        for dimension in stat["Metric"].get("Dimensions", ())
+    )
+
+
+def _of_one(stat: Json) -> tuple[object, ...]:
+    """What the statistics of one series in one period have in common."""
+    return stat["Metric"]["MetricName"], _dimensions(stat), stat["Period"]
 
 
 def _minute(time: datetime) -> datetime:

@@ -27,7 +27,7 @@ from apigw_canary.testing.lambdas import (
     check_policy_length,
 )
 from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, Logs
-from apigw_canary.testing.metrics import LAG, Metrics
+from apigw_canary.testing.metrics import LAG, Buckets, Metrics
 from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.resources import METHODS, Method
 from apigw_canary.testing.server import RehearsalServer
@@ -288,6 +288,11 @@ class Rehearsal:
             clock=time.monotonic,
         ).running()
 
+    def latencies(self, arm: Arm, start: datetime, end: datetime) -> list[float]:
+        """The truth: milliseconds of each request of a variant in the minutes of [start, end)."""
+        with self._lock:
+            return self._traffic.latencies(arm, start, end)
+
     def _dispatch(self, service: str, operation: str, parameters: Json) -> Json | None:
         """Answer one call, as `wire.Dispatcher` says; what else is to be simulated goes here."""
         with self._lock:
@@ -372,6 +377,7 @@ def rehearsal(
     overlap: Literal["excluded", "included"] = "excluded",
     lag: Mapping[str, timedelta] = LAG,
     latency_ranks: bool = True,
+    buckets: Buckets = "start",
     unpublished: Callable[[str, str, datetime], bool] | None = None,
     access_logs: str | None = ACCESS_LOG_FORMAT,
     log_lag: timedelta = LOG_LAG,
@@ -427,6 +433,9 @@ def rehearsal(
             than counts.
         latency_ranks: Whether CloudWatch answers the statistics `PR` and `TC`, which nobody has
             recorded for API Gateway; if not, they come back empty.
+        buckets: Where a period of more than a minute begins: "start", at the start of the time
+            asked for, or "clock", at multiples of the period since 1970. AWS does not say, so try
+            both.
         unpublished: Which datapoints CloudWatch never has: a function from a metric such as
             "5XXError", the value of the dimension `Stage` such as "prod/Canary" ("" for the API's
             total) and a minute to True for one that is left out. None leaves nothing out.
@@ -476,6 +485,7 @@ def rehearsal(
         overlap=overlap,
         lag=lag,
         latency_ranks=latency_ranks,
+        buckets=buckets,
         unpublished=unpublished,
     )
     # Before the session is made: moto reaches only sessions made after it was imported.

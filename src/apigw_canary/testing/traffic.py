@@ -161,6 +161,16 @@ class Traffic:
         """The first minute in which those arms served anything."""
         return next((minute for minute in self._minutes if self.segments(minute, arms)), None)
 
+    def latencies(self, arm: Arm, start: datetime, end: datetime) -> list[float]:
+        """Milliseconds of each request of an arm in the minutes of [start, end), in no order."""
+        return [
+            latency
+            for minute in self._minutes
+            if start <= minute < end
+            for segment in self.segments(minute, [arm])
+            for latency in segment.latencies()
+        ]
+
     def served(self) -> tuple[Served, ...]:
         """One row per minute, arm and deployment, in order of time."""
         rows: dict[tuple[datetime, Arm, str], Served] = {}
