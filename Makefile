@@ -15,6 +15,8 @@
 # make production  how many healthy rollouts the rule about production delays (ROLLOUTS=n)
 # make dist    source archive and wheel of the last commit, into dist/ (PROJECT_URL=https://...)
 # make unknown  tables of detection and promotion with unknown outcomes (ROLLOUTS=n)
+# make low-traffic  how long a verdict takes at low traffic (ROLLOUTS=n)
+# make evidence  run all of these that the manual quotes, and write docs/evidence (NAME=one of them)
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -37,8 +39,8 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench dist docs faults fuzz guards hostile interleavings overlap production unknown signatures \
-  pictures outputs clean search search-proof
+  bench dist docs evidence faults fuzz guards hostile interleavings low-traffic overlap production \
+  unknown signatures pictures outputs clean search search-proof
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -127,6 +129,12 @@ guards: .venv/.testing
 
 production: .venv/.testing
 	@$(PY) benchmarks/production.py $(ROLLOUTS)
+
+low-traffic: .venv/.testing
+	@$(PY) benchmarks/low_traffic.py $(ROLLOUTS)
+
+evidence: .venv/.testing $(if $(filter-out judges,$(or $(NAME),judges)),,.venv/.bench)
+	@$(PY) benchmarks/evidence.py $(NAME)
 
 overlap: .venv/.testing
 	@$(PY) benchmarks/overlap.py

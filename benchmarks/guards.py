@@ -48,14 +48,16 @@ def correlated(rng: Random, *, variation: float, memory: float = 0.9) -> list[fl
 
 Level = Callable[[Random], list[float]]
 DAYS: tuple[tuple[str, Level], ...] = (
-    ("three incidents ×30 of 8 min", lambda rng: incidents(rng, length=8, times=30)),
-    ("three incidents ×30 of 15 min", lambda rng: incidents(rng, length=15, times=30)),
-    ("three incidents ×30 of 40 min", lambda rng: incidents(rng, length=40, times=30)),
+    ("three incidents of 8 min", lambda rng: incidents(rng, length=8, times=30)),
+    ("three incidents of 15 min", lambda rng: incidents(rng, length=15, times=30)),
+    ("three incidents of 40 min", lambda rng: incidents(rng, length=40, times=30)),
     ("AR(1), variation 0.5", lambda rng: correlated(rng, variation=0.5)),
     ("AR(1), variation 1", lambda rng: correlated(rng, variation=1.0)),
 )
 TRAFFIC = ((50, 0.001), (500, 0.001), (5000, 0.001), (500, 0.003), (500, 0.01))
 """Requests a minute, and the usual rate."""
+RATES = (0.12, 0.2, 0.3, 0.5, 1.0)
+"""Of the failures."""
 
 
 def day(rng: Random, per_minute: int, base: float, level: Level) -> Iterator[tuple[float, float]]:
@@ -98,29 +100,39 @@ def shown(minutes: float) -> str:
     return "never" if math.isinf(minutes) else f"{minutes:g}"
 
 
+def healthy_row(name: str, level: Level, days: int) -> str:
+    """On how many of the healthy days the guard fires, for each kind of traffic."""
+    cells = [
+        str(sum(fires(number, *traffic, level) for number in range(days))) for traffic in TRAFFIC
+    ]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def failing_row(per_minute: int, days: int) -> str:
+    """Minutes until a failure is rolled back, median and 90 %, for each rate."""
+    cells = []
+    for rate in RATES:
+        found = sorted(minutes_until(number, per_minute, rate) for number in range(days))
+        cells.append(f"{shown(statistics.median_low(found))} / {shown(found[int(0.9 * days)])}")
+    return f"| {per_minute:,} | {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Print both tables."""
     days = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    columns = [f"{base:.1%}, {per_minute:,} a minute" for per_minute, base in TRAFFIC]
-    print(f"Days of {days} on which the guard fires, by the usual rate and the traffic.\n")
+    columns = [f"{100 * base:g} %, {per_minute:,}" for per_minute, base in TRAFFIC]
+    print(
+        f"Days of {days} on which the guard fires, by the usual rate and the requests a minute.\n"
+    )
     print(f"| healthy days | {' | '.join(columns)} |")
     print(f"|---|{'---|' * len(columns)}")
     for name, level in DAYS:
-        cells = [
-            f"{sum(fires(number, *traffic, level) for number in range(days))}"
-            for traffic in TRAFFIC
-        ]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    rates = (0.12, 0.2, 0.3, 0.5, 1.0)
+        print(healthy_row(name, level, days), flush=True)
     print(f"\nMinutes until a failure is rolled back: median and 90 % of {days}, after 0.1 %.\n")
-    print(f"| requests a minute | {' | '.join(f'{rate:.0%}' for rate in rates)} |")
-    print(f"|---|{'---|' * len(rates)}")
+    print(f"| requests a minute | {' | '.join(f'{rate:.0%}' for rate in RATES)} |")
+    print(f"|---|{'---|' * len(RATES)}")
     for per_minute in (5, 50, 500, 5000):
-        cells = []
-        for rate in rates:
-            found = sorted(minutes_until(number, per_minute, rate) for number in range(days))
-            cells.append(f"{shown(statistics.median_low(found))} / {shown(found[int(0.9 * days)])}")
-        print(f"| {per_minute:,} | {' | '.join(cells)} |", flush=True)
+        print(failing_row(per_minute, days), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from apigw_canary import RolloutPolicy, Signal
 from apigw_canary.testing import Fault, rehearsal
 
 SHARES = (1, 5, 10, 50, 100)
+TRUTHS: tuple[Literal["included", "excluded"], ...] = ("included", "excluded")
 SEEDS = range(5)
 MINUTES = 120
 POLICY = RolloutPolicy.canary(1, timedelta(hours=3), signals=[Signal.errors_5xx()])
@@ -44,12 +45,19 @@ def cell(share: float, truth: Literal["excluded", "included"], *, totals: bool) 
     return f"{statistics.median(known):g}"
 
 
-print("| canary's share | included | excluded | included, no totals | excluded, no totals |")
-print("|---|---|---|---|---|")
-for share in SHARES:
-    cells = [
-        cell(share, truth, totals=totals)
-        for totals in (True, False)
-        for truth in ("included", "excluded")
-    ]
-    print(f"| {share} % | {' | '.join(cells)} |", flush=True)
+def row(share: float) -> str:
+    cells = [cell(share, truth, totals=totals) for totals in (True, False) for truth in TRUTHS]
+    return f"| {share} % | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    print(
+        "| traffic percentage | included | excluded | included, no totals | excluded, no totals |"
+    )
+    print("|---|---|---|---|---|")
+    for share in SHARES:
+        print(row(share), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
 from statistics import median
@@ -85,17 +85,15 @@ def with_incidents(usual: Rates, length: int) -> Rates:
     return rates
 
 
-def production(rollouts: int) -> Iterator[str]:
-    """A row for each condition."""
-    yield (
-        f"| usual 5xx | requests a minute | delayed, of {rollouts} | by, median / most | "
-        "rolled back by the rule |"
-    )
-    yield "|---|---|---|---|---|"
-    conditions: list[tuple[str, int, Rates]] = []
+Condition = tuple[str, int, Rates]
+"""A name, the requests a minute, and the usual rates."""
+
+
+def conditions() -> list[Condition]:
+    found: list[Condition] = []
     for base, pace in ((0.001, 50), (0.001, 500), (0.01, 500)):
         name = f"{100 * base:g} %"
-        conditions += [
+        found += [
             (f"{name}, steady", pace, steady(base)),
             (f"{name}, daily cycle", pace, daily(base)),
             (f"{name}, AR(1) with CV 0.5", pace, wandering(base, 0.5)),
@@ -109,21 +107,25 @@ def production(rollouts: int) -> Iterator[str]:
                 for length in (8, 15, 40)
             ),
         ]
-    for name, pace, rates in conditions:
-        delays, rolled_back = [], 0
-        for number in range(rollouts):
-            seed = f"{name}/{pace}/{number}"
-            usual = rates(Random(seed), HISTORY + DAY + 10)
-            with_rule, without = (_rolled_out(seed, pace, usual, rare=r) for r in (True, False))
-            if "production's" in with_rule.decision.reason:
-                rolled_back += 1
-            elif with_rule.after > without.after and isinstance(without.decision, Promote):
-                delays.append((with_rule.after - without.after) / MINUTE)
-        by = f"{median(delays):g} / {max(delays):g} min" if delays else "–"
-        yield (
-            f"| {name} | {pace:,} | {len(delays)} ({len(delays) / rollouts:.1%}) | {by} | "
-            f"{rolled_back} ({rolled_back / rollouts:.1%}) |"
-        )
+    return found
+
+
+def row(condition: Condition, rollouts: int) -> str:
+    name, pace, rates = condition
+    delays, rolled_back = [], 0
+    for number in range(rollouts):
+        seed = f"{name}/{pace}/{number}"
+        usual = rates(Random(seed), HISTORY + DAY + 10)
+        with_rule, without = (_rolled_out(seed, pace, usual, rare=r) for r in (True, False))
+        if "production's" in with_rule.decision.reason:
+            rolled_back += 1
+        elif with_rule.after > without.after and isinstance(without.decision, Promote):
+            delays.append((with_rule.after - without.after) / MINUTE)
+    by = f"{median(delays):g} / {max(delays):g} min" if delays else "–"
+    return (
+        f"| {name} | {pace:,} | {len(delays)} ({len(delays) / rollouts:.1%}) | {by} | "
+        f"{rolled_back} ({rolled_back / rollouts:.1%}) |"
+    )
 
 
 def _rolled_out(seed: str, pace: int, usual: list[float], *, rare: bool) -> Ended:
@@ -147,6 +149,16 @@ def _rolled_out(seed: str, pace: int, usual: list[float], *, rare: bool) -> Ende
     return Trial(policy, traffic, started_at=START, history=history).run()
 
 
+def main() -> None:
+    """Print a row for each condition."""
+    rollouts = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    print(
+        f"| usual 5xx | requests a minute | delayed, of {rollouts} | by, median / most | "
+        "rolled back by the rule |\n|---|---|---|---|---|"
+    )
+    for condition in conditions():
+        print(row(condition, rollouts), flush=True)
+
+
 if __name__ == "__main__":
-    for line in production(int(sys.argv[1]) if len(sys.argv) > 1 else 1000):
-        print(line, flush=True)
+    main()

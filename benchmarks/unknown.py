@@ -108,6 +108,11 @@ def cell(scenario: Scenario, unknown: tuple[float, float], rollouts: int) -> str
     return ", ".join(said) or "neither"
 
 
+def row(scenario: Scenario, rollouts: int, *, both: bool) -> str:
+    cells = [cell(scenario, (part * both, part), rollouts) for part in UNKNOWN]
+    return f"| {scenario.name} | {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Print a table for outcomes unknown in both variants, and one for the canary alone."""
     rollouts = int(sys.argv[1]) if len(sys.argv) > 1 else 40
@@ -116,8 +121,7 @@ def main() -> None:
         print(f"\n| unknown in {title} | {' | '.join(f'{100 * part:g} %' for part in UNKNOWN)} |")
         print(f"|---|{'---|' * len(UNKNOWN)}")
         for scenario in SCENARIOS:
-            cells = [cell(scenario, (part * both, part), rollouts) for part in UNKNOWN]
-            print(f"| {scenario.name} | {' | '.join(cells)} |", flush=True)
+            print(row(scenario, rollouts, both=both), flush=True)
 
 
 if __name__ == "__main__":
