@@ -156,6 +156,7 @@ signatures: .venv/.dev
 
 outputs: .venv/.dev
 	@$(PY) tests/test_examples.py
+	@$(PY) tests/test_architecture.py
 
 pictures: .venv/.dev
 	@$(PY) docs/pictures/draw.py
