@@ -15,6 +15,24 @@ from apigw_canary.testing import ProcessDeath, Rehearsal
 
 V2 = {"alias": "v2"}
 
+
+class Store:
+    """A caller's store, with compare-and-set."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.between: Callable[[], object] = lambda: None
+
+    def load(self, key: str) -> str | None:
+        return self.texts.get(key)
+
+    def save(self, key: str, text: str, *, expected: str | None) -> None:
+        self.between()
+        if self.texts.get(key) != expected:
+            raise RuntimeError("lost the race")
+        self.texts[key] = text
+
+
 PERCENT = "/canarySettings/percentTraffic"
 CANARY = "/canarySettings"
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acting import V2, client, describe, description, fresh, new_deployment, sent, serving
+from acting import V2, Store, client, describe, description, fresh, new_deployment, sent, serving
 from apigw_canary import CleanUp, Promotion, Report
 from apigw_canary.changes import clean_up as module
 from apigw_canary.errors import (
@@ -25,7 +25,6 @@ from apigw_canary.errors import (
 )
 from apigw_canary.testing import Backend, Fault, Rehearsal, rehearsal
 from apigw_canary.testing.answers import Refusal
-from test_resume import Store
 
 DAY = 24 * 3600
 MONTH = 31 * DAY

@@ -15,6 +15,7 @@ from acting import (
     COPIES,
     ORDERS,
     V2,
+    Store,
     as_planned,
     create_function,
     describe,
@@ -41,7 +42,6 @@ from apigw_canary.aws.dry_run import DryCalls
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.model.state import Variables
 from apigw_canary.testing import Fault, Method, Rehearsal, rehearsal
-from test_resume import Store
 
 POLICY = RolloutPolicy.canary(10, timedelta(minutes=10), alarms=["errors"])
 SECRET = "s3cr3t-t0k3n"

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from acting import finished, sent
+from acting import Store, finished, sent
 from apigw_canary import (
     AccessLogs,
     AliasCanary,
@@ -111,8 +111,24 @@ def described(aws: Rehearsal) -> Any:
     return alias
 
 
+RECORDS: list[Store] = []
+"""The store of the test that runs, where it has one."""
+
+
+@pytest.fixture(params=["in the description", "in a store"])
+def records(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.param == "in a store":
+        RECORDS.append(Store())
+    yield
+    RECORDS.clear()
+
+
+wherever_recorded = pytest.mark.usefixtures("records")
+
+
 def fresh(aws: Rehearsal, **options: Any) -> LambdaAlias:
     """The alias as another process sees it."""
+    options.setdefault("records", RECORDS[0] if RECORDS else None)
     return LambdaAlias("orders", "live", session=shared(aws), sleep=aws.sleep, **options)
 
 
@@ -124,6 +140,7 @@ def changes(aws: Rehearsal) -> int:
     return sent(aws).count("UpdateAlias")
 
 
+@wherever_recorded
 @pytest.mark.parametrize("afresh", [False, True], ids=["one process", "a process for each look"])
 @pytest.mark.parametrize("backend", [GOOD, BAD], ids=["good", "bad"])
 def test_whole_rollouts(backend: Backend, afresh: bool) -> None:
@@ -184,6 +201,7 @@ def test_the_state_in_the_form_of_a_stage() -> None:
         assert StageState.from_dict(state.to_dict()).deployment_id == "1"
 
 
+@wherever_recorded
 def test_the_same_line_again() -> None:
     """The running canary of a release, or of a version without one, is returned as it is."""
     with quiet() as aws:
@@ -196,6 +214,7 @@ def test_the_same_line_again() -> None:
         assert changes(aws) == 4
 
 
+@wherever_recorded
 def test_another_canary_is_in_the_way() -> None:
     """An alias routes to two versions at most; the error names the second, and is no change."""
     with quiet() as aws:
@@ -340,6 +359,7 @@ def test_a_rollback_waits_for_no_record() -> None:
         assert invoked(aws) == ("1", {})
 
 
+@wherever_recorded
 def test_a_canary_of_somebody_else() -> None:
     """One enabled in the console is found, taken over by the first change, and can be undone."""
     with quiet() as aws:
@@ -360,6 +380,7 @@ def test_a_canary_of_somebody_else() -> None:
         assert invoked(aws) == ("1", {})
 
 
+@wherever_recorded
 def test_a_canary_beside_an_older_record() -> None:
     """The record of a rollout that is over is not taken for that of the next canary."""
     with quiet() as aws:
@@ -413,6 +434,7 @@ def same(aws: Rehearsal) -> AliasCanary:
     return canary
 
 
+@wherever_recorded
 @pytest.mark.parametrize("phase, act", PHASES)
 def test_how_it_ended(phase: str, act: Callable[[Rehearsal, AliasCanary], object]) -> None:
     """An observation says whether the canary runs or who ended it how; ended is final."""
@@ -426,6 +448,7 @@ def test_how_it_ended(phase: str, act: Callable[[Rehearsal, AliasCanary], object
         assert decision.final == (phase != "running")
 
 
+@wherever_recorded
 def test_gone_is_gone() -> None:
     """What has ended is neither shifted nor promoted; ending it again is success."""
     with quiet() as aws:
@@ -447,6 +470,7 @@ def test_gone_is_gone() -> None:
             canary.rollback()
 
 
+@wherever_recorded
 def test_a_promotion_that_is_finished() -> None:
     """Promoting again, here or elsewhere, gives the same receipt and changes nothing."""
     with quiet() as aws:
@@ -457,6 +481,7 @@ def test_a_promotion_that_is_finished() -> None:
         assert changes(aws) == 2
 
 
+@wherever_recorded
 def test_production_changed_under_its_feet() -> None:
     """Another version beside the canary: not shifted, not promoted, said; but ended."""
     with quiet() as aws:
@@ -471,6 +496,7 @@ def test_production_changed_under_its_feet() -> None:
         assert invoked(aws) == ("3", {})
 
 
+@wherever_recorded
 def test_another_canary_has_taken_the_place() -> None:
     """One of another rollout is neither changed nor ended, be it of the same version."""
     with quiet() as aws:
@@ -485,6 +511,7 @@ def test_another_canary_has_taken_the_place() -> None:
         assert invoked(aws) == ("1", {"3": 0.1})
 
 
+@wherever_recorded
 def test_a_share_that_others_set() -> None:
     """Its step starts when it is first seen; `shift` to the same share takes it over."""
     with quiet() as aws:
@@ -512,6 +539,7 @@ def verbs() -> list[tuple[Callable[[AliasCanary], object], tuple[str, Mapping[st
     ]
 
 
+@wherever_recorded
 @pytest.mark.parametrize("verb, asked", verbs(), ids=["shift", "promote", "rollback"])
 def test_a_race_that_is_lost(
     verb: Callable[[AliasCanary], object], asked: tuple[str, Mapping[str, float]]
@@ -529,6 +557,7 @@ def test_a_race_that_is_lost(
             assert invoked(aws) == ("1", {"2": 0.2})
 
 
+@wherever_recorded
 def test_a_race_that_a_rollback_does_not_win() -> None:
     """Three times is enough; and another canary is not ended for the one that was judged."""
     with quiet() as aws:
@@ -544,6 +573,7 @@ def test_a_race_that_a_rollback_does_not_win() -> None:
         assert invoked(aws) == ("1", {"3": 0.2})
 
 
+@wherever_recorded
 def test_two_who_do_the_same() -> None:
     """Who loses a race against the same change has what was asked for, and its record."""
     with quiet() as aws:
@@ -568,6 +598,7 @@ def test_the_same_by_hand() -> None:
         assert "version 2 and no other" in str(told.value.state)
 
 
+@wherever_recorded
 def test_a_race_to_enable() -> None:
     """Whoever is second sees the other's canary, and both have one record."""
     with quiet() as aws:
@@ -595,6 +626,7 @@ FAULTS = [
 ]
 
 
+@wherever_recorded
 @pytest.mark.parametrize("name", LINES)
 def test_every_fault_at_every_call(name: str) -> None:
     """A line succeeds, or its error tells the state; run again it ends as asked."""
@@ -608,6 +640,8 @@ def test_every_fault_at_every_call(name: str) -> None:
             for fault, after in FAULTS:
                 case = (operation, fault, after)
                 route(aws, text="")
+                for store in RECORDS:
+                    store.texts.clear()
                 prepare(aws)
                 before = invoked(aws)
                 aws.fail(operation, fault, skip=operations[:place].count(operation), after=after)
@@ -629,6 +663,7 @@ def outcome(line: Callable[[], object]) -> str | None:
     return None
 
 
+@wherever_recorded
 def test_a_lost_answer_is_settled_by_reading() -> None:
     """What was carried out is not sent again; what was not is, three times at most."""
     with quiet() as aws:
@@ -725,6 +760,7 @@ def test_answers_that_are_not_of_aws() -> None:
             LambdaAlias("orders", "live", session=Forgetful()).describe()
 
 
+@wherever_recorded
 def test_decisions_are_applied_to_what_they_are_about() -> None:
     """A decision about another alias, an old one, one on another share: nothing is sent."""
     with rehearsal(versions=[GOOD, GOOD], variables=LIVE) as aws:
@@ -746,6 +782,7 @@ def test_decisions_are_applied_to_what_they_are_about() -> None:
         assert invoked(aws) == ("1", {"2": 0.1})
 
 
+@wherever_recorded
 def test_reverting() -> None:
     """By the record or by a receipt, once; what was changed since is left alone."""
     with quiet() as aws:
@@ -774,6 +811,7 @@ def test_reverting() -> None:
             alias.revert(attrs.evolve(first, stage="test"))
 
 
+@wherever_recorded
 def test_reverting_to_a_version_that_is_gone() -> None:
     """A version that was deleted cannot come back: said before anything is changed."""
     with quiet() as aws:

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
-from acting import V2, describe, description, fresh, sent, serving
+from acting import V2, Store, describe, description, fresh, sent, serving
 from apigw_canary import (
     CanaryError,
     Decision,
@@ -43,23 +43,6 @@ pytestmark = pytest.mark.long
 MINUTE = timedelta(minutes=1)
 POLICY = RolloutPolicy([Step(10, 8 * MINUTE), Step(50, 8 * MINUTE)])
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
-
-
-class Store:
-    """A caller's store, with compare-and-set."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-        self.between: Callable[[], object] = lambda: None
-
-    def load(self, key: str) -> str | None:
-        return self.texts.get(key)
-
-    def save(self, key: str, text: str, *, expected: str | None) -> None:
-        self.between()
-        if self.texts.get(key) != expected:
-            raise RuntimeError("lost the race")
-        self.texts[key] = text
 
 
 def look(stage: Stage, release: str = "r1", variables: dict[str, str] = V2) -> Observation:

@@ -21,7 +21,7 @@ from apigw_canary.model.failure import Failure
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import MAX_REASON, EndedBy
 from apigw_canary.model.state import Outcome, StageState
-from apigw_canary.rollouts import AnyCanary, Standing
+from apigw_canary.rollouts import AnyCanary, Standing, unread
 from apigw_canary.values import validation
 
 
@@ -217,13 +217,13 @@ class Canary(AnyCanary):
         return receipt
 
     def _standing(self, seen: Look) -> Standing:
-        state, unread = seen.stage, None
+        state, unreadable = seen.stage, None
         if state.canary is not None:
             try:
                 self._refresh()
             except CanaryError as error:
                 log.warning("the record of the rollout could not be read: %s", error)
-                unread = "its record cannot be read, so it may be on hold: " + error.happened
+                unreadable = unread(error)
         phase = self._phase(state)
         begun, started_at = self._bond.record.rollout, self._bond.started_at
         nothing = self._control.nothing_to_promote(self._bond, state)
@@ -232,7 +232,7 @@ class Canary(AnyCanary):
             phase,
             started_at,
             max(state.updated_at, started_at),
-            on_hold=hold or unread,
+            on_hold=hold or unreadable,
             held_for=begun.held_for(seen.at) if begun is not None else timedelta(0),
             production_changed=self._bond.production_changes(state),
             failing_since=begun.failing_since if begun is not None else None,

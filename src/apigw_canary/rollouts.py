@@ -67,6 +67,11 @@ class Standing(NamedTuple):
     """Why there is nothing to judge."""
 
 
+def unread(error: CanaryError) -> str:
+    """Why a rollout whose record cannot be read is held."""
+    return "its record cannot be read, so it may be on hold: " + error.happened
+
+
 def policy_fingerprint(policy: RolloutPolicy) -> str:
     """Eight hexadecimal digits that change when a field of the policy does that changes decisions.
 
@@ -137,8 +142,8 @@ class AnyCanary(ABC):
         """What is there now; where there is no canary, that is certain."""
 
     @abstractmethod
-    def _standing(self, seen: Look) -> Standing:
-        """Where the rollout stands, as seen."""
+    def _standing(self, seen: Any) -> Standing:
+        """Where the rollout stands, as seen by `_look`."""
 
     @abstractmethod
     def _basis(self, percent: float) -> Basis:
@@ -174,9 +179,9 @@ class AnyCanary(ABC):
         decision is Hold until the policy's `max_unobserved` is over, then Rollback. Its traceback
         is logged. Since when it fails is known to this object, and kept in the rollout's record,
         with one write when it begins and one when it ends, so that a process a look knows it as
-        well. A record that cannot be written does not stop the observation. An alias's record has
-        no room for it: there a process a look gives the time of the last observation without a
-        failure as `last_complete_at`, which is believed before the record.
+        well. A record that cannot be written does not stop the observation. An alias's description
+        has no room for it: without `records` a process a look gives the time of the last
+        observation without a failure as `last_complete_at`, which is believed before the record.
         """
         if not isinstance(policy, RolloutPolicy):
             validation.refuse("policy", "a RolloutPolicy", policy)

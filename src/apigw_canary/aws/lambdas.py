@@ -45,8 +45,8 @@ class Alias:
         """One GetAlias."""
         return self._seen(self._call("GetAlias", Name=self.name))
 
-    def update(self, seen: SeenAlias, wanted: AliasState, description: str | None) -> SeenAlias:
-        """One UpdateAlias, which AWS refuses where the alias is not as it was seen any more.
+    def update(self, revision: str, wanted: AliasState, description: str | None) -> SeenAlias:
+        """One UpdateAlias, which AWS refuses where the alias has another revision by now.
 
         Versions, weights and description change together. No description: it stays as it is.
         """
@@ -58,7 +58,7 @@ class Alias:
                 Name=self.name,
                 FunctionVersion=wanted.deployment_id,
                 RoutingConfig={"AdditionalVersionWeights": weights},
-                RevisionId=seen.revision,
+                RevisionId=revision,
                 **({} if description is None else {"Description": description}),
             )
         except AwsError as error:

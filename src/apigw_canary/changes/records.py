@@ -1,6 +1,7 @@
 """Where the records of rollouts are kept: on the deployments themselves, or in a caller's store."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -17,7 +18,8 @@ from apigw_canary.values.formatting import moment
 class RolloutRecords(Protocol):
     """A store of the caller's own for the records of rollouts: a table, a bucket, a file.
 
-    One text a stage, under a key such as `eu-central-1/a1b2c3d4e5/prod`.
+    One text for each stage or alias, under a key such as `eu-central-1/a1b2c3d4e5/prod`: region,
+    API or function, and name.
     """
 
     def load(self, key: str) -> str | None:
@@ -63,7 +65,7 @@ class Records(Protocol):
         ...
 
 
-_CLOCKS_APART = timedelta(minutes=5)
+CLOCKS_APART = timedelta(minutes=5)
 """How far ahead of AWS's clock a recorded time may be: a caller's own clock may have stated it."""
 
 
@@ -89,7 +91,7 @@ class _Checked:
         latest = record.latest()
         if record != self._placed(record):
             wrong = f"it is of API {record.rest_api_id} in {record.region}"
-        elif at is not None and latest is not None and latest > at + _CLOCKS_APART:
+        elif at is not None and latest is not None and latest > at + CLOCKS_APART:
             wrong = f"it states a time in the future, {moment(latest)}"
         else:
             wrong = record.contradiction(deployment.id) or ""
@@ -134,6 +136,49 @@ class DescriptionRecords(_Checked):
         )
 
 
+class Store:
+    """A caller's store, as far as one stage or alias is concerned: texts by their names."""
+
+    def __init__(self, store: RolloutRecords, *key: str) -> None:
+        self._store = store
+        self._key = "/".join(key)
+
+    def load(self) -> tuple[str | None, dict[str, str]]:
+        """The text as it is kept, and what it has. Raises `RecordError` where it has neither."""
+        try:
+            text = self._store.load(self._key)
+            lines = json.loads(text) if text is not None else {}
+            if not isinstance(lines, dict) or not all(
+                isinstance(line, str) for line in lines.values()
+            ):
+                raise TypeError("not an object of strings")  # noqa: TRY301 - one way out for all
+        except Exception as error:
+            raise RecordError(
+                f"The store of records cannot be read at {self._key}: {error}",
+                remedy="Fix the store; no change is made without its record.",
+            ) from error
+        return text, lines
+
+    def save(self, lines: Mapping[str, str], *, expected: str | None) -> str:
+        """Replace the text, unless another process did since it was read; then read it back."""
+        text = json.dumps(lines)
+        try:
+            self._store.save(self._key, text, expected=expected)
+        except Exception as error:
+            raise StageChangedError(
+                f"The store of records refused to change {self._key}: {error}",
+                differences={"record": "another process may be changing the stage"},
+                remedy="Run the same line again; describe() shows what the other one did.",
+            ) from error
+        kept, found = self.load()
+        if kept is None or found != lines:
+            raise RecordError(
+                f"The store of records took the record at {self._key}, and has another one.",
+                remedy="Fix the store, or find out what else writes to it.",
+            )
+        return kept
+
+
 class _Unsaved:
     """A store of which only the reads reach the caller's."""
 
@@ -165,13 +210,13 @@ class StoredRecords(_Checked):
         return StoredRecords(_Unsaved(self._store), gateway)
 
     @property
-    def _key(self) -> str:
+    def _records(self) -> Store:
         gateway = self._gateway
-        return f"{gateway.region}/{gateway.rest_api_id}/{gateway.stage_name}"
+        return Store(self._store, gateway.region, gateway.rest_api_id, gateway.stage_name)
 
     def of(self, deployment: Deployment, at: datetime | None = None) -> Record:
         """From the store; of a deployment that it does not know there is no record."""
-        _, lines = self._load()
+        _, lines = self._records.load()
         if deployment.id not in lines:
             return NO_RECORD
         record = read_line(lines[deployment.id], self._gateway.stage_name)
@@ -183,36 +228,7 @@ class StoredRecords(_Checked):
 
     def save(self, deployment: Deployment, record: Record) -> Deployment:
         """Into the store, unless another process wrote there in between; then read back."""
-        text, lines = self._load()
-        lines[deployment.id] = written_line(self._placed(record), self._gateway.stage_name)
-        try:
-            self._store.save(self._key, json.dumps(lines), expected=text)
-        except Exception as error:
-            raise StageChangedError(
-                f"The store of records refused to change {self._key}: {error}",
-                differences={"record": "another process may be changing the stage"},
-                remedy="Run the same line again; stage.describe() shows what the other one did.",
-            ) from error
-        _, kept = self._load()
-        if kept.get(deployment.id) != lines[deployment.id]:
-            raise RecordError(
-                f"The store of records took the record of deployment {deployment.id}, and has "
-                "another one.",
-                remedy="Fix the store, or find out what else writes to it.",
-            )
+        text, lines = self._records.load()
+        line = written_line(self._placed(record), self._gateway.stage_name)
+        self._records.save({**lines, deployment.id: line}, expected=text)
         return deployment
-
-    def _load(self) -> tuple[str | None, dict[str, str]]:
-        try:
-            text = self._store.load(self._key)
-            lines = json.loads(text) if text is not None else {}
-            if not isinstance(lines, dict) or not all(
-                isinstance(line, str) for line in lines.values()
-            ):
-                raise TypeError("not an object of strings")  # noqa: TRY301 - one way out for all
-        except Exception as error:
-            raise RecordError(
-                f"The store of records cannot be read at {self._key}: {error}",
-                remedy="Fix the store; no change is made without its record.",
-            ) from error
-        return text, lines

@@ -9,17 +9,21 @@ from typing import cast
 import attrs
 
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
-from apigw_canary.aws.lambdas import Alias, SeenAlias
+from apigw_canary.aws.lambdas import Alias
 from apigw_canary.changes.journal import acting
-from apigw_canary.changes.known import Known, Look, stated
+from apigw_canary.changes.known import Known, stated
+from apigw_canary.changes.records import RolloutRecords
 from apigw_canary.changes.sending import Condition, unconditionally
+from apigw_canary.errors import RecordError
 from apigw_canary.judge.observation import Basis, MetricSource, Phase
-from apigw_canary.lambda_alias.control import AliasBond, AliasControl
+from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook
 from apigw_canary.lambda_alias.record import AliasRecord
+from apigw_canary.lambda_alias.records import AliasRecords
 from apigw_canary.lambda_alias.verbs import (
     CanaryRequest,
     accept_production,
     enable,
+    failing,
     hold,
     promote,
     resume,
@@ -36,7 +40,14 @@ from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import MAX_REASON, EndedBy
 from apigw_canary.model.state import CanaryState, Outcome, StageState, Variables
 from apigw_canary.policy import RolloutPolicy
-from apigw_canary.rollouts import AnyCanary, Standing, first_percent, watchable
+from apigw_canary.rollouts import (
+    AnyCanary,
+    Standing,
+    first_percent,
+    policy_fingerprint,
+    unread,
+    watchable,
+)
 from apigw_canary.values import validation
 
 
@@ -48,11 +59,14 @@ class LambdaAlias:
     variables. Whoever invokes the alias gets the canary: an API, a queue, another function.
 
     `function` and `alias` are names. `session`, `clock`, `sleep` and `retry_for` are as for
-    `Stage`; `metrics` is `LambdaMetrics` by default.
+    `Stage`; `metrics` is `LambdaMetrics` by default. `records` is a store as for `Stage`, with the
+    record under `region/lambda/function/alias`; the alias's description is not consulted then.
 
     AWS refuses a write to an alias that somebody else has changed since it was read, and takes
     version, weight and description in one call: each change is made wholly, with its record, or not
-    at all. The record is at the end of the alias's description, which takes 256 characters.
+    at all. Without `records` the record is at the end of the alias's description, which takes 256
+    characters: the reason of a hold, the policy's fingerprint, and since when metrics cannot be
+    read, are only kept in a store.
 
     ```python
     from apigw_canary import LambdaAlias
@@ -74,13 +88,13 @@ class LambdaAlias:
         clock: Callable[[], datetime] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         retry_for: timedelta = RETRY_FOR,
+        records: RolloutRecords | None = None,
     ) -> None:
         if re.fullmatch("[0-9]+", validation.identifier(alias, "alias")):
             validation.refuse("alias", "an alias, which is not all digits as a version is", alias)
         self._calls = Calls(session, clock=clock, sleep=sleep, retry_for=retry_for)
-        self._control = AliasControl(
-            Alias(self._calls, validation.identifier(function, "function"), alias)
-        )
+        resource = Alias(self._calls, validation.identifier(function, "function"), alias)
+        self._control = AliasControl(resource, AliasRecords(resource, records))
         if isinstance(metrics, CloudWatchMetrics | AccessLogs):
             validation.refuse("metrics", "LambdaMetrics(), or a source of your own", type(metrics))
         self._metrics: MetricSource = bound_to(
@@ -111,7 +125,7 @@ class LambdaAlias:
         return self._calls.region
 
     @property
-    def _known(self) -> Known[SeenAlias]:
+    def _known(self) -> Known[AliasLook]:
         return self._control.known
 
     @stated
@@ -154,6 +168,7 @@ class LambdaAlias:
             version=version,
             release=release,
             description=description,
+            policy=policy_fingerprint(policy) if policy is not None else None,
         )
         with acting(release):
             return AliasCanary(
@@ -224,7 +239,6 @@ class AliasCanary(AnyCanary):
             canary = attrs.evolve(observed.canary, percent=record.percent)
             self._observed = attrs.evolve(observed, canary=canary)
         self._hold_reason: str | None = None
-        self._failing_since: datetime | None = None
 
     def __repr__(self) -> str:
         alias = self._control.alias
@@ -261,11 +275,12 @@ class AliasCanary(AnyCanary):
     def hold(self, reason: str) -> None:
         """Keep the present percent until `resume`: on record, from any process.
 
-        As `Canary.hold`. An alias's description has no room for the reason: other processes learn
+        As `Canary.hold`. Without `records` there is no room for the reason: other processes learn
         that the rollout is on hold, not why. Two or three calls.
         """
         reason = validation.text(reason, "reason", limit=MAX_REASON)
-        self._bond, self._hold_reason = hold(self._control, self._bond), reason
+        self._bond = hold(self._control, self._bond, reason)
+        self._hold_reason = reason
 
     @stated
     def resume(self) -> None:
@@ -311,21 +326,20 @@ class AliasCanary(AnyCanary):
                 self._ended = Outcome.ROLLED_BACK
 
     @property
-    def _known(self) -> Known[SeenAlias]:
+    def _known(self) -> Known[AliasLook]:
         return self._control.known
 
     def _calls(self) -> Calls:
         return self._control.alias.calls
 
-    def _look(self) -> SeenAlias:
+    def _look(self) -> AliasLook:
         return self._control.look()
 
-    def _present(self) -> SeenAlias:
+    def _present(self) -> AliasLook:
         return self._control.present()
 
     def _note_failing(self, since: datetime | None) -> None:
-        """An alias's description has no room for it; this process remembers."""
-        self._failing_since = since
+        self._bond = failing(self._control, self._bond, since)
 
     def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
         with acting(self.release):
@@ -337,12 +351,10 @@ class AliasCanary(AnyCanary):
         self._ended = Outcome.PROMOTED
         return receipt
 
-    def _record(self, seen: Look) -> AliasRecord | None:
+    def _record(self, seen: AliasLook) -> AliasRecord | None:
         """The record as it is now, unless it is of another rollout."""
-        rollout, record = seen.stage.rollout, self._bond.record
-        if isinstance(seen, SeenAlias) and (found := self._control.readable(seen)) is not None:
-            return found if rollout and record and rollout.id == record.id else record
-        return record
+        found, record = seen.readable, self._bond.record
+        return found if found and record and found.id == record.id else record
 
     def _compared(self) -> Comparison:
         """The two versions of this rollout, whatever the alias invokes by now."""
@@ -356,19 +368,22 @@ class AliasCanary(AnyCanary):
         source = _lambda_metrics_of(self._metrics, self._calls())
         return source.compare(ours, self._bond.started_at, end, at=seen.at)
 
-    def _standing(self, seen: Look) -> Standing:
-        state, started_at = seen.stage, self._bond.started_at
-        record = self._record(seen)
-        changes = self._control.production_changes(self._bond, cast("SeenAlias", seen))
-        held = record is not None and record.hold_since is not None
+    def _standing(self, seen: AliasLook) -> Standing:
+        state, started_at, record = seen.stage, self._bond.started_at, self._record(seen)
+        on_hold = None
+        if record is not None and record.hold_since is not None:
+            on_hold = record.hold_reason or self._hold_reason or "by an operator"
+        elif state.canary is not None and isinstance(seen.kept.record, RecordError):
+            on_hold = unread(seen.kept.record)
         return Standing(
             self._phase(state),
             started_at,
             max(state.updated_at, started_at),
-            on_hold=(self._hold_reason or "by an operator") if held else None,
+            on_hold=on_hold,
             held_for=record.held_for(seen.at) if record is not None else timedelta(0),
-            production_changed=changes,
-            failing_since=self._failing_since,
+            production_changed=self._control.production_changes(self._bond, seen),
+            failing_since=record.failing_since if record is not None else None,
+            policy=record.policy if record is not None else None,
         )
 
     def _phase(self, state: StageState) -> Phase:

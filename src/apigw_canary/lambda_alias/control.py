@@ -4,7 +4,6 @@ Lambda has what API Gateway has not: a write that is refused where the alias is 
 So a change and its record are one call, and a race is lost, not noticed afterwards.
 """
 
-import os
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,12 +14,36 @@ from apigw_canary.changes.control import APART, READS, log
 from apigw_canary.changes.known import Known
 from apigw_canary.changes.refusals import changed_outside, no_canary
 from apigw_canary.changes.sending import carried_out
-from apigw_canary.errors import CannotTellError, RecordError
-from apigw_canary.lambda_alias.record import AliasRecord, read, text_of, written
+from apigw_canary.errors import CanaryError, CannotTellError, RecordError
+from apigw_canary.lambda_alias.record import AliasRecord, new_id
+from apigw_canary.lambda_alias.records import AliasRecords, Kept
 from apigw_canary.model.state import AliasState, CanaryState, Rollout, StageState
 from apigw_canary.values.formatting import span
 
 _AGAIN = "Look at alias.describe(), and run the same line again."
+
+
+class AliasLook(NamedTuple):
+    """An alias as it was read, with its record, and AWS's time when it was."""
+
+    stage: AliasState
+    at: datetime
+    revision: str
+    description: str
+    kept: Kept
+    """The record, as it was read after the alias."""
+
+    @property
+    def readable(self) -> AliasRecord | None:
+        """The record, or none where it is damaged: reading on does no harm, writing would."""
+        return self.kept.record if isinstance(self.kept.record, AliasRecord) else None
+
+    @property
+    def record(self) -> AliasRecord | None:
+        """The record. Raises `RecordError` where it is damaged."""
+        if isinstance(self.kept.record, RecordError):
+            raise self.kept.record
+        return self.kept.record
 
 
 class AliasBond(NamedTuple):
@@ -44,18 +67,19 @@ class AliasBond(NamedTuple):
 class AliasControl:
     """Reads and changes one alias."""
 
-    def __init__(self, alias: Alias) -> None:
+    def __init__(self, alias: Alias, records: AliasRecords) -> None:
         self.alias = alias
-        self.known: Known[SeenAlias] = Known(dated=False)
+        self.records = records
+        self.known: Known[AliasLook] = Known(dated=False)
 
-    def look(self) -> SeenAlias:
+    def look(self) -> AliasLook:
         """The alias now, with what is recorded of its rollout: one GetAlias."""
         self.known.reading()
-        seen = self._dated(self.alias.look())
+        seen = self._looked(self.alias.look())
         self.known.saw(seen)
         return seen
 
-    def present(self) -> SeenAlias:
+    def present(self) -> AliasLook:
         """The alias now; where it has no canary, two reads two seconds apart agree on that."""
         seen = self.look()
         last = self.known.own()[-1:]
@@ -73,9 +97,13 @@ class AliasControl:
             remedy="Run the same line again.",
         )
 
-    def _dated(self, seen: SeenAlias) -> SeenAlias:
-        """The alias with the times that only its record, or this process, knows."""
-        record, state, last = self.readable(seen), seen.stage, self.known.last
+    def _looked(self, seen: SeenAlias) -> AliasLook:
+        """The alias with its record, and the times that only it, or this process, knows."""
+        kept = self.records.read(seen)
+        if isinstance(kept.record, RecordError):
+            log.warning("alias %s: %s", self.alias.name, kept.record)
+        look = AliasLook(*seen, kept=kept)
+        record, state, last = look.readable, seen.stage, self.known.last
         if record is not None and record.runs_on(state) and record.percent == _percent(state):
             state = attrs.evolve(state, updated_at=record.step_started_at)
         elif last is not None and not state.differences(last.stage):
@@ -91,23 +119,11 @@ class AliasControl:
                 ended_by=settled.ended_by,
             )
             state = attrs.evolve(state, rollout=rollout)
-        return seen._replace(stage=state)
+        return look._replace(stage=state)
 
-    def readable(self, seen: SeenAlias) -> AliasRecord | None:
-        """The record, or none where it is damaged: reading on does no harm, writing would."""
-        try:
-            return read(seen.description)
-        except RecordError as error:
-            log.warning("alias %s: %s", self.alias.name, error)
-            return None
-
-    def record(self, seen: SeenAlias) -> AliasRecord | None:
-        """The record. Raises `RecordError` where it is damaged."""
-        return read(seen.description)
-
-    def bond(self, seen: SeenAlias) -> AliasBond:
+    def bond(self, seen: AliasLook) -> AliasBond:
         """The canary that is running, with its record if it has one."""
-        state, record = seen.stage, self.readable(seen)
+        state, record = seen.stage, seen.readable
         assert state.canary is not None
         if record is not None and not record.runs_on(state):
             record = None
@@ -120,38 +136,56 @@ class AliasControl:
 
     def change(
         self,
-        seen: SeenAlias,
+        seen: AliasLook,
         wanted: AliasState,
         record: AliasRecord | None,
         what: str,
         *,
         text: str | None = None,
-    ) -> SeenAlias:
+        to_end: bool = False,
+    ) -> AliasLook:
         """One UpdateAlias: versions, weight and record, all or nothing.
 
         `text` replaces the user's part of the description. No record: the description stays.
+        `to_end`: the change does not wait for its record.
         """
         description = None
-        if record is not None:
-            kept = text_of(seen.description) if text is None else text
-            description = written(kept, record)
+        try:
+            if record is not None:
+                description = self.records.announced(seen.kept, seen.description, record, text)
+        except CanaryError as error:
+            if not to_end:
+                raise
+            log.warning("alias %s: %s", self.alias.name, error)
+            record = None
         found = carried_out(
             self.known,
-            lambda: self._dated(self.alias.update(seen, wanted, description)),
+            lambda: self._looked(self.alias.update(seen.revision, wanted, description)),
             self.look,
             what=what,
             before=seen.stage,
             wanted=wanted,
             remedy=_AGAIN,
         )
-        if record is not None and not record.is_same_rollout(self.readable(found)):
+        if record is None:
+            return found
+        if not record.is_same_rollout(found.readable):
             raise RecordError(
                 "The alias was changed as asked, and has not the record that was sent with it, "
                 "so the rollout is not on record.",
                 remedy="Another process may have changed it at the same time. Without the record "
                 "there is no revert(): UpdateAlias with the version from before is the way back.",
             )
-        return found
+        return found._replace(kept=self.records.confirm(record, found.kept))
+
+    def note(self, seen: AliasLook, record: AliasRecord) -> None:
+        """The record, without a change of the alias."""
+        if record == seen.record:
+            return
+        if self.records.is_stored:
+            self.records.save(record, seen.kept)
+        else:
+            self.change(seen, seen.stage, record, "writing the record")
 
     def stands_for(self, bond: AliasBond, state: StageState) -> bool:
         """Whether the canary of the alias is the bond's, and of its rollout."""
@@ -162,7 +196,7 @@ class AliasControl:
             return True
         return rollout.id == bond.record.id and rollout.outcome is None
 
-    def mine(self, bond: AliasBond, seen: SeenAlias) -> CanaryState:
+    def mine(self, bond: AliasBond, seen: AliasLook) -> CanaryState:
         """The canary of the bond. Raises where there is none, or another one."""
         state = seen.stage
         canary = state.canary
@@ -179,23 +213,23 @@ class AliasControl:
             raise changed_outside("alias", differences)
         return canary
 
-    def production_changes(self, bond: AliasBond, seen: SeenAlias) -> dict[str, str]:
+    def production_changes(self, bond: AliasBond, seen: AliasLook) -> dict[str, str]:
         """The alias's own version, where it is another one than recorded or accepted."""
-        record, state = self.readable(seen), seen.stage
+        record, state = seen.readable, seen.stage
         recorded = record is not None and record.runs_on(state)
         before = record.before if record is not None and recorded else bond.before
         if state.deployment_id == before:
             return {}
         return {"deployment_id": f"{state.deployment_id} instead of {before}"}
 
-    def own(self, bond: AliasBond, seen: SeenAlias) -> AliasRecord:
+    def own(self, bond: AliasBond, seen: AliasLook) -> AliasRecord:
         """The record of the canary that is running, begun now where it was enabled by others."""
-        record, state = self.record(seen), seen.stage
+        record, state = seen.record, seen.stage
         assert state.canary is not None
         if record is not None and record.runs_on(state):
             return record
         return AliasRecord(
-            id=new_id(),
+            id=new_id(self.records.place),
             release=None,
             started_at=bond.started_at,
             step_started_at=seen.at,
@@ -205,11 +239,6 @@ class AliasControl:
             past=record.settled_on(state).remembered() if record else "",
             promoted=record.settled_on(state).last_promotion() if record else None,
         )
-
-
-def new_id() -> str:
-    """The id of a rollout."""
-    return os.urandom(8).hex()
 
 
 def _percent(state: AliasState) -> float:

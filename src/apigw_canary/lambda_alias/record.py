@@ -5,28 +5,34 @@ User's text [apigw-canary:2 5f1c9e0b7a3d2468 1767603600 1767604200 025.00 7>8 r 
 ```
 
 Rollout id, start, start of the step, percent, versions before and after, outcome, hold, the
-promotion before this rollout, earlier releases, release. A description takes 256 characters. A
-hold takes up to 20 of them, for which earlier releases are forgotten. The record is written in the
-same call as the change it records, and is input like any other: parsed strictly.
+promotion before this rollout, earlier releases, release. The id ends in a digest of the alias that
+it is of. A description takes 256 characters. A hold takes up to 20 of them, for which earlier
+releases are forgotten. The reason of a hold, the policy, and since when metrics cannot be read are
+only kept in a caller's store, as JSON. The record is input like any other: parsed strictly.
 """
 
+import json
+import os
 import re
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.errors import RecordError
-from apigw_canary.model.record import EndedBy
+from apigw_canary.errors import InvalidInputError, RecordError
+from apigw_canary.model.record import MAX_LINE, MAX_REASON, EndedBy, check_digest, check_year
 from apigw_canary.model.state import Outcome, StageState
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import sentence
+from apigw_canary.values.serialization import Plain
 
 MAX_DESCRIPTION = 256
 """Characters that Lambda takes (its API reference, UpdateAlias)."""
 
 KEPT_ENDINGS = 4
-"""How many earlier releases are remembered, where there is room."""
+"""How many earlier releases a description remembers, where there is room."""
+
+REMEMBERED = 64
+"""How many earlier releases a caller's store remembers: as many as fit a line of 500 characters."""
 
 _MARK = "[apigw-canary:"
 CODES: dict[tuple[Outcome | None, EndedBy | None], str] = {
@@ -53,25 +59,28 @@ _RECORD = (
 )
 
 
-class LastPromotion(NamedTuple):
+@attrs.frozen
+class LastPromotion(Plain):
     """What a promotion changed, and when."""
 
     before: str
     after: str
-    at: datetime
+    at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
 
 
 @attrs.frozen(kw_only=True)
-class AliasRecord:
+class AliasRecord(Plain):
     """What an alias knows of its latest rollout."""
 
     id: str
     """Unique to the rollout."""
     release: str | None
     """The release, as given to `enable_canary`."""
-    started_at: datetime
+    started_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """When the canary was enabled, to the second."""
-    step_started_at: datetime
+    step_started_at: datetime = attrs.field(
+        converter=validation.utc, validator=validation.aware_field
+    )
     """When it got the share it has."""
     percent: float
     """That percent; another one on the alias was set outside this library."""
@@ -83,11 +92,21 @@ class AliasRecord:
     """How it ended; None while it runs."""
     ended_by: EndedBy | None = None
     """Who ended it, where that is known."""
-    hold_since: datetime | None = None
+    hold_since: datetime | None = attrs.field(
+        default=None, converter=validation.utc_or_none, validator=validation.aware_field
+    )
     """Since when an operator holds it; None where it is not on hold."""
+    hold_reason: str | None = None
+    """Why; only in a store."""
     held: timedelta = timedelta(0)
     """How long earlier holds lasted in all, to the second."""
-    promoted: "LastPromotion | None" = None
+    policy: str | None = None
+    """A fingerprint of the policy that was given to `enable_canary`; only in a store."""
+    failing_since: datetime | None = attrs.field(
+        default=None, converter=validation.utc_or_none, validator=validation.aware_field
+    )
+    """Since when metrics or alarms cannot be read; only in a store."""
+    promoted: LastPromotion | None = None
     """The promotion that came before this rollout, for `alias.revert()` once this one has ended
     without a promotion."""
     past: str = ""
@@ -107,7 +126,7 @@ class AliasRecord:
         ending = ""
         if self.release is not None and self.outcome is not None:
             ending = CODES[self.outcome, self.ended_by] + _digest(self.release)
-        return (self.past + ending)[-7 * KEPT_ENDINGS :]
+        return (self.past + ending)[-7 * REMEMBERED :]
 
     def last_promotion(self) -> LastPromotion | None:
         """The latest promotion that is not undone: of this rollout, or before it."""
@@ -123,6 +142,25 @@ class AliasRecord:
             other.before,
             other.after,
         )
+
+    def is_of(self, place: str) -> bool:
+        """Whether it is the record of this alias: region, function and name."""
+        return self.id == _id(self.id[:10], place)
+
+    def latest(self) -> datetime:
+        """The latest time that the record states."""
+        times = [self.started_at, self.step_started_at, self.hold_since, self.failing_since]
+        promoted = self.promoted.at if self.promoted is not None else None
+        return max(at for at in (*times, promoted) if at is not None)
+
+    def is_on(self, state: StageState) -> bool:
+        """Whether the alias is as the change left it that this is the record of."""
+        if self.outcome is None:
+            return self.runs_on(state) and _percent(state) == self.percent
+        canary = state.canary.deployment_id if state.canary else None
+        if self.outcome is Outcome.PROMOTED:
+            return canary is None and state.deployment_id == self.after
+        return self.after not in {canary, state.deployment_id}
 
     def held_for(self, now: datetime) -> timedelta:
         """How long the rollout has been on hold in all."""
@@ -145,10 +183,23 @@ class AliasRecord:
         return attrs.evolve(self, outcome=outcome)
 
 
-def _digest(release: str) -> str:
+def _percent(state: StageState) -> float:
+    return state.canary.percent if state.canary else 0.0
+
+
+def _digest(text: str) -> str:
     import hashlib  # here, to keep the import of the library cheap
 
-    return hashlib.sha256(release.encode()).hexdigest()[:6]
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def _id(token: str, place: str) -> str:
+    return token + _digest(f"{token} {place}")
+
+
+def new_id(place: str) -> str:
+    """The id of a rollout on an alias, which shows that it is of no other alias."""
+    return _id(os.urandom(5).hex(), place)
 
 
 def read(description: str) -> AliasRecord | None:
@@ -203,7 +254,7 @@ def written(text: str, record: AliasRecord) -> str:
 
     Raises `RecordError` where both do not fit; earlier releases are forgotten before that.
     """
-    past = record.past
+    past = record.past[-7 * KEPT_ENDINGS :]
     hold = f"h{record.hold_since.timestamp():.0f}" if record.hold_since else "-"
     hold += f"{record.held.total_seconds():.0f}" if record.held else ""
     done = record.promoted
@@ -234,9 +285,58 @@ def check_text(value: object, field: str) -> None:
         validation.refuse(field, f"a text without {_MARK!r}", value)
 
 
-def _unreadable(reason: str) -> RecordError:
+def line(record: AliasRecord) -> str:
+    """The record as a caller's store keeps it."""
+    return json.dumps({"version": 2, **record.to_dict()})
+
+
+def read_line(text: str) -> AliasRecord:
+    """The record from a caller's store. Raises `RecordError` for one that cannot be one."""
+    if len(text) > MAX_LINE:
+        raise _unreadable(f"it has {len(text)} characters, more than {MAX_LINE}", "store")
+    try:
+        data = json.loads(text)
+        if not isinstance(data, dict) or data.pop("version", None) != 2:
+            raise _unreadable("it is of another version than 2", "store")
+        record = AliasRecord.from_dict(data)
+        _check(record)
+    except InvalidInputError as error:
+        raise _unreadable(f"{error.field} must be {error.expected}", "store") from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable("it is no JSON", "store") from error
+    return record
+
+
+def _check(record: AliasRecord) -> None:
+    """Refuse what a description cannot have."""
+    done = record.promoted or record
+    versions = (record.before, record.after, done.before, done.after)
+    for name, value, form in (
+        ("id", record.id, "[0-9a-f]{16}"),
+        ("past", record.past, "([pujcodex][0-9a-f]{6})*"),
+        *(("a version", version, "[0-9]{1,9}") for version in versions),
+    ):
+        if not re.fullmatch(form, value):
+            validation.refuse(name, f"of the form {form}", value)
+    if (record.outcome, record.ended_by) not in CODES:
+        validation.refuse("outcome", "one that such a rollout can have", record.outcome)
+    validation.percent(record.percent)
+    validation.duration(record.held, "held", high=timedelta(days=365))
+    for name, limit in (("release", 200), ("hold_reason", MAX_REASON)):
+        if (text := getattr(record, name)) is not None:
+            validation.text(text, name, limit=limit)
+    if record.policy is not None:
+        check_digest(record.policy, "policy")
+    for name in ("started_at", "step_started_at", "hold_since", "failing_since"):
+        if (at := getattr(record, name)) is not None:
+            check_year(at, name)
+
+
+def _unreadable(reason: str, where: str = "alias's description") -> RecordError:
+    fix = "Find out what changed the description; restore what begins with "
+    fix += f"{_MARK!r}, or delete it with UpdateAlias."
     return RecordError(
-        f"The record in the alias's description cannot be read: {sentence(reason)}",
-        remedy="Find out what changed the description; restore what begins with "
-        f"{_MARK!r}, or delete it with UpdateAlias. alias.rollback() ends a canary without it.",
+        f"The record in the {where} cannot be read: {sentence(reason)}",
+        remedy=f"{'Fix the store.' if where == 'store' else fix} alias.rollback() ends a canary "
+        "without it.",
     )

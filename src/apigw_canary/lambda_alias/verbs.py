@@ -1,12 +1,11 @@
 """The safe state changes of a weighted alias."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
 
-from apigw_canary.aws.lambdas import SeenAlias
 from apigw_canary.changes.control import log
 from apigw_canary.changes.refusals import (
     already_enabled,
@@ -23,8 +22,8 @@ from apigw_canary.errors import (
     RecordError,
     StageChangedError,
 )
-from apigw_canary.lambda_alias.control import AliasBond, AliasControl, new_id
-from apigw_canary.lambda_alias.record import AliasRecord, check_text
+from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook
+from apigw_canary.lambda_alias.record import AliasRecord, check_text, new_id
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import EndedBy
 from apigw_canary.model.state import CanaryState, Outcome, StageState
@@ -47,6 +46,8 @@ class CanaryRequest:
     version: str = attrs.field(converter=_checked_version)
     release: str | None
     description: str | None
+    policy: str | None = None
+    """A fingerprint of the policy that the canary is to be observed with."""
 
     def __attrs_post_init__(self) -> None:
         if self.release is not None:
@@ -64,7 +65,7 @@ def enable(control: AliasControl, request: CanaryRequest, only_if: Condition) ->
     state = seen.stage
     if state.canary is not None:
         return _running(control, request, seen)
-    last = control.record(seen)
+    last = seen.record
     last = last and last.settled_on(state)
     _check_release(request, last)
     only_if(seen)
@@ -85,11 +86,12 @@ def enable(control: AliasControl, request: CanaryRequest, only_if: Condition) ->
             "version behind a stage variable.",
         )
     begun = AliasRecord(
-        id=new_id(),
+        id=new_id(control.records.place),
         release=request.release,
         started_at=seen.at,
         step_started_at=seen.at,
         percent=request.percent,
+        policy=request.policy,
         before=state.deployment_id,
         after=request.version,
         promoted=last.last_promotion() if last else None,
@@ -113,7 +115,7 @@ def _check_release(request: CanaryRequest, last: AliasRecord | None) -> None:
         raise had_its_rollout("alias", request.release, outcome)
 
 
-def _running(control: AliasControl, request: CanaryRequest, seen: SeenAlias) -> AliasBond:
+def _running(control: AliasControl, request: CanaryRequest, seen: AliasLook) -> AliasBond:
     """The canary that is running, if it is the one requested."""
     bond, state = control.bond(seen), seen.stage
     release = bond.release
@@ -146,7 +148,7 @@ def shift(
     """Sets the canary's share; success where it is that already, and on record as that."""
     seen = control.present()
     canary = control.mine(bond, seen)
-    record = control.readable(seen)
+    record = seen.readable
     if canary.percent == percent and (record is None or record.percent == percent):
         return bond
     only_if(seen)
@@ -162,7 +164,7 @@ def promote(
 ) -> Promotion:
     """Makes the canary's version the alias's own, in one call with the record of it."""
     seen = control.present()
-    state, record = seen.stage, control.record(seen)
+    state, record = seen.stage, seen.record
     if state.canary is None and state.deployment_id == bond.version:
         known = bond.record is None or (record is not None and record.id == bond.record.id)
         if record is None or not known or record.outcome is not Outcome.PROMOTED:
@@ -202,25 +204,29 @@ def annotate(control: AliasControl, bond: AliasBond, **changes: Any) -> AliasBon
     seen = control.present()
     control.mine(bond, seen)
     record = attrs.evolve(control.own(bond, seen), **changes)
-    if record != control.record(seen):
-        control.change(seen, seen.stage, record, "writing the record")
+    control.note(seen, record)
     return bond._replace(record=record, before=record.before)
 
 
-def hold(control: AliasControl, bond: AliasBond) -> AliasBond:
+def hold(control: AliasControl, bond: AliasBond, reason: str) -> AliasBond:
     """Records an operator's hold; one that is in force keeps its start."""
     seen = control.present()
-    record = control.readable(seen)
+    record = seen.readable
     since = record.hold_since if record is not None and record.runs_on(seen.stage) else None
-    return annotate(control, bond, hold_since=since or seen.at)
+    return annotate(control, bond, hold_since=since or seen.at, hold_reason=reason)
 
 
 def resume(control: AliasControl, bond: AliasBond) -> AliasBond:
     """Ends an operator's hold; success where there is none."""
     seen = control.present()
-    record = control.readable(seen)
+    record = seen.readable
     held = record.held_for(seen.at) if record is not None else timedelta(0)
-    return annotate(control, bond, hold_since=None, held=held)
+    return annotate(control, bond, hold_since=None, hold_reason=None, held=held)
+
+
+def failing(control: AliasControl, bond: AliasBond, since: datetime | None) -> AliasBond:
+    """Records since when metrics or alarms cannot be read; a description has no room for it."""
+    return annotate(control, bond, failing_since=since) if control.records.is_stored else bond
 
 
 def accept_production(control: AliasControl, bond: AliasBond) -> AliasBond:
@@ -249,13 +255,14 @@ def roll_back(
         return False
     if bond is not None:
         control.mine(bond, seen)
-    record = control.readable(seen)
+    record = seen.readable
     if record is not None and record.runs_on(state):
         record = attrs.evolve(
             record, outcome=outcome, ended_by=by, hold_since=None, step_started_at=seen.at
         )
     try:
-        control.change(seen, attrs.evolve(state, canary=None), record, "ending the canary")
+        wanted = attrs.evolve(state, canary=None)
+        control.change(seen, wanted, record, "ending the canary", to_end=True)
     except StageChangedError:
         if tries == 1:
             raise
@@ -270,7 +277,7 @@ def revert(
 ) -> Promotion:
     """Undoes a promotion: the one of the receipt, or the latest one on record. Returns it."""
     seen = control.look()
-    state, record = seen.stage, control.record(seen)
+    state, record = seen.stage, seen.record
     if promotion is not None:
         alias = control.alias
         check_place(promotion, "alias", (alias.region, alias.function, alias.name))
@@ -294,7 +301,7 @@ def revert(
         control.change(
             seen,
             attrs.evolve(state, deployment_id=promotion.deployment_before),
-            _reverted(promotion, record, seen),
+            _reverted(control, promotion, record, seen),
             f"restoring version {promotion.deployment_before}",
         )
     return promotion
@@ -322,12 +329,14 @@ def _on_record(control: AliasControl, record: AliasRecord | None, state: StageSt
     )
 
 
-def _reverted(promotion: Promotion, record: AliasRecord | None, seen: SeenAlias) -> AliasRecord:
+def _reverted(
+    control: AliasControl, promotion: Promotion, record: AliasRecord | None, seen: AliasLook
+) -> AliasRecord:
     """The record of a revert, of a rollout that may not be the latest one."""
     if record is not None and record.id == promotion.rollout_id:
         return attrs.evolve(record, outcome=Outcome.REVERTED, step_started_at=seen.at)
     return AliasRecord(
-        id=new_id(),
+        id=new_id(control.records.place),
         release=promotion.release,
         started_at=promotion.begun_at,
         step_started_at=seen.at,

@@ -68,16 +68,22 @@ def fingerprint(salt: str, name: str, value: str | None) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-def _check_year(at: datetime, field: str) -> None:
+def check_year(at: datetime, field: str) -> None:
+    """Refuse a time far from today, with which nothing can be computed."""
     if not _EARLIEST <= at.year <= _LATEST:
         validation.refuse(field, f"of the years {_EARLIEST} to {_LATEST}", at)
+
+
+def check_digest(digest: str, field: str) -> None:
+    """Refuse what is no fingerprint."""
+    if not re.fullmatch(_DIGEST, digest):
+        validation.refuse(field, "eight hexadecimal digits", digest)
 
 
 def _check_digests(digests: Mapping[str, str], field: str) -> None:
     for name, digest in digests.items():
         validation.text(name, f"a name in {field}")
-        if not re.fullmatch(_DIGEST, digest):
-            validation.refuse(f"{field}.{name}", "eight hexadecimal digits", digest)
+        check_digest(digest, f"{field}.{name}")
 
 
 @attrs.frozen(kw_only=True)
@@ -138,14 +144,14 @@ class Begun(Plain):
         validation.identifier(self.id, "rollout.id")
         for name in ("started_at", "enabled_at", "failing_since"):
             if (at := getattr(self, name)) is not None:
-                _check_year(at, f"rollout.{name}")
+                check_year(at, f"rollout.{name}")
         if self.hold is not None:
-            _check_year(self.hold.since, "rollout.hold.since")
+            check_year(self.hold.since, "rollout.hold.since")
         validation.identifier(self.stage_deployment_id, "rollout.stage_deployment_id")
         if self.release is not None:
             validation.text(self.release, "rollout.release")
-        if self.policy is not None and not re.fullmatch(_DIGEST, self.policy):
-            validation.refuse("rollout.policy", "eight hexadecimal digits", self.policy)
+        if self.policy is not None:
+            check_digest(self.policy, "rollout.policy")
         _check_digests(self.production, "rollout.production")
         _check_digests(self.overrides, "rollout.overrides")
         validation.duration(self.held, "rollout.held", high=timedelta(days=365))
@@ -376,7 +382,7 @@ def read_line(line: str, stage: str) -> Record:
     try:
         record = Record.from_dict(_full(json.loads(line.removeprefix(mark)), stage))
         if record.promotion:
-            _check_year(record.promotion.begun_at, "promotion.begun_at")
+            check_year(record.promotion.begun_at, "promotion.begun_at")
         for name in ("region", "rest_api_id", "reverted_from"):
             if (value := getattr(record, name)) is not None:
                 validation.identifier(value, name)
