@@ -129,7 +129,7 @@ class TestStage:
         """Access logs go to a log group, or to Firehose."""
         settings = {"accessLogSettings": {"destinationArn": destination, "format": "$context.x"}}
         with rehearsal(settings=settings) as aws:
-            found = aws.stage._control.gateway.settings()
+            found = aws.stage._control.gateway.stage().settings
             assert (found.access_log_group, found.access_log_format) == (group, "$context.x")
 
     def test_shared_cache(self) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -34,8 +34,7 @@ def read_alarms(calls: Calls, names: Sequence[str], start: datetime) -> tuple[Al
     not fire and has changed its state since `start`. Raises `NotFoundError` where AWS does not know
     a name, `MetricsError` where its answer is not understood.
     """
-    described = _described(calls, names)
-    _require(calls, names, described)
+    described = require_alarms(calls, names)
     alarms = (as_alarm(described[name]) for name in names)
     return tuple(_with_history(calls, alarm, start) for alarm in alarms)
 
@@ -46,12 +45,12 @@ def alarms_now(calls: Calls, names: Sequence[str]) -> dict[str, Alarm | None]:
     return {name: as_alarm(described[name]) if name in described else None for name in names}
 
 
-def require_alarms(calls: Calls, names: Sequence[str]) -> None:
-    """Raises `NotFoundError` where AWS does not know a name: one DescribeAlarms for a hundred."""
-    _require(calls, names, _described(calls, names))
+def require_alarms(calls: Calls, names: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    """As AWS describes each alarm; `NotFoundError` where AWS does not know a name.
 
-
-def _require(calls: Calls, names: Sequence[str], described: Container[str]) -> None:
+    One DescribeAlarms for a hundred names.
+    """
+    described = _described(calls, names)
     unknown = [name for name in names if name not in described]
     if unknown:
         raise NotFoundError(
@@ -60,6 +59,7 @@ def _require(calls: Calls, names: Sequence[str], described: Container[str]) -> N
             "shows composite alarms only to who may DescribeAlarms on all resources; log alarms "
             "need a botocore that knows them, such as 1.44.8.",
         )
+    return described
 
 
 def _described(calls: Calls, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -137,16 +137,9 @@ def _became(item: Mapping[str, Any]) -> tuple[str, datetime]:
     """What state an alarm went to, and when."""
     try:
         state = json.loads(item["HistoryData"])["newState"]["stateValue"]
-        at = item["Timestamp"]
+        return _STATES[_STATES.index(state)], item["Timestamp"]
     except (KeyError, TypeError, ValueError) as error:
-        raise _not_understood(item) from error
-    if state not in _STATES:
-        raise _not_understood(item)
-    return state, at
-
-
-def _not_understood(item: Mapping[str, Any]) -> MetricsError:
-    return MetricsError(
-        f"The history of the alarm {item.get('AlarmName')} is not understood: what is said of "
-        f"{item.get('Timestamp')} names no state."
-    )
+        raise MetricsError(
+            f"The history of the alarm {item.get('AlarmName')} is not understood: what is said of "
+            f"{item.get('Timestamp')} names no state."
+        ) from error

@@ -109,13 +109,6 @@ class Deployment(NamedTuple):
         return f"<deployment {self.id} of {self.created_at}>"
 
 
-class Seen(NamedTuple):
-    """A stage as it was read, and AWS's time when it was."""
-
-    stage: StageState
-    at: datetime
-
-
 class Serving(NamedTuple):
     """Which deployments a stage serves."""
 
@@ -140,6 +133,14 @@ class StageSettings(NamedTuple):
     """The Firehose stream that access logs go to instead; None where there is none."""
     access_log_format: str | None
     """Their format; None where they are off."""
+
+
+class Seen(NamedTuple):
+    """A stage as it was read, and AWS's time when it was."""
+
+    stage: StageState
+    at: datetime
+    settings: StageSettings
 
 
 class Method(NamedTuple):
@@ -182,15 +183,6 @@ class ApiGateway:
         """One GetStage."""
         return self._seen(self._call("GetStage", stageName=self.stage_name))
 
-    def described(self) -> tuple[Seen, StageSettings]:
-        """The stage with its settings: one GetStage."""
-        answer = self._call("GetStage", stageName=self.stage_name)
-        return self._seen(answer), parsed_settings(answer)
-
-    def settings(self) -> StageSettings:
-        """How the stage logs, measures and caches: one GetStage."""
-        return parsed_settings(self._call("GetStage", stageName=self.stage_name))
-
     def update_stage(self, patch: Patch) -> Seen:
         """One UpdateStage; AWS's answer is the stage after it."""
         return self._seen(
@@ -221,7 +213,7 @@ class ApiGateway:
 
     def methods(self) -> list[Method]:
         """The methods of the API as it is being edited: one GetResources for 500 resources."""
-        found = self._pages("GetResources", restApiId=self.rest_api_id, embed=["methods"])
+        found = pages(self._calls, "GetResources", restApiId=self.rest_api_id, embed=["methods"])
         return [
             _method(resource, name, method)
             for resource in found
@@ -230,7 +222,7 @@ class ApiGateway:
 
     def variables_of_authorizers(self) -> frozenset[str]:
         """The stage variables that the API's authorizers name: one GetAuthorizers."""
-        found = self._pages("GetAuthorizers", restApiId=self.rest_api_id)
+        found = pages(self._calls, "GetAuthorizers", restApiId=self.rest_api_id)
         return frozenset(name for each in found for name in _variables_named(each))
 
     def unused_of(self, names: Iterable[str], methods: Iterable[Method]) -> list[str]:
@@ -244,7 +236,8 @@ class ApiGateway:
     def deployments(self) -> list[Deployment]:
         """All deployments: one GetDeployments for each 500 of them."""
         return [
-            _deployment(item) for item in self._pages("GetDeployments", restApiId=self.rest_api_id)
+            _deployment(item)
+            for item in pages(self._calls, "GetDeployments", restApiId=self.rest_api_id)
         ]
 
     def serving(self) -> tuple[tuple[Serving, ...], datetime]:
@@ -290,9 +283,6 @@ class ApiGateway:
             return None  # an optional question
         return str(answer["ProtocolType"])
 
-    def _pages(self, operation: str, **parameters: object) -> Iterator[Mapping[str, Any]]:
-        return pages(self._calls, operation, **parameters)
-
     def _call(self, operation: str, **parameters: object) -> Answer:
         try:
             return self._calls.call(
@@ -311,10 +301,20 @@ class ApiGateway:
             ) from error.__cause__
 
     def _seen(self, answer: Answer) -> Seen:
-        stage = parsed_stage(answer, region=self.region, rest_api_id=self.rest_api_id)
-        if stage.name != self.stage_name:
+        """From the answer of GetStage or UpdateStage. What is absent there is absent here."""
+        if answer["stageName"] != self.stage_name:
             raise misunderstood("GetStage", "it is about another stage")
-        return Seen(stage=stage, at=self._calls.now(answer))
+        settings = answer.get("canarySettings")
+        stage = StageState(
+            region=self.region,
+            rest_api_id=self.rest_api_id,
+            name=self.stage_name,
+            deployment_id=_id(answer, "deploymentId"),
+            variables=answer.get("variables", {}),
+            canary=None if settings is None else _parsed_canary(settings),
+            updated_at=answer["lastUpdatedDate"],
+        )
+        return Seen(stage, self._calls.now(answer), _parsed_settings(answer))
 
 
 def api_names(calls: Calls) -> dict[str, str]:
@@ -339,21 +339,7 @@ def pages(calls: Calls, operation: str, **parameters: object) -> Iterator[Mappin
         yield from answer.get("items", [])
 
 
-def parsed_stage(answer: Answer, *, region: str, rest_api_id: str) -> StageState:
-    """A stage from the answer of GetStage or UpdateStage. What is absent there is absent here."""
-    settings = answer.get("canarySettings")
-    return StageState(
-        region=region,
-        rest_api_id=rest_api_id,
-        name=answer["stageName"],
-        deployment_id=_id(answer, "deploymentId"),
-        variables=answer.get("variables", {}),
-        canary=None if settings is None else _parsed_canary(settings),
-        updated_at=answer["lastUpdatedDate"],
-    )
-
-
-def parsed_settings(answer: Answer) -> StageSettings:
+def _parsed_settings(answer: Answer) -> StageSettings:
     """How the stage of an answer logs, measures and caches."""
     methods = answer.get("methodSettings", {}).get("*/*", {})
     access_logs = answer.get("accessLogSettings", {})

@@ -73,16 +73,12 @@ def function_in(uri: str) -> str:
     return integration[1].rpartition(":function:")[2] if integration else uri
 
 
-def stage_arn(function: Function, region: str, rest_api_id: str, stage: str) -> str:
-    """What API Gateway calls the function as, for all methods of a stage."""
-    return (
-        f"arn:{function.partition}:execute-api:{region}:{function.account_id}:"
-        f"{rest_api_id}/{stage}/*/*"
-    )
+WHOLE_STAGE = Route(ANY, "/*")
+"""Stands for all methods of a stage."""
 
 
 def source_arn(function: Function, region: str, rest_api_id: str, stage: str, route: Route) -> str:
-    """What API Gateway calls the function as. `*` stands for any value there."""
+    """What API Gateway calls the function as; `*` stands for any value there."""
     method = "*" if route.method == ANY else route.method
     path = re.sub(r"\{[^}]*\}", "*", route.path)
     return (

@@ -105,33 +105,29 @@ class Alias:
             ) from error.__cause__
 
     def _seen(self, answer: Answer) -> SeenAlias:
-        at = self.calls.now(answer)
-        stage = parsed_alias(answer, region=self.region, function=self.function, at=at)
-        if stage.name != self.name:
+        """From the answer of GetAlias or UpdateAlias, the alias in the form of a stage."""
+        if answer["Name"] != self.name:
             raise misunderstood("GetAlias", "it is about another alias")
-        return SeenAlias(stage, at, answer["RevisionId"], answer.get("Description") or "")
-
-
-def parsed_alias(answer: Answer, *, region: str, function: str, at: datetime) -> AliasState:
-    """An alias from the answer of GetAlias or UpdateAlias, in the form of a stage."""
-    weights = answer.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
-    if len(weights) > 1:
-        raise misunderstood(
-            "GetAlias",
-            f"it routes to versions {', '.join(weights)} beside its own, and AWS allows one",
+        weights = answer.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+        if len(weights) > 1:
+            raise misunderstood(
+                "GetAlias",
+                f"it routes to versions {', '.join(weights)} beside its own, and AWS allows one",
+            )
+        canaries = [
+            CanaryState(deployment_id=_version(version), percent=_percent(weight))
+            for version, weight in weights.items()
+        ]
+        at = self.calls.now(answer)
+        stage = AliasState(
+            region=self.region,
+            rest_api_id=self.function,
+            name=self.name,
+            deployment_id=_version(answer["FunctionVersion"]),
+            canary=canaries[0] if canaries else None,
+            updated_at=at,
         )
-    canaries = [
-        CanaryState(deployment_id=_version(version), percent=_percent(share))
-        for version, share in weights.items()
-    ]
-    return AliasState(
-        region=region,
-        rest_api_id=function,
-        name=answer["Name"],
-        deployment_id=_version(answer["FunctionVersion"]),
-        canary=canaries[0] if canaries else None,
-        updated_at=at,
-    )
+        return SeenAlias(stage, at, answer["RevisionId"], answer.get("Description") or "")
 
 
 def _version(found: str) -> str:
@@ -140,7 +136,7 @@ def _version(found: str) -> str:
     return found
 
 
-def _percent(share: float) -> float:
-    if not 0 <= share <= 1:
-        raise misunderstood("GetAlias", f"a weight in it is {share:g}")
-    return round(100 * share, 4)
+def _percent(weight: float) -> float:
+    if not 0 <= weight <= 1:
+        raise misunderstood("GetAlias", f"a weight in it is {weight:g}")
+    return round(100 * weight, 4)

@@ -149,7 +149,7 @@ def _note_promoted(control: Control, deployment_id: str, receipt: Promotion) -> 
 def flush(control: Control) -> None:
     """Empties the cache of a stage that has one, once its canary is promoted."""
     try:
-        if control.gateway.settings().cache_enabled:
+        if control.gateway.stage().settings.cache_enabled:
             control.gateway.flush_cache()
     except CanaryError as error:
         raise error.within(

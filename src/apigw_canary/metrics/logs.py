@@ -317,7 +317,7 @@ class AccessLogs(AwsSource):
         if key not in self._logs:
             settings = None
             if self._group is None or self._fields is None:
-                settings = ApiGateway(self._own_calls(), *key).settings()
+                settings = ApiGateway(self._own_calls(), *key).stage().settings
             self._logs[key] = access_log(stage, settings, self._group, self._fields)
         return self._logs[key]
 

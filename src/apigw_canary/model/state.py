@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
@@ -156,33 +156,16 @@ class StageState(Plain):
 
     def differences(self, expected: "StageState") -> dict[str, str]:
         """What serves traffic here otherwise than in `expected`, in words, without values."""
-        found = {
-            "deployment_id": (self.deployment_id, expected.deployment_id),
-            "canary.deployment_id": (_of(self, "deployment_id"), _of(expected, "deployment_id")),
-            "canary.percent": (_of(self, "percent"), _of(expected, "percent")),
-            "canary.use_stage_cache": (
-                _of(self, "use_stage_cache"),
-                _of(expected, "use_stage_cache"),
-            ),
-        }
-        differing = {
-            name: f"{_shown(is_)} instead of {_shown(should)}"
-            for name, (is_, should) in found.items()
-            if is_ != should
-        }
-        for name, is_vars, should_vars in (
-            ("variables", self.variables, expected.variables),
-            (
-                "canary.variables",
-                _of(self, "variables") or Variables(),
-                _of(expected, "variables") or Variables(),
-            ),
-        ):
-            changed = sorted(
-                key for key in {*is_vars, *should_vars} if is_vars.get(key) != should_vars.get(key)
-            )
-            if changed:
-                differing[name] = f"{', '.join(changed)} changed"
+        now, then = _served(self), _served(expected)
+        differing = {}
+        for name, is_ in now.items():
+            should = then[name]
+            if isinstance(is_, Mapping) and isinstance(should, Mapping):
+                changed = sorted(key for key in {*is_, *should} if is_.get(key) != should.get(key))
+                if changed:
+                    differing[name] = f"{', '.join(changed)} changed"
+            elif is_ != should:
+                differing[name] = f"{_shown(is_)} instead of {_shown(should)}"
         return differing
 
 
@@ -206,8 +189,17 @@ class AliasState(StageState):
         )
 
 
-def _of(state: StageState, name: str) -> Any:
-    return getattr(state.canary, name, None)
+def _served(state: StageState) -> dict[str, object]:
+    """What serves traffic, by the names that differences have."""
+    canary = state.canary
+    return {
+        "deployment_id": state.deployment_id,
+        "canary.deployment_id": canary and canary.deployment_id,
+        "canary.percent": canary and canary.percent,
+        "canary.use_stage_cache": canary and canary.use_stage_cache,
+        "variables": state.variables,
+        "canary.variables": canary.variables if canary else Variables(),
+    }
 
 
 def _shown(value: object) -> str:

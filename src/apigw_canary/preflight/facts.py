@@ -104,7 +104,7 @@ def gather(
 ) -> Facts | Problem:
     """The facts, or the one problem that there is no such stage to be read."""
     try:
-        seen, settings = gateway.described()
+        seen = gateway.stage()
     except AccessDeniedError as error:
         return Problem("error", "The stage could not be read: GetStage was denied.", error.remedy)
     except NotFoundError:
@@ -122,7 +122,7 @@ def gather(
     return Facts(
         at=seen.at,
         stage=stage,
-        settings=settings,
+        settings=seen.settings,
         overrides=overrides,
         policy=policy,
         traffic=_traffic(reader, measure, seen) if policy is not None else None,

@@ -8,6 +8,7 @@ import attrs
 
 from apigw_canary.aws.apigateway import ApiGateway, Method
 from apigw_canary.aws.invocation import (
+    WHOLE_STAGE,
     Function,
     Functions,
     applies,
@@ -16,7 +17,6 @@ from apigw_canary.aws.invocation import (
     effect,
     function_in,
     source_arn,
-    stage_arn,
     statement_id,
     variables_in,
 )
@@ -29,7 +29,7 @@ from apigw_canary.errors import (
     UnansweredError,
     UnconfirmedChangeError,
 )
-from apigw_canary.model.api_surface import ANY, Route
+from apigw_canary.model.api_surface import Route
 from apigw_canary.model.state import StageState, Variables
 from apigw_canary.values import validation
 from apigw_canary.values.serialization import Plain
@@ -139,10 +139,14 @@ def tested(methods: Iterable[Method], stage: StageState, overrides: Variables) -
         if method.uri is not None:
             target = _target(method, method.uri, stage, overrides)
             if (function := target.function) is not None and target.needs_permission:
-                source = stage_arn(function, stage.region, stage.rest_api_id, STAGE)
-                whole = target._replace(source=source, route=Route(ANY, "/*"))
-                found.setdefault(function, whole)
+                found.setdefault(function, _whole(target, function, stage, STAGE))
     return list(found.values())
+
+
+def _whole(target: Target, function: Function, stage: StageState, name: str) -> Target:
+    """The same function as a stage of that name calls it, for all methods."""
+    source = source_arn(function, stage.region, stage.rest_api_id, name, WHOLE_STAGE)
+    return target._replace(source=source, route=WHOLE_STAGE)
 
 
 def _target(method: Method, uri: str, stage: StageState, overrides: Variables) -> Target:
@@ -226,8 +230,7 @@ def _widened(
     for function, target in missing:
         wide = per_function[function] > MOST_STATEMENTS if whole_stage is None else whole_stage
         if wide:
-            source = stage_arn(function, stage.region, stage.rest_api_id, stage.name)
-            target = target._replace(source=source, route=Route(ANY, "/*"))  # noqa: PLW2901
+            target = _whole(target, function, stage, stage.name)  # noqa: PLW2901
         widened.setdefault((function, target.source), (function, target))
     return list(widened.values())
 
