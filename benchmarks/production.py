@@ -16,10 +16,10 @@ from statistics import median
 
 import attrs
 
-from apigw_canary import Promote, RolloutPolicy, Signal, Step
+from apigw_canary import Minute, Promote, RolloutPolicy, Signal, Step
 from apigw_canary.judge.evidence import Row
 from apigw_canary.planning.chance import binomial
-from apigw_canary.planning.trial import Ended, Trial
+from apigw_canary.planning.simulation import Ended, rolled_out
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -145,8 +145,8 @@ def _rolled_out(seed: str, pace: int, usual: list[float], *, rare: bool) -> Ende
     rng = Random(f"{seed}/history")
     bad = sum(binomial(rng, pace, rate) for rate in usual[:HISTORY])
     policy = attrs.evolve(PLAN, signals=[Signal.errors_5xx(rare=rare)], on_inconclusive="hold")
-    history = {"errors_5xx": Row(HISTORY * pace, bad, 0, 0)}
-    return Trial(policy, traffic, started_at=START, history=history).run()
+    history = {"errors_5xx": [Minute(START - MINUTE, HISTORY * pace, bad, 0, 0)]}
+    return rolled_out(policy, traffic, started_at=START, history=history, between=1)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from apigw_canary import (
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.judge.evidence import Row
 from apigw_canary.planning.chance import binomial, divide, whole
-from apigw_canary.planning.trial import Traffic, Trial
+from apigw_canary.planning.simulation import Ended, Traffic, rolled_out
 
 pytestmark = pytest.mark.long
 
@@ -135,15 +135,22 @@ def every_minute(
 
 @settings(max_examples=settings().max_examples // 4)  # a decision costs milliseconds
 @given(small_plans(), traffics(), st.booleans(), rates)
-def test_a_trial_ends_as_if_the_policy_had_been_asked_every_minute(
+def test_a_simulated_rollout_asks_the_policy_every_minute(
     policy: RolloutPolicy, traffic: Traffic, known: bool, rate: float
 ) -> None:
-    """The same outcome, in the same minute: only then may forecasts take the shortcut."""
+    """The same outcome, in the same minute, of decisions that are made from scratch."""
     recorded = Recorded(traffic)
     history = {"errors_5xx": Row(6000, 6000 * rate, 0, 0)} if known else {}
     expected = every_minute(policy, recorded, history)
-    ended = Trial(policy, recorded, started_at=START, history=history).run()
+    ended = simulated(policy, recorded, history, between=1)
     assert (ended.decision.kind, ended.after) == expected
+
+
+def simulated(
+    policy: RolloutPolicy, traffic: Traffic, history: Mapping[str, Row], **how: int
+) -> Ended:
+    before = {name: [Minute(START - MINUTE, *row)] for name, row in history.items()}
+    return rolled_out(policy, traffic, started_at=START, history=before, **how)
 
 
 def edges(seed: int) -> tuple[RolloutPolicy, Traffic, dict[str, Row]]:
@@ -182,18 +189,21 @@ def edges(seed: int) -> tuple[RolloutPolicy, Traffic, dict[str, Row]]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_trial_ends_alike_at_the_edges(seed: int) -> None:
+def test_a_simulated_rollout_ends_alike_at_the_edges(seed: int) -> None:
     """Whatever else than evidence decides, in the minute in which it does."""
     policy, traffic, history = edges(seed)
-    expected = every_minute(policy, traffic, history)
-    ended = Trial(policy, traffic, started_at=START, history=history).run()
-    assert (ended.decision.kind, ended.after) == expected
+    kind, after = every_minute(policy, traffic, history)
+    ended = simulated(policy, traffic, history, between=1)
+    assert (ended.decision.kind, ended.after) == (kind, after)
+    ended = simulated(policy, traffic, history)
+    assert ended.decision.kind == kind
+    assert after <= ended.after <= 1.1 * after
 
 
 SHORT = RolloutPolicy([Step(10, 10 * MINUTE), Step(50, 10 * MINUTE)])
 
 
-def test_a_trial_ends_alike_where_an_excess_lasts() -> None:
+def test_a_simulated_rollout_ends_alike_where_an_excess_lasts() -> None:
     """The canary breaks after 40 healthy minutes beside a usual rate of 30 %."""
     plan = RolloutPolicy([Step(50, 600 * MINUTE)], signals=[Signal.errors_5xx()])
 
@@ -202,14 +212,16 @@ def test_a_trial_ends_alike_where_an_excess_lasts() -> None:
         return {"errors_5xx": Row(n_b, 0.3 * n_b, n_c, n_c if number >= 40 else 0.3 * n_c)}
 
     history = {"errors_5xx": Row(840_000, 252_000, 0, 0)}
-    ended = Trial(plan, late, started_at=START, history=history).run()
+    ended = simulated(plan, late, history)
     assert (ended.decision.kind, ended.after) == every_minute(plan, late, history)
     assert "in each of the latest 15 minutes" in ended.decision.reason
     assert ended.after == (40 + 15 + 2) * MINUTE
 
 
 @pytest.mark.parametrize("most", [None, 100])
-def test_a_trial_ends_alike_where_the_canary_breaks_late_at_100_percent(most: float | None) -> None:
+def test_a_simulated_rollout_ends_alike_where_the_canary_breaks_late_at_100_percent(
+    most: float | None,
+) -> None:
     """Below a gross failure, and above the past that guards: by the rules that are left there."""
     steps = [Step(50, 10 * MINUTE), Step(100, 120 * MINUTE)]
     plan = RolloutPolicy(steps, signals=[Signal.errors_5xx()], max_failed_requests=most)
@@ -219,7 +231,7 @@ def test_a_trial_ends_alike_where_the_canary_breaks_late_at_100_percent(most: fl
         return {"errors_5xx": Row(n_b, 0.021 * n_b, n_c, (0.12 if number >= 60 else 0.021) * n_c)}
 
     history = {"errors_5xx": Row(240_000, 5040, 0, 0)}
-    ended = Trial(plan, late, started_at=START, history=history).run()
+    ended = simulated(plan, late, history)
     assert (ended.decision.kind, ended.after) == every_minute(plan, late, history)
     assert ended.decision.kind == "rollback"
     assert ended.after == (60 + (1 if most else 30) + 2) * MINUTE
@@ -234,7 +246,7 @@ def test_a_trial_ends_alike_where_the_canary_breaks_late_at_100_percent(most: fl
     ],
     ids=["a later step with gaps", "another percent", "silence"],
 )
-def test_a_trial_ends_alike_where_the_traffic_is_odd(
+def test_a_simulated_rollout_ends_alike_where_the_traffic_is_odd(
     busy: Callable[[int], bool], part: float | None
 ) -> None:
     """In the second step: minutes without requests, counts of another percent, and silence."""
@@ -248,17 +260,17 @@ def test_a_trial_ends_alike_where_the_traffic_is_odd(
         return {"errors_5xx": Row(500 - canary, 0, canary, 0)}
 
     history = {"errors_5xx": Row(60 * 500, 30, 0, 0)}
-    ended = Trial(plan, odd, started_at=START, history=history).run()
+    ended = simulated(plan, odd, history)
     assert (ended.decision.kind, ended.after) == every_minute(plan, odd, history)
 
 
-def test_a_trial_without_canary_requests_ends_as_unwatched() -> None:
+def test_a_simulated_rollout_without_canary_requests_ends_as_unwatched() -> None:
     """In the minute in which it would have, and no signal is blamed."""
 
     def nothing(number: int, share: float) -> Mapping[str, Row]:
         return {"errors_5xx": Row(500, 1, 0, 0)}
 
-    ended = Trial(SHORT, nothing, started_at=START, history={}).run()
+    ended = simulated(SHORT, nothing, {})
     assert (ended.decision.kind, ended.after) == every_minute(SHORT, nothing, {})
     assert ended.decision.kind == "rollback"
     assert ended.signal is None
@@ -346,6 +358,16 @@ class TestForecast:
         )
         assert one == same != other
 
+    def test_it_can_be_watched_and_stopped(self) -> None:
+        """The number of rollouts so far, of the clean canary and all others."""
+        done: list[int] = []
+        forecast = SHORT.forecast(1000, 0.001, times=[10], rollouts=10, progress=done.append)
+        assert done == list(range(1, len(done) + 1))
+        assert len(done) >= 20
+        assert forecast == SHORT.forecast(1000, 0.001, times=[10], rollouts=10)
+        with pytest.raises(KeyboardInterrupt):
+            SHORT.forecast(1000, 0.001, progress=stop)
+
     def test_any_signal_may_get_worse(self) -> None:
         """By its name; where it is not critical no margin allows anything."""
         rates = {"errors_5xx": 0.001, "errors_4xx": 0.01}
@@ -402,6 +424,10 @@ class TestForecast:
         policy = attrs.evolve(SHORT, signals=[Signal.errors_5xx(limit=0.01)])
         with pytest.raises(InvalidInputError, match="too unhealthy"):
             policy.forecast(100, 0.02)
+
+
+def stop(_: int) -> None:
+    raise KeyboardInterrupt
 
 
 def days(
@@ -500,6 +526,24 @@ class TestBacktest:
             }
         )
         assert tested.promoted > 0
+
+    def test_requests_of_unknown_outcome_stay_so(self) -> None:
+        """Of one in ten the outcome is not known: nothing is promoted, as in a real one."""
+        past = [attrs.evolve(m, baseline_unknown=40) for m in days(4)["errors_5xx"]]
+        for minutes in (
+            past,
+            [attrs.evolve(m, canary_requests=40, canary_unknown=4) for m in past],
+        ):
+            tested = SHORT.backtest({"errors_5xx": minutes})
+            assert tested.rollouts > 0
+            assert tested.promoted == 0
+
+    def test_it_can_be_watched_and_stopped(self) -> None:
+        done: list[int] = []
+        tested = SHORT.backtest(days(5), progress=done.append)
+        assert done == list(range(1, tested.rollouts + 1))
+        with pytest.raises(KeyboardInterrupt):
+            SHORT.backtest(days(5), progress=stop)
 
     def test_signals_of_the_same_requests_share_the_split(self) -> None:
         """Both have no request in a minute, or neither has: no share is contradicted."""

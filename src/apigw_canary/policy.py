@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, Self, TypedDict, Unpack
 
@@ -207,6 +207,7 @@ class RolloutPolicy(Plan):
         signal: str | None = None,
         rollouts: int = 200,
         seed: int = 0,
+        progress: Callable[[int], object] | None = None,
     ) -> Forecast:
         """What this policy will do with a traffic, before any is moved.
 
@@ -216,8 +217,10 @@ class RolloutPolicy(Plan):
         the first critical one. A signal without a rate is left out, and alarms are taken to be OK.
 
         The requests are independent of each other, as real ones never quite are: what the real
-        traffic does to the policy `backtest` says. A second or two where the traffic suits the
-        plan; where a verdict takes all day, minutes: then ask for fewer rollouts.
+        traffic does to the policy `backtest` says. A few seconds where the traffic suits the plan;
+        where a verdict takes all day, minutes: then ask for fewer rollouts, or give `progress`,
+        which is called after each rollout with how many there have been. What it raises ends the
+        forecast.
         """
         return forecast(
             self,
@@ -227,6 +230,7 @@ class RolloutPolicy(Plan):
             signal=signal,
             rollouts=rollouts,
             seed=seed,
+            progress=progress,
         )
 
     def backtest(
@@ -236,6 +240,7 @@ class RolloutPolicy(Plan):
         noise: float = 0.0,
         rollouts: int | None = None,
         seed: int = 0,
+        progress: Callable[[int], object] | None = None,
     ) -> Backtest:
         """How often this policy would have rolled back healthy releases in past traffic.
 
@@ -247,10 +252,11 @@ class RolloutPolicy(Plan):
         Divided at random the arms are more alike than two deployments ever are: `noise`, the
         coefficient of variation by which an arm's rate varies by itself from minute to minute, must
         be assumed. Where it is not known which requests were a canary's, because the counts may
-        overlap, minutes with canary requests are left out. Alarms are taken to be OK. Seconds for
-        14 days.
+        overlap, minutes with canary requests are left out. Requests of unknown outcome stay so.
+        Alarms are taken to be OK. Seconds for 14 days. `progress` is called after each rollout with
+        how many there have been; what it raises ends the backtest.
         """
-        return backtest(self, minutes, noise=noise, rollouts=rollouts, seed=seed)
+        return backtest(self, minutes, noise=noise, rollouts=rollouts, seed=seed, progress=progress)
 
 
 def _observation(given: Observation) -> Observation:

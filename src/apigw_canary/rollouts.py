@@ -472,15 +472,9 @@ def _check_traffic(policy: RolloutPolicy, past_hour: Measurements) -> None:
                 "minutes: wait until it has a number for each (docs/cloudwatch-metrics.md). If the "
                 "source is the access logs, correct their format (docs/access-logs.md).",
             )
-    for each in outlook(policy, past_hour):
-        if not each.in_time:
-            log.warning(
-                "With the traffic of the past hour %s will not be confirmed before the deadline of "
-                "%s: about %s canary requests until then are too few.",
-                each.signal,
-                span(policy.effective_deadline),
-                f"{each.needed:,.0f}",
-            )
+    found = outlook(policy, past_hour)
+    if found is not None and not found.in_time:
+        log.warning("With the traffic of the past hour %s.", found.said)
 
 
 def _still_due(decision: Shift | Promote) -> Condition:

@@ -22,6 +22,7 @@ Grünwald, "Generic e-variables for exact sequential k-sample tests" (2024).
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from apigw_canary.judge import betting, overshoot
@@ -431,10 +432,15 @@ class Limit:
 
 def gains_above(limit: float, requests: float, bad: float) -> list[float]:
     """The log likelihood ratio of counts of one arm against the limit, for each of `EXCESSES`."""
-    return [
-        bad * math.log(rate / limit) + (requests - bad) * math.log((1 - rate) / (1 - limit))
-        for rate in (min(times * limit, (1 + limit) / 2) for times, _ in EXCESSES)
-    ]
+    good = requests - bad
+    return [bad * of_bad + good * of_good for of_bad, of_good in _logs_above(limit)]
+
+
+@lru_cache(maxsize=1024)
+def _logs_above(limit: float) -> list[tuple[float, float]]:
+    """What a bad and a good request add, for each of `EXCESSES`."""
+    rates = [min(times * limit, (1 + limit) / 2) for times, _ in EXCESSES]
+    return [(math.log(rate / limit), math.log((1 - rate) / (1 - limit))) for rate in rates]
 
 
 def above(counts: Iterable[tuple[float, float]], *, limit: float) -> list[float]:

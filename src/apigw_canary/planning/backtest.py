@@ -11,7 +11,8 @@ from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute, Observation
 from apigw_canary.judge.plan import Plan
 from apigw_canary.planning.chance import binomial, divide, whole
-from apigw_canary.planning.trial import Trial, ended_by, length, whole_minutes
+from apigw_canary.planning.forecast import Progress
+from apigw_canary.planning.simulation import Ended, ended_by, length, rolled_out, whole_minutes
 from apigw_canary.rollout.decisions import Promote, Rollback
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import moment, span
@@ -73,6 +74,7 @@ class _Total(NamedTuple):
 
     requests: float
     bad: float
+    unknown: float
 
 
 _Past = Mapping[str, Mapping[datetime, _Total]]
@@ -85,6 +87,7 @@ def backtest(
     noise: float,
     rollouts: int | None,
     seed: int,
+    progress: Progress | None,
 ) -> Backtest:
     """See `RolloutPolicy.backtest`."""
     validation.number(noise, "noise", low=0, high=2)
@@ -104,13 +107,12 @@ def backtest(
     if rollouts is not None:
         validation.count(rollouts, "rollouts", low=1, high=1_000_000)
         starts = starts[:: -(-len(starts) // rollouts)]
-    trials = [
-        _trial(
-            policy, past, start, until=until, noise=noise, rng=Random(f"{seed}/{start.timestamp()}")
-        )
-        for start in starts
-    ]
-    ends = [trial.run() for trial in trials]
+    ends = []
+    for start in starts:
+        rng = Random(f"{seed}/{start.timestamp()}")
+        ends.append(_rolled_out(policy, past, start, until=until, noise=noise, rng=rng))
+        if progress is not None:
+            progress(len(ends))
     return Backtest(
         since=starts[0],
         until=until,
@@ -140,10 +142,14 @@ def _past(policy: Plan, minutes: Mapping[str, Sequence[Minute]] | Observation) -
             if not isinstance(row, Minute):
                 validation.refuse(f"minutes[{signal.name!r}]", "a list of Minute", row)
             if overlap == "included":
-                totals[row.at] = _Total(row.baseline_requests, row.baseline_bad)
+                totals[row.at] = _Total(
+                    row.baseline_requests, row.baseline_bad, row.baseline_unknown
+                )
             elif overlap == "excluded" or not row.canary_requests:
                 totals[row.at] = _Total(
-                    row.baseline_requests + row.canary_requests, row.baseline_bad + row.canary_bad
+                    row.baseline_requests + row.canary_requests,
+                    row.baseline_bad + row.canary_bad,
+                    row.baseline_unknown + row.canary_unknown,
                 )
         if totals:
             past[signal.name] = totals
@@ -169,7 +175,7 @@ def _starts(policy: Plan, past: _Past, until: datetime) -> Iterator[datetime]:
         start += whole_minutes(takes) * MINUTE
 
 
-def _trial(
+def _rolled_out(
     policy: Plan,
     past: _Past,
     start: datetime,
@@ -177,37 +183,41 @@ def _trial(
     until: datetime,
     noise: float,
     rng: Random,
-) -> Trial:
+) -> Ended:
     def served(number: int, share: float) -> dict[str, Row]:
         at = start + number * MINUTE
         split: dict[float, tuple[int, int]] = {}  # signals of one total count the same requests
         rows = {}
         for name, totals in past.items():
             if at in totals:
-                requests, bad = totals[at]
+                requests, bad, unknown = totals[at]
                 if requests not in split:
                     total = whole(rng, requests)
                     canary = binomial(rng, total, share)
                     split[requests] = (total - canary, canary)
                 arms = split[requests]
+                factors = (_factor(rng, noise), _factor(rng, noise))
                 of_both = min(whole(rng, bad), sum(arms))
-                of_canary = divide(rng, of_both, arms, (_factor(rng, noise), _factor(rng, noise)))
-                rows[name] = Row(arms[0], of_both - of_canary, arms[1], of_canary)
+                x_c = divide(rng, of_both, arms, factors)
+                known = (arms[0] - of_both + x_c, arms[1] - x_c)
+                unread = min(whole(rng, unknown), sum(known))
+                u_c = divide(rng, unread, known, (1.0, 1.0))
+                rows[name] = Row(arms[0], of_both - x_c, arms[1], x_c, unread - u_c, u_c)
         return rows
 
     hour = [start - HISTORY + i * MINUTE for i in range(HISTORY // MINUTE)]
     history = {
-        name: Row(
-            sum(totals[at].requests for at in hour if at in totals),
-            sum(totals[at].bad for at in hour if at in totals),
-            0,
-            0,
-        )
+        name: [
+            Minute(at, requests, bad, 0, 0, unknown)
+            for at in hour
+            if at in totals
+            for requests, bad, unknown in (totals[at],)
+        ]
         for name, totals in past.items()
     }
     deadline = max(policy.total_bake, min(policy.effective_deadline, until - start))
     policy = attrs.evolve(policy, on_inconclusive="hold", deadline=deadline)
-    return Trial(policy, served, started_at=start, history=history, first_look=length(policy))
+    return rolled_out(policy, served, started_at=start, history=history)
 
 
 def _factor(rng: Random, noise: float) -> float:

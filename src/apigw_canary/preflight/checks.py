@@ -156,28 +156,21 @@ def _quiet(facts: Facts) -> Iterator[Problem]:
     last = [step.percent for step in policy.steps if step.percent < 100][-1]
     larger = f"a larger share than {last:g} %, " if last < _EVEN else ""
     pace = f"At {per_minute:,.3g} requests a minute, as in the past hour, "
-    known = (
-        each
-        for each in outlook(policy, facts.traffic)
-        if each.signal not in never_given(policy, facts.traffic)
+    found = outlook(policy, facts.traffic)
+    if found is None or not found.takes_longer:
+        return
+    if found.in_time:
+        yield Problem(
+            "warning",
+            f"{pace}{found.said}.",
+            f"Let it, or give {larger}longer bakes, or a wider margin.",
+        )
+        return
+    yield Problem(
+        "error",
+        f"{pace}{found.said}. Then {_AT_THE_DEADLINE[policy.on_inconclusive]}.",
+        f"Give {larger}a wider margin, or a later deadline.",
     )
-    for each in known:
-        if not each.in_time:
-            yield Problem(
-                "error",
-                f"{pace}{each.signal} will not be confirmed before the deadline of "
-                f"{span(policy.effective_deadline)}: about {each.needed:,.0f} canary requests "
-                f"until then are too few. Then {_AT_THE_DEADLINE[policy.on_inconclusive]}.",
-                f"Give {larger}a wider margin, or a later deadline.",
-            )
-        elif each.takes > each.bakes:
-            yield Problem(
-                "warning",
-                f"{pace}{each.signal} needs about {each.needed:,.0f} canary requests for a "
-                f"promotion; the steps below 100 % give {each.planned:,.0f}. The rollout will "
-                f"take about {span(each.takes)} instead of {span(each.bakes)}.",
-                f"Let it, or give {larger}longer bakes, or a wider margin.",
-            )
 
 
 def _doubted(facts: Facts) -> Iterator[Problem]:

@@ -1,35 +1,35 @@
 """Whether there is traffic enough for a policy to promote within its plan."""
 
-import math
-from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-from apigw_canary.judge.evidence import Row, not_worse
-from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements
-from apigw_canary.judge.signals import Signal
+import attrs
+
+from apigw_canary.judge.evidence import Row
+from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute
+from apigw_canary.planning.simulation import length, rolled_out
 from apigw_canary.policy import RolloutPolicy
+from apigw_canary.rollout.decisions import Promote
+from apigw_canary.values.formatting import span
+
+_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+_MINUTES = HISTORY // MINUTE
 
 
 class Outlook(NamedTuple):
-    """What a canary as good as its baseline has to expect of one signal."""
+    """How a rollout ends whose minutes are all like the mean of the past hour."""
 
-    signal: str
-    planned: float
-    """Canary requests that the plan's steps below 100 % give."""
-    bakes: timedelta
-    """How long these steps are, in whole minutes."""
-    needed: float
-    """Canary requests that a promotion needs; of a rollout that ends before, what it gets."""
-    takes: timedelta
-    """How long until then, at the shares of the plan and then at the last one below 100 %."""
     in_time: bool
-    """Whether that is before the deadline."""
+    """Whether the canary is promoted before the deadline."""
+    takes_longer: bool
+    """Whether that takes more than the plan."""
+    said: str
+    """What it comes to: a sentence without its full stop."""
 
 
 def requests_per_minute(traffic: Measurements) -> float:
     """Of both arms, over the past hour; the most that any signal counts."""
-    return max((_totals(traffic, name)[0] for name in traffic), default=0.0) / (HISTORY / MINUTE)
+    return max((_totals(traffic, name)[0] for name in traffic), default=0.0) / _MINUTES
 
 
 def never_given(policy: RolloutPolicy, traffic: Measurements) -> list[str]:
@@ -41,65 +41,64 @@ def never_given(policy: RolloutPolicy, traffic: Measurements) -> list[str]:
 
 def past_rate(traffic: Measurements, name: str) -> float:
     """The rate of bad requests of both arms over the past hour, 0 to 1; 0 without requests."""
-    requests, bad = _totals(traffic, name)
+    requests, bad, _ = _totals(traffic, name)
     return bad / requests if requests else 0.0
 
 
-def outlook(policy: RolloutPolicy, traffic: Measurements) -> list[Outlook]:
-    """For each signal that a promotion needs, as the past hour was."""
-    return [
-        _outlook(policy, signal, *_totals(traffic, signal.name))
-        for signal in policy.signals
-        if signal.critical
-    ]
+def outlook(policy: RolloutPolicy, traffic: Measurements) -> Outlook | None:
+    """How a canary as good as its baseline fares, decided by the policy's own rules.
+
+    By the critical signals that have minutes; None without any.
+    """
+    given = [s for s in policy.signals if s.critical and traffic.get(s.name)]
+    if not given:
+        return None
+    hour = {signal.name: _totals(traffic, signal.name) for signal in given}
+
+    def served(_: int, share: float) -> dict[str, Row]:
+        rows = {}
+        for name, totals in hour.items():
+            (n_b, x_b, u_b), (n_c, x_c, u_c) = (
+                [part * each / _MINUTES for each in totals] for part in (1 - share, share)
+            )
+            rows[name] = Row(n_b, x_b, n_c, x_c, min(u_b, n_b - x_b), min(u_c, n_c - x_c))
+        return rows
+
+    ended = rolled_out(
+        attrs.evolve(policy, signals=given, on_inconclusive="hold"),
+        served,
+        started_at=_START,
+        history={
+            name: [Minute(_START - MINUTE, requests, bad, 0, 0, unknown)]
+            for name, (requests, bad, unknown) in hour.items()
+        },
+    )
+    analysis = ended.decision.analysis
+    assert analysis is not None  # an ended rollout has none, and a simulated one is not ended so
+    planned = length(policy)
+    if isinstance(ended.decision, Promote):
+        requests = min(finding.canary_requests for finding in analysis.findings)
+        said = (
+            f"the rollout takes about {span(ended.after)} instead of {span(planned)}: a promotion "
+            f"needs about {requests:,.0f} canary requests"
+        )
+        return Outlook(in_time=True, takes_longer=ended.after > planned, said=said)
+    lacking = [f for f in analysis.findings if f.not_worse_evidence < f.not_worse_threshold]
+    names = ", ".join(f.signal for f in lacking) or "the canary"
+    requests = min(finding.canary_requests for finding in lacking or analysis.findings)
+    said = (
+        f"{names} will not be confirmed before the deadline of {span(policy.effective_deadline)}: "
+        f"about {requests:,.0f} canary requests until then are too few"
+    )
+    return Outlook(in_time=False, takes_longer=True, said=said)
 
 
-def _totals(traffic: Measurements, name: str) -> tuple[float, float]:
-    """Requests and bad ones of both arms."""
+def _totals(traffic: Measurements, name: str) -> tuple[float, float, float]:
+    """Requests of both arms, bad ones, and those of unknown outcome."""
     apart = traffic.overlap != "included"
-    requests = bad = 0.0
+    requests = bad = unknown = 0.0
     for row in traffic.get(name, ()):
         requests += row.baseline_requests + (row.canary_requests if apart else 0)
         bad += row.baseline_bad + (row.canary_bad if apart else 0)
-    return requests, bad
-
-
-def _outlook(policy: RolloutPolicy, signal: Signal, requests: float, bad: float) -> Outlook:
-    per_minute = requests / (HISTORY / MINUTE)
-    rate = bad / requests if requests else 0.0
-    below = [step for step in policy.steps if step.percent < 100]
-    planned_minutes = sum(math.ceil(step.bake / MINUTE) for step in below)
-    shares = list(_shares(policy))
-    history = Row(requests, bad, 0, 0)
-    logs = not_worse(
-        [history, *(_expected(per_minute, rate, share) for share in shares)],
-        ratio=signal.ratio,
-        margin=signal.margin,
-        noise=signal.noise,
-    )[1:]
-    enough = math.log(1 / policy.false_promotion)
-    minutes = next((i for i, log in enumerate(logs, 1) if log >= enough), None)
-    return Outlook(
-        signal=signal.name,
-        planned=per_minute * sum(shares[:planned_minutes]),
-        bakes=planned_minutes * MINUTE,
-        needed=per_minute * sum(shares[:minutes]),
-        takes=(minutes or len(shares)) * MINUTE,
-        in_time=minutes is not None,
-    )
-
-
-def _shares(policy: RolloutPolicy) -> Iterator[float]:
-    """The canary's share, 0 to 1, in each minute until the deadline, without a step at 100 %."""
-    left = math.ceil(policy.effective_deadline / MINUTE)
-    below = [step for step in policy.steps if step.percent < 100]
-    for step in below:
-        minutes = min(math.ceil(step.bake / MINUTE), left)
-        left -= minutes
-        yield from [step.percent / 100] * minutes
-    yield from [below[-1].percent / 100] * left
-
-
-def _expected(per_minute: float, rate: float, share: float) -> Row:
-    baseline, canary = per_minute * (1 - share), per_minute * share
-    return Row(baseline, rate * baseline, canary, rate * canary)
+        unknown += row.baseline_unknown + (row.canary_unknown if apart else 0)
+    return requests, bad, unknown
