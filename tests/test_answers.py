@@ -175,7 +175,7 @@ class TestStages:
         "changes, why",
         [
             ({"Name": "other"}, "it is about another alias"),
-            ({"FunctionVersion": "seven"}, "a version in it cannot be one"),
+            ({"FunctionVersion": "seven"}, "a version in it is not valid"),
             ({"RoutingConfig": {"AdditionalVersionWeights": {"2": 1.5}}}, "a weight in it is 1.5"),
             ({"RoutingConfig": {"AdditionalVersionWeights": {"x": 0.5}}}, "a version in it"),
         ],

@@ -161,7 +161,7 @@ class TestWhatIsNeeded:
         result = aws.stage.clean_up(keep=0)
         # The second has a record of staging too, and so is left alone.
         assert result.kept == (first,)
-        assert "a way back of stage staging" in result.items[0].reason
+        assert "a revert needs it on stage staging" in result.items[0].reason
         staging.revert()
         assert staging.describe().deployment_id == first
 

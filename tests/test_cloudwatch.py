@@ -508,7 +508,7 @@ class TestNames:
         metrics = CloudWatchMetrics(session=aws)
         found = metrics.minutes(STAGE, SIGNALS, START, END)
         assert found.suspect is not None
-        assert "shares the name 'orders' with twin" in found.suspect
+        assert "has the same name, 'orders', as twin" in found.suspect
         assert "CloudWatchMetrics(api_name='orders')" in found.suspect
         assert read(aws, api_name="orders")
         aws.apis = {**aws.apis, "twin": "orders-old"}
@@ -530,7 +530,7 @@ class TestNames:
         aws = Other(apis={STAGE.rest_api_id: "orders", "other": "orders"})
         found = CloudWatchMetrics(session=aws).minutes(STAGE, SIGNALS, START, END)
         assert found.suspect is None
-        assert "with other, which have no stage prod" in found.notes[0]
+        assert "as other, which have no stage prod" in found.notes[0]
         assert not any(query["Id"] == "api_requests" for query in aws.asked[0][QUERIES])
 
     @pytest.mark.parametrize(
@@ -586,7 +586,7 @@ class TestNames:
             aws.sleep(3600)
             decision = policy.decide(canary.observe(policy))
             assert isinstance(decision, Hold)
-            assert f"the metrics are suspect: the API shares the name 'orders' with {twin}" in (
+            assert f"the metrics are suspect: the API has the same name, 'orders', as {twin}" in (
                 decision.reason
             )
             stated = CloudWatchMetrics(api_name="orders")
@@ -611,7 +611,7 @@ class TestMissingSeries:
         [
             (["prod", "prod/Canary2"], "is missing: of 'orders' CloudWatch knows prod, prod/Can"),
             ([], "is missing: of 'orders' CloudWatch knows none"),
-            (["prod", "prod/Canary"], "the series prod/Canary is there, without requests"),
+            (["prod", "prod/Canary"], "the series prod/Canary exists, without requests"),
         ],
     )
     def test_is_told_from_no_traffic(self, listed: list[str], said: str) -> None:

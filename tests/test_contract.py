@@ -161,7 +161,7 @@ class TestEnable:
         with rehearsal() as aws:
             aws.edit(methods={"GET /orders": None})
             chosen = new_deployment(aws)
-            with pytest.raises(WeakenedApiError, match="GET /orders is gone"):
+            with pytest.raises(WeakenedApiError, match="GET /orders was removed"):
                 aws.stage.enable_canary(5, deployment_id=chosen)
 
     @pytest.mark.parametrize("skip", [0, 1])

@@ -245,7 +245,7 @@ def test_13_both_variants_unhealthy() -> None:
 
 
 def test_an_absolute_limit_rolls_back() -> None:
-    """A canary over its limit is worse, also where the comparison cannot tell yet."""
+    """A canary over its limit is worse, also where the comparison inconclusive so far."""
     minutes = rows(60, baseline=(10, 0.12), canary=(50, 0.6))
     assert not isinstance(decide(minutes, percent=83.33), Rollback)
     limited = attrs.evolve(POLICY, signals=[Signal.errors_5xx(limit=0.004)])

@@ -139,7 +139,7 @@ def test_three_minutes_of_totals_tell(truth: Truth, canary: int) -> None:
     assert "3 minutes the API's total" in note
     unknown = look(series, 4 + LATE, percent=canary)
     assert unknown.overlap == "unknown"
-    assert "the data have not told yet" in unknown.notes[0]
+    assert "the data have not shown it yet" in unknown.notes[0]
 
 
 @both_truths

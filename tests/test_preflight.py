@@ -109,7 +109,7 @@ class TestStage:
             ({"methodSettings": {"*/*": {"loggingLevel": "INFO"}}}, "Detailed metrics are off"),
             ({"accessLogSettings": {}}, "Access logs are off"),
             ({"accessLogSettings": {"format": "$context.status"}}, "has no isCanaryRequest"),
-            ({"cacheClusterEnabled": True}, "begins with a cold one"),
+            ({"cacheClusterEnabled": True}, "after a promotion it is empty"),
         ],
     )
     def test_settings(self, change: Mapping[str, object], words: str) -> None:
@@ -138,7 +138,7 @@ class TestStage:
             with rehearsal(settings={**ALL_ON, "cacheClusterEnabled": cached}) as aws:
                 aws.stage.enable_canary(5, variables=V2, use_stage_cache=True)
                 texts = "".join(problem.what for problem in aws.stage.check())
-                assert ("shares the stage's cache" in texts) == cached
+                assert ("uses the stage's cache" in texts) == cached
 
     def test_no_such_stage(self) -> None:
         """A stage that the API does not have is one problem."""
@@ -286,7 +286,7 @@ class TestTraffic:
             (problem,) = aws.stage.check(policy=RolloutPolicy.canary(10, 20 * MINUTES))
             assert problem.severity == "error"
             assert "deadline of 1 d" in problem.what
-            assert "a larger share than 10 %" in problem.remedy
+            assert "a larger percentage than 10 %" in problem.remedy
 
     def test_none(self) -> None:
         """No traffic at all is an error: metrics may be missing, or nobody calls."""
@@ -387,9 +387,8 @@ class TestPolicy:
             bakes = RolloutPolicy.canary(50, 60 * MINUTES, final_bake=60 * MINUTES)
             (problem,) = aws.stage.check(policy=bakes)
             assert (
-                "there a gross failure of errors_5xx (where at most 2 % failed before) and "
-                "errors_5xx far above the past for 30 min can roll back, and nothing else"
-                in problem.what
+                "a gross failure of errors_5xx (where at most 2 % failed before) and "
+                "errors_5xx far above the past for 30 min can roll back there" in problem.what
             )
             limited = attrs.evolve(bakes, signals=[Signal.errors_5xx(limit=0.05)])
             assert aws.stage.check(policy=limited).problems == ()
@@ -397,7 +396,7 @@ class TestPolicy:
                 bakes, signals=[Signal.custom("errors_5xx", critical=True, rare=False)]
             )
             (problem,) = aws.stage.check(policy=own)
-            assert "there no signal and no alarm can roll back" in problem.what
+            assert "no signal and no alarm can roll back there" in problem.what
 
     @pytest.mark.parametrize(
         "percent, then",
@@ -474,7 +473,7 @@ class TestPolicy:
 
     @pytest.mark.parametrize(
         "state, told",
-        [("INSUFFICIENT_DATA", "no canary is promoted"), ("ALARM", "firing already")],
+        [("INSUFFICIENT_DATA", "no canary is promoted"), ("ALARM", "Already in ALARM")],
     )
     def test_alarms_that_are_no_voice(self, state: AlarmState, told: str) -> None:
         """One that fires already, or says nothing, is told before the start."""
@@ -857,7 +856,7 @@ class TestPolicies:
         )
         (problem,) = aws.stage.check(variables=V2)
         assert problem.severity == "warning"
-        assert "cannot be told" in problem.what
+        assert "is not known" in problem.what
 
     @pytest.mark.parametrize("text", ["null", "[]", "{}", "no JSON", "[" * 10**5])
     def test_no_policy_at_all(self, aws: Rehearsal, text: str) -> None:

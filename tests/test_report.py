@@ -323,7 +323,7 @@ class TestDecision:
 
     def test_says_when_to_look_again(self) -> None:
         """A hold says when the next look is worth it."""
-        assert re.search(r"Next look +in 1 min", Report(POLICY.decide(good()[3])).text())
+        assert re.search(r"Next observation +in 1 min", Report(POLICY.decide(good()[3])).text())
 
     def test_without_evidence(self) -> None:
         """A decision that rests on no evidence and no stage shows neither."""
@@ -350,7 +350,7 @@ class TestDecision:
             ),
         )
         said = Report(doubtful).markdown()
-        assert "counts do not fit the share" in said
+        assert "the counts do not fit the traffic percentage" in said
         assert "the baseline is unhealthy" in said
 
 
@@ -453,11 +453,13 @@ class TestRollout:
         ]
         said = Report(looks, POLICY).text()
         assert said.startswith("Rollout on stage prod: Promoted\n")
-        assert "How much traffic does the canary get?\n  100 % at the last look." in said
-        assert re.search(r"^Canary's share +5 % → 50 %$", said, re.MULTILINE)
+        assert "How much traffic does the canary get?\n  100 % at the last observation." in said
+        assert re.search(r"^Traffic percentage +5 % → 50 %$", said, re.MULTILINE)
         assert re.search(r" promoted +1 +Ended", said)
         assert "ended" in Report(looks[-1], POLICY).text()
-        assert "Not known at the last look; then: Promote." in Report(looks[-2], POLICY).text()
+        assert (
+            "Not known at the last observation; then: Promote." in Report(looks[-2], POLICY).text()
+        )
 
     def test_before_its_first_minute(self) -> None:
         """A rollout of which nothing has settled shows its share, and claims nothing else."""
@@ -478,7 +480,7 @@ class TestRollout:
         ended = attrs.evolve(last, phase="promoted", percent=0, minutes={}, notes=())
         said = Report([doubted, last, ended], POLICY).text()
         assert "3 minutes were left out." in said
-        assert "The counts were not believed: another API has the same name." in said
+        assert "The metrics were suspect: another API has the same name." in said
 
     def test_remarks(self) -> None:
         """What a source said, what could not be read and what others changed is told once."""
@@ -492,7 +494,10 @@ class TestRollout:
         said = Report(looks, POLICY).text()
         assert "Remarks" in said
         assert "The metrics could not be read (3 looks): Throttled: slow down." in said
-        assert "Somebody else changed the stage (3 looks): percent: 5 instead of 10." in said
+        assert (
+            "The stage was changed outside this rollout (3 looks): percent: 5 instead of 10."
+            in said
+        )
         assert "Read from <b>logs</b>." in said
         assert "&lt;b&gt;logs" in Report(looks, POLICY).html()
 

@@ -642,7 +642,7 @@ def test_a_block_decides_only_what_it_is_for(
         "Over": Hold | Promote,
         "Roll back": Rollback,
         "Hold": Hold,
-        "Go up": Shift | Promote | Hold,
+        "Shift up": Shift | Promote | Hold,
     }
     assert tuple(rules.BLOCKS) == tuple(kinds)
     for block, members in rules.BLOCKS.items():

@@ -494,7 +494,8 @@ def _still_due(decision: Shift | Promote) -> Condition:
         if percent != basis.percent:
             differences = {"canary.percent": f"{percent:g} instead of {basis.percent:g}"}
             raise StageChangedError(
-                f"The share is not the one the decision was made on: {listed(differences)}.",
+                "The canary's percent is not the one the decision was made on: "
+                f"{listed(differences)}.",
                 differences=differences,
                 remedy="Observe and decide again.",
             )

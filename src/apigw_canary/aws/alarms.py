@@ -105,7 +105,7 @@ def as_alarm(described: Mapping[str, Any]) -> Alarm:
     evaluation: Any = described.get("EvaluationState")
     if state not in _STATES or since is None or not re.fullmatch("[A-Z_]*", str(evaluation or "")):
         raise MetricsError(
-            f"CloudWatch says of the alarm {described['AlarmName']} that it is {state} since "
+            f"CloudWatch reports the alarm {described['AlarmName']} as {state} since "
             f"{since} (evaluation: {evaluation}), which is not understood."
         )
     if not evaluation:
@@ -125,10 +125,10 @@ def last_fired(alarm: Alarm, items: Iterable[Mapping[str, Any]]) -> datetime | N
     if alarm.state == "OK" and all(state != "OK" for state, _ in became):
         # Nothing is OK from the beginning: what it was before is not there yet, or not shown.
         raise MetricsError(
-            f"The alarm {alarm.name} has been OK since {moment(alarm.since)}, but its history does "
-            "not tell of it, so neither whether it fired before.",
-            remedy="Look again in a minute. AWS shows the history of composite alarms only to who "
-            "may DescribeAlarmHistory on all resources.",
+            f"The alarm {alarm.name} has been OK since {moment(alarm.since)}, but its history has "
+            "no entry for that, so it is not known whether it fired before.",
+            remedy="Observe again in a minute. AWS shows the history of composite alarms only to "
+            "identities that may call DescribeAlarmHistory on all resources.",
         )
     return max((at for state, at in became if state == "ALARM"), default=None)
 
@@ -140,6 +140,6 @@ def _became(item: Mapping[str, Any]) -> tuple[str, datetime]:
         return _STATES[_STATES.index(state)], item["Timestamp"]
     except (KeyError, TypeError, ValueError) as error:
         raise MetricsError(
-            f"The history of the alarm {item.get('AlarmName')} is not understood: what is said of "
+            f"The history of the alarm {item.get('AlarmName')} is not understood: its entry of "
             f"{item.get('Timestamp')} names no state."
         ) from error

@@ -370,7 +370,7 @@ def _serving(stage: Mapping[str, Any]) -> Serving:
 def _guard(method: Mapping[str, Any]) -> Guard:
     authorization = method["authorizationType"]
     if not re.fullmatch("[A-Z0-9_]{1,64}", authorization):
-        raise misunderstood("a call", "an authorizationType in it cannot be one")
+        raise misunderstood("a call", "an authorizationType in it is not valid")
     return Guard(authorization, method.get("apiKeyRequired", False))
 
 

@@ -263,7 +263,7 @@ def _refused(operation: str, error: ClientError, region: str) -> CanaryError:
     reason = ": ".join(part for part in (code, sentence(text) if text else "") if part)
     if _is_busy(operation, error):
         return ThrottledError(
-            f"{operation} was refused again and again: {reason}",
+            f"{operation} was refused repeatedly: {reason}",
             operation=operation,
             code=code,
             remedy="Try again later, or give a longer `retry_for`.",

@@ -138,4 +138,4 @@ def count(row: Row, column: str) -> int:
 
 
 def _fail(happened: str) -> NoReturn:
-    raise MetricsError(f"{happened}.", remedy="Look again in a minute.")
+    raise MetricsError(f"{happened}.", remedy="Observe again in a minute.")

@@ -83,7 +83,8 @@ class Alias:
             raise NotFoundError(
                 f"Version {version} of function {self.function} cannot be invoked: it is "
                 f"{found['State']}.",
-                remedy="Wait until GetFunctionConfiguration says Active, or publish another one.",
+                remedy="Wait until GetFunctionConfiguration reports Active, or publish another "
+                "one.",
             )
 
     def provisioned(self) -> int:
@@ -132,7 +133,7 @@ class Alias:
 
 def _version(found: str) -> str:
     if not re.fullmatch(r"\$LATEST|[0-9]{1,20}", found):
-        raise misunderstood("GetAlias", "a version in it cannot be one")
+        raise misunderstood("GetAlias", "a version in it is not valid")
     return found
 
 

@@ -77,7 +77,7 @@ def invoke(
     )
     latency, log = answer.get("latency"), answer.get("log", "")
     if not 100 <= answer["status"] <= 599 or not 0 <= (latency or 0) <= _LONGEST_LATENCY:
-        raise misunderstood("TestInvokeMethod", "its status or latency cannot be one")
+        raise misunderstood("TestInvokeMethod", "its status or latency is not valid")
     return Answer(
         status=answer["status"],
         body=answer.get("body", ""),

@@ -76,7 +76,7 @@ def _item(candidate: _Candidate, reason: str | None) -> CleanUpItem:
         created_at=candidate.deployment.created_at,
         release=rollout.release,
         outcome="removed" if reason is None else "kept",
-        reason=reason or "no stage, canary, way back or young release needs it",
+        reason=reason or "no stage, canary, revert or recent release needs it",
     )
 
 
@@ -130,7 +130,7 @@ def _needed(
                         deployments, f"what stage {each.stage} needs is not known: {error.happened}"
                     )
                 for before in back:
-                    needed.setdefault(before, f"it is a way back of stage {each.stage}")
+                    needed.setdefault(before, f"a revert needs it on stage {each.stage}")
     return needed
 
 

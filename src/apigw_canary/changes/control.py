@@ -303,7 +303,7 @@ class Control:
                 state,
                 attrs.evolve(state, canary=attrs.evolve(canary, percent=percent)),
                 f"setting the canary's percent to {percent:g}",
-                "Look at stage.describe(); stage.rollback() ends the canary.",
+                "Check stage.describe(); stage.rollback() ends the canary.",
             )
             self.verified(bond, shifted.stage)
         except UnconfirmedChangeError as error:

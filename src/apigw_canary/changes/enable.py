@@ -115,7 +115,7 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Bond
         state,
         attrs.evolve(state, canary=canary),
         f"enabling a canary of deployment {deployment.id} at {request.percent:g} %",
-        f"Deployment {deployment.id} was made ready for it. Look at stage.describe(), then run the "
+        f"Deployment {deployment.id} was made ready for it. Check stage.describe(), then run the "
         "same line again, or stage.rollback() to end the canary.",
     )
     record = found_enabled(control, deployment, record, enabled.stage.updated_at)
@@ -160,17 +160,17 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
         before = control.gateway.contract(state.deployment_id)
         after = control.gateway.contract(deployment_id)
     except CanaryError as error:
-        raise error.within(unused, f"{accept}, unseen.") from error.__cause__
+        raise error.within(unused, f"{accept}, without this check.") from error.__cause__
     _, removed, weakened = changes(before, after)
-    lost = [f"{method} is gone" for method in removed] + list(weakened)
+    lost = [f"{method} was removed" for method in removed] + list(weakened)
     if lost:
         raise WeakenedApiError(
-            f"Deployment {deployment_id} takes away what production's, {state.deployment_id}, has: "
+            f"Deployment {deployment_id} offers less than production's, {state.deployment_id}: "
             f"{'; '.join(lost)}. {unused}",
             deployment_id=deployment_id,
             removed=removed,
             weakened=weakened,
-            remedy=f"If that is meant, {accept}. Otherwise fix the API and enable a canary of "
+            remedy=f"If that is intended, {accept}. Otherwise fix the API and enable a canary of "
             "another release: this deployment stays as it is.",
         )
 
@@ -185,7 +185,7 @@ def _running(control: Control, request: CanaryRequest, seen: Seen, canary: Canar
         age = seen.at - state.updated_at
         happened = (
             f"Another canary is enabled, of release {release or 'unknown'}, last changed "
-            f"{span(age)} ago; it was left as it is."
+            f"{span(age)} ago. It was not changed."
         )
         raise already_enabled("stage", happened, canary, age)
     differences = {}

@@ -41,7 +41,7 @@ def promote(
             raise StageChangedError(
                 "Another process finished the promotion while this call was reading.",
                 differences={"rollout": "it has ended"},
-                remedy="Look at stage.describe(), and run the same line again.",
+                remedy="Check stage.describe(), and run the same line again.",
             )
         only_if(seen)
         own = bond._replace(record=record.of_canary(bond.variables))
@@ -126,7 +126,7 @@ def _read_again(control: Control, bond: Bond, receipt: Promotion, record: Record
     raise StageChangedError(
         f"Production was changed outside this call: {listed(differences)}.",
         differences=differences,
-        remedy="Look at stage.describe(), and run the same line again.",
+        remedy="Check stage.describe(), and run the same line again.",
     )
 
 

@@ -168,7 +168,7 @@ class Store:
             raise StageChangedError(
                 f"The store of records refused to change {self._key}: {error}",
                 differences={"record": "another process may be changing the stage"},
-                remedy="Run the same line again; describe() shows what the other one did.",
+                remedy="Run the same line again; describe() shows what it changed.",
             ) from error
         kept, found = self.load()
         if kept is None or found != lines:

@@ -21,9 +21,9 @@ def check_production(changes: Mapping[str, str]) -> None:
         raise StageChangedError(
             f"Production was changed outside this rollout: {listed(changes)}.",
             differences=changes,
-            remedy="If that change is meant, call canary.accept_production_changes(), then observe "
-            "and decide again, or run the same line again. Otherwise canary.rollback() ends the "
-            "canary.",
+            remedy="If that change is intended, call canary.accept_production_changes(), then "
+            "observe and decide again, or run the same line again. Otherwise canary.rollback() "
+            "ends the canary.",
         )
 
 
@@ -32,7 +32,7 @@ def changed_outside(place: str, differences: Mapping[str, str]) -> StageChangedE
     return StageChangedError(
         f"The {place} was changed outside this rollout: {listed(differences)}.",
         differences=differences,
-        remedy=f"Look at {place}.describe(); {place}.canary() is what is running now, and "
+        remedy=f"Check {place}.describe(); {place}.canary() is what is running now, and "
         f"{place}.rollback() ends it.",
     )
 

@@ -77,7 +77,7 @@ def _firing(alarm: Alarm) -> str:
 
 
 def remarks(names: Sequence[str], alarms: Iterable[Alarm], start: datetime) -> Iterator[str]:
-    """What is to be said of the alarms that a policy names, beside what decides."""
+    """What is to be reported of the alarms that a policy names, beside what decides."""
     for alarm in alarms:
         if alarm.evaluation is not None:
             yield (
@@ -89,7 +89,7 @@ def remarks(names: Sequence[str], alarms: Iterable[Alarm], start: datetime) -> I
         elif alarm.state == "ALARM" and not alarm.began_since(start):
             yield (
                 f"the alarm {alarm.name} has been firing since {moment(alarm.since)}, from before "
-                "the rollout, which is not held against the canary"
+                "the rollout, and is ignored"
             )
     for name in unseen(names, alarms):
         yield f"the alarm {name} is not in the observation"
@@ -118,4 +118,4 @@ def without_data(names: Sequence[str], alarms: Iterable[Alarm]) -> str | None:
         remedies.append(f"read {', '.join(missing)} too")
     if not remedies:
         return None
-    return f"an alarm without data is not taken for OK: {' and '.join(remedies)}"
+    return f"an alarm without data does not count as OK: {' and '.join(remedies)}"

@@ -73,7 +73,7 @@ class Found:
         if signs:
             return ("unknown" if self.contrary(stated) else signs[0].overlap), str(signs[0])
         if stated == "unknown":
-            return stated, f"whether {_INCLUDED} is not known: the data have not told yet"
+            return stated, f"whether {_INCLUDED} is not known: the data have not shown it yet"
         return stated, f"whether {_INCLUDED} was stated ({stated}): the data have not confirmed it"
 
 
@@ -182,4 +182,4 @@ def _of_part(part: _Part, percent: float) -> Sign | None:
     fitting: list[Told] = [overlap for overlap in _EITHER if part.fits(overlap, percent)]
     if len(fitting) != 1:
         return None
-    return Sign(fitting[0], f"only so has the canary its share of {percent:g} %")
+    return Sign(fitting[0], f"only then is the canary's part of the requests {percent:g} %")

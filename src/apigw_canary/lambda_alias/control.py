@@ -20,7 +20,7 @@ from apigw_canary.lambda_alias.records import AliasRecords, Kept
 from apigw_canary.model.state import AliasState, CanaryState, Rollout, StageState
 from apigw_canary.values.formatting import span
 
-_AGAIN = "Look at alias.describe(), and run the same line again."
+_AGAIN = "Check alias.describe(), and run the same line again."
 
 
 class AliasLook(NamedTuple):

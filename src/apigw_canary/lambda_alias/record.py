@@ -217,7 +217,7 @@ def read(description: str) -> AliasRecord | None:
     release = found["release"]
     percent = float(found["percent"])
     if percent > 100 or (release and not release.isprintable()):
-        raise _unreadable("a share above 100 %, or a release that cannot be printed")
+        raise _unreadable("a percent above 100, or a release that cannot be printed")
     return AliasRecord(
         id=found["id"],
         release=release or None,

@@ -116,7 +116,7 @@ class LambdaMetrics(AwsSource):
             for name in seen
         }
         notes = [
-            f"{signal.name} is not among Lambda's metrics, and nothing was seen of it."
+            f"{signal.name} is not among Lambda's metrics and has no data."
             for signal in signals
             if signal.name not in _ERRORS
         ]
@@ -165,7 +165,7 @@ class LambdaMetrics(AwsSource):
             raise InvalidInputError(
                 f"the alias of {self._function} that the canary calls",
                 "another one than production's: what would be changed for the canary would be "
-                "changed for production, and the arms cannot be told apart",
+                "changed for production, and the variants cannot be distinguished",
                 "the same",
             )
         return {

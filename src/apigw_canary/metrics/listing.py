@@ -35,12 +35,12 @@ class Listing:
 
     def _compared(self, known: set[str]) -> str:
         if self._wanted in known:
-            return f"the series {self._wanted} is there, without requests"
+            return f"the series {self._wanted} exists, without requests"
         others = ", ".join(sorted(known)) or "none"
         return (
             f"the series {self._wanted} is missing: of {self._api_name!r} CloudWatch knows {others}"
-            " (a new one can take 15 minutes to be listed); CloudWatchMetrics(canary_stage=…) says "
-            "where the canary's requests are"
+            " (a new one can take 15 minutes to be listed); CloudWatchMetrics(canary_stage=…) "
+            "states where the canary's requests are"
         )
 
     def _known(self) -> set[str]:

@@ -341,7 +341,7 @@ class AccessLogs(AwsSource):
         if signal.name not in _STATUSES:
             known = ", ".join([*_STATUSES, *self._bad])
             validation.refuse(
-                "signals", f"of {known}, or slow ones; name others in bad", signal.name
+                "signals", f"of {known}, or slow ones; define other signals with bad=", signal.name
             )
         low, high = _STATUSES[signal.name]
         status = ALIAS[STATUS]
@@ -403,8 +403,8 @@ class AccessLogs(AwsSource):
 
     def _cost(self, log: AccessLog, scanned: float) -> str:
         return (
-            f"Logs Insights scanned {scanned / 1e6:,.3g} MB of {log.group} for this look, about "
-            f"{scanned / 1e9 * self._usd_per_gb:.2g} USD."
+            f"Logs Insights scanned {scanned / 1e6:,.3g} MB of {log.group} for this observation, "
+            f"about {scanned / 1e9 * self._usd_per_gb:.2g} USD."
         )
 
 

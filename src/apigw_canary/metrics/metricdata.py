@@ -77,7 +77,8 @@ def _answered(
     missing = [query.id for query in queries if query.id not in series]
     if missing:
         raise MetricsError(
-            f"CloudWatch did not answer for {', '.join(missing)}.", remedy="Look again in a minute."
+            f"CloudWatch did not answer for {', '.join(missing)}.",
+            remedy="Observe again in a minute.",
         )
     return series
 
@@ -110,7 +111,7 @@ def _points(result: Mapping[str, Any]) -> Iterator[tuple[datetime, float]]:
 def _nonsense(result: Mapping[str, Any], what: str) -> MetricsError:
     return MetricsError(
         f"CloudWatch's answer for {result['Id']} cannot be: {what}.",
-        remedy="Look for a proxy or an endpoint that answers in AWS's place.",
+        remedy="Check for a proxy or an endpoint that answers in AWS's place.",
     )
 
 
@@ -120,5 +121,5 @@ def _check_status(result: Mapping[str, Any], *, last: bool) -> None:
         texts = "; ".join(message["Value"] for message in result.get("Messages", []))
         raise MetricsError(
             f"CloudWatch answered {status} for {result['Id']}{': ' if texts else ''}{texts}.",
-            remedy="Look again in a minute.",
+            remedy="Observe again in a minute.",
         )

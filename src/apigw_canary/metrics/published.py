@@ -50,16 +50,18 @@ def published(calls: Calls, stage: StageState, stated: str | None) -> Published:
     same = [id_ for id_, name in names.items() if published_as(name, id_) == found.api_name]
     if not same:
         return _with_stages(calls, stage, found)
-    others = f"the API shares the name {found.api_name!r} with {', '.join(sorted(same))}"
+    others = f"the API has the same name, {found.api_name!r}, as {', '.join(sorted(same))}"
     twins, unread = _twins(calls, sorted(same), stage.name)
     if not twins:
         return found._replace(notes=(*notes, f"{others}, which have no stage {stage.name}"))
-    counts, remedy = ("may count", "allow reading their stages, ") if unread else ("counts", "")
+    counts, remedy = (
+        ("may count", "allow reading the stages of the other APIs, ") if unread else ("counts", "")
+    )
     return found._replace(
         notes=(*notes, *unread),
         suspect=f"{others}, and CloudWatch {counts} the stages {stage.name} of "
         f"{stage.rest_api_id}, {', '.join(twins)} as one; {remedy}rename one of them, "
-        "read access logs, or, if its counts are right all the same, say so: "
+        "read access logs, or, if its counts are right, state the name: "
         f"CloudWatchMetrics(api_name={found.api_name!r})",
     )
 

@@ -66,8 +66,8 @@ class Routes:
             routes[route] = minutes_of(series if _has_bad(queries, series) else _first(series))
         cost = len(asked) * USD_PER_METRIC
         return routes, (
-            f"{len(self._known)} routes: {len(asked):,} metrics are asked for at each look, which "
-            f"costs about {cost:.2g} USD"
+            f"{len(self._known)} routes: {len(asked):,} metrics are read at each observation, "
+            f"which costs about {cost:.2g} USD"
         )
 
     def _fetch(self, asked: Sequence[Query], start: datetime, end: datetime) -> None:

@@ -120,7 +120,7 @@ class SlowRequests:
                 raise MetricsError(
                     f"CloudWatch's answer for {'; '.join(_ranks(limits))} cannot be: a percentile "
                     f"rank of {max(highest):g}.",
-                    remedy="Look for a proxy or an endpoint that answers in AWS's place.",
+                    remedy="Check for a proxy or an endpoint that answers in AWS's place.",
                 )
             return {
                 name: Arms(

@@ -105,7 +105,7 @@ class SmokeResult(Explained):
     expected: str
     """The answer that passes, in words."""
     reason: str
-    """What was answered, or why there is no answer. No variable values."""
+    """Responses, or why there is no answer. No variable values."""
     route: str | None = None
     """The method of the API that answers, such as `GET /orders/{id}`; None where there is none."""
     status: int | None = None

@@ -65,7 +65,7 @@ class Backtest(Explained):
             f"{moment(self.until)}, {len(self.rolled_back)} "
             f"({len(self.rolled_back) / self.rollouts:.1%}) would have been rolled back (promised: "
             f"at most {self.false_rollback:.1%}), {self.promoted} promoted{half}; "
-            f"{self.undecided} had no verdict. Noise of single arms: {self.noise:g}, assumed."
+            f"{self.undecided} had no verdict. Assumed noise of each variant: {self.noise:g}."
         )
 
 
@@ -94,7 +94,7 @@ def backtest(
     validation.count(seed, "seed", low=-(2**63), high=2**63)
     if isinstance(minutes, Observation | Measurements) and minutes.suspect is not None:
         validation.refuse(
-            "minutes", f"counts that are believed ({minutes.suspect})", "doubted ones"
+            "minutes", f"counts that are not suspect ({minutes.suspect})", "suspect ones"
         )
     past = _past(policy, minutes)
     until = max(max(rows) for rows in past.values()) + MINUTE

@@ -127,7 +127,7 @@ class Forecast(Explained):
 
     def __str__(self) -> str:
         rate = f"{100 * self.bad_rates[self.signal]:g} % {self.signal}"
-        seen = "not in sight" if self.smallest_seen is None else f"x{self.smallest_seen:g}"
+        seen = "not found" if self.smallest_seen is None else f"x{self.smallest_seen:g}"
         said = [
             f"With {self.requests_per_minute:g} requests a minute and {rate}:",
             *map(str, (self.clean, *self.worse)),
@@ -341,7 +341,10 @@ def _too_short(scene: _Scene, clean: Sequence[Ended]) -> str:
     if larger is not None:
         changes.append(f"raise the step of {step.percent:g} % to {larger} %")
     if not changes:
-        return f"{said}, and no longer bake or larger share would do: more requests are needed."
+        return (
+            f"{said}, and no longer bake or larger percentage is sufficient: more requests are "
+            "needed."
+        )
     return f"{said}; to promote 9 of 10, {', or '.join(changes)}."
 
 

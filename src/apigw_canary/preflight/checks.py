@@ -53,7 +53,7 @@ def _logging_off(facts: Facts) -> Iterator[Problem]:
     if facts.settings.logging_level == "OFF":
         yield Problem(
             "warning",
-            "Execution logs are off: why a canary's requests fail will not be seen.",
+            "Execution logs are off: the reasons why canary requests fail are not recorded.",
             "Set the stage's log level to ERROR.",
         )
 
@@ -79,13 +79,14 @@ def _access_logs(facts: Facts) -> Iterator[Problem]:
     if written is None:
         yield Problem(
             "warning",
-            "Access logs are off: the arms' requests cannot be counted one by one.",
+            "Access logs are off: the requests of each variant cannot be counted exactly.",
             "Enable them in JSON, with isCanaryRequest.",
         )
     elif "$context.isCanaryRequest" not in written:
         yield Problem(
             "warning",
-            "The format of the access logs has no isCanaryRequest: the arms cannot be told apart.",
+            "The format of the access logs has no isCanaryRequest: the variants cannot be "
+            "distinguished.",
             'Add "isCanaryRequest":"$context.isCanaryRequest" to it.',
         )
     if names := breaking(written or ""):
@@ -104,13 +105,13 @@ def _cache(facts: Facts) -> Iterator[Problem]:
     if facts.stage.canary is not None and facts.stage.canary.use_stage_cache:
         yield Problem(
             "warning",
-            "The canary shares the stage's cache: either arm's answers are served to the other's "
-            "callers, and hide its errors.",
+            "The canary uses the stage's cache: responses of one variant are served to callers of "
+            "the other one, and hide its errors.",
             "Enable the canary with use_stage_cache=False.",
         )
     yield Problem(
         "warning",
-        "The stage has a cache: what a promotion makes production's begins with a cold one.",
+        "The stage has a cache: after a promotion it is empty for the promoted deployment.",
         "Expect more load on the backends right after it.",
     )
 
@@ -147,14 +148,14 @@ def _quiet(facts: Facts) -> Iterator[Problem]:
     if not per_minute:
         yield Problem(
             "error",
-            "The stage had no requests in the past hour, as far as the metrics tell: without any "
-            "no canary is promoted.",
+            "The stage had no requests in the past hour according to the metrics: without "
+            "requests no canary is promoted.",
             "Check that metrics arrive, or release when there is traffic.",
         )
         return
     policy = facts.policy
     last = [step.percent for step in policy.steps if step.percent < 100][-1]
-    larger = f"a larger share than {last:g} %, " if last < _EVEN else ""
+    larger = f"a larger percentage than {last:g} %, " if last < _EVEN else ""
     pace = f"At {per_minute:,.3g} requests a minute, as in the past hour, "
     found = outlook(policy, facts.traffic)
     if found is None or not found.takes_longer:
@@ -163,7 +164,7 @@ def _quiet(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "warning",
             f"{pace}{found.said}.",
-            f"Let it, or give {larger}longer bakes, or a wider margin.",
+            f"Accept that, or give {larger}longer bakes, or a wider margin.",
         )
         return
     yield Problem(
@@ -178,7 +179,7 @@ def _doubted(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "error",
             f"The metrics may be of something else: {sentence(facts.traffic.suspect)}",
-            "As long as that is so no canary is promoted.",
+            "Until that is corrected no canary is promoted.",
         )
 
 
@@ -202,7 +203,7 @@ def _at_100(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "warning",
             "The policy bakes at 100 %, where there is no baseline, without a limit or an alarm: "
-            f"there {guards_at_100(policy)} can roll back, and nothing else.",
+            f"{guards_at_100(policy)} can roll back there, and nothing else can.",
             "Give a signal a limit, or the policy alarms, or promote from below 100 %.",
         )
     for signal in policy.signals:
@@ -225,7 +226,7 @@ def _unknown_alarms(facts: Facts) -> Iterator[Problem]:
             "error",
             f"CloudWatch has no alarm {listed(unknown)}.",
             "Correct the policy's alarms, or create them in the stage's account and region; "
-            "composite ones show only to who may DescribeAlarms on *.",
+            "AWS shows composite alarms only to identities that may call DescribeAlarms on *.",
         )
 
 
@@ -234,15 +235,16 @@ def _alarms_now(facts: Facts) -> Iterator[Problem]:
     if silent := [alarm.name for alarm in known if alarm.state == "INSUFFICIENT_DATA"]:
         yield Problem(
             "warning",
-            f"An alarm that says nothing is not taken for OK: {listed(silent)}. As long as it is "
-            "so no canary is promoted.",
+            f"An alarm without data does not count as OK: {listed(silent)}. Until it has "
+            "data no canary is promoted.",
             "Let it treat missing data as good where that is right, or leave it out of the policy.",
         )
     if firing := [alarm.name for alarm in known if alarm.state == "ALARM"]:
         yield Problem(
             "warning",
-            f"{listed(firing)}: firing already, and so no voice against a canary that begins now.",
-            "Mend what it is about first, unless the release is what mends it.",
+            f"Already in ALARM: {listed(firing)}. An alarm that was in ALARM before the rollout is "
+            "ignored during the rollout.",
+            "Fix its cause first, unless the release is the fix.",
         )
 
 
@@ -377,7 +379,7 @@ def _unchecked(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "warning",
             f"Not checked, because it calls no Lambda function of this region: {listed(methods)}.",
-            "Make sure that what these integrations lead to is there.",
+            "Make sure that the targets of these integrations exist.",
         )
 
 
@@ -394,7 +396,7 @@ _FUNCTION_CHECKS = (
     _FunctionCheck(
         "error",
         lambda policy, _: not policy.exists,
-        "There is no function {function}, or no such alias or version of it, for canary requests "
+        "No function exists: {function}, or no such alias or version of it, for canary requests "
         f"to {{methods}}. {_EACH}",
         "Create it before the canary, or correct the variable.",
     ),
@@ -417,7 +419,7 @@ _FUNCTION_CHECKS = (
         lambda policy, target: (
             policy.exists and None in (policy.has_permission(target), policy.denies(target))
         ),
-        "Whether API Gateway may call function {function} for {methods} cannot be told: its policy "
+        "Whether API Gateway may call function {function} for {methods} is not known: its policy "
         "has conditions or statements that are not evaluated here.",
         "Check it with a request, or with TestInvokeMethod.",
     ),

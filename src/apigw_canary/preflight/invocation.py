@@ -263,7 +263,7 @@ def _missing(
             if not must_exist:
                 continue  # no variable leads there, so it is not what was asked for
             raise NotFoundError(
-                f"There is no function {target.written}, or no such alias or version of it, "
+                f"No function exists: {target.written}, or no such alias or version of it, "
                 f"for {target.route}. Nothing was added.",
                 remedy="Create it first, or correct the variable.",
             )
@@ -309,6 +309,6 @@ def _add(functions: Functions, function: Function, target: Target) -> None:
         raise UnconfirmedChangeError(
             f"The policy of function {target.written} has a statement {sid}, and it does not allow "
             f"{target.route}.",
-            differences={sid: "changed by somebody else"},
+            differences={sid: "changed outside"},
             remedy="Remove that statement with lambda:RemovePermission.",
         ) from error

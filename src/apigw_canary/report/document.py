@@ -76,7 +76,7 @@ class Chart:
     lines: Sequence[Line]
     start: datetime
     end: datetime
-    unit: Literal["%", "ms", "to 1"]
+    unit: Literal["%", "ms", ""]
     top: float
     """The largest value there is room for; larger ones are drawn at the edge."""
     log: bool = False

@@ -20,7 +20,7 @@ from apigw_canary.values.serialization import Plain
 VERDICTS = {
     Verdict.WORSE: "worse",
     Verdict.NOT_WORSE: "not worse",
-    Verdict.UNDECIDED: "cannot tell yet",
+    Verdict.UNDECIDED: "inconclusive so far",
 }
 
 _MOST_LISTED = 10
@@ -53,7 +53,7 @@ def _decision(decision: Decided) -> Document:
     if decision.basis is not None:
         facts.append(("On", where(decision.basis)))
     facts.append(
-        ("Next look", "none, it is final" if decision.final else f"in {span(decision.wait)}")
+        ("Next observation", "none, it is final" if decision.final else f"in {span(decision.wait)}")
     )
     return Document(
         about="Decision",
@@ -105,7 +105,7 @@ def smoke_test(results: Sequence[SmokeResult]) -> Document:
                 [
                     Table(
                         "The API as it is being edited, with the canary's variables",
-                        ("Request", "Answered by", "Outcome", "What was answered"),
+                        ("Request", "Answered by", "Outcome", "Responses"),
                         [
                             (each.request, each.route or "", each.outcome, each.reason)
                             for each in results
@@ -221,7 +221,7 @@ def signals(analysis: Analysis) -> Section:
         "Signals",
         [
             Table(
-                "Bad requests of each variant, and the evidence in them, of its threshold",
+                "Bad requests of each variant, and the evidence for each verdict, of its threshold",
                 ("Signal", "Canary", "Baseline", "Verdict", "Worse", "Not worse"),
                 [_row(finding) for finding in analysis.findings],
             )
@@ -232,7 +232,7 @@ def signals(analysis: Analysis) -> Section:
 def _row(finding: Finding) -> list[str]:
     verdict = VERDICTS[finding.verdict]
     if not finding.sample_ratio_ok:
-        verdict = "counts do not fit the share"
+        verdict = "the counts do not fit the traffic percentage"
     elif finding.baseline_unhealthy:
         verdict = "the baseline is unhealthy"
     return [

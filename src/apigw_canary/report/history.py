@@ -31,7 +31,7 @@ _ENDS: Mapping[Phase, tuple[str, Tone]] = {
     "disabled": ("Disabled", "open"),
     "rolled_back": ("Rolled back", "bad"),
     "removed_outside": ("Removed outside", "open"),
-    "replaced": ("Replaced by others", "open"),
+    "replaced": ("Replaced by another canary", "open"),
 }
 
 
@@ -69,7 +69,7 @@ def history(
         sections=[
             signals(analysis),
             Section(
-                "What the minutes say",
+                "Evidence by minute",
                 pictures.charts(looks, policy, paths(policy, watched), marks),
             ),
             *([] if compared is None else comparison.sections(compared)),
@@ -92,11 +92,11 @@ def _facts(looks: Sequence[Observation], analysis: Analysis) -> Facts:
     requests = max((finding.canary_requests for finding in analysis.findings), default=0.0)
     pairs = [
         ("Started", moment(first.started_at)),
-        ("Last look", moment(last.at)),
+        ("Last observation", moment(last.at)),
         ("Duration", span(last.at - first.started_at)),
-        ("Looks", f"{len(looks):,}"),
-        ("Canary's share", " → ".join(shares) or "ended"),
-        ("Canary's requests judged", f"{requests:,.0f}"),
+        ("Observations", f"{len(looks):,}"),
+        ("Traffic percentage", " → ".join(shares) or "ended"),
+        ("Canary requests compared", f"{requests:,.0f}"),
     ]
     if last.basis is not None:
         pairs.append(("API", f"{last.basis.rest_api_id} in {last.basis.region}"))
@@ -118,8 +118,8 @@ def _marks(stretch: _Stretch) -> Iterator[Mark]:
 
 def _decisions(stretches: Sequence[_Stretch]) -> Table:
     return Table(
-        "What was decided at the last look at each share",
-        ("At (UTC)", "Share", "Looks", "Decision", "Why"),
+        "The last decision at each traffic percentage",
+        ("At (UTC)", "Percent", "Observations", "Decision", "Reason"),
         [
             (
                 clock(stretch.decision.at),
@@ -141,10 +141,10 @@ def _remarks(looks: Sequence[Observation], watched: Observation) -> Iterator[Sec
     """What the source said, what could not be seen, and what somebody else did."""
     said = [
         *(sentence(note) for note in watched.notes),
-        *_counted("The counts were not believed", [look.suspect for look in looks]),
+        *_counted("The metrics were suspect", [look.suspect for look in looks]),
         *_counted("The metrics could not be read", [look.failure for look in looks]),
         *_counted(
-            "Somebody else changed the stage",
+            "The stage was changed outside this rollout",
             ["; ".join(f"{name}: {how}" for name, how in look.changed.items()) for look in looks],
         ),
     ]

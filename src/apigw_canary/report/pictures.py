@@ -17,8 +17,8 @@ from apigw_canary.values.formatting import clock, evidence, share
 MOST_POINTS = 120
 """Points of a line: more cannot be told apart, and each is a row of a table."""
 
-_CERTAIN_ODDS = 1e6
-"""Odds beyond which a picture says nothing more."""
+_HIGHEST_SHOWN = 1e6
+"""Evidence beyond which a picture shows nothing more."""
 
 _Z = 1.96
 """Of the normal distribution: 95 % lie within."""
@@ -57,15 +57,15 @@ def _share(looks: Sequence[Observation], marks: Sequence[Mark]) -> Chart:
     points.append(Point(looks[-1].at, marks[-1].value if _then(looks[-1], marks) else last))
     return Chart(
         question="How much traffic does the canary get?",
-        answer=f"{told} at the last look{_then(looks[-1], marks)}.",
-        lines=[Line("the canary's share", "canary", points, steps=True)],
+        answer=f"{told} at the last observation{_then(looks[-1], marks)}.",
+        lines=[Line("the canary's traffic percentage", "canary", points, steps=True)],
         marks=marks,
         start=looks[0].started_at,
         end=looks[-1].at,
         unit="%",
         top=100.0,
         table=Table(
-            "The canary's share from each time on",
+            "The canary's traffic percentage from each time on",
             ("From (UTC)", "Share"),
             [(clock(point.at), f"{point.value:g} %") for point in points],
         ),
@@ -89,8 +89,8 @@ def _worse(policy: RolloutPolicy, paths: Paths, start: datetime, end: datetime) 
     answer = "Yes" if strongest >= needed else "No"
     return _evidence(
         question="Is there enough evidence to roll back?",
-        answer=f"{answer}: {evidence(strongest)} that the canary is worse; the threshold is "
-        f"{needed:,.0f}.",
+        answer=f"{answer}: evidence {evidence(strongest)} that the canary is worse; "
+        f"the threshold is {needed:,.0f}.",
         lines=[("all signals", paths.worse)],
         needed=needed,
         start=start,
@@ -106,8 +106,9 @@ def _not_worse(
     answer = "Yes" if least >= needed else "Not yet"
     return _evidence(
         question="Is there enough evidence to promote?",
-        answer=f"{answer}: {evidence(least)} that the canary is not worse by the margin, "
-        f"{needed:,.0f} to 1 needed{' of each critical signal' if len(critical) > 1 else ''}.",
+        answer=f"{answer}: evidence {evidence(least)} that the canary is not worse by the margin; "
+        f"the threshold is {needed:,.0f}"
+        f"{' for each critical signal' if len(critical) > 1 else ''}.",
         lines=[(path.signal.name, path.not_worse) for path in critical],
         needed=needed,
         start=start,
@@ -138,12 +139,12 @@ def _evidence(
         ],
         start=start,
         end=end,
-        unit="to 1",
+        unit="",
         log=True,
-        top=min(max(highest, 10 * needed), max(_CERTAIN_ODDS, 10 * needed)),
+        top=min(max(highest, 10 * needed), max(_HIGHEST_SHOWN, 10 * needed)),
         table=Table(
-            f"Odds after each minute; {needed:,.0f} to 1 are needed",
-            ("Signal", "Minute (UTC)", "Odds"),
+            f"Evidence after each minute; the threshold is {needed:,.0f}",
+            ("Signal", "Minute (UTC)", "Evidence"),
             [(name, clock(at), evidence(value)) for name, path in shown for at, value in path],
         ),
     )
@@ -167,8 +168,8 @@ def _rates(path: SignalPath, start: datetime, end: datetime) -> Chart:
         question=question,
         answer=f"Canary {_told(total.canary_bad, total.canary_known)}, "
         f"baseline {_told(total.baseline_bad, total.baseline_known)}.",
-        note="Share of bad requests since the start, with pointwise 95 % intervals. They show how "
-        "much is known; the decision rests on the evidence.",
+        note="Percent of bad requests since the start, with pointwise 95 % intervals. They show "
+        "how much is known; the decision rests on the evidence.",
         lines=[
             Line("canary", "canary", drawn["canary"]),
             Line("baseline", "baseline", drawn["baseline"]),

@@ -302,7 +302,7 @@ def _complete(view: View) -> Decision | None:
     """The next step is 100 %, or there is none: the canary is confirmed as not worse.
 
     The latest minutes must agree, and each alarm must be OK or have fired before the rollout: one
-    without data is not taken for OK.
+    without data does not count as OK.
     """
     step = view.policy.next_step(view.seen.percent)
     if step is not None and step.percent < 100:
@@ -349,7 +349,7 @@ BLOCKS: dict[str, tuple[Rule, ...]] = {
         _baking,
         _left_to_operator,
     ),
-    "Go up": (_shift_up, _complete, _inconclusive),
+    "Shift up": (_shift_up, _complete, _inconclusive),
 }
 """In four blocks, so that no reason to hold is ever in the way of a Rollback."""
 
