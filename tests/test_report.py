@@ -37,7 +37,7 @@ from apigw_canary.report import escape, pictures, svg
 from apigw_canary.report.document import Chart, Line, Point, Table
 from apigw_canary.report.text import _cells, _rows
 from apigw_canary.testing import Backend, Fault, rehearsal
-from apigw_canary.values.rendering import Explained
+from apigw_canary.values.rendering import Renderable
 from strategies import analyses, decisions, observations, policies
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -241,7 +241,7 @@ class TestDoors:
         assert not set("<>&") & set(written)
 
 
-subjects: st.SearchStrategy[Explained] = decisions | analyses
+subjects: st.SearchStrategy[Renderable] = decisions | analyses
 forms: tuple[Callable[[Report], str], ...] = (
     str,
     Report.text,
@@ -273,13 +273,13 @@ def hostile_decision(text: str) -> Hold:
 class TestEveryReport:
     @given(subjects)
     @settings(max_examples=50)
-    def test_has_every_form(self, subject: Explained) -> None:
+    def test_has_every_form(self, subject: Renderable) -> None:
         """Whatever is decided can be shown, in each form, and the same way each time."""
         for form in forms:
             assert form(Report(subject)) == form(Report(subject))
 
     @given(subjects, st.integers(40, 200))
-    def test_text_keeps_its_width(self, subject: Explained, width: int) -> None:
+    def test_text_keeps_its_width(self, subject: Renderable, width: int) -> None:
         """No line is longer than asked for, or holds anything but what a terminal can show."""
         lines = Report(subject).text(width).split("\n")
         assert max(map(_cells, lines)) <= width
@@ -369,7 +369,7 @@ class TestAnalysis:
 
 
 @attrs.frozen(kw_only=True)
-class Guess(Explained):
+class Guess(Renderable):
     """Something else that explains itself."""
 
     name: str = "a guess"

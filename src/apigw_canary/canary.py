@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import cast
 
-from apigw_canary.aws.apigateway import Seen
+from apigw_canary.aws.apigateway import StageSnapshot
 from apigw_canary.aws.calls import Calls
 from apigw_canary.changes import notes
 from apigw_canary.changes.control import Bond, Control, log
@@ -67,7 +67,7 @@ class Canary(AnyCanary):
         return self._bond.release
 
     @property
-    def _known(self) -> Known[Seen]:
+    def _known(self) -> Known[StageSnapshot]:
         return self._control.known
 
     @stated
@@ -136,7 +136,7 @@ class Canary(AnyCanary):
         source = cloudwatch_of(self._metrics, self._control.gateway.calls)
         return source.compare(seen.stage, start, end, at=seen.at)
 
-    def _lasted(self, seen: Seen) -> tuple[datetime, datetime]:
+    def _lasted(self, seen: StageSnapshot) -> tuple[datetime, datetime]:
         """From when until when the canary had requests, as far as seen.
 
         Raises `StageChangedError` where another one has taken its place.
@@ -197,10 +197,10 @@ class Canary(AnyCanary):
     def _calls(self) -> Calls:
         return self._control.gateway.calls
 
-    def _look(self) -> Seen:
+    def _look(self) -> StageSnapshot:
         return self._control.look()
 
-    def _present(self) -> Seen:
+    def _present(self) -> StageSnapshot:
         return self._control.present()
 
     def _note_failing(self, since: datetime | None) -> None:

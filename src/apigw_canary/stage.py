@@ -7,7 +7,7 @@ from typing import Literal, Self, get_args
 
 import attrs
 
-from apigw_canary.aws.apigateway import ApiGateway, Seen, apis_named
+from apigw_canary.aws.apigateway import ApiGateway, StageSnapshot, apis_named
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.invocation import Functions
 from apigw_canary.canary import Canary
@@ -30,7 +30,7 @@ from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.results import CleanUp, SmokeRequest, SmokeResult
 from apigw_canary.model.state import StageState, Variables
 from apigw_canary.policy import RolloutPolicy
-from apigw_canary.preflight.facts import gather, require_used
+from apigw_canary.preflight.facts import read_facts, require_used
 from apigw_canary.preflight.invocation import InvocationPermission, allow
 from apigw_canary.preflight.preflight import Preflight, preflight
 from apigw_canary.preflight.problem import Problem
@@ -168,7 +168,7 @@ class Stage:
         return self._calls.region
 
     @property
-    def _known(self) -> Known[Seen]:
+    def _known(self) -> Known[StageSnapshot]:
         return self._control.known
 
     @stated
@@ -227,7 +227,7 @@ class Stage:
             assert policy is not None
             return measured(self._metrics, state, policy, at, at)
 
-        facts = gather(
+        facts = read_facts(
             self._control.gateway,
             self._calls,
             measure,

@@ -135,7 +135,7 @@ class StageSettings(NamedTuple):
     """Their format; None where they are off."""
 
 
-class Seen(NamedTuple):
+class StageSnapshot(NamedTuple):
     """A stage as it was read, and AWS's time when it was."""
 
     stage: StageState
@@ -179,11 +179,11 @@ class ApiGateway:
         """The region that calls go to."""
         return self._calls.region
 
-    def stage(self) -> Seen:
+    def stage(self) -> StageSnapshot:
         """One GetStage."""
         return self._seen(self._call("GetStage", stageName=self.stage_name))
 
-    def update_stage(self, patch: Patch) -> Seen:
+    def update_stage(self, patch: Patch) -> StageSnapshot:
         """One UpdateStage; AWS's answer is the stage after it."""
         return self._seen(
             self._call("UpdateStage", stageName=self.stage_name, patchOperations=patch)
@@ -300,7 +300,7 @@ class ApiGateway:
                 f"Asked for was stage {self.stage_name} of API {self.rest_api_id}."
             ) from error.__cause__
 
-    def _seen(self, answer: Answer) -> Seen:
+    def _seen(self, answer: Answer) -> StageSnapshot:
         """From the answer of GetStage or UpdateStage. What is absent there is absent here."""
         if answer["stageName"] != self.stage_name:
             raise misunderstood("GetStage", "it is about another stage")
@@ -314,7 +314,7 @@ class ApiGateway:
             canary=None if settings is None else _parsed_canary(settings),
             updated_at=answer["lastUpdatedDate"],
         )
-        return Seen(stage, self._calls.now(answer), _parsed_settings(answer))
+        return StageSnapshot(stage, self._calls.now(answer), _parsed_settings(answer))
 
 
 def api_names(calls: Calls) -> dict[str, str]:

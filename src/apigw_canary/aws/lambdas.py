@@ -19,7 +19,7 @@ def weight(percent: float) -> float:
     return round(percent / 100, 4)
 
 
-class SeenAlias(NamedTuple):
+class AliasSnapshot(NamedTuple):
     """An alias as it was read, and AWS's time when it was."""
 
     stage: AliasState
@@ -41,11 +41,11 @@ class Alias:
         """The region that calls go to."""
         return self.calls.region
 
-    def look(self) -> SeenAlias:
+    def look(self) -> AliasSnapshot:
         """One GetAlias."""
         return self._seen(self._call("GetAlias", Name=self.name))
 
-    def update(self, revision: str, wanted: AliasState, description: str | None) -> SeenAlias:
+    def update(self, revision: str, wanted: AliasState, description: str | None) -> AliasSnapshot:
         """One UpdateAlias, which AWS refuses where the alias has another revision by now.
 
         Versions, weights and description change together. No description: it stays as it is.
@@ -105,7 +105,7 @@ class Alias:
                 "", f"Asked for was alias {self.name} of function {self.function}."
             ) from error.__cause__
 
-    def _seen(self, answer: Answer) -> SeenAlias:
+    def _seen(self, answer: Answer) -> AliasSnapshot:
         """From the answer of GetAlias or UpdateAlias, the alias in the form of a stage."""
         if answer["Name"] != self.name:
             raise misunderstood("GetAlias", "it is about another alias")
@@ -128,7 +128,7 @@ class Alias:
             canary=canaries[0] if canaries else None,
             updated_at=at,
         )
-        return SeenAlias(stage, at, answer["RevisionId"], answer.get("Description") or "")
+        return AliasSnapshot(stage, at, answer["RevisionId"], answer.get("Description") or "")
 
 
 def _version(found: str) -> str:

@@ -83,7 +83,7 @@ def invoke(
         body=answer.get("body", ""),
         latency=None if latency is None else timedelta(milliseconds=latency),
         log=tuple(relevant(log, variables, request.headers)),
-        not_allowed=any(NOT_ALLOWED in said for said, _ in _kept_lines(log)),
+        not_allowed=any(NOT_ALLOWED in message for message, _ in _kept_lines(log)),
     )
 
 
@@ -94,9 +94,9 @@ def relevant(log: str, variables: Mapping[str, str], headers: Mapping[str, str])
     # The longest first: a value may be a part of another one.
     hidden = sorted((each for each in hidden if each[0]), key=lambda each: -len(each[0]))
     values = re.compile("|".join(f"({_forms(value)})" for value, _ in hidden) or r"(?!)")
-    for said, request_id in _kept_lines(log):
+    for message, request_id in _kept_lines(log):
         # Hidden before it is cut: a value across the cut would keep its beginning.
-        line = values.sub(lambda found: hidden[(found.lastindex or 0) - 1][1], said)
+        line = values.sub(lambda found: hidden[(found.lastindex or 0) - 1][1], message)
         line = f"{line[:_LONGEST_LINE]}{request_id}"
         yield "".join(char if char.isprintable() else "?" for char in line)
 
@@ -108,9 +108,9 @@ def _kept_lines(log: str) -> Iterator[tuple[str, str]]:
         if found is None:
             continue
         *kept, rest = found.groups("")
-        said = "".join(kept)
-        identified = _LAMBDA_REQUEST.search(rest) if said.startswith("Lambda") else None
-        yield said, f". {identified[0]}" if identified else ""
+        message = "".join(kept)
+        identified = _LAMBDA_REQUEST.search(rest) if message.startswith("Lambda") else None
+        yield message, f". {identified[0]}" if identified else ""
 
 
 def _forms(value: str) -> str:

@@ -12,7 +12,7 @@ from apigw_canary.aws.apigateway import (
     ApiGateway,
     Deployment,
     Patch,
-    Seen,
+    StageSnapshot,
     end_patch,
     shift_patch,
 )
@@ -91,7 +91,7 @@ class Control:
     def __init__(self, gateway: ApiGateway, records: Records) -> None:
         self.gateway = gateway
         self.records = records
-        self.known: Known[Seen] = Known()
+        self.known: Known[StageSnapshot] = Known()
         self._verified: dict[str, datetime] = {}
         self._ended_at: datetime | None = None
 
@@ -103,10 +103,10 @@ class Control:
         other._ended_at = self._ended_at
         return other
 
-    def look(self) -> Seen:
+    def look(self) -> StageSnapshot:
         """The stage now: one GetStage, and more where AWS answers with an older state."""
         self.known.reading()
-        previous: Seen | None = None
+        previous: StageSnapshot | None = None
         for _ in range(READS + 1):
             seen = self.gateway.stage()
             older = self.known.is_older(seen.stage)
@@ -126,7 +126,7 @@ class Control:
             "new process.",
         )
 
-    def settled(self, seen: Seen, *, for_good: bool = False) -> Seen:
+    def settled(self, seen: StageSnapshot, *, for_good: bool = False) -> StageSnapshot:
         """A stage that was read without a canary, as it is for certain.
 
         Two reads that are at least two seconds apart agree, and neither is older than what is on
@@ -153,7 +153,7 @@ class Control:
             self._check_age(record, again, for_good=for_good)
         return again
 
-    def _check_age(self, record: Record, seen: Seen, *, for_good: bool) -> None:
+    def _check_age(self, record: Record, seen: StageSnapshot, *, for_good: bool) -> None:
         begun = record.rollout
         if begun is None or begun.outcome is not None:
             return
@@ -190,7 +190,7 @@ class Control:
         """The record. Raises `RecordError` where it is damaged, or cannot be true."""
         return self.records.of(deployment, self.known.last.at if self.known.last else None)
 
-    def bond(self, seen: Seen) -> Bond:
+    def bond(self, seen: StageSnapshot) -> Bond:
         """The canary of the stage with its record: one GetDeployment."""
         state = seen.stage
         assert state.canary is not None
@@ -217,7 +217,7 @@ class Control:
         record = self.readable(deployment).of_canary(bond.variables)
         return bond._replace(deployment=deployment, record=record)
 
-    def begun(self, bond: Bond, record: Record, seen: Seen) -> Record:
+    def begun(self, bond: Bond, record: Record, seen: StageSnapshot) -> Record:
         """The record with the rollout of the bond's canary, whatever enabled it: it begins now."""
         if record.of_canary(bond.variables).rollout is not None:
             return record
@@ -257,7 +257,7 @@ class Control:
 
     def change(
         self, patch: Patch, before: StageState, wanted: StageState, what: str, remedy: str
-    ) -> Seen:
+    ) -> StageSnapshot:
         """Sends the patch and returns the stage as it then is, which is as asked."""
         seen = carried_out(
             self.known,
@@ -275,7 +275,7 @@ class Control:
         """The id of a rollout."""
         return os.urandom(8).hex()
 
-    def end(self, state: StageState, remedy: str) -> Seen:
+    def end(self, state: StageState, remedy: str) -> StageSnapshot:
         """Ends the canary of `state`."""
         wanted = attrs.evolve(state, canary=None)
         return self.change(end_patch(), state, wanted, "ending the canary", remedy)
@@ -370,14 +370,14 @@ class Control:
         if bond.record.rollout is not None:
             self._verified[bond.record.rollout.id] = state.updated_at
 
-    def present(self, *, for_good: bool = False) -> Seen:
+    def present(self, *, for_good: bool = False) -> StageSnapshot:
         """The stage now; where it has no canary, that is certain, as `settled` says."""
         seen = self.look()
         if seen.stage.canary is not None:
             return seen
         return self.settled(seen, for_good=for_good)
 
-    def mine(self, bond: Bond, seen: Seen) -> CanaryState:
+    def mine(self, bond: Bond, seen: StageSnapshot) -> CanaryState:
         """The canary of the bond. Raises where there is none, or another one."""
         state = seen.stage
         canary = state.canary

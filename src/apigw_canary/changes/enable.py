@@ -6,7 +6,7 @@ from datetime import datetime
 
 import attrs
 
-from apigw_canary.aws.apigateway import Deployment, Seen, enable_patch
+from apigw_canary.aws.apigateway import Deployment, StageSnapshot, enable_patch
 from apigw_canary.changes.control import Bond, Control, log, unrecorded
 from apigw_canary.changes.refusals import already_enabled, had_its_rollout
 from apigw_canary.changes.sending import Condition, listed
@@ -175,7 +175,9 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
         )
 
 
-def _running(control: Control, request: CanaryRequest, seen: Seen, canary: CanaryState) -> Bond:
+def _running(
+    control: Control, request: CanaryRequest, seen: StageSnapshot, canary: CanaryState
+) -> Bond:
     """The canary that is running, if it is the one requested."""
     state = seen.stage
     bond = control.bond(seen)
@@ -209,7 +211,7 @@ def _running(control: Control, request: CanaryRequest, seen: Seen, canary: Canar
 def _prepared(
     control: Control,
     request: CanaryRequest,
-    seen: Seen,
+    seen: StageSnapshot,
     deployments: list[Deployment],
     unused: Deployment | None,
 ) -> tuple[Deployment, Record]:

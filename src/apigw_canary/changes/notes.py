@@ -5,7 +5,7 @@ from datetime import datetime
 
 import attrs
 
-from apigw_canary.aws.apigateway import Seen
+from apigw_canary.aws.apigateway import StageSnapshot
 from apigw_canary.changes.control import Bond, Control, log
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import Begun, OnHold, Record
@@ -15,7 +15,7 @@ from apigw_canary.model.state import Outcome, StageState
 def hold(control: Control, bond: Bond, reason: str) -> Bond:
     """Records an operator's hold; one that is in force keeps its start."""
 
-    def held(begun: Begun, seen: Seen) -> Begun:
+    def held(begun: Begun, seen: StageSnapshot) -> Begun:
         since = begun.hold.since if begun.hold else seen.at
         return attrs.evolve(begun, hold=OnHold(reason=reason, since=since))
 
@@ -30,7 +30,7 @@ def resume(control: Control, bond: Bond) -> Bond:
 def accept_production(control: Control, bond: Bond) -> Bond:
     """Records production as it is now."""
 
-    def accepted(begun: Begun, seen: Seen) -> Begun:
+    def accepted(begun: Begun, seen: StageSnapshot) -> Begun:
         return begun.accepting(seen.stage, bond.variables)
 
     return annotated(control, bond, accepted)
@@ -41,7 +41,9 @@ def failing(control: Control, bond: Bond, since: datetime | None) -> Bond:
     return annotated(control, bond, lambda begun, _: attrs.evolve(begun, failing_since=since))
 
 
-def annotated(control: Control, bond: Bond, change: Callable[[Begun, Seen], Begun]) -> Bond:
+def annotated(
+    control: Control, bond: Bond, change: Callable[[Begun, StageSnapshot], Begun]
+) -> Bond:
     """The bond with its record changed and read back.
 
     The record of a canary that was enabled outside this library begins now. AWS replaces

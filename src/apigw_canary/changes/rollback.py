@@ -1,6 +1,6 @@
 """Ending a canary."""
 
-from apigw_canary.aws.apigateway import Seen
+from apigw_canary.aws.apigateway import StageSnapshot
 from apigw_canary.changes.control import Bond, Control, promoted_by_hand
 from apigw_canary.changes.refusals import is_promoted
 from apigw_canary.changes.revert import restore
@@ -53,7 +53,7 @@ def _check_not_promoted(control: Control, bond: Bond, state: StageState) -> None
 
 
 def _give_back(
-    control: Control, record: Record, state: StageState, canary: CanaryState, ended: Seen
+    control: Control, record: Record, state: StageState, canary: CanaryState, ended: StageSnapshot
 ) -> None:
     """Undoes a promotion that was under way, where the record proves that one was."""
     begun, promotion = record.rollout, record.begun_promotion()

@@ -8,7 +8,7 @@ import attrs
 
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import moment
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 AlarmState = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
 
@@ -17,7 +17,7 @@ MAX_NAME = 255
 
 
 @attrs.frozen
-class Alarm(Plain):
+class Alarm(Serializable):
     """A CloudWatch alarm at one look.
 
     What `false_rollback` and `false_promotion` promise is about the judge's evidence; an alarm

@@ -7,8 +7,8 @@ import attrs
 
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import share
-from apigw_canary.values.rendering import Explained
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.rendering import Renderable
+from apigw_canary.values.serialization import Serializable
 
 
 class Verdict(StrEnum):
@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 
 @attrs.frozen(kw_only=True)
-class Interval(Plain):
+class Interval(Serializable):
     """The values that the evidence has not ruled out, however often one has looked."""
 
     low: float
@@ -39,7 +39,7 @@ class Interval(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class Finding(Plain):
+class Finding(Serializable):
     """The evidence of one signal."""
 
     signal: str
@@ -125,7 +125,7 @@ def _rate(rate: float | None, requests: float, unknown: float) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Analysis(Explained):
+class Analysis(Renderable):
     """The evidence of all signals, and what it comes to."""
 
     verdict: Verdict

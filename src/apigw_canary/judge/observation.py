@@ -11,7 +11,7 @@ from apigw_canary.judge.signals import Signal
 from apigw_canary.model.state import StageState
 from apigw_canary.values import validation
 from apigw_canary.values.frozen import NO_TEXTS, FrozenMapping, frozen_texts
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 MINUTE = timedelta(minutes=1)
 
@@ -34,7 +34,7 @@ Phase = Literal[
 
 
 @attrs.frozen
-class Minute(Plain):
+class Minute(Serializable):
     """One minute of one signal, of both arms. Counts may be fractional (interpolated)."""
 
     at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
@@ -145,7 +145,7 @@ def _check_told(minutes: _ByName, routes: Mapping[str, _ByName] | None, suspect:
 
 
 @attrs.frozen(kw_only=True)
-class Basis(Plain):
+class Basis(Serializable):
     """What a decision was made on, and so the only thing it may be applied to."""
 
     region: str
@@ -167,7 +167,7 @@ class Basis(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class Observation(Plain):
+class Observation(Serializable):
     """One look at a rollout. A saved list of them replays it."""
 
     at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)

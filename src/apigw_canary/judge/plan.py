@@ -11,7 +11,7 @@ from apigw_canary.judge.alarms import MAX_NAME
 from apigw_canary.judge.observation import MINUTE
 from apigw_canary.judge.signals import Signal
 from apigw_canary.values import validation
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 LIFETIME = timedelta(minutes=10)
 """How long a Shift or Promote may be applied, unless the policy says otherwise: long enough for an
@@ -24,7 +24,7 @@ SHORTEST_DEADLINE = timedelta(hours=24)
 
 
 @attrs.frozen
-class Step(Plain):
+class Step(Serializable):
     """A share of the requests, and how long the canary keeps it at least."""
 
     percent: float = attrs.field(converter=validation.percent)
@@ -73,7 +73,7 @@ def _default_signals() -> tuple[Signal, ...]:
 
 
 @attrs.frozen
-class Plan(Plain):
+class Plan(Serializable):
     """The fields of a `RolloutPolicy`: what the judge and the rules know of it."""
 
     steps: tuple[Step, ...] = attrs.field(converter=_as_steps)

@@ -5,7 +5,7 @@ from typing import Self, TypedDict, Unpack
 import attrs
 
 from apigw_canary.values import validation
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 ERRORS_5XX = "errors_5xx"
 ERRORS_4XX = "errors_4xx"
@@ -26,7 +26,7 @@ class Tolerance(TypedDict, total=False):
 
 
 @attrs.frozen(kw_only=True)
-class Signal(Plain):
+class Signal(Serializable):
     """Bad requests out of requests, per minute and arm, and the tolerance towards the canary.
 
     The canary is *worse* where its rate of bad requests exceeds `ratio` x the baseline's +

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.aws.lambdas import Alias, SeenAlias
+from apigw_canary.aws.lambdas import Alias, AliasSnapshot
 from apigw_canary.changes.control import APART, READS, log
 from apigw_canary.changes.known import Known
 from apigw_canary.changes.refusals import changed_outside, no_canary
@@ -97,7 +97,7 @@ class AliasControl:
             remedy="Run the same line again.",
         )
 
-    def _looked(self, seen: SeenAlias) -> AliasLook:
+    def _looked(self, seen: AliasSnapshot) -> AliasLook:
         """The alias with its record, and the times that only it, or this process, knows."""
         kept = self.records.read(seen)
         if isinstance(kept.record, RecordError):

@@ -23,7 +23,7 @@ from apigw_canary.model.record import MAX_LINE, MAX_REASON, EndedBy, check_diges
 from apigw_canary.model.state import Outcome, StageState
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import sentence
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 MAX_DESCRIPTION = 256
 """Characters that Lambda takes (its API reference, UpdateAlias)."""
@@ -60,7 +60,7 @@ _RECORD = (
 
 
 @attrs.frozen
-class LastPromotion(Plain):
+class LastPromotion(Serializable):
     """What a promotion changed, and when."""
 
     before: str
@@ -69,7 +69,7 @@ class LastPromotion(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class AliasRecord(Plain):
+class AliasRecord(Serializable):
     """What an alias knows of its latest rollout."""
 
     id: str

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from apigw_canary.aws.lambdas import Alias, SeenAlias
+from apigw_canary.aws.lambdas import Alias, AliasSnapshot
 from apigw_canary.changes.control import log
 from apigw_canary.changes.records import CLOCKS_APART, RolloutRecords, Store
 from apigw_canary.errors import CanaryError, RecordError
@@ -44,7 +44,7 @@ class AliasRecords:
         """Whether there is a store."""
         return self._store is not None
 
-    def read(self, seen: SeenAlias) -> Kept:
+    def read(self, seen: AliasSnapshot) -> Kept:
         """The record of the alias as it was seen; one load where there is a store."""
         try:
             if self._store is None:
@@ -64,7 +64,7 @@ class AliasRecords:
     def _stored(self, store: RolloutRecords) -> Store:
         return Store(store, self._alias.region, "lambda", self._alias.function, self._alias.name)
 
-    def _believed(self, record: AliasRecord | None, seen: SeenAlias) -> AliasRecord | None:
+    def _believed(self, record: AliasRecord | None, seen: AliasSnapshot) -> AliasRecord | None:
         if record is None:
             return None
         if not record.is_of(self.place):

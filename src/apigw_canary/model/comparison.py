@@ -8,12 +8,12 @@ import attrs
 
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import moment
-from apigw_canary.values.rendering import Explained
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.rendering import Renderable
+from apigw_canary.values.serialization import Serializable
 
 
 @attrs.frozen(kw_only=True)
-class LatencyStatistics(Plain):
+class LatencyStatistics(Serializable):
     """How long answers took, in milliseconds; None where it is not known."""
 
     mean: float | None = None
@@ -27,7 +27,7 @@ class LatencyStatistics(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class VariantMetrics(Plain):
+class VariantMetrics(Serializable):
     """What one variant served in a window or a minute; None where it is not known."""
 
     requests: float | None = None
@@ -53,7 +53,7 @@ class VariantMetrics(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class ComparedMinute(Plain):
+class ComparedMinute(Serializable):
     """One minute of both variants."""
 
     at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
@@ -86,7 +86,7 @@ class ComparedValue:
 
 
 @attrs.frozen(kw_only=True)
-class Comparison(Explained):
+class Comparison(Renderable):
     """Both variants side by side, in one window of time; no verdict."""
 
     region: str

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import attrs
 
 from apigw_canary.values.formatting import share
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 UNREADABLE = 0
 """The status of requests whose line does not give it."""
 
 
 @attrs.frozen(kw_only=True)
-class Failure(Plain):
+class Failure(Serializable):
     """One kind of failing requests of the canary, beside the baseline's in the same time.
 
     Of one method and path, one status, one type and one text of error. What the access logs do not

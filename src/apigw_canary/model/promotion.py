@@ -8,7 +8,7 @@ import attrs
 from apigw_canary.model.state import StageState, Variables
 from apigw_canary.values import validation
 from apigw_canary.values.frozen import FrozenMapping
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 
 def _names(values: Mapping[str, object]) -> str:
@@ -20,7 +20,7 @@ def _sorted(values: Mapping[str, str | None]) -> Mapping[str, str | None]:
 
 
 @attrs.frozen(kw_only=True)
-class Promotion(Plain):
+class Promotion(Serializable):
     """The receipt of a promotion: all that is needed to undo it.
 
     Holds the values of the changed stage variables, which can be secrets; repr shows their names.

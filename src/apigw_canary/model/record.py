@@ -25,7 +25,7 @@ from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.state import Outcome, StageState
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import sentence
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 VERSION = 2
 MAX_LINE = 32 * 1024
@@ -87,7 +87,7 @@ def _check_digests(digests: Mapping[str, str], field: str) -> None:
 
 
 @attrs.frozen(kw_only=True)
-class OnHold(Plain):
+class OnHold(Serializable):
     """A rollout that an operator holds."""
 
     reason: str = attrs.field(validator=lambda _, __, value: _check_reason(value))
@@ -101,7 +101,7 @@ def _check_reason(value: str) -> None:
 
 
 @attrs.frozen(kw_only=True)
-class Begun(Plain):
+class Begun(Serializable):
     """A rollout that was begun with the deployment."""
 
     id: str
@@ -243,7 +243,7 @@ def overrides_of(rollout_id: str, variables: Mapping[str, str]) -> dict[str, str
 
 
 @attrs.frozen(kw_only=True)
-class Record(Plain):
+class Record(Serializable):
     """All that a deployment knows of its rollouts on one stage."""
 
     region: str | None = None

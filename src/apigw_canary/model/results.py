@@ -10,8 +10,8 @@ import attrs
 from apigw_canary.model.state import Variables
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import sentence
-from apigw_canary.values.rendering import Explained
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.rendering import Renderable
+from apigw_canary.values.serialization import Serializable
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 """Methods that change nothing where the backend keeps to the standard (RFC 9110, section 9.2.1)."""
@@ -34,7 +34,7 @@ def _is_text(value: object) -> bool:
 
 
 @attrs.frozen
-class SmokeRequest(Plain):
+class SmokeRequest(Serializable):
     """A request of a smoke test, and the answer that it should have.
 
     `"GET /health"` is short for `SmokeRequest("GET", "/health")`. Headers and body can hold
@@ -94,7 +94,7 @@ class SmokeRequest(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class SmokeResult(Explained):
+class SmokeResult(Renderable):
     """What came of one request of a smoke test."""
 
     request: str
@@ -134,7 +134,7 @@ CleanUpOutcome = Literal["removed", "kept", "refused"]
 
 
 @attrs.frozen(kw_only=True)
-class CleanUpItem(Plain):
+class CleanUpItem(Serializable):
     """One deployment that this library made, and what came of it."""
 
     deployment_id: str
@@ -158,7 +158,7 @@ class CleanUpItem(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class CleanUp(Explained):
+class CleanUp(Renderable):
     """What came of `Stage.clean_up`: each deployment that this library made, newest first."""
 
     items: tuple[CleanUpItem, ...]

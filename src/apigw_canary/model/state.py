@@ -9,7 +9,7 @@ import attrs
 
 from apigw_canary.values import validation
 from apigw_canary.values.frozen import FrozenMapping
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 
 class Variables(FrozenMapping[str, str]):
@@ -70,7 +70,7 @@ ENDINGS = {
 
 
 @attrs.frozen(kw_only=True)
-class CanaryState(Plain):
+class CanaryState(Serializable):
     """A canary as AWS describes it."""
 
     deployment_id: str
@@ -89,7 +89,7 @@ class CanaryState(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class Rollout(Plain):
+class Rollout(Serializable):
     """What is known of the rollout that a stage is in or was last in."""
 
     id: str | None = None
@@ -110,7 +110,7 @@ class Rollout(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class StageState(Plain):
+class StageState(Serializable):
     """A stage as AWS describes it, at one moment."""
 
     region: str

@@ -16,12 +16,12 @@ from apigw_canary.planning.simulation import Ended, ended_by, length, rolled_out
 from apigw_canary.rollout.decisions import Promote, Rollback
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import moment, span
-from apigw_canary.values.rendering import Explained
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.rendering import Renderable
+from apigw_canary.values.serialization import Serializable
 
 
 @attrs.frozen(kw_only=True)
-class FalseRollback(Plain):
+class FalseRollback(Serializable):
     """A healthy canary that a policy would have rolled back."""
 
     started_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
@@ -33,7 +33,7 @@ class FalseRollback(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class Backtest(Explained):
+class Backtest(Renderable):
     """How a policy would have treated healthy releases in past traffic."""
 
     since: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)

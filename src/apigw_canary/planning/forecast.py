@@ -25,8 +25,8 @@ from apigw_canary.rollout.decisions import Promote, Rollback
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import span
 from apigw_canary.values.frozen import FrozenMapping
-from apigw_canary.values.rendering import Explained
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.rendering import Renderable
+from apigw_canary.values.serialization import Serializable
 
 OFTEN = 0.9
 """The share of the rollouts from which on a rise counts as found, and a plan as long enough."""
@@ -54,7 +54,7 @@ _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 
 
 @attrs.frozen(kw_only=True)
-class SimulatedRollout(Plain):
+class SimulatedRollout(Serializable):
     """How rollouts fare whose canary fails `times` as often as the baseline.
 
     The times, since the start, are those by which half or nine in ten of *all* rollouts ended
@@ -100,7 +100,7 @@ def _frozen(rates: Mapping[str, float]) -> Mapping[str, float]:
 
 
 @attrs.frozen(kw_only=True)
-class Forecast(Explained):
+class Forecast(Renderable):
     """What a policy will do with a given traffic.
 
     From simulated rollouts: a share of 200 of them has a standard error of up to 3.5 percentage

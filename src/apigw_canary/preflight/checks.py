@@ -20,17 +20,17 @@ from apigw_canary.values.formatting import listed, sentence, span
 
 Check = Callable[[Facts], Iterator[Problem]]
 
-_UNSEEN = (
+_NOT_COMPARED = (
     "Integrations, authorizers, scopes, issuers and models are not in AWS's summary, and were not "
     "compared."
 )
-_EVEN = 50
+_MOST_POWER_AT = 50
 """The share, in percent, at which the arms tell each other apart soonest."""
 _AT_THE_DEADLINE = {
     "rollback": "the canary is rolled back",
     "hold": "it waits for an operator",
 }
-_EACH = "Each canary request there would be answered with a 500."
+_ANSWERED_500 = "Each canary request there would be answered with a 500."
 
 
 def check(facts: Facts) -> tuple[Problem, ...]:
@@ -141,7 +141,7 @@ def _unknown_variables(facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _quiet(facts: Facts) -> Iterator[Problem]:
+def _too_little_traffic(facts: Facts) -> Iterator[Problem]:
     if facts.policy is None or facts.traffic is None:
         return
     per_minute = requests_per_minute(facts.traffic)
@@ -155,7 +155,7 @@ def _quiet(facts: Facts) -> Iterator[Problem]:
         return
     policy = facts.policy
     last = [step.percent for step in policy.steps if step.percent < 100][-1]
-    larger = f"a larger percentage than {last:g} %, " if last < _EVEN else ""
+    larger = f"a larger percentage than {last:g} %, " if last < _MOST_POWER_AT else ""
     pace = f"At {per_minute:,.3g} requests a minute, as in the past hour, "
     found = outlook(policy, facts.traffic)
     if found is None or not found.takes_longer:
@@ -174,7 +174,7 @@ def _quiet(facts: Facts) -> Iterator[Problem]:
     )
 
 
-def _doubted(facts: Facts) -> Iterator[Problem]:
+def _suspect_metrics(facts: Facts) -> Iterator[Problem]:
     if facts.traffic is not None and facts.traffic.suspect is not None:
         yield Problem(
             "error",
@@ -183,7 +183,7 @@ def _doubted(facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _never_given(facts: Facts) -> Iterator[Problem]:
+def _no_minutes(facts: Facts) -> Iterator[Problem]:
     if facts.policy is None or facts.traffic is None:
         return
     if missing := never_given(facts.policy, facts.traffic):
@@ -195,7 +195,7 @@ def _never_given(facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _at_100(facts: Facts) -> Iterator[Problem]:
+def _no_baseline_at_100(facts: Facts) -> Iterator[Problem]:
     policy = facts.policy
     if policy is None or policy.steps[-1].percent < 100:
         return
@@ -257,20 +257,20 @@ def _contract(facts: Facts) -> Iterator[Problem]:
     if removed:
         yield Problem(
             severity,
-            f"{facts.compared} lacks what {before} has: {', '.join(removed)}. {_UNSEEN}",
+            f"{facts.compared} lacks what {before} has: {', '.join(removed)}. {_NOT_COMPARED}",
             'Put it back, or enable the canary with accept={"weakened_methods"}.',
         )
     if weakened:
         yield Problem(
             severity,
             f"{facts.compared} asks less of callers than {before}: {'; '.join(weakened)}. "
-            f"{_UNSEEN}",
+            f"{_NOT_COMPARED}",
             'Correct it, or enable the canary with accept={"weakened_methods"}.',
         )
     if added:
         yield Problem(
             "warning",
-            f"{facts.compared} has what {before} has not: {', '.join(added)}. {_UNSEEN}",
+            f"{facts.compared} has what {before} has not: {', '.join(added)}. {_NOT_COMPARED}",
             "Check that it is meant to be released.",
         )
 
@@ -366,12 +366,12 @@ def _unresolved(facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 "error",
                 f"The integration of {target.route} uses the stage variable "
-                f"{listed(target.unknown)}, which canary requests would not have. {_EACH}",
+                f"{listed(target.unknown)}, which canary requests would not have. {_ANSWERED_500}",
                 "Set it on the stage, or among the canary's variables.",
             )
 
 
-def _unchecked(facts: Facts) -> Iterator[Problem]:
+def _other_targets(facts: Facts) -> Iterator[Problem]:
     methods = [
         target.route for target in facts.targets if target.function is None and not target.unknown
     ]
@@ -397,13 +397,13 @@ _FUNCTION_CHECKS = (
         "error",
         lambda policy, _: not policy.exists,
         "No function exists: {function}, or no such alias or version of it, for canary requests "
-        f"to {{methods}}. {_EACH}",
+        f"to {{methods}}. {_ANSWERED_500}",
         "Create it before the canary, or correct the variable.",
     ),
     _FunctionCheck(
         "error",
         lambda policy, target: policy.exists and policy.has_permission(target) is False,
-        f"API Gateway may not call function {{function}} for {{methods}}. {_EACH}",
+        f"API Gateway may not call function {{function}} for {{methods}}. {_ANSWERED_500}",
         "stage.allow_invocation(variables) adds what is missing. If it was there before, "
         "lambda:PutResourcePolicy may have replaced the function's policy.",
     ),
@@ -411,7 +411,7 @@ _FUNCTION_CHECKS = (
         "error",
         lambda policy, target: policy.exists and policy.denies(target) is True,
         "The policy of function {function} denies API Gateway to call it for {methods}, whatever "
-        f"else it allows. {_EACH}",
+        f"else it allows. {_ANSWERED_500}",
         "Remove that Deny statement from the function's policy.",
     ),
     _FunctionCheck(
@@ -444,8 +444,8 @@ def _not_testable(facts: Facts) -> Iterator[Problem]:
         policy = facts.functions.get(test.function) if test.function else None
         if policy is None or not policy.exists or policy.allows(test):
             continue
-        led = [target for target in facts.targets if target.function == test.function]
-        if all(policy.allows(target) for target in led):  # else that comes first
+        called_by_canary = [target for target in facts.targets if target.function == test.function]
+        if all(policy.allows(target) for target in called_by_canary):  # else that comes first
             names.add(test.written)
     if names:
         yield Problem(
@@ -465,17 +465,17 @@ CHECKS: tuple[Check, ...] = (
     _unresolved,
     _functions,
     _not_testable,
-    _unchecked,
+    _other_targets,
     _no_integration,
     _as_edited,
     _contract,
     _authorizers,
-    _doubted,
-    _never_given,
-    _quiet,
+    _suspect_metrics,
+    _no_minutes,
+    _too_little_traffic,
     _unknown_alarms,
     _alarms_now,
-    _at_100,
+    _no_baseline_at_100,
     _no_step,
     _short_steps,
     _cache,

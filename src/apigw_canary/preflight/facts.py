@@ -8,7 +8,7 @@ from typing import TypeVar
 import attrs
 
 from apigw_canary.aws.alarms import alarms_now
-from apigw_canary.aws.apigateway import ApiGateway, Method, Seen, StageSettings
+from apigw_canary.aws.apigateway import ApiGateway, Method, StageSettings, StageSnapshot
 from apigw_canary.aws.calls import Calls, log
 from apigw_canary.aws.invocation import Function, Functions
 from apigw_canary.errors import (
@@ -31,7 +31,7 @@ from apigw_canary.values.formatting import sentence
 Measure = Callable[[StageState, datetime], Measurements]
 """The minutes of the hour before a time."""
 
-_Found = TypeVar("_Found")
+_Value = TypeVar("_Value")
 
 
 @attrs.frozen(kw_only=True)
@@ -78,22 +78,22 @@ class _Reader:
         self.unread: list[Problem] = []
 
     def read(
-        self, what: str, look: Callable[[], _Found], severity: Severity = "warning"
-    ) -> _Found | None:
+        self, what: str, call: Callable[[], _Value], severity: Severity = "warning"
+    ) -> _Value | None:
         try:
-            return look()
+            return call()
         except AccessDeniedError as error:
             # Without AWS's own text: it holds names that come from stage variables.
-            self.miss(severity, what, f"{error.operation} was denied", error.remedy)
+            self.add(severity, what, f"{error.operation} was denied", error.remedy)
         except (AwsError, CannotTellError, NotFoundError) as error:
-            self.miss(severity, what, error.happened, error.remedy)
+            self.add(severity, what, error.happened, error.remedy)
         return None
 
-    def miss(self, severity: Severity, what: str, why: str, remedy: str) -> None:
+    def add(self, severity: Severity, what: str, why: str, remedy: str) -> None:
         self.unread.append(Problem(severity, f"{what} could not be read: {sentence(why)}", remedy))
 
 
-def gather(
+def read_facts(
     gateway: ApiGateway,
     calls: Calls,
     measure: Measure,
@@ -118,7 +118,7 @@ def gather(
     methods = None
     if overrides or deployment_id is None:
         methods = reader.read("The methods of the API", gateway.methods)
-    led = tuple(targets(methods or (), stage, overrides))
+    led_to = tuple(targets(methods or (), stage, overrides))
     return Facts(
         at=seen.at,
         stage=stage,
@@ -128,12 +128,14 @@ def gather(
         traffic=_traffic(reader, measure, seen) if policy is not None else None,
         compared=f"Deployment {deployment_id}" if deployment_id else "The API as it is edited now",
         changes=_changes(reader, gateway, stage.deployment_id, deployment_id, methods),
-        targets=led,
+        targets=led_to,
         tests=tuple(tested(methods or (), stage, overrides)),
         unused=_unused(reader, gateway, stage, overrides, methods),
-        with_authorizer=tuple(m.route for m in methods or () if m.guard.authorization in _OPAQUE),
+        with_authorizer=tuple(
+            m.route for m in methods or () if m.guard.authorization in _AUTHORIZERS
+        ),
         unintegrated=tuple(m.route for m in methods or () if not m.has_integration),
-        functions=_policies(reader, Functions(calls), led),
+        functions=_policies(reader, Functions(calls), led_to),
         deployment_id=deployment_id,
         alarms=_alarms(reader, calls, policy),
         # The last, when all the rest has been read.
@@ -163,7 +165,7 @@ _HINT = (
 )
 
 
-_OPAQUE = {"COGNITO_USER_POOLS", "CUSTOM", "JWT"}
+_AUTHORIZERS = {"COGNITO_USER_POOLS", "CUSTOM", "JWT"}
 """Authorization that is done by an authorizer: AWS's summary of a deployment has its type only."""
 
 
@@ -203,11 +205,11 @@ def _changes(
 
 
 def _policies(
-    reader: _Reader, functions: Functions, led: tuple[Target, ...]
+    reader: _Reader, functions: Functions, led_to: tuple[Target, ...]
 ) -> dict[Function, Policy]:
     """Each function once: two calls."""
     written: dict[Function, str] = {}
-    for target in led:
+    for target in led_to:
         if target.function is not None:
             written.setdefault(target.function, target.written)
     found = {
@@ -226,12 +228,12 @@ def _alarms(
     return reader.read("The alarms", lambda: alarms_now(calls, names), "error") or {}
 
 
-def _traffic(reader: _Reader, measure: Measure, seen: Seen) -> Measurements | None:
+def _traffic(reader: _Reader, measure: Measure, seen: StageSnapshot) -> Measurements | None:
     try:
         return reader.read("The metrics", lambda: measure(seen.stage, seen.at), "error")
     except CallerError as error:  # the source cannot measure what the policy asks for
         why, remedy = error.happened, error.remedy or "Correct the source, or the policy's signals."
-    reader.miss("error", "The metrics", why, remedy)
+    reader.add("error", "The metrics", why, remedy)
     return None
 
 

@@ -32,7 +32,7 @@ from apigw_canary.errors import (
 from apigw_canary.model.api_surface import Route
 from apigw_canary.model.state import StageState, Variables
 from apigw_canary.values import validation
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 MOST_STATEMENTS = 20
 """How many statements `allow` adds to one function's policy before it adds one for the whole stage
@@ -44,7 +44,7 @@ _TOO_LONG = "PolicyLengthExceededException"
 
 
 @attrs.frozen(kw_only=True)
-class InvocationPermission(Plain):
+class InvocationPermission(Serializable):
     """A permission that `Stage.allow_invocation` added to a Lambda function."""
 
     function_arn: str

@@ -23,15 +23,15 @@ from apigw_canary.preflight.facts import Facts
 from apigw_canary.preflight.invocation import Target
 from apigw_canary.preflight.problem import Problem
 from apigw_canary.values import validation
-from apigw_canary.values.rendering import Explained, Tone
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.rendering import Renderable, Tone
+from apigw_canary.values.serialization import Serializable
 
 MethodChangeKind = Literal["added", "removed", "weakened"]
 VariableChangeKind = Literal["added", "changed", "unchanged"]
 
 
 @attrs.frozen(kw_only=True)
-class MethodChange(Plain):
+class MethodChange(Serializable):
     """A method that the canary's deployment has otherwise than production's."""
 
     change: MethodChangeKind
@@ -50,7 +50,7 @@ class MethodChange(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class VariableChange(Plain):
+class VariableChange(Serializable):
     """A stage variable that the canary overrides, and an integration that uses it.
 
     One for each variable and target. Values are not in it, except as far as they are part of the
@@ -83,7 +83,7 @@ class VariableChange(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class PlannedCall(Plain):
+class PlannedCall(Serializable):
     """A call of API Gateway that `enable_canary` would make."""
 
     operation: str
@@ -100,7 +100,7 @@ class PlannedCall(Plain):
 
 
 @attrs.frozen(kw_only=True)
-class Preflight(Explained):
+class Preflight(Renderable):
     """What `enable_canary` would meet, change and send. Iterating over it gives the problems.
 
     Holds no values of stage variables.
@@ -163,7 +163,7 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-_ALWAYS_TOLD = (RecordError, RolloutEndedError, StageChangedError)
+_ALWAYS_REPORTED = (RecordError, RolloutEndedError, StageChangedError)
 """Errors that no check finds. Others are told only where no check has found an error."""
 
 
@@ -174,9 +174,9 @@ def preflight(
     problems = check(facts)
     has_error = any(problem.severity == "error" for problem in problems)
     if isinstance(error, AccessDeniedError):
-        told = f"What enable_canary would send is not known: {error.operation} was denied."
-        problems = (*problems, Problem("error", told, error.remedy))
-    elif error is not None and (isinstance(error, _ALWAYS_TOLD) or not has_error):
+        what = f"What enable_canary would send is not known: {error.operation} was denied."
+        problems = (*problems, Problem("error", what, error.remedy))
+    elif error is not None and (isinstance(error, _ALWAYS_REPORTED) or not has_error):
         problems = (Problem("error", error.happened, error.remedy), *problems)
     return Preflight(
         problems=problems,
@@ -202,12 +202,12 @@ def _variables(facts: Facts) -> Iterator[VariableChange]:
         change: VariableChangeKind = "changed" if name in has else "added"
         if has.get(name) == value:
             change = "unchanged"
-        led: dict[tuple[str, str | None, str | None], list[Target]] = {}
+        by_function: dict[tuple[str, str | None, str | None], list[Target]] = {}
         for target in facts.targets:
             if name in target.uses:
                 key = (target.written, _named(target.before), _named(target.function))
-                led.setdefault(key, []).append(target)
-        for (written, before, after), targets in led.items():
+                by_function.setdefault(key, []).append(target)
+        for (written, before, after), targets in by_function.items():
             yield VariableChange(
                 name=name,
                 change=change,
@@ -216,7 +216,7 @@ def _variables(facts: Facts) -> Iterator[VariableChange]:
                 after=after,
                 methods=tuple(str(target.route) for target in targets),
             )
-        if not led:
+        if not by_function:
             yield VariableChange(name=name, change=change)
 
 

@@ -6,7 +6,7 @@ import attrs
 
 from apigw_canary.texts import bounded
 from apigw_canary.values import validation
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 _LONGEST_WHAT, _LONGEST_REMEDY = 1400, 500
 """Characters: names in it come from AWS, and there can be hundreds."""
@@ -23,7 +23,7 @@ def _as_remedy(text: str) -> str:
 
 
 @attrs.frozen
-class Problem(Plain):
+class Problem(Serializable):
     """Something about a stage that stands in the way of a canary release."""
 
     severity: Severity

@@ -136,10 +136,10 @@ def _result(
             passed=None,
         )
     wrong = _wrong(request, answer)
-    said = f"status {answer.status}"
+    answered = f"status {answer.status}"
     if answer.latency is not None:
-        said += f" in {answer.latency.total_seconds() * 1000:.0f} ms"
-    return result(f"{said}{wrong}.", answer, passed=not wrong)
+        answered += f" in {answer.latency.total_seconds() * 1000:.0f} ms"
+    return result(f"{answered}{wrong}.", answer, passed=not wrong)
 
 
 def _wrong(request: SmokeRequest, answer: Answer) -> str:
@@ -157,8 +157,8 @@ def _first(verbs: Sequence[str], send: Callable[[str], Answer]) -> Answer:
 
     How a method `ANY` is addressed is not documented: by the request's own verb, or as ANY.
     """
-    *others, last = verbs
-    for verb in others:
+    *earlier, last = verbs
+    for verb in earlier:
         try:
             return send(verb)
         except _NOT_OF_THE_METHOD:

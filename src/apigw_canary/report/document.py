@@ -8,7 +8,7 @@ import attrs
 
 from apigw_canary.values.rendering import Tone
 
-Look = Literal["canary", "baseline", "third", "fourth", "needed"]
+LineStyle = Literal["canary", "baseline", "third", "fourth", "needed"]
 """How a line is told from the others: by color and by dashes."""
 
 Shape = Literal["shift", "promote", "rollback"]
@@ -51,7 +51,7 @@ class Line:
     """Values over time."""
 
     name: str
-    look: Look
+    style: LineStyle
     points: Sequence[Point]
     steps: bool = False
     """Whether each value stays as it is until the next one."""

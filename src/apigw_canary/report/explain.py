@@ -14,8 +14,8 @@ from apigw_canary.report.comparison import comparison
 from apigw_canary.report.document import Document, Facts, Paragraph, Section, Table
 from apigw_canary.rollout.decisions import Decided, Promote, Rollback
 from apigw_canary.values.formatting import evidence, moment, share, span
-from apigw_canary.values.rendering import Explained, Tone
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.rendering import Renderable, Tone
+from apigw_canary.values.serialization import Serializable
 
 VERDICTS = {
     Verdict.WORSE: "worse",
@@ -33,7 +33,7 @@ _TONES: dict[Verdict, Tone] = {
 }
 
 
-def explain(subject: Explained) -> Document:
+def explain(subject: Renderable) -> Document:
     """The document of one value."""
     match subject:
         case Decided():
@@ -123,7 +123,7 @@ def smoke_test(results: Sequence[SmokeResult]) -> Document:
     )
 
 
-def _anything(subject: Explained) -> Document:
+def _anything(subject: Renderable) -> Document:
     """Its sentence, what of it is a number, a time or a word, and tables of the values within."""
     data = subject.to_dict()
     values = {name.replace("_", " "): getattr(subject, name) for name in data}
@@ -143,12 +143,12 @@ def _anything(subject: Explained) -> Document:
     )
 
 
-def _rows(value: object) -> list[Plain]:
+def _rows(value: object) -> list[Serializable]:
     values = value if isinstance(value, tuple) else (value,)
-    return [each for each in values if isinstance(each, Plain)]
+    return [each for each in values if isinstance(each, Serializable)]
 
 
-def _within(name: str, values: Sequence[Plain]) -> Table:
+def _within(name: str, values: Sequence[Serializable]) -> Table:
     rows = [{key: _listed(getattr(each, key)) for key in each.to_dict()} for each in values]
     columns = [key for key in rows[0] if any(row.get(key) for row in rows)]
     return Table(

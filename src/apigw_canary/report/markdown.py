@@ -26,8 +26,8 @@ def markdown(document: Document) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Paragraph(text=said):
-            return f"- {safe(said)}"
+        case Paragraph(text=content):
+            return f"- {safe(content)}"
         case Facts(pairs=pairs):
             return "\n".join(f"- {safe(name)}: {safe(value)}" for name, value in pairs)
         case Table():

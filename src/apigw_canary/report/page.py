@@ -12,7 +12,7 @@ from apigw_canary.report.document import (
     Chart,
     Document,
     Facts,
-    Look,
+    LineStyle,
     Paragraph,
     Section,
     Shape,
@@ -83,8 +83,8 @@ def _section(section: Section) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Paragraph(text=said):
-            return f"<p>{safe(said)}</p>\n"
+        case Paragraph(text=content):
+            return f"<p>{safe(content)}</p>\n"
         case Facts(pairs=pairs):
             shown = (f"<div><dt>{safe(n)}</dt><dd>{safe(v)}</dd></div>" for n, v in pairs)
             return f'<dl class="facts">{"".join(shown)}</dl>\n'
@@ -127,16 +127,16 @@ def _chart(chart: Chart) -> str:
 def _legend(chart: Chart) -> str:
     marks: dict[Shape, str] = {mark.shape: mark.name.partition(" to ")[0] for mark in chart.marks}
     items = [
-        *(f"<li>{_line_sample(line.look)}{safe(line.name)}</li>" for line in chart.lines),
+        *(f"<li>{_line_sample(line.style)}{safe(line.name)}</li>" for line in chart.lines),
         *(f"<li>{_mark_sample(shape)}{safe(name)}</li>" for shape, name in marks.items()),
     ]
     return f'<ul class="legend" aria-label="Legend">{"".join(items)}</ul>\n'
 
 
-def _line_sample(look: Look) -> str:
+def _line_sample(style: LineStyle) -> str:
     return (
         '<svg class="sample" viewBox="0 0 28 10" aria-hidden="true">'
-        f'<path class="line {look}" d="M1 5 H27"/></svg>'
+        f'<path class="line {style}" d="M1 5 H27"/></svg>'
     )
 
 

@@ -11,7 +11,7 @@ from apigw_canary.judge.observation import Observation
 from apigw_canary.judge.paths import Paths, SignalPath
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX
 from apigw_canary.policy import RolloutPolicy
-from apigw_canary.report.document import Chart, Line, Look, Mark, Point, Table
+from apigw_canary.report.document import Chart, Line, LineStyle, Mark, Point, Table
 from apigw_canary.values.formatting import clock, evidence, share
 
 MOST_POINTS = 120
@@ -23,7 +23,7 @@ _HIGHEST_SHOWN = 1e6
 _Z = 1.96
 """Of the normal distribution: 95 % lie within."""
 
-_LOOKS: Sequence[Look] = ("canary", "baseline", "third", "fourth")
+_LINE_STYLES: Sequence[LineStyle] = ("canary", "baseline", "third", "fourth")
 
 _QUESTIONS = {
     ERRORS_5XX: "Does the canary fail more often? (5xx)",
@@ -132,7 +132,11 @@ def _evidence(
         answer=answer,
         lines=[
             *(
-                Line(name, _LOOKS[i % len(_LOOKS)], [Point(at, value) for at, value in path])
+                Line(
+                    name,
+                    _LINE_STYLES[i % len(_LINE_STYLES)],
+                    [Point(at, value) for at, value in path],
+                )
                 for i, (name, path) in enumerate(shown)
             ),
             Line("needed", "needed", [Point(start, needed), Point(end, needed)]),

@@ -15,7 +15,7 @@ from apigw_canary.report.markdown import markdown
 from apigw_canary.report.page import fragment, page
 from apigw_canary.report.text import text
 from apigw_canary.values import validation
-from apigw_canary.values.rendering import Explained
+from apigw_canary.values.rendering import Renderable
 
 _Kind = TypeVar("_Kind")
 
@@ -40,7 +40,7 @@ class Report:
 
     def __init__(
         self,
-        subject: Explained | Observation | Sequence[Observation] | Sequence[SmokeResult],
+        subject: Renderable | Observation | Sequence[Observation] | Sequence[SmokeResult],
         policy: RolloutPolicy | None = None,
         *,
         comparison: Comparison | None = None,
@@ -105,7 +105,7 @@ def _document(subject: object, policy: object, comparison: object) -> Document:
             validation.refuse(name, "None: it belongs to a report of observations", value)
     if results := _all(subject, SmokeResult):
         return smoke_test(results)
-    if not isinstance(subject, Explained):
+    if not isinstance(subject, Renderable):
         validation.refuse(
             "subject", "a decision, an analysis, smoke results or observations", subject
         )

@@ -128,7 +128,7 @@ def _band(scale: _Scale, line: Line) -> str:
         return ""
     upper = [f"{scale.x(p.at):.1f} {scale.y(p.high or 0.0):.1f}" for p in banded]
     lower = [f"{scale.x(p.at):.1f} {scale.y(p.low or 0.0):.1f}" for p in reversed(banded)]
-    return f'<path class="band {line.look}" d="M{" L".join([*upper, *lower])} Z"/>'
+    return f'<path class="band {line.style}" d="M{" L".join([*upper, *lower])} Z"/>'
 
 
 def _line(scale: _Scale, line: Line) -> str:
@@ -137,11 +137,11 @@ def _line(scale: _Scale, line: Line) -> str:
     last = points[-1]
     end = (
         ""
-        if line.look == "needed" or line.steps
-        else f'<circle class="end {line.look}" cx="{scale.x(last.at):.1f}" '
+        if line.style == "needed" or line.steps
+        else f'<circle class="end {line.style}" cx="{scale.x(last.at):.1f}" '
         f'cy="{scale.y(last.value):.1f}" r="3"/>'
     )
-    return f'<path class="line {line.look}" d="M{path}"/>{end}'
+    return f'<path class="line {line.style}" d="M{path}"/>{end}'
 
 
 def _corners(points: Sequence[Point]) -> Iterator[Point]:

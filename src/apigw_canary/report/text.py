@@ -26,8 +26,8 @@ def text(document: Document, width: int) -> str:
 
 def _block(block: Block, width: int) -> list[str]:
     match block:
-        case Paragraph(text=said):
-            return _wrapped(terminal(said), width)
+        case Paragraph(text=content):
+            return _wrapped(terminal(content), width)
         case Facts(pairs=pairs):
             return _rows([[terminal(cell) for cell in pair] for pair in pairs], width)
         case Table(columns=columns, rows=rows):

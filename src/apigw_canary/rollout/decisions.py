@@ -10,13 +10,13 @@ from apigw_canary.judge.findings import Analysis
 from apigw_canary.judge.observation import Basis
 from apigw_canary.judge.plan import LIFETIME
 from apigw_canary.values import validation
-from apigw_canary.values.rendering import Explained
+from apigw_canary.values.rendering import Renderable
 
 WaitingFor = Literal["bake", "metrics", "evidence", "operator"]
 
 
 @attrs.frozen(kw_only=True)
-class Decided(Explained):
+class Decided(Renderable):
     """What all decisions have in common."""
 
     kind: ClassVar[str]

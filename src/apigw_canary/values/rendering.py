@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-from apigw_canary.values.serialization import Plain
+from apigw_canary.values.serialization import Serializable
 
 Tone = Literal["good", "bad", "open"]
 """How it ended, for whoever only glances at it: well, badly, or not yet."""
 
 
 page: Callable[[Any], str] | None = None
-"""An `Explained` value as HTML, set by `apigw_canary`; None where nothing makes pages."""
+"""An `Renderable` value as HTML, set by `apigw_canary`; None where nothing makes pages."""
 
 
-class Explained(Plain):
+class Renderable(Serializable):
     """A value that explains itself: `apigw_canary.Report` shows it in every form."""
 
     __slots__ = ()

@@ -20,7 +20,7 @@ from apigw_canary.errors import InvalidInputError
 from apigw_canary.values import validation
 
 
-class Plain:
+class Serializable:
     """A frozen attrs class with `to_dict` and `from_dict`."""
 
     __slots__ = ()
@@ -44,7 +44,7 @@ def _fields(kind: type) -> tuple["attrs.Attribute[Any]", ...]:
 
 def _dump(value: object) -> Any:
     match value:
-        case Plain():
+        case Serializable():
             return value.to_dict()
         case Enum():
             return value.value
