@@ -206,6 +206,29 @@ def test_a_store_is_a_lock() -> None:
         assert serving(aws)[1] == V2
 
 
+def test_a_record_that_changed_since_it_was_read_is_not_overwritten() -> None:
+    """A hold that another process made between this one's read and its write stays."""
+    store = Store()
+    with rehearsal() as aws:
+        canary = fresh(aws, records=store).enable_canary(10, release="r1", variables=V2)
+        other = fresh(aws, records=store).canary()
+        assert other is not None
+        load, loads = store.load, [0]
+
+        def loaded(key: str) -> str | None:
+            loads[0] += 1
+            if loads[0] == 2:
+                other.hold("theirs")
+            return load(key)
+
+        store.load = loaded  # type: ignore[method-assign]
+        with pytest.raises(StageChangedError, match="changed the record"):
+            canary.hold("ours")
+        assert canary.observe(POLICY).on_hold == "theirs"
+        canary.hold("ours")
+        assert other.observe(POLICY).on_hold == "ours"
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', "{"])
 def test_a_broken_store_changes_nothing(text: str) -> None:
     """Where the store cannot be read nothing is begun or promoted; a rollback is not held up."""

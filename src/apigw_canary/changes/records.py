@@ -1,6 +1,7 @@
 """Where the records of rollouts are kept: on the deployments themselves, or in a caller's store."""
 
 import json
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -204,6 +205,7 @@ class StoredRecords(_Checked):
     def __init__(self, store: RolloutRecords, gateway: ApiGateway) -> None:
         super().__init__(gateway)
         self._store = store
+        self._read = threading.local()  # which line each thread read last of each deployment
 
     def dry(self, gateway: ApiGateway) -> "StoredRecords":
         """The same for a gateway that sends no writes; what is saved is kept in memory."""
@@ -217,6 +219,7 @@ class StoredRecords(_Checked):
     def of(self, deployment: Deployment, at: datetime | None = None) -> Record:
         """From the store; of a deployment that it does not know there is no record."""
         _, lines = self._records.load()
+        setattr(self._read, deployment.id, lines.get(deployment.id))
         if deployment.id not in lines:
             return NO_RECORD
         record = read_line(lines[deployment.id], self._gateway.stage_name)
@@ -229,6 +232,14 @@ class StoredRecords(_Checked):
     def save(self, deployment: Deployment, record: Record) -> Deployment:
         """Into the store, unless another process wrote there in between; then read back."""
         text, lines = self._records.load()
+        before = lines.get(deployment.id)
+        if before != getattr(self._read, deployment.id, before):
+            raise StageChangedError(
+                f"Another process changed the record of deployment {deployment.id} in the store.",
+                differences={"record": "changed since it was read"},
+                remedy="Run the same line again; stage.describe() shows what the other one did.",
+            )
         line = written_line(self._placed(record), self._gateway.stage_name)
         self._records.save({**lines, deployment.id: line}, expected=text)
+        setattr(self._read, deployment.id, line)
         return deployment
