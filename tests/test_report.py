@@ -33,7 +33,7 @@ from apigw_canary import (
 )
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.judge.paths import paths
-from apigw_canary.report import escape, pictures, svg
+from apigw_canary.report import charts, escape, svg
 from apigw_canary.report.document import Chart, Line, Point, Table
 from apigw_canary.report.text import _cells, _rows
 from apigw_canary.testing import Backend, Fault, rehearsal
@@ -491,11 +491,11 @@ class TestRollout:
             for look in good()[:3]
         ]
         looks.append(attrs.evolve(good()[3], notes=["read from <b>logs</b>"]))
-        said = Report(looks, POLICY).text()
+        said = Report(looks, POLICY).text(width=100)
         assert "Remarks" in said
-        assert "The metrics could not be read (3 looks): Throttled: slow down." in said
+        assert "The metrics could not be read (3 observations): Throttled: slow down." in said
         assert (
-            "The stage was changed outside this rollout (3 looks): percent: 5 instead of 10."
+            "The stage was changed outside this rollout (3 observations): percent: 5 instead of 10."
             in said
         )
         assert "Read from <b>logs</b>." in said
@@ -529,7 +529,7 @@ class TestPage:
         assert not re.search(r"url\(|@import|https?:|javascript:", source)
 
     def test_is_for_everybody(self) -> None:
-        """Language, landmarks, headings in order, row and column headers, described pictures."""
+        """Language, landmarks, headings in order, row and column headers, described charts."""
         page = Page(Report(good(), POLICY).html())
         assert page.all("html")[0]["lang"] == "en"
         assert len(page.all("main")) == len(page.all("h1")) == 1
@@ -574,7 +574,7 @@ class TestPage:
 
 class TestCharts:
     def test_paths_end_where_the_analysis_is(self) -> None:
-        """The pictures of the evidence end at the numbers the decision rests on."""
+        """The charts of the evidence end at the numbers the decision rests on."""
         for look in (good()[-1], bad()[-1]):
             analysis, found = POLICY.analyze(look), paths(POLICY, look)
             assert max(odds for _, odds in found.worse) == pytest.approx(analysis.worse_evidence)
@@ -619,7 +619,7 @@ class TestCharts:
             percent=5,
             minutes={"errors_5xx": rows},
         )
-        drawn = pictures.charts([look], POLICY, paths(POLICY, look), [])
+        drawn = charts.charts([look], POLICY, paths(POLICY, look), [])
         (chart,) = (chart for chart in drawn if "5xx" in chart.question)
         assert [len(line.points) for line in chart.lines] == [0, 17]
         assert chart.answer == "Canary no requests, baseline 1.00 % of 1,700."
@@ -627,11 +627,11 @@ class TestCharts:
     @given(st.integers(1, 5000))
     def test_thinned(self, length: int) -> None:
         """However long a rollout is, a line has few points, and the last is its last."""
-        kept = pictures.thinned(range(length))
-        assert len(kept) <= pictures.MOST_POINTS
+        kept = charts.thinned(range(length))
+        assert len(kept) <= charts.MOST_POINTS
         assert kept[-1] == length - 1
         assert kept == sorted(set(kept))
-        if length <= pictures.MOST_POINTS:
+        if length <= charts.MOST_POINTS:
             assert kept == list(range(length))
 
     @given(st.floats(0.05, 100))

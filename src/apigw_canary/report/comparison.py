@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from apigw_canary.model.comparison import ComparedMinute, Comparison, number
+from apigw_canary.report.charts import thinned
 from apigw_canary.report.document import (
     Chart,
     Document,
@@ -14,7 +15,6 @@ from apigw_canary.report.document import (
     Section,
     Table,
 )
-from apigw_canary.report.pictures import thinned
 from apigw_canary.values.formatting import clock, moment, sentence
 
 _QUESTIONS: dict[Literal["mean", "p50", "p99"], str] = {
@@ -88,23 +88,23 @@ def _charts(compared: Comparison) -> Iterator[Chart]:
     for statistic, question in _QUESTIONS.items():
         lines = [
             Line(
-                arm,
-                arm,
+                variant,
+                variant,
                 [
                     Point(minute.at, value)
                     for minute in minutes
-                    if (value := _of(minute, arm, statistic)) is not None
+                    if (value := _of(minute, variant, statistic)) is not None
                 ],
             )
-            for arm in _ARMS
+            for variant in _VARIANTS
         ]
         drawn = [line for line in lines if line.points]
         if drawn:
             yield Chart(
                 question=question,
                 answer=", ".join(
-                    f"{arm} {number(getattr(getattr(compared, arm).latency, statistic), 'ms')}"
-                    for arm in _ARMS
+                    f"{name} {number(getattr(getattr(compared, name).latency, statistic), 'ms')}"
+                    for name in _VARIANTS
                 ).capitalize()
                 + ".",
                 lines=drawn,
@@ -116,7 +116,7 @@ def _charts(compared: Comparison) -> Iterator[Chart]:
             )
 
 
-_ARMS: Sequence[Literal["canary", "baseline"]] = ("canary", "baseline")
+_VARIANTS: Sequence[Literal["canary", "baseline"]] = ("canary", "baseline")
 
 
 def _numbers(minutes: Sequence[ComparedMinute], statistic: str) -> Table:
@@ -124,12 +124,15 @@ def _numbers(minutes: Sequence[ComparedMinute], statistic: str) -> Table:
         f"The {statistic} of each minute's latency",
         ("Minute (UTC)", "Canary", "Baseline"),
         [
-            (clock(minute.at), *(number(_of(minute, arm, statistic), "ms") for arm in _ARMS))
+            (
+                clock(minute.at),
+                *(number(_of(minute, variant, statistic), "ms") for variant in _VARIANTS),
+            )
             for minute in minutes
         ],
     )
 
 
-def _of(minute: ComparedMinute, arm: str, statistic: str) -> float | None:
-    value: float | None = getattr(getattr(minute, arm).latency, statistic)
+def _of(minute: ComparedMinute, variant: str, statistic: str) -> float | None:
+    value: float | None = getattr(getattr(minute, variant).latency, statistic)
     return value

@@ -9,7 +9,7 @@ import attrs
 from apigw_canary.values.rendering import Tone
 
 LineStyle = Literal["canary", "baseline", "third", "fourth", "needed"]
-"""How a line is told from the others: by color and by dashes."""
+"""How a line is distinguished: by color and by dashes."""
 
 Shape = Literal["shift", "promote", "rollback"]
 

@@ -133,7 +133,7 @@ def _anything(subject: Renderable) -> Document:
         title=subject.title,
         tone=subject.tone,
         lead=sentence(str(subject)),
-        facts=Facts([(name, said) for name, said in shown.items() if said is not None]),
+        facts=Facts([(name, value) for name, value in shown.items() if value is not None]),
         sections=[
             Section(name.capitalize(), [_within(name, rows)])
             for name, value in values.items()

@@ -1,4 +1,4 @@
-"""What a whole rollout says: its looks, one after the other, and the policy they were judged by."""
+"""The report of a whole rollout, from its observations and the policy that judges them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -9,7 +9,7 @@ from apigw_canary.judge.observation import Observation, Phase
 from apigw_canary.judge.paths import paths
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.policy import RolloutPolicy
-from apigw_canary.report import comparison, pictures
+from apigw_canary.report import charts, comparison
 from apigw_canary.report.document import (
     Document,
     Facts,
@@ -35,10 +35,10 @@ _ENDS: Mapping[Phase, tuple[str, Tone]] = {
 }
 
 
-class _Stretch(NamedTuple):
-    """Looks at a canary that kept its share, and what was decided at the last of them."""
+class _Step(NamedTuple):
+    """Observations of a canary at one percent, and the decision on the last of them."""
 
-    looks: Sequence[Observation]
+    observations: Sequence[Observation]
     decision: Decided
 
 
@@ -46,56 +46,56 @@ def history(
     observations: Iterable[Observation], policy: RolloutPolicy, compared: Comparison | None = None
 ) -> Document:
     """The document of a rollout."""
-    looks = sorted(observations, key=lambda look: look.at)
-    # Deciding takes the longer the longer the rollout is: once a share is enough.
-    stretches = [
-        _Stretch(group, policy.decide(group[-1]))
-        for _, same in groupby(looks, key=lambda look: (look.percent, look.phase))
+    ordered = sorted(observations, key=lambda each: each.at)
+    # Deciding takes the longer the longer the rollout is: one for each percent is enough.
+    steps = [
+        _Step(group, policy.decide(group[-1]))
+        for _, same in groupby(ordered, key=lambda each: (each.percent, each.phase))
         for group in [list(same)]
     ]
-    decision = stretches[-1].decision
+    decision = steps[-1].decision
     # What has ended has no numbers any more, and a source may have failed.
-    watched = next((look for look in reversed(looks) if look.minutes), looks[-1])
-    analysis = policy.analyze(watched)
-    title, outcome = _ENDS.get(looks[-1].phase, (headline(decision), tone(decision)))
-    basis = looks[-1].basis
-    marks = [mark for stretch in stretches for mark in _marks(stretch)]
+    latest = next((each for each in reversed(ordered) if each.minutes), ordered[-1])
+    analysis = policy.analyze(latest)
+    title, outcome = _ENDS.get(ordered[-1].phase, (headline(decision), tone(decision)))
+    basis = ordered[-1].basis
+    marks = [mark for step in steps for mark in _marks(step)]
     return Document(
         about="Rollout" if basis is None else f"Rollout on stage {basis.stage}",
         title=title,
         tone=outcome,
         lead=sentence(decision.reason),
-        facts=_facts(looks, analysis),
+        facts=_facts(ordered, analysis),
         sections=[
             signals(analysis),
             Section(
                 "Evidence by minute",
-                pictures.charts(looks, policy, paths(policy, watched), marks),
+                charts.charts(ordered, policy, paths(policy, latest), marks),
             ),
             *([] if compared is None else comparison.sections(compared)),
-            Section("Decisions", [_decisions(stretches)]),
-            *_remarks(looks, watched),
+            Section("Decisions", [_decisions(steps)]),
+            *_remarks(ordered, latest),
         ],
         data={
             "policy": policy.to_dict(),
-            "decisions": [stretch.decision.to_dict() for stretch in stretches],
-            "observation": watched.to_dict(),
+            "decisions": [step.decision.to_dict() for step in steps],
+            "observation": latest.to_dict(),
             **({} if compared is None else {"comparison": comparison.data(compared)}),
         },
     )
 
 
-def _facts(looks: Sequence[Observation], analysis: Analysis) -> Facts:
-    first, last = looks[0], looks[-1]
-    running = [look.percent for look in looks if look.phase == "running"]
-    shares = [f"{percent:g} %" for percent, _ in groupby(running)]
+def _facts(observations: Sequence[Observation], analysis: Analysis) -> Facts:
+    first, last = observations[0], observations[-1]
+    running = [each.percent for each in observations if each.phase == "running"]
+    percents = [f"{percent:g} %" for percent, _ in groupby(running)]
     requests = max((finding.canary_requests for finding in analysis.findings), default=0.0)
     pairs = [
         ("Started", moment(first.started_at)),
         ("Last observation", moment(last.at)),
         ("Duration", span(last.at - first.started_at)),
-        ("Observations", f"{len(looks):,}"),
-        ("Traffic percentage", " → ".join(shares) or "ended"),
+        ("Observations", f"{len(observations):,}"),
+        ("Traffic percentage", " → ".join(percents) or "ended"),
         ("Canary requests compared", f"{requests:,.0f}"),
     ]
     if last.basis is not None:
@@ -104,56 +104,63 @@ def _facts(looks: Sequence[Observation], analysis: Analysis) -> Facts:
     return Facts(pairs)
 
 
-def _marks(stretch: _Stretch) -> Iterator[Mark]:
-    """Where on the picture of the share a decision is drawn: where it leads to."""
+def _marks(step: _Step) -> Iterator[Mark]:
+    """Where on the chart of the traffic percentage a decision is drawn: where it leads to."""
     shapes: dict[type[Decided], tuple[Shape, float]] = {
-        Shift: ("shift", stretch.decision.percent),
+        Shift: ("shift", step.decision.percent),
         Promote: ("promote", 100.0),
         Rollback: ("rollback", 0.0),
     }
-    if type(stretch.decision) in shapes:
-        shape, value = shapes[type(stretch.decision)]
-        yield Mark(headline(stretch.decision), shape, stretch.decision.at, value)
+    if type(step.decision) in shapes:
+        shape, value = shapes[type(step.decision)]
+        yield Mark(headline(step.decision), shape, step.decision.at, value)
 
 
-def _decisions(stretches: Sequence[_Stretch]) -> Table:
+def _decisions(steps: Sequence[_Step]) -> Table:
     return Table(
         "The last decision at each traffic percentage",
         ("At (UTC)", "Percent", "Observations", "Decision", "Reason"),
         [
             (
-                clock(stretch.decision.at),
-                _share(stretch.looks[-1]),
-                f"{len(stretch.looks):,}",
-                headline(stretch.decision),
-                sentence(stretch.decision.reason),
+                clock(step.decision.at),
+                _percent(step.observations[-1]),
+                f"{len(step.observations):,}",
+                headline(step.decision),
+                sentence(step.decision.reason),
             )
-            for stretch in stretches
+            for step in steps
         ],
     )
 
 
-def _share(look: Observation) -> str:
-    return f"{look.percent:g} %" if look.phase == "running" else look.phase.replace("_", " ")
+def _percent(observation: Observation) -> str:
+    return (
+        f"{observation.percent:g} %"
+        if observation.phase == "running"
+        else observation.phase.replace("_", " ")
+    )
 
 
-def _remarks(looks: Sequence[Observation], watched: Observation) -> Iterator[Section]:
-    """What the source said, what could not be seen, and what somebody else did."""
-    said = [
-        *(sentence(note) for note in watched.notes),
-        *_counted("The metrics were suspect", [look.suspect for look in looks]),
-        *_counted("The metrics could not be read", [look.failure for look in looks]),
+def _remarks(observations: Sequence[Observation], latest: Observation) -> Iterator[Section]:
+    """What the source reported, what could not be read, and what was changed outside."""
+    remarks = [
+        *(sentence(note) for note in latest.notes),
+        *_counted("The metrics were suspect", [each.suspect for each in observations]),
+        *_counted("The metrics could not be read", [each.failure for each in observations]),
         *_counted(
             "The stage was changed outside this rollout",
-            ["; ".join(f"{name}: {how}" for name, how in look.changed.items()) for look in looks],
+            [
+                "; ".join(f"{name}: {how}" for name, how in each.changed.items())
+                for each in observations
+            ],
         ),
     ]
-    if said:
-        yield Section("Remarks", [Paragraph(each) for each in said])
+    if remarks:
+        yield Section("Remarks", [Paragraph(each) for each in remarks])
 
 
 def _counted(what: str, texts: Iterable[str | None]) -> Iterator[str]:
-    said = [text for text in texts if text]
-    for text in dict.fromkeys(said):
-        count = said.count(text)
-        yield sentence(f"{what}{f' ({count:,} looks)' if count > 1 else ''}: {text}")
+    remarks = [text for text in texts if text]
+    for text in dict.fromkeys(remarks):
+        count = remarks.count(text)
+        yield sentence(f"{what}{f' ({count:,} observations)' if count > 1 else ''}: {text}")

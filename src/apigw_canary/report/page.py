@@ -55,7 +55,7 @@ def page(document: Document) -> str:
 
 
 def fragment(document: Document) -> str:
-    """The page as a part of another one, such as a notebook, whose looks it leaves alone."""
+    """The page as a part of another one, such as a notebook, whose style it leaves alone."""
     return f"<style>{_style()}</style>\n{_main('article', document)}"
 
 

@@ -33,8 +33,8 @@ class Report:
 
     policy = RolloutPolicy.canary(10, bake=timedelta(minutes=10))
     canary = Stage("a1b2c3d4e5", "prod").enable_canary(10, variables={"alias": "v2"})
-    looks = [canary.observe(policy)]  # one more at each look
-    print(Report(looks, policy).markdown())
+    observations = [canary.observe(policy)]  # one more each time
+    print(Report(observations, policy).markdown())
     ```
     """
 
@@ -45,12 +45,12 @@ class Report:
         *,
         comparison: Comparison | None = None,
     ) -> None:
-        """Of a decision, an analysis, a comparison, a smoke test's results, or one rollout's looks.
+        """Of a decision, an analysis, a comparison, a smoke test's results, or a rollout.
 
-        The looks are decided anew, which is why a rollout needs its policy; the same looks and
-        policy give the same report. `comparison` is what `canary.compare()` returned: it becomes
-        a part of the rollout's report. A `subject` of another kind, no looks at all, or looks
-        without a policy are `InvalidInputError`.
+        A rollout is a sequence of observations. They are decided anew, which is why it needs its
+        policy; the same observations and policy give the same report. `comparison` is what
+        `canary.compare()` returned: it becomes a part of the rollout's report. A `subject` of
+        another kind, no observations, or observations without a policy are `InvalidInputError`.
         """
         self._document = _document(subject, policy, comparison)
 
@@ -74,9 +74,14 @@ class Report:
         `observation` that has minutes, as their `to_dict` gives them. A comparison has its
         `differences` too.
         """
-        said = self._document
+        document = self._document
         return escape.json(
-            {"about": said.about, "title": said.title, "reason": said.lead, "data": said.data}
+            {
+                "about": document.about,
+                "title": document.title,
+                "reason": document.lead,
+                "data": document.data,
+            }
         )
 
     def html(self) -> str:
@@ -91,15 +96,15 @@ class Report:
 
 
 def _document(subject: object, policy: object, comparison: object) -> Document:
-    looks = [subject] if isinstance(subject, Observation) else _all(subject, Observation)
-    if looks is not None:
-        if not looks:
+    observations = [subject] if isinstance(subject, Observation) else _all(subject, Observation)
+    if observations is not None:
+        if not observations:
             validation.refuse("subject", "at least one observation", subject)
         if not isinstance(policy, RolloutPolicy):
             validation.refuse("policy", "the RolloutPolicy of the rollout", policy)
         if not isinstance(comparison, Comparison | None):
             validation.refuse("comparison", "a Comparison or None", comparison)
-        return history(looks, policy, comparison)
+        return history(observations, policy, comparison)
     for name, value in (("policy", policy), ("comparison", comparison)):
         if value is not None:
             validation.refuse(name, "None: it belongs to a report of observations", value)

@@ -27,7 +27,7 @@ SHAPES: dict[Shape, str] = {
     "promote": "M0 -7 L7 0 L0 7 L-7 0 Z",
     "rollback": "M-5 -5 L5 5 M5 -5 L-5 5",
 }
-"""Paths around the origin: told apart without their color."""
+"""Paths around the origin: distinguishable without their color."""
 
 _MINUTES = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 7200)
 """Steps of a time axis."""

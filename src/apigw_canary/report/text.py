@@ -46,11 +46,12 @@ def _rows(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     widths = _widths(rows, width)
     lines = []
     for row in rows:
-        cells = [_wrapped(cell, room) for cell, room in zip(row, widths, strict=True)]
+        cells = [_wrapped(cell, available) for cell, available in zip(row, widths, strict=True)]
         for i in range(max(map(len, cells))):
             parts = [cell[i] if i < len(cell) else "" for cell in cells]
             padded = [
-                part + " " * (room - _cells(part)) for part, room in zip(parts, widths, strict=True)
+                part + " " * (available - _cells(part))
+                for part, available in zip(parts, widths, strict=True)
             ]
             lines.append(_GUTTER.join(padded).rstrip())
     return lines
@@ -64,9 +65,9 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     columns = [*zip(*rows, strict=True)]
     widths = [max(1, *map(_cells, column)) for column in columns]
     words = [max((_cells(w) for c in column for w in c.split()), default=1) for column in columns]
-    room = width - len(_GUTTER) * (len(widths) - 1)
+    available = width - len(_GUTTER) * (len(widths) - 1)
     for least in (words, [_NARROWEST] * len(widths), [1] * len(widths)):
-        while sum(widths) > room:
+        while sum(widths) > available:
             spare = [each if each > low else 0 for each, low in zip(widths, least, strict=True)]
             if not any(spare):
                 break
@@ -74,9 +75,9 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     return widths
 
 
-def _wrapped(said: str, width: int) -> list[str]:
+def _wrapped(content: str, width: int) -> list[str]:
     lines = [""]
-    for word in _words(said, width):
+    for word in _words(content, width):
         joined = f"{lines[-1]} {word}" if lines[-1] else word
         if _cells(joined) <= width:
             lines[-1] = joined
@@ -85,9 +86,9 @@ def _wrapped(said: str, width: int) -> list[str]:
     return lines
 
 
-def _words(said: str, width: int) -> Iterator[str]:
+def _words(content: str, width: int) -> Iterator[str]:
     """The words, those that are too long for a line in parts."""
-    for word in said.split():
+    for word in content.split():
         part = ""
         for char in word:
             if _cells(part + char) > width:
@@ -97,9 +98,9 @@ def _words(said: str, width: int) -> Iterator[str]:
         yield part
 
 
-def _cells(said: str) -> int:
+def _cells(content: str) -> int:
     """How many cells of a terminal it takes: none for a combining mark, two for a wide letter."""
     return sum(
         0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
-        for char in said
+        for char in content
     )

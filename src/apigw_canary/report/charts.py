@@ -15,7 +15,7 @@ from apigw_canary.report.document import Chart, Line, LineStyle, Mark, Point, Ta
 from apigw_canary.values.formatting import clock, evidence, share
 
 MOST_POINTS = 120
-"""Points of a line: more cannot be told apart, and each is a row of a table."""
+"""Points of a line: more cannot be distinguished, and each is a row of a table."""
 
 _HIGHEST_SHOWN = 1e6
 """Evidence beyond which a picture shows nothing more."""
@@ -32,11 +32,11 @@ _QUESTIONS = {
 
 
 def charts(
-    looks: Sequence[Observation], policy: RolloutPolicy, paths: Paths, marks: Sequence[Mark]
+    observations: Sequence[Observation], policy: RolloutPolicy, paths: Paths, marks: Sequence[Mark]
 ) -> list[Chart]:
-    """The share, the evidence for either side, and each signal's rates."""
-    start, end = looks[0].started_at, looks[-1].at
-    drawn = [_share(looks, marks)]
+    """The traffic percentage, the evidence for either side, and each signal's rates."""
+    start, end = observations[0].started_at, observations[-1].at
+    drawn = [_traffic(observations, marks)]
     drawn += [_rates(path, start, end) for path in paths.signals if path.counts]
     if paths.worse:
         drawn.append(_worse(policy, paths, start, end))
@@ -46,37 +46,39 @@ def charts(
     return drawn
 
 
-def _share(looks: Sequence[Observation], marks: Sequence[Mark]) -> Chart:
+def _traffic(observations: Sequence[Observation], marks: Sequence[Mark]) -> Chart:
     points: list[Point] = []
-    for look in looks:
-        share = _served(look)
-        if share is not None and (not points or points[-1].value != share):
-            points.append(Point(look.step_started_at, share))
-    told = f"{points[-1].value:g} %" if points else "Not known"
+    for each in observations:
+        percent = _served(each)
+        if percent is not None and (not points or points[-1].value != percent):
+            points.append(Point(each.step_started_at, percent))
+    shown = f"{points[-1].value:g} %" if points else "Not known"
     last = points[-1].value if points else 0.0
-    points.append(Point(looks[-1].at, marks[-1].value if _then(looks[-1], marks) else last))
+    points.append(
+        Point(observations[-1].at, marks[-1].value if _then(observations[-1], marks) else last)
+    )
     return Chart(
         question="How much traffic does the canary get?",
-        answer=f"{told} at the last observation{_then(looks[-1], marks)}.",
+        answer=f"{shown} at the last observation{_then(observations[-1], marks)}.",
         lines=[Line("the canary's traffic percentage", "canary", points, steps=True)],
         marks=marks,
-        start=looks[0].started_at,
-        end=looks[-1].at,
+        start=observations[0].started_at,
+        end=observations[-1].at,
         unit="%",
         top=100.0,
         table=Table(
             "The canary's traffic percentage from each time on",
-            ("From (UTC)", "Share"),
+            ("From (UTC)", "Percent"),
             [(clock(point.at), f"{point.value:g} %") for point in points],
         ),
     )
 
 
-def _served(look: Observation) -> float | None:
-    """The share its deployment serves, also after the canary has ended; None where not known."""
-    if look.phase in ("promoted", "promoted_outside"):
+def _served(observation: Observation) -> float | None:
+    """The percent its deployment serves, also after the canary has ended; None where not known."""
+    if observation.phase in ("promoted", "promoted_outside"):
         return 100.0
-    return None if look.phase == "promoting" else look.percent
+    return None if observation.phase == "promoting" else observation.percent
 
 
 def _then(last: Observation, marks: Sequence[Mark]) -> str:
@@ -163,15 +165,15 @@ def _rates(path: SignalPath, start: datetime, end: datetime) -> Chart:
     )
     so_far = thinned(list(_so_far(path.counts)))
     total = so_far[-1][1]
-    arms = {
+    variants = {
         "canary": [_rate(at, row.canary_bad, row.canary_known) for at, row in so_far],
         "baseline": [_rate(at, row.baseline_bad, row.baseline_known) for at, row in so_far],
     }
-    drawn = {arm: [point for point in points if point] for arm, points in arms.items()}
+    drawn = {variant: [point for point in points if point] for variant, points in variants.items()}
     return Chart(
         question=question,
-        answer=f"Canary {_told(total.canary_bad, total.canary_known)}, "
-        f"baseline {_told(total.baseline_bad, total.baseline_known)}.",
+        answer=f"Canary {_rate_of(total.canary_bad, total.canary_known)}, "
+        f"baseline {_rate_of(total.baseline_bad, total.baseline_known)}.",
         note="Percent of bad requests since the start, with pointwise 95 % intervals. They show "
         "how much is known; the decision rests on the evidence.",
         lines=[
@@ -181,15 +183,15 @@ def _rates(path: SignalPath, start: datetime, end: datetime) -> Chart:
         start=start,
         end=end,
         unit="%",
-        top=_room(drawn.values()),
+        top=_top(drawn.values()),
         table=Table(
             "Bad requests since the start, out of how many",
             ("Minute (UTC)", "Canary", "Baseline"),
             [
                 (
                     clock(at),
-                    _told(row.canary_bad, row.canary_known),
-                    _told(row.baseline_bad, row.baseline_known),
+                    _rate_of(row.canary_bad, row.canary_known),
+                    _rate_of(row.baseline_bad, row.baseline_known),
                 )
                 for at, row in so_far
             ],
@@ -217,16 +219,16 @@ def _rate(at: datetime, bad: float, requests: float) -> Point | None:
     return Point(at, 100 * rate, 100 * min(low, rate), 100 * max(high, rate))
 
 
-def _room(arms: Iterable[Sequence[Point]]) -> float:
+def _top(variants: Iterable[Sequence[Point]]) -> float:
     """For the last interval, and all rates but the first, which are of next to no requests."""
     highest = [0.1]
-    for points in filter(None, arms):
+    for points in filter(None, variants):
         highest.append(points[-1].high or 0.0)
         highest += [point.value for point in points[len(points) // 3 :]]
     return min(1.15 * max(highest), 100.0)
 
 
-def _told(bad: float, requests: float) -> str:
+def _rate_of(bad: float, requests: float) -> str:
     return share(bad / requests if requests else None, requests)
 
 
