@@ -297,7 +297,7 @@ def test_18_the_last_step_needs_a_verdict() -> None:
     assert isinstance(decision, Hold)
     assert "inconclusive so far" in decision.reason
     assert decision.waiting_for == "evidence"
-    assert "more canary requests" in decision.reason
+    assert "the evidence for not worse is" in decision.reason
     policy = attrs.evolve(POLICY, steps=[Step(5, MINUTE), Step(100, MINUTE)])
     up = decide(HUGE, policy)
     assert isinstance(up, Shift)
@@ -311,11 +311,11 @@ def test_18_the_last_step_needs_a_verdict() -> None:
 
 
 def test_19_hold_says_what_is_missing() -> None:
-    """Evidence that points the other way has no number of requests to offer."""
+    """The evidence so far, and what it must reach, also where it points the other way."""
     minutes = rows(10, canary=(50, 0.5), baseline=(50, 0))
     decision = decide(minutes, percent=50, at=START + 15 * MINUTE)
     assert isinstance(decision, Hold)
-    assert "not known yet" in decision.reason
+    assert "the evidence for not worse is 0.1 (threshold 20)" in decision.reason
 
 
 def test_a_share_between_steps() -> None:

@@ -203,26 +203,3 @@ def test_a_finding_has_them_when_asked_for() -> None:
     assert asked.difference is not None
     assert asked.difference.confidence == 1 - policy.false_rollback
     assert Finding.from_dict(asked.to_dict()) == asked
-
-
-def test_minutes_needed_are_those_of_the_present_pace() -> None:
-    """Requests needed over the canary's requests a minute, at the share it has now."""
-    policy = RolloutPolicy.canary(10, 10 * MINUTE, signals=[Signal.errors_5xx()])
-    minutes = [Minute(START + (i + 1) * MINUTE, 450, 0, 50, 0) for i in range(8)]
-
-    def needed(percent: float) -> Finding:
-        observation = Observation(
-            at=START + 15 * MINUTE,
-            started_at=START,
-            step_started_at=START + 14 * MINUTE,
-            percent=percent,
-            minutes={"errors_5xx": minutes},
-        )
-        (finding,) = policy.analyze(observation).findings
-        return finding
-
-    slow, fast = needed(10), needed(50)
-    assert slow.requests_needed
-    assert slow.minutes_needed == pytest.approx(slow.requests_needed / 50)
-    assert fast.minutes_needed == pytest.approx(slow.requests_needed / 250)
-    assert needed(0).minutes_needed is None

@@ -38,14 +38,9 @@ def view(observation: Observation, decision: Decision) -> Group:
     table.add_row("bake", f"{left} left" if left > timedelta(0) else "over")
     for finding in decision.analysis.findings if decision.analysis else ():
         name = Text(finding.signal)  # text of others is not to be taken for rich's markup
-        needed = finding.requests_needed
         table.add_row(name, "worse", bar(finding.worse_evidence, finding.worse_threshold, "red"))
-        table.add_row(
-            "",
-            "not worse",
-            bar(finding.not_worse_evidence, finding.not_worse_threshold, "green"),
-            f"about {needed:,} more canary requests" if needed else "",
-        )
+        better = bar(finding.not_worse_evidence, finding.not_worse_threshold, "green")
+        table.add_row("", "not worse", better)
     return Group(Text(str(decision)), table)
 
 

@@ -22,7 +22,7 @@ from apigw_canary import (
     Signal,
 )
 from apigw_canary import Step as PolicyStep
-from search.names import has, made, phase
+from search.names import has, keeping, made, phase
 from search.scenario import MARGIN, Scenario
 from search.world import MINUTE, CloudWatchSource, Known, OwnSource, World
 
@@ -113,6 +113,7 @@ class Loop:
         self._failing_since: datetime | None = None
         self._silent_since: datetime | None = None
         self._below_100_seen = False
+        self._kept = keeping()
 
     def run(self) -> Run:
         """Until it ends."""
@@ -200,7 +201,8 @@ class Loop:
             else None,
             held_for=self._held_for(),
         )
-        return observation
+        seen: Observation = self._kept(observation)
+        return seen
 
     def _measured(self, names: list[str]) -> Any:
         if self.scenario.source == "own":

@@ -12,13 +12,6 @@ from apigw_canary.judge.kept import kept_of
 from apigw_canary.judge.observation import Observation
 from apigw_canary.judge.plan import Plan
 
-_IN_SIGHT = 10_000
-"""Times the requests so far that "not worse" may still need. Beyond, the growth so far predicts
-nothing, and the number would not fit into a sentence."""
-
-_MOST_MINUTES = 365 * 24 * 60
-"""Minutes that "not worse" may still need; a rollout never takes longer than 14 days."""
-
 
 def analyze(policy: Plan, observation: Observation, *, with_intervals: bool = False) -> Analysis:
     """The evidence in the settled minutes of an observation."""
@@ -72,7 +65,6 @@ def _finding(g: Gathered, *, worse_threshold: float, not_worse_threshold: float)
         verdict = Verdict.NOT_WORSE
     else:
         verdict = Verdict.UNDECIDED
-    more = _requests_needed(g, not_worse, math.log(not_worse_threshold))
     return Finding(
         signal=g.signal.name,
         verdict=verdict,
@@ -81,8 +73,6 @@ def _finding(g: Gathered, *, worse_threshold: float, not_worse_threshold: float)
         worse_threshold=worse_threshold,
         not_worse_evidence=evidence.odds(not_worse),
         not_worse_threshold=not_worse_threshold,
-        requests_needed=more,
-        minutes_needed=_minutes_needed(more, g.pace),
         baseline_unhealthy=g.baseline_unhealthy,
         sample_ratio_ok=g.sample_ratio_ok,
     )
@@ -94,18 +84,3 @@ def _with_intervals(finding: Finding, g: Gathered, alpha: float) -> Finding:
         ratio=intervals.ratio(g.readings, noise=g.signal.noise, alpha=alpha),
         difference=intervals.difference(g.readings, noise=g.signal.noise, alpha=alpha),
     )
-
-
-def _requests_needed(g: Gathered, log_now: float, log_needed: float) -> int | None:
-    """How many more canary requests, if the evidence goes on growing as it has so far."""
-    if not log_needed > log_now > log_needed / _IN_SIGHT:
-        return None
-    so_far = sum(minute.canary_requests for minute in g.confirmed)
-    return math.ceil(so_far * (log_needed / log_now - 1))
-
-
-def _minutes_needed(requests: int | None, pace: float) -> float | None:
-    if requests is None or not pace:
-        return None
-    minutes = requests / pace
-    return minutes if minutes <= _MOST_MINUTES else None

@@ -69,11 +69,6 @@ class Finding(Serializable):
     """How many times over the evidence speaks for "not worse" now; 1 is none, as for any route."""
     not_worse_threshold: float
     """What `not_worse_evidence` must reach."""
-    requests_needed: int | None = None
-    """About how many more canary requests "not worse" needs if the evidence goes on growing as it
-    has; None where it is reached or not in sight."""
-    minutes_needed: float | None = None
-    """The same in minutes, at the present pace of requests and share; None where there is none."""
     baseline_unhealthy: bool = False
     """Whether the baseline itself is too unhealthy for a comparison."""
     sample_ratio_ok: bool = True

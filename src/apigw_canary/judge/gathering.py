@@ -49,8 +49,6 @@ class Gathered(NamedTuple):
     """They as rows of two separate arms, in each reading that is open."""
     not_worse: list[float]
     """Log capital after each of these."""
-    pace: float
-    """The canary's requests a minute, as of late and at the present share."""
     totals: Row
     baseline_unhealthy: bool
     sample_ratio_ok: bool
@@ -122,7 +120,6 @@ def _gather(
         confirmed_folds=confirmed_folds,
         confirmed_readings=[fold.rows for fold in confirmed_folds],
         not_worse=weakest([fold.path(_NotWorse, signal) for fold in confirmed_folds]),
-        pace=_pace(readings[0], observation.percent),
         totals=folds[0].after(Totals, observation.judged_from()).row(),
         baseline_unhealthy=all(_is_sick(rows, signal, policy.false_rollback) for rows in readings),
         sample_ratio_ok=sample_ratio_ok,
@@ -156,12 +153,6 @@ def _is_sick(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
         return False
     lately = ((row.baseline_requests, row.baseline_bad) for row in served)
     return max(evidence.above(lately, limit=signal.limit), default=0.0) >= math.log(1 / alpha)
-
-
-def _pace(rows: Sequence[Row], percent: float) -> float:
-    lately = rows[-_RECENT:]
-    requests = sum(row.baseline_requests + row.canary_requests for row in lately)
-    return requests / max(len(lately), 1) * percent / 100
 
 
 def _mean(voices: Sequence[Voice], kept: Kept) -> tuple[list[datetime], list[float]]:

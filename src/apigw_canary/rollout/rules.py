@@ -531,15 +531,10 @@ def _unconfirmed(view: View) -> str | None:
 
 
 def _still_needed(finding: Finding) -> str:
-    more = "how many more requests it takes is not known yet"
-    if finding.requests_needed is not None:
-        more = f"about {finding.requests_needed:,} more canary requests"
-    if finding.minutes_needed is not None:
-        more += f", {span(timedelta(minutes=finding.minutes_needed))} at the present pace"
     return (
         f"{finding}; the evidence for not worse is {evidence(finding.not_worse_evidence)} "
         f"(threshold {finding.not_worse_threshold:g}), for worse "
-        f"{evidence(finding.worse_evidence)} (threshold {finding.worse_threshold:.3g}); {more}"
+        f"{evidence(finding.worse_evidence)} (threshold {finding.worse_threshold:.3g})"
     )
 
 
