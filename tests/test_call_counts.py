@@ -127,6 +127,12 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
     ("the same, later", 5, lambda aws: partial(logged(aws).observe, POLICY)),
     ("`canary.compare()`, first", 4, lambda aws: comparable(enabled(aws), aws)),
     ("`canary.failures()`", 5, lambda aws: enabled(aws).failures),
+    (
+        "the same of execution logs",
+        6,
+        lambda aws: partial(enabled(aws).failures, source="execution"),
+    ),
+    ("`stage.log_groups()`", 5, with_canary("log_groups")),
     ("`canary.shift(percent)`", 2, lambda aws: partial(enabled(aws).shift, 25)),
     ("`canary.promote()`", 10, lambda aws: enabled(aws).promote),
     ("the same, of variables only", 10, lambda aws: of_variables(aws).promote),
@@ -150,7 +156,7 @@ ROWS: list[tuple[str, int, Callable[[Rehearsal], Callable[[], object]]]] = [
 
 
 def counted(prepare: Callable[[Rehearsal], Callable[[], object]]) -> list[str]:
-    with rehearsal(versions=[Backend(), Backend()]) as aws:
+    with rehearsal(versions=[Backend(), Backend()], execution_logs="INFO") as aws:
         act = prepare(aws)
         before = len(aws.calls)
         act()

@@ -44,7 +44,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "docs" / "examples").glob("*.py"))
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 SETUPS: dict[str, dict[str, Any]] = {
-    "rehearsal": {},
+    "rehearsal": {"execution_logs": "INFO"},
     "rehearsal of a function": {"versions": [Backend()] * 2, "variables": {"alias": "live"}},
 }
 BLOCK = re.compile(

@@ -43,7 +43,7 @@ def test_order(canary: Counter[Kind], baseline: Counter[Kind], limit: int) -> No
     order = [(not each.is_new, -each.excess) for each in found]
     assert order == sorted(order)
     for each in found:
-        kind = Kind(each.method, each.path, each.status, each.error_type, each.message)
+        kind = Kind(each.method, each.path, each.status, each.error_type, each.message, each.cause)
         assert each.is_new == (kind not in baseline)
         assert 0 < each.canary_failed <= each.canary_requests <= sum(canary.values())
         assert each.baseline_failed <= each.baseline_requests <= sum(baseline.values())
@@ -86,7 +86,7 @@ def cells(*values: object) -> dict[str, str]:
 
 def read(aws: Aws, **fields: str) -> tuple[Failure, ...]:
     logs = AccessLogs("access", format={**FORMAT, **fields}, session=aws)
-    return logs.failures(STAGE, START, END)
+    return logs.failures(STAGE, START, END).items
 
 
 ALL = {
@@ -172,7 +172,7 @@ class TestCanary:
             first, second = canary.failures()
             calls = sent(aws)[before:]
             rows = [each for each in aws.served if each.at >= START and each.at < aws.now()]
-            assert canary.failures(limit=1) == (first,)
+            assert canary.failures(limit=1).items == (first,)
         served = [each for each in rows if each.at < START + timedelta(minutes=19)]
         mine = [each for each in served if each.arm == "canary"]
         others = [each for each in served if each.arm == "baseline"]
@@ -186,7 +186,9 @@ class TestCanary:
             canary_requests=first.canary_requests,
             baseline_failed=0,
             baseline_requests=first.baseline_requests,
+            canary_request_ids=first.canary_request_ids,
         )
+        assert len(set(first.canary_request_ids)) == 2
         assert first.is_new
         assert (second.status, second.is_new) == (400, False)
         assert second.baseline_failed == sum(each.errors_4xx for each in others)
@@ -221,9 +223,9 @@ class TestCanary:
         """There is nothing to tell yet, and that is no error."""
         with rehearsal(requests_per_minute=10) as aws:
             canary = aws.stage.enable_canary(20, variables=V2)
-            assert canary.failures() == ()
+            assert canary.failures().items == ()
             canary.rollback()
-            assert canary.failures() == ()
+            assert canary.failures().items == ()
 
     def test_of_another_canary_nothing_is_told(self) -> None:
         """Where somebody else's canary runs, its failures are not shown as this one's."""

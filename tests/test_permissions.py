@@ -382,6 +382,12 @@ def observing_access_logs(aws: Rehearsal) -> Act:
     return lambda: canary.observe(POLICY)
 
 
+def finding_causes(aws: Rehearsal) -> Act:
+    canary = enabled(aws)
+    aws.sleep(600)
+    return lambda: canary.failures(source="execution")
+
+
 def abandoning(aws: Rehearsal) -> Act:
     """A query whose answer is not awaited is stopped."""
     act = enabled(aws).failures
@@ -492,8 +498,9 @@ SCENARIOS: dict[str, list[Callable[[Rehearsal], Act]]] = {
         enabling_variables,
         enabling_again,
     ],
-    "failures": [touched("failures"), abandoning],
+    "failures": [touched("failures"), abandoning, finding_causes],
     "find": [finding],
+    "log_groups": [of_a_stage("log_groups")],
     "observe": [
         promoted_by_hand("observe", POLICY),
         of_a_canary("observe", POLICY),
@@ -589,7 +596,9 @@ DEGRADED = {
 
 def rehearsed(of_alias: bool) -> AbstractContextManager[Rehearsal]:
     versions = [Backend(), Backend(), Backend()] if of_alias else ()
-    return rehearsal(versions=versions, settings={"cacheClusterEnabled": True})
+    return rehearsal(
+        versions=versions, settings={"cacheClusterEnabled": True}, execution_logs="INFO"
+    )
 
 
 def outcome(
@@ -864,6 +873,7 @@ def test_a_whole_rollout_of_an_alias(bad: bool) -> None:
 def test_without_names_it_is_all_that_a_rollout_calls() -> None:
     """Naming nothing is naming every method but `find`, `failures` and what prepares a release."""
     beside = {"allow_invocation", "check", "clean_up", "smoke_test", "failures", "find"}
+    beside.add("log_groups")
     assert document() == document(*(set(SCENARIOS) - beside))
     whole = permissions(AliasPlace(), account=ACCOUNT)
     operations: Any = set(ALIAS_SCENARIOS)

@@ -33,7 +33,7 @@ if typing.TYPE_CHECKING:
         LatencyStatistics,
         VariantMetrics,
     )
-    from apigw_canary.model.failure import Failure
+    from apigw_canary.model.failure import Failure, Failures, LogGroup
     from apigw_canary.model.promotion import Promotion
     from apigw_canary.model.results import CleanUp, CleanUpItem, SmokeRequest, SmokeResult
     from apigw_canary.model.state import CanaryState, Outcome, Rollout, StageState
@@ -79,6 +79,7 @@ __all__ = [
     "Comparison",
     "Decision",
     "Failure",
+    "Failures",
     "FalseRollback",
     "Finding",
     "Forecast",
@@ -88,6 +89,7 @@ __all__ = [
     "LambdaAlias",
     "LambdaMetrics",
     "LatencyStatistics",
+    "LogGroup",
     "Measurements",
     "MethodChange",
     "MetricSource",
@@ -137,6 +139,7 @@ _HOMES = {
     "Comparison": "model.comparison",
     "Decision": "rollout.decisions",
     "Failure": "model.failure",
+    "Failures": "model.failure",
     "FalseRollback": "planning.backtest",
     "Finding": "judge.findings",
     "Forecast": "planning.forecast",
@@ -146,6 +149,7 @@ _HOMES = {
     "LambdaAlias": "lambda_alias.alias",
     "LambdaMetrics": "metrics.lambda_metrics",
     "LatencyStatistics": "model.comparison",
+    "LogGroup": "model.failure",
     "Measurements": "judge.observation",
     "MethodChange": "preflight.preflight",
     "MetricSource": "judge.observation",

@@ -1,7 +1,7 @@
 """A canary that is running, or was."""
 
 from datetime import datetime, timedelta
-from typing import cast
+from typing import cast, get_args
 
 from apigw_canary.aws.apigateway import StageSnapshot
 from apigw_canary.aws.calls import Calls
@@ -14,10 +14,11 @@ from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Condition, unconditionally
 from apigw_canary.errors import CanaryError
 from apigw_canary.judge.observation import MINUTE, Basis, MetricSource, Phase
+from apigw_canary.metrics import execution_logs
 from apigw_canary.metrics.cloudwatch import cloudwatch_of
 from apigw_canary.metrics.logs import AccessLogs
 from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.failure import Failure
+from apigw_canary.model.failure import Failures, FailureSource
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import MAX_REASON, EndedBy
 from apigw_canary.model.state import Outcome, StageState
@@ -113,22 +114,34 @@ class Canary(AnyCanary):
         self._bond = notes.accept_production(self._control, self._bond)
 
     @stated
-    def failures(self, limit: int = 20) -> tuple[Failure, ...]:
+    def failures(self, limit: int = 20, *, source: FailureSource = "access") -> Failures:
         """What the canary's failing requests look like: kinds that the baseline has none of first.
 
-        From the stage's access logs, or those of the `AccessLogs` the stage was given, since the
-        canary was enabled; after its end, until the stage was last changed. Counts and rates stand
-        beside the baseline's of the same time. Of both, the latest minute or two may be missing.
-        One look at the stage, one more for the logs' format, and one query of Logs Insights.
+        Of the time since the canary was enabled; after its end, until the stage was last changed.
+        Counts and rates stand beside the baseline's of the same time, with a few request ids. Of
+        both, the latest minute or two may be missing. `limit`: how many kinds, 1 or more.
+
+        `source="access"`: the stage's access logs, or those of the `AccessLogs` the stage was
+        given. `source="execution"`: the group of the stage's execution logs and the canary's; each
+        failure has its `cause`. A request that is in the canary's group is the canary's.
+
+        One look at the stage, one query of Logs Insights, and for access logs one more look for
+        their format, for execution logs two DescribeLogGroups. A stage without such logs is
+        `InvalidInputError` or `NotFoundError`.
         """
         validation.number(limit, "limit", low=1)
-        seen = self._control.look()
+        validation.choice(source, "source", get_args(FailureSource))
+        seen, gateway = self._control.look(), self._control.gateway
         start, end = self._lasted(seen)
+        start = start.replace(second=0, microsecond=0)
+        end = max(end, start + MINUTE)
+        if source == "execution":
+            place = gateway.rest_api_id, gateway.stage_name
+            return execution_logs.find(gateway.calls, *place, start, end, limit=int(limit))
         logs = self._metrics
         if not isinstance(logs, AccessLogs):
-            logs = AccessLogs().using(self._control.gateway.calls)
-        start = start.replace(second=0, microsecond=0)
-        return logs.failures(seen.stage, start, max(end, start + MINUTE), limit=int(limit))
+            logs = AccessLogs().using(gateway.calls)
+        return logs.failures(seen.stage, start, end, limit=int(limit))
 
     def _compared(self) -> Comparison:
         seen = self._control.look()

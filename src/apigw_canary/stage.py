@@ -24,8 +24,10 @@ from apigw_canary.changes.sending import Condition
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
 from apigw_canary.judge.observation import Measurements, MetricSource, Observation
 from apigw_canary.metrics.cloudwatch import CloudWatchMetrics, cloudwatch_of
+from apigw_canary.metrics.logs import log_groups
 from apigw_canary.metrics.source import bound_to
 from apigw_canary.model.comparison import Comparison
+from apigw_canary.model.failure import LogGroup
 from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.results import CleanUp, SmokeRequest, SmokeResult
 from apigw_canary.model.state import StageState, Variables
@@ -429,6 +431,13 @@ class Stage:
             routes=found.routes,
             suspect=found.suspect,
         )
+
+    def log_groups(self) -> tuple[LogGroup, ...]:
+        """The log groups of access and execution logs of both variants, and whether they exist.
+
+        GetStage, and a DescribeLogGroups for each group, four at most.
+        """
+        return log_groups(self._control.gateway)
 
     @stated
     def compare(self, start: datetime, end: datetime) -> Comparison:

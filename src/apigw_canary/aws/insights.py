@@ -1,7 +1,7 @@
 """Logs Insights: a query from StartQuery to its rows, and how text gets into one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple, NoReturn
@@ -16,6 +16,12 @@ MOST_ROWS = 10_000
 
 GROUP_NAME = r"[.\-_/#A-Za-z0-9]{1,512}"
 """What a log group may be called (StartQuery's logGroupName)."""
+
+USD_PER_GB = 0.005
+"""What scanning costs: AWS's list price for US East, 2026, and that of most regions."""
+
+TIMEOUT = timedelta(minutes=1)
+"""How long one query may take, unless a caller says otherwise."""
 
 _UNDER_WAY = ("Scheduled", "Running")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 4.0
@@ -59,21 +65,21 @@ class Found(NamedTuple):
 class Insights:
     """Queries of log groups, one at a time, each given up after `timeout`."""
 
-    def __init__(self, calls: Calls, timeout: timedelta) -> None:
+    def __init__(self, calls: Calls, timeout: timedelta = TIMEOUT) -> None:
         self._calls = calls
         self._timeout = timeout
 
-    def find(self, group: str, query: str, start: datetime, end: datetime) -> Found:
+    def find(self, group: str, query: str, start: datetime, end: datetime, *more: str) -> Found:
         """The rows of a query over [start, end): StartQuery, and GetQueryResults until it is done.
 
-        Raises `MetricsError` where the answer is not whole. A query whose answer is not awaited
-        any more, for whatever reason, is stopped.
+        `more`: further groups. Raises `MetricsError` where the answer is not whole. A query whose
+        answer is not awaited any more, for whatever reason, is stopped.
         """
         try:
             started = self._calls.call(
                 "logs",
                 "StartQuery",
-                logGroupName=group,
+                **({"logGroupNames": [group, *more]} if more else {"logGroupName": group}),
                 startTime=int(start.timestamp()),
                 endTime=int(end.timestamp()) - 1,  # both ends are inclusive
                 queryString=query,
@@ -119,6 +125,21 @@ class Insights:
                 _fail(f"A query was still {answer['status']} after {waited:g} s, and was stopped")
             self._calls.pause(pause)
             waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE)
+
+
+def existing(calls: Calls, names: Iterable[str]) -> set[str]:
+    """Which of these log groups exist: a DescribeLogGroups each.
+
+    They are listed by name, so the shortest name with a prefix comes first.
+    """
+    return {
+        name
+        for name in names
+        for group in calls.call("logs", "DescribeLogGroups", logGroupNamePrefix=name, limit=1).get(
+            "logGroups", ()
+        )
+        if group.get("logGroupName") == name
+    }
 
 
 def number(row: Row, column: str) -> float:

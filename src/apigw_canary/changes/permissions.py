@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from apigw_canary.aws.calls import partition
 from apigw_canary.metrics.logs import AccessLogs
+from apigw_canary.model.failure import CANARY_GROUP, execution_log_group
 from apigw_canary.model.state import AliasState
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.values import validation
@@ -30,6 +31,7 @@ Operation = Literal[
     "failures",
     "find",
     "hold",
+    "log_groups",
     "observe",
     "promote",
     "resume",
@@ -100,6 +102,7 @@ _CALLS: Mapping[str, tuple[str, str]] = {
         "FunctionsAndVersions",
     ),
     "UpdateAlias": ("lambda:UpdateAlias", "Functions"),
+    "DescribeLogGroups": ("logs:DescribeLogGroups", "Everything"),
     "GetQueryResults": ("logs:GetQueryResults", "Everything"),
     "StartQuery": ("logs:StartQuery", "LogGroups"),
     "StopQuery": ("logs:StopQuery", "Everything"),
@@ -137,9 +140,10 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
         "CreateDeployment",
         "UpdateDeployment",
     ),
-    "failures": (*_LOOKS, "StartQuery", "GetQueryResults", "StopQuery"),
+    "failures": (*_LOOKS, "StartQuery", "GetQueryResults", "StopQuery", "DescribeLogGroups"),
     "find": ("GetRestApis",),
     "hold": _NOTES,
+    "log_groups": ("GetStage", "DescribeLogGroups"),
     "observe": _NOTES,
     "promote": _ENDS,
     "resume": _NOTES,
@@ -257,7 +261,8 @@ def permissions(
     where that is your own. A `policy` adds what reads its alarms, and
     what "enable_canary" makes sure of with it. `flush_cache` is as for "promote".
 
-    `log_groups` are what "AccessLogs" and "failures" read, `functions` the Lambda functions behind
+    `log_groups` are the access logs that "AccessLogs" and "failures" read; the groups of execution
+    logs, which "failures" may read too, are added. `functions` the Lambda functions behind
     a stage: names, then of `account`, a number of twelve digits, or ARNs. A `LambdaAlias` needs the
     account only. Nothing is called on AWS. The document is ready for `json.dumps`.
     """
@@ -289,11 +294,19 @@ def permissions(
         calls.update(_CHECK_OF_FUNCTIONS)
     if "promote" in asked and flush_cache:
         calls.add("FlushStageCache")
+    log_groups = [*log_groups, *_of_execution_logs(asked, where)]
     named = {
         "functions": list(_arns(functions, account, where, _FUNCTION)),
         "log_groups": list(_arns(log_groups, account, where, _LOG_GROUP)),
     }
     return {"Version": "2012-10-17", "Statement": list(_statements(calls, where, named))}
+
+
+def _of_execution_logs(asked: Iterable[str], where: Mapping[str, str]) -> Iterator[str]:
+    """The groups that `failures` may read beside access logs."""
+    if "failures" in asked:
+        group = execution_log_group(where["rest_api_id"], where["stage"])
+        yield from (group, group + CANARY_GROUP)
 
 
 def _own(

@@ -2,19 +2,24 @@
 
 import re
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import attrs
 
 from apigw_canary.aws.apigateway import ApiGateway
 from apigw_canary.aws.calls import Session
 from apigw_canary.aws.insights import (
     GROUP_NAME,
     MOST_ROWS,
+    TIMEOUT,
+    USD_PER_GB,
     Insights,
     Row,
     count,
+    existing,
     number,
     text,
 )
@@ -50,7 +55,16 @@ from apigw_canary.metrics.logformat import (
 from apigw_canary.metrics.metricdata import Query, fetched
 from apigw_canary.metrics.published import Published, published
 from apigw_canary.metrics.source import AwsSource
-from apigw_canary.model.failure import UNREADABLE, Failure, Kind, ranked
+from apigw_canary.model.failure import (
+    CANARY_GROUP,
+    UNREADABLE,
+    Failures,
+    FailureSource,
+    Kind,
+    LogGroup,
+    execution_log_group,
+    ranked,
+)
 from apigw_canary.model.state import StageState
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import moment
@@ -69,6 +83,10 @@ _SPAN = (MOST_ROWS // 5) * MINUTE
 """What one query covers: a minute has up to four rows: "true", "false", "-" and "?"."""
 _KIND = ((STATUS,), (METHOD,), (PATH,), (ERROR_TYPE,), MESSAGES)
 """What failures are grouped by: variables, of which the first that the format has is taken."""
+
+_REQUEST_IDS = ("requestId", "extendedRequestId")
+"""The id that the execution logs have too, and the one that clients are told."""
+_ID = "apigwRequest"
 
 _STATUSES = {ERRORS_5XX: (500, 600), ERRORS_4XX: (400, 500)}
 
@@ -137,8 +155,8 @@ class AccessLogs(AwsSource):
         format: Mapping[str, str] | None = None,  # noqa: A002 - API Gateway's name for it
         bad: Mapping[str, str] | None = None,
         lag: timedelta = timedelta(minutes=2),
-        timeout: timedelta = timedelta(minutes=1),
-        usd_per_gb: float = 0.005,
+        timeout: timedelta = TIMEOUT,
+        usd_per_gb: float = USD_PER_GB,
         session: Session | None = None,
     ) -> None:
         super().__init__(session)
@@ -286,7 +304,7 @@ class AccessLogs(AwsSource):
 
     def failures(
         self, stage: StageState, start: datetime, end: datetime, *, limit: int = 20
-    ) -> tuple[Failure, ...]:
+    ) -> Failures:
         """The canary's kinds of failing requests in [start, end), new ones first: one query."""
         with self._lock:
             log = self._log(stage)
@@ -295,19 +313,36 @@ class AccessLogs(AwsSource):
                 f"{log.column(*variables)} as {name}"
                 for variables, name in zip(_KIND, names, strict=True)
             ]
+            counts = ["count(*) as requests"]
+            if any(name in log.fields for name in _REQUEST_IDS):
+                columns.append(f"{log.column(*_REQUEST_IDS)} as {_ID}")
+                counts += [f"earliest({_ID}) as {_ID}0", f"latest({_ID}) as {_ID}1"]
             query = query_of(
-                log, columns, f"stats count(*) as requests by {', '.join([ARM, *names])}"
+                log, columns, f"stats {', '.join(counts)} by {', '.join([ARM, *names])}"
             )
             found = self._insights().find(log.group, query, start, end)
         kinds: dict[str, Counter[Kind]] = {"canary": Counter(), "baseline": Counter()}
+        ids: dict[str, defaultdict[Kind, list[str]]] = {arm: defaultdict(list) for arm in kinds}
+        unreadable = 0
         for row in found.rows:
-            status, *said = (row.get(alias, "-") for alias in names)
-            known = int(status) if re.fullmatch("[1-5][0-9]{2}", status) else UNREADABLE
-            method, path, error_type, message = (None if x == "-" else x for x in said)
-            kind = Kind(method, path, known, error_type, message)
+            kind, requests, arm = _kind(row, names), count(row, "requests"), arm_of(row)
+            if arm is None or kind.status == UNREADABLE:
+                unreadable += requests
             # A request whose variant is not told is shown as one of the canary's.
-            kinds[arm_of(row) or "canary"][kind] += count(row, "requests")
-        return ranked(kinds["canary"], kinds["baseline"], limit)
+            kinds[arm or "canary"][kind] += requests
+            examples = ids[arm or "canary"][kind]
+            for name in (f"{_ID}0", f"{_ID}1"):
+                if row.get(name, "-") not in ("-", *examples):
+                    examples.append(row[name])
+        return Failures(
+            items=ranked(kinds["canary"], kinds["baseline"], limit, ids["canary"], ids["baseline"]),
+            source="access",
+            start=start,
+            end=end,
+            scanned_bytes=found.scanned,
+            usd=found.scanned / 1e9 * self._usd_per_gb,
+            unreadable_lines=unreadable,
+        )
 
     def _insights(self) -> Insights:
         return Insights(self._own_calls(), self._timeout)
@@ -406,6 +441,35 @@ class AccessLogs(AwsSource):
             f"Logs Insights scanned {scanned / 1e6:,.3g} MB of {log.group} for this observation, "
             f"about {scanned / 1e9 * self._usd_per_gb:.2g} USD."
         )
+
+
+def log_groups(gateway: ApiGateway) -> tuple[LogGroup, ...]:
+    """The groups of access and execution logs of both variants: GetStage, a call for each group."""
+    written = gateway.settings().access_log_group
+    groups: list[tuple[FailureSource, str | None]] = [
+        ("access", written),
+        ("execution", execution_log_group(gateway.rest_api_id, gateway.stage_name)),
+    ]
+    named = [
+        LogGroup(source=source, variant=variant, name=name and name + suffix, exists=False)
+        for source, name in groups
+        for variant, suffix in _SUFFIXES
+    ]
+    there = existing(gateway.calls, (each.name for each in named if each.name))
+    return tuple(attrs.evolve(each, exists=each.name in there) for each in named)
+
+
+_SUFFIXES: tuple[tuple[Literal["baseline", "canary"], str], ...] = (
+    ("baseline", ""),
+    ("canary", CANARY_GROUP),
+)
+
+
+def _kind(row: Row, names: Sequence[str]) -> Kind:
+    status, *said = (row.get(alias, "-") for alias in names)
+    known = int(status) if re.fullmatch("[1-5][0-9]{2}", status) else UNREADABLE
+    method, path, error_type, message = (None if x == "-" else x for x in said)
+    return Kind(method, path, known, error_type, message)
 
 
 def _unassigned(

@@ -6,7 +6,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn, TypeAlias
 
@@ -43,10 +43,34 @@ class Line(NamedTuple):
     """How many lines there are."""
     message: str = ""
     """The line as it was written."""
+    log: str = ""
+    """The account and the log group, as `@log` has them."""
+
+
+class _Stats:
+    """What comes up to one stats command, and that command."""
+
+    def __init__(self) -> None:
+        self.aliases: dict[str, _Expression] = {}
+        self.filters: list[_Expression] = []
+        self.columns: list[tuple[str, Callable[[Sequence[Line]], Value]]] = []
+        self.groups: list[tuple[str, _Expression]] = []
+
+    def rows(self, lines: Iterable[Line]) -> list[dict[str, Value]]:
+        groups: dict[tuple[Value, ...], list[Line]] = {} if self.groups else {(): []}
+        for line in lines:
+            if all(condition(line) for condition in self.filters):
+                key = tuple(value(line) for _, value in self.groups)
+                groups.setdefault(key, []).append(line)
+        return [
+            dict(zip((name for name, _ in self.groups), key, strict=True))
+            | {name: value(members) for name, value in self.columns}
+            for key, members in groups.items()
+        ]
 
 
 class Query:
-    """fields, filter and stats commands, in the forms that the library sends."""
+    """parse, fields, filter and up to two stats commands, in the forms that the library sends."""
 
     def __init__(self, query: str) -> None:
         self._query = query
@@ -59,10 +83,7 @@ class Query:
             self._tokens.append((str(found.lastgroup), found[str(found.lastgroup)]))
             position = found.end()
         self._mentioned = {text.strip("`") for kind, text in self._tokens if kind == "name"}
-        self._aliases: dict[str, _Expression] = {}
-        self._filters: list[_Expression] = []
-        self._columns: list[tuple[str, Callable[[Sequence[Line]], Value]]] = []
-        self._groups: list[tuple[str, _Expression]] = []
+        self._stages = [_Stats()]
         while self._tokens:
             self._command()
             if self._tokens:
@@ -74,34 +95,31 @@ class Query:
 
     def results(self, lines: Iterable[Line]) -> list[list[Json]]:
         """The rows, in no order that means anything."""
-        groups: dict[tuple[Value, ...], list[Line]] = {} if self._groups else {(): []}
-        for line in lines:
-            if all(condition(line) for condition in self._filters):
-                key = tuple(value(line) for _, value in self._groups)
-                groups.setdefault(key, []).append(line)
-        rows = []
-        for key, members in groups.items():
-            cells = [(name, value) for (name, _), value in zip(self._groups, key, strict=True)]
-            cells += [(name, value(members)) for name, value in self._columns]
-            rows.append(
-                [
-                    {"field": name, "value": value if isinstance(value, str) else f"{value:g}"}
-                    for name, value in cells
-                    if value is not None
-                ]
-            )
-        return rows[::-1]
+        first, *others = self._stages
+        rows = first.rows(lines)
+        for stage in others:
+            cells = [{name: _text(value) for name, value in row.items()} for row in rows]
+            rows = stage.rows(Line(_NO_TIME, each, 1) for each in cells)
+        return [
+            [
+                {"field": name, "value": _text(value)}
+                for name, value in row.items()
+                if value is not None
+            ]
+            for row in rows[::-1]
+        ]
 
     def _command(self) -> None:
         match self._take():
             case "fields":
                 self._listed(self._alias)
-            case "parse" if self._next() == "@message":
-                self._take()
-                self._parse()
+            case "parse" if self._next() in ("@message", "@log"):
+                self._parse("log" if self._take() == "@log" else "message")
             case "filter":
-                self._filters.append(self._either())
-            case "stats" if not self._columns:
+                self._stages[-1].filters.append(self._either())
+            case "stats" if len(self._stages) == 1 or not self._stages[-1].columns:
+                if self._stages[-1].columns:
+                    self._stages.append(_Stats())
                 self._listed(self._column)
                 if self._next() == "by":
                     self._take()
@@ -118,9 +136,9 @@ class Query:
     def _alias(self) -> None:
         value = self._value()
         self._take("as")
-        self._aliases[self._take()] = value
+        self._stages[-1].aliases[self._take()] = value
 
-    def _parse(self) -> None:
+    def _parse(self, where: str) -> None:
         kind, pattern = self._tokens[0] if self._tokens else ("end", "")
         self._take()
         try:
@@ -132,10 +150,10 @@ class Query:
         (name,) = sought.groupindex
 
         def found(line: Line) -> Value:
-            match = sought.search(line.message)
+            match = sought.search(getattr(line, where))
             return match[name] if match else None
 
-        self._aliases[name] = found
+        self._stages[-1].aliases[name] = found
 
     def _column(self) -> None:
         function = self._take()
@@ -143,15 +161,19 @@ class Query:
         aggregate = self._aggregate(function)
         self._take(")")
         self._take("as")
-        self._columns.append((self._take(), aggregate))
+        self._stages[-1].columns.append((self._take(), aggregate))
 
     def _aggregate(self, function: str) -> Callable[[Sequence[Line]], Value]:
         if function == "count" and self._next() == "*":
             self._take()
             return lambda lines: float(sum(line.times for line in lines))
-        if function not in {"count", "sum", "pct"}:
+        if function not in {"count", "sum", "pct", *_ONE_OF}:
             self._refuse(function)
         value = self._either()
+        if function in _ONE_OF:
+            return lambda lines: _ONE_OF[function](
+                (str(found), line.at) for line in lines if (found := value(line)) is not None
+            )
         if function == "sum":
             return lambda lines: _sum([(value(line), line.times) for line in lines])
         if function == "pct":
@@ -167,9 +189,11 @@ class Query:
         if name == "bin":
             for expected in ("(", "1", "m", ")"):
                 self._take(expected)
-            self._groups.append(("bin(1m)", lambda line: f"{line.at:%Y-%m-%d %H:%M:%S}.000"))
+            self._stages[-1].groups.append(
+                ("bin(1m)", lambda line: f"{line.at:%Y-%m-%d %H:%M:%S}.000")
+            )
         else:
-            self._groups.append((name, self._field(name)))
+            self._stages[-1].groups.append((name, self._field(name)))
 
     def _either(self) -> _Expression:
         found = self._both()
@@ -235,9 +259,11 @@ class Query:
         return self._field(text.strip("`"))
 
     def _field(self, name: str) -> _Expression:
+        aliases = self._stages[-1].aliases
+
         def value(line: Line) -> Value:
-            if name in self._aliases:
-                return self._aliases[name](line)
+            if name in aliases:
+                return aliases[name](line)
             found = line.fields.get(name, "")
             if found is None:
                 raise RehearsalError(f"the rehearsal does not simulate what is logged as {name}")
@@ -257,6 +283,27 @@ class Query:
         raise RehearsalError(
             f"the rehearsal does not simulate {what!r} at this place of a query: {self._query}"
         )
+
+
+def _text(value: Value) -> str | None:
+    return value if isinstance(value, str) or value is None else f"{value:.15g}"
+
+
+_Found: TypeAlias = "Iterable[tuple[str, datetime]]"
+
+_ONE_OF: Mapping[str, Callable[[_Found], str | None]] = MappingProxyType(
+    {
+        "sortsFirst": lambda found: min((text for text, _ in found), default=None),
+        "sortsLast": lambda found: max((text for text, _ in found), default=None),
+        "earliest": lambda found: next(iter(sorted(found, key=lambda each: each[1])), (None,))[0],
+        "latest": lambda found: next(
+            iter(sorted(found, key=lambda each: each[1], reverse=True)), (None,)
+        )[0],
+    }
+)
+"""Functions that give one of the values: by its text, or by the time of its line."""
+
+_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _or(one: _Expression, other: _Expression) -> _Expression:

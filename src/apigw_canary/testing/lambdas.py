@@ -44,7 +44,7 @@ _LAG: Mapping[str, timedelta] = MappingProxyType(
 _LONGEST_DESCRIPTION = 256
 _LONGEST_POLICY = 20_480
 _PRINCIPAL = "apigateway.amazonaws.com"
-_NOTHING = Backend(errors_5xx=1, errors_4xx=0)
+_NOTHING = Backend(errors_5xx=1, errors_4xx=0, causes=("permission",))
 
 
 class Function:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import random
 import re
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from apigw_canary.metrics.logformat import VARIABLE, parsed
+from apigw_canary.model.failure import CANARY_GROUP, FailureCause, execution_log_group
 from apigw_canary.planning.chance import binomial
 from apigw_canary.testing.answers import Json, Refusal, check_simulated, unknown
 from apigw_canary.testing.gateway import ACCOUNT_ID
@@ -41,17 +44,46 @@ ACCESS_LOG_FORMAT = json.dumps(
     }
 )
 
-_ARMS: dict[str, tuple[Arm, ...]] = {
-    GROUP: ("baseline", "canary"),
-    f"{GROUP}/Canary": ("canary",),  # the canary's lines a second time
-}
+_REQUEST_IDS = ("requestId", "extendedRequestId")
 _BYTES_A_LINE = 400
 _LATENCY = "responseLatency"
 _FAILED = {
+    "500": ("API_CONFIGURATION_ERROR", "Internal server error"),
     "502": ("INTEGRATION_FAILURE", "Internal server error"),
+    "504": ("INTEGRATION_TIMEOUT", "Endpoint request timed out"),
     "400": ("BAD_REQUEST_BODY", "Invalid request body"),
     "200": ("-", "-"),
 }
+_STATUSES: Mapping[FailureCause, str] = {
+    "function_error": "502",
+    "timeout": "504",
+    "permission": "500",
+    "mapping": "502",
+    "throttling": "500",
+    "other": "500",
+}
+_BY_FUNCTION = "due to customer function error: division by zero"
+_REASONS: Mapping[FailureCause, tuple[str, ...]] = {
+    "function_error": (
+        f"Lambda execution failed with status 200 {_BY_FUNCTION}. Lambda request id: {{request}}",
+    ),
+    "timeout": ("Execution failed due to a timeout error",),
+    "permission": (
+        "Execution failed due to configuration error: Invalid permissions on Lambda function",
+    ),
+    "mapping": ("Execution failed due to configuration error: Malformed Lambda proxy response",),
+    "throttling": (
+        "Lambda invocation failed with status: 429. Lambda request id: {request}",
+        "Execution failed due to configuration error: Rate Exceeded.",
+    ),
+    "other": (),
+}
+"""What the execution logs say before "Method completed with status", as users have published it."""
+
+_NO_KEY = "does not require API Key. Request will not contribute to throttle or quota limits"
+
+Level = Literal["ERROR", "INFO"]
+"""How much is in the execution logs: lines of failures, or all lines."""
 
 
 class _Started(NamedTuple):
@@ -61,34 +93,49 @@ class _Started(NamedTuple):
 
 
 class Logs:
-    """The log groups of one stage. Each request is one line, with the beginning of its minute."""
+    """The log groups of one stage: a line of access logs for each request, lines of execution logs.
+
+    Each has the beginning of the request's minute. `line` is the format of the access logs, `level`
+    that of the execution logs; None where there are none.
+    """
 
     def __init__(
         self,
         traffic: Traffic,
         rest_api_id: str,
         stage: str,
-        line: str,
+        line: str | None,
         lag: timedelta,
         *,
+        level: Level | None,
         late_failures: timedelta,
         cut: Callable[[Arm, int], float],
     ) -> None:
         self._traffic = traffic
         self._late = late_failures
         self._cut = cut
-        self._template = line
-        self._fields = {field: variable for variable, field in parsed(line).items()}
+        self._template = line or ""
+        self._fields = {field: variable for variable, field in parsed(line or "{}").items()}
         self._latency = [field for field, v in self._fields.items() if v == _LATENCY]
+        self._ids = [field for field, v in self._fields.items() if v in _REQUEST_IDS]
         self._same = {"apiId": rest_api_id, "stage": stage, "httpMethod": "GET"}
         self._same["resourcePath"] = "/orders"
         self._lag = lag
         self._started: dict[str, _Started] = {}
+        self._level = level
+        execution = execution_log_group(rest_api_id, stage)
+        # The canary's lines are in both groups of a kind.
+        self._groups: dict[str, tuple[Arm, ...]] = {}
+        for name in [GROUP] * (line is not None) + [execution] * (level is not None):
+            self._groups |= {name: ("baseline", "canary"), name + CANARY_GROUP: ("canary",)}
 
     def answer(self, operation: str, p: Json, now: datetime) -> Json | None:
         """Answer for the stage's groups and queries of them; None for anything else."""
-        if operation == "StartQuery" and p.get("logGroupName") in _ARMS:
-            return self._start_query(p, now)
+        if operation == "StartQuery":
+            groups: list[str] = p.get("logGroupNames") or [p.get("logGroupName", "")]
+            return self._start_query(p, groups, now) if self._groups.keys() >= {*groups} else None
+        if operation == "DescribeLogGroups" and "logGroupNamePrefix" in p:
+            return self._described(p)
         if p.get("queryId") not in self._started:
             return None
         query_id = p["queryId"]
@@ -100,13 +147,26 @@ class Logs:
             raise Refusal("InvalidParameterException", f"Query {query_id} is not running")
         return {"success": True}
 
-    def _start_query(self, p: Json, now: datetime) -> Json:
-        expected = frozenset({"logGroupName", "startTime", "endTime", "queryString", "limit"})
+    def _described(self, p: Json) -> Json | None:
+        """The stage's groups; those of execution logs are there from the first request on."""
+        check_simulated("DescribeLogGroups", p, frozenset({"logGroupNamePrefix", "limit"}))
+        there = sorted(
+            name
+            for name, arms in self._groups.items()
+            if name.startswith(p["logGroupNamePrefix"])
+            and (name.startswith(GROUP) or self._traffic.first(arms))
+        )
+        found = [{"logGroupName": name} for name in there[: p["limit"]]]
+        return {"logGroups": found} if found else None
+
+    def _start_query(self, p: Json, groups: Sequence[str], now: datetime) -> Json:
+        given = {"logGroupName", "logGroupNames"}
+        expected = frozenset({"startTime", "endTime", "queryString", "limit", *given})
         check_simulated("StartQuery", p, expected)
         if p["endTime"] < p["startTime"]:
             raise Refusal("InvalidParameterException", "End time should not be before start time")
         query = Query(p["queryString"])
-        lines = list(self._lines(p, now, latencies=query.mentions(self._latency)))
+        lines = [line for group in groups for line in self._lines(p, group, query, now)]
         results = query.results(lines)
         if len(results) > p.get("limit", math.inf):
             unknown("which rows a query gives that finds more than its limit")
@@ -128,57 +188,121 @@ class Logs:
             },
         }
 
-    def _lines(self, p: Json, now: datetime, *, latencies: bool) -> Iterator[Line]:
-        """The lines that have arrived, without latencies unless somebody asks for them."""
+    def _lines(self, p: Json, group: str, query: Query, now: datetime) -> Iterator[Line]:
+        """The lines of a group that have arrived."""
         start = datetime.fromtimestamp(-(-p["startTime"] // 60) * 60, UTC)
         end = datetime.fromtimestamp(p["endTime"], UTC)
         first = self._traffic.first(("baseline", "canary"))
         at = max(start, first) if first else end + MINUTE
         while at <= end:
-            for segment in self._traffic.segments(at, _ARMS[p["logGroupName"]]):
-                yield from self._of(segment, now, latencies=latencies)
+            for segment in self._traffic.segments(at, self._groups[group]):
+                for outcome in _outcomes(segment):
+                    late = self._lag / 2 if outcome.status == "200" else self._lag + self._late
+                    if segment.served.at + MINUTE + late > now:
+                        continue
+                    if group.startswith(GROUP):
+                        yield from self._access(segment, outcome, query)
+                    else:
+                        yield from self._execution(segment, outcome, group)
             at += MINUTE
 
-    def _of(self, segment: Segment, now: datetime, *, latencies: bool) -> Iterator[Line]:
-        served = segment.served
+    def _cut_of(self, segment: Segment, outcome: _Outcome) -> int:
+        """How many of the lines end before the status."""
+        share = self._cut(segment.served.arm, int(outcome.status))
+        seed = f"{segment.seed}/{outcome.status}/cut"
+        return binomial(random.Random(seed), len(outcome.requests), share)
+
+    def _access(self, segment: Segment, outcome: _Outcome, query: Query) -> Iterator[Line]:
+        """The lines of requests that fared alike: latencies and ids only if somebody asks."""
+        served, status = segment.served, outcome.status
+        ids, latencies = query.mentions(self._ids), query.mentions(self._latency)
         all_ms = segment.latencies() if latencies else []
-        healthy = served.requests - served.errors_5xx - served.errors_4xx
-        for status, number in (
-            ("502", served.errors_5xx),
-            ("400", served.errors_4xx),
-            ("200", healthy),
-        ):
-            ms, all_ms = all_ms[:number], all_ms[number:]
-            late = self._lag / 2 if status == "200" else self._lag + self._late
-            if served.at + MINUTE + late > now:
-                continue
-            values = {
-                **self._same,
-                "deploymentId": served.deployment_id,
-                "isCanaryRequest": _said(segment),
-                "status": status,
-                "error.responseType": _FAILED[status][0],
-                "error.message": _FAILED[status][1],
-                "error.messageString": _quoted(_FAILED[status][1]),
-            }
-            share = self._cut(served.arm, int(status))
-            cut = binomial(random.Random(f"{segment.seed}/{status}/cut"), number, share)
-            if cut:
-                head, _, _ = self._template.partition("$context.status")
-                yield Line(served.at, {}, cut, _written(head, values))
-            message = _written(self._template, values)
-            fields = (
-                {field: values.get(variable) for field, variable in self._fields.items()}
-                if _is_json(message)
-                else {}
-            )
-            if not latencies and number > cut:
-                yield Line(served.at, fields, number - cut, message)
-            for latency, times in Counter(f"{each:.0f}" for each in ms[cut:]).items():
-                own = fields and fields | dict.fromkeys(self._latency, latency)
-                yield Line(
-                    served.at, own, times, _written(self._template, {**values, _LATENCY: latency})
-                )
+        values = {
+            **self._same,
+            "deploymentId": served.deployment_id,
+            "isCanaryRequest": _said(segment),
+            "status": status,
+            "error.responseType": _FAILED[status][0],
+            "error.message": _FAILED[status][1],
+            "error.messageString": _quoted(_FAILED[status][1]),
+            **_ids(segment, outcome.requests[0]),
+        }
+        cut = self._cut_of(segment, outcome)
+        if cut:
+            head, _, _ = self._template.partition("$context.status")
+            yield Line(served.at, {}, cut, _written(head, values))
+        whole = outcome.requests[cut:]
+        if ids and status != "200":
+            alike = {(f"{all_ms[i]:.0f}" if latencies else None, i): 1 for i in whole}
+        elif latencies:
+            times = Counter(f"{all_ms[i]:.0f}" for i in whole)
+            alike = {(latency, whole[0]): number for latency, number in times.items()}
+        else:
+            alike = {(None, whole[0]): len(whole)} if whole else {}
+        for (latency, request), number in alike.items():
+            own = values | _ids(segment, request)
+            own |= {} if latency is None else {_LATENCY: latency}
+            message = _written(self._template, own)
+            fields = {field: own.get(variable) for field, variable in self._fields.items()}
+            yield Line(served.at, fields if _is_json(message) else {}, number, message)
+
+    def _execution(self, segment: Segment, outcome: _Outcome, group: str) -> Iterator[Line]:
+        """The lines of each request; of a cut one the line of the end has lost its beginning."""
+        cut = self._cut_of(segment, outcome)
+        place = f"{self._same['apiId']}/{self._same['stage']}"
+        route = f"{self._same['httpMethod']} {self._same['resourcePath']}"
+        for number, request in enumerate(outcome.requests):
+            ids = _ids(segment, request)
+            name = ids["requestId"]
+            begin = [
+                f"Extended Request Id: {ids['extendedRequestId']}",
+                f"Verifying Usage Plan for request: {name}. API Key:  API Stage: {place}",
+                f"API Key  authorized because method '{route}' {_NO_KEY}",
+                f"Usage Plan check succeeded for API Key  and API Stage {place}",
+                f"Starting execution for request: {name}",
+                f"HTTP Method: GET, Resource Path: {self._same['resourcePath']}",
+            ]
+            reasons = [reason.format(request=name) for reason in outcome.reasons]
+            said = [f"({name}) {each}" for each in (*begin, *reasons)]
+            end = f"({name}) Method completed with status: {outcome.status}"
+            said.append(end if number >= cut else end[len(name) :])
+            if self._level == "ERROR":
+                said = [f"({name}) {each}" for each in reasons]
+            for message in said:
+                log = f"{ACCOUNT_ID}:{group}"
+                yield Line(segment.served.at, {}, 1, message, log)
+
+
+class _Outcome(NamedTuple):
+    """Requests of a segment that fared alike, by their numbers in it."""
+
+    status: str
+    requests: Sequence[int]
+    reasons: tuple[str, ...] = ()
+
+
+def _outcomes(segment: Segment) -> Iterator[_Outcome]:
+    """How the requests fared: first those with a 5xx status, then 4xx, then the others."""
+    served, causes = segment.served, segment.target.backend.causes
+    bad, refused = served.errors_5xx, served.errors_5xx + served.errors_4xx
+    found = [
+        _Outcome(_STATUSES[cause], range(i, bad, len(causes)), _REASONS[cause])
+        for i, cause in enumerate(causes)
+    ]
+    found += [
+        _Outcome("400", range(bad, refused)),
+        _Outcome("200", range(refused, served.requests)),
+    ]
+    yield from (each for each in found if each.requests)
+
+
+def _ids(segment: Segment, request: int) -> dict[str, str]:
+    """The ids of a request, the same in all logs."""
+    bits = random.Random(f"{segment.seed}/id/{request}").getrandbits(128)
+    return {
+        "requestId": str(uuid.UUID(int=bits)),
+        "extendedRequestId": f"{base64.b64encode(bits.to_bytes(16, 'big')).decode()[:15]}=",
+    }
 
 
 def _quoted(message: str) -> str:

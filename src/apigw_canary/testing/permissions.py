@@ -34,6 +34,7 @@ _RESOURCES: Mapping[str, tuple[str, ...]] = {
     "lambda:GetPolicy": (_VERSION, _FUNCTION),
     "lambda:GetProvisionedConcurrencyConfig": (_VERSION,),
     "lambda:UpdateAlias": (_FUNCTION,),
+    "logs:DescribeLogGroups": ("*",),
     "logs:GetQueryResults": ("*",),
     "logs:StartQuery": (_ACCOUNT + ":log-group:{logGroupName}:log-stream:",),
     "logs:StopQuery": ("*",),
@@ -56,6 +57,10 @@ class Allowance:
     def check(self, service: str, operation: str, parameters: Json) -> None:
         """Refuse, as AWS does, a call that no statement allows."""
         if self.document is None:
+            return
+        for group in parameters.get("logGroupNames", ()):
+            self.check(service, operation, {"logGroupName": group})
+        if "logGroupNames" in parameters:
             return
         action = action_of(service, operation)
         resource = _resource(service, operation, parameters)

@@ -26,7 +26,7 @@ from apigw_canary.testing.lambdas import (
     Invocations,
     check_policy_length,
 )
-from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, Logs
+from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, Level, Logs
 from apigw_canary.testing.metrics import LAG, Buckets, Metrics
 from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.resources import METHODS, Method
@@ -90,6 +90,7 @@ class Rehearsal:
         traffic: Traffic,
         metrics: Metrics,
         access_logs: str | None,
+        execution_logs: Level | None,
         log_lag: timedelta,
         late_failures: timedelta,
         cut_lines: Callable[[Arm, int], float],
@@ -122,19 +123,22 @@ class Rehearsal:
             rest_api_id=self.rest_api_id, stage_name=stage, variables=variables
         )
         traffic.deploy(first["id"])
-        self._logs = None
         if access_logs is not None:
             access = {"destinationArn": DESTINATION, "format": access_logs}
             gateway.configure(self.rest_api_id, stage, {"accessLogSettings": access})
-            self._logs = Logs(
-                traffic,
-                self.rest_api_id,
-                stage,
-                access_logs,
-                log_lag,
-                late_failures=late_failures,
-                cut=cut_lines,
-            )
+        if execution_logs is not None:
+            level = {"*/*": {"loggingLevel": execution_logs}}
+            gateway.configure(self.rest_api_id, stage, {"methodSettings": level})
+        self._logs = Logs(
+            traffic,
+            self.rest_api_id,
+            stage,
+            access_logs,
+            log_lag,
+            level=execution_logs,
+            late_failures=late_failures,
+            cut=cut_lines,
+        )
         gateway.configure(self.rest_api_id, stage, dict(settings))
         self._function = Function(versions, variables, rng) if versions else None
         if self._function is not None:
@@ -328,7 +332,7 @@ class Rehearsal:
                     if answered is None:
                         answered = metrics.answer(operation, parameters, self._now)
                 return answered
-            case "logs" if self._logs is not None:
+            case "logs":
                 return self._logs.answer(operation, parameters, self._now)
             case "lambda":
                 return self._of_lambda(operation, parameters)
@@ -380,6 +384,7 @@ def rehearsal(
     buckets: Buckets = "start",
     unpublished: Callable[[str, str, datetime], bool] | None = None,
     access_logs: str | None = ACCESS_LOG_FORMAT,
+    execution_logs: Level | None = None,
     log_lag: timedelta = LOG_LAG,
     late_failures: timedelta = timedelta(0),
     cut_lines: Callable[[Arm, int], float] = _none_cut,
@@ -441,12 +446,15 @@ def rehearsal(
             total) and a minute to True for one that is left out. None leaves nothing out.
         access_logs: The format of the stage's access logs, JSON with `$context` variables; None for
             a stage without. They are read by Logs Insights, which answers the library's queries.
+        execution_logs: The level of the stage's execution logs, "ERROR" or "INFO"; None for a stage
+            without. They are in two groups, the canary's lines in both.
         log_lag: How long after the end of a minute the lines of its failures appear; the others
             take half of that.
         late_failures: How much later than `log_lag` the lines of failed requests appear.
         cut_lines: Which part of the lines, 0 to 1, of a variant ("baseline" or "canary") and status
-            (200, 400 or 502) ends before the status, as a line does whose values broke it. A line
-            that is no JSON because of the format itself, such as one with a quoted
+            (200, 400, 500, 502 or 504) ends before the status, as a line does whose values broke
+            it; in the execution logs the line of the end loses its beginning. A line that is no
+            JSON because of the format itself, such as one with a quoted
             `$context.error.messageString`, is no JSON here either.
         history: How long traffic has been flowing at the start, all of it to the baseline.
         start: The virtual time at the start, aware.
@@ -494,6 +502,7 @@ def rehearsal(
             traffic=traffic,
             metrics=metrics,
             access_logs=access_logs,
+            execution_logs=execution_logs,
             log_lag=log_lag,
             late_failures=late_failures,
             cut_lines=cut_lines,

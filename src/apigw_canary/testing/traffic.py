@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import attrs
 
+from apigw_canary.model.failure import FailureCause
 from apigw_canary.planning.chance import binomial
 from apigw_canary.testing.answers import Json
 from apigw_canary.testing.patches import effective_variables
@@ -43,6 +44,11 @@ class Backend:
 
     latency_spread: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
     """Standard deviation of ln(latency). With 0.5 the 99th percentile is 3.2 times the median."""
+
+    causes: tuple[FailureCause, ...] = ("function_error",)
+    """Why requests are answered with a 5xx status, as the logs have it, in turn; "other" is an
+    answer of the backend's own. A function that fails or whose answer is malformed ("mapping") is a
+    502, a "timeout" a 504; a missing "permission", "throttling" and "other" are a 500."""
 
     body: str = "{}"
     """The body of its answers to a smoke test, whatever their status."""
