@@ -445,7 +445,7 @@ class AccessLogs(AwsSource):
 
 def log_groups(gateway: ApiGateway) -> tuple[LogGroup, ...]:
     """The groups of access and execution logs of both variants: GetStage, a call for each group."""
-    written = gateway.settings().access_log_group
+    written = gateway.stage().settings.access_log_group
     groups: list[tuple[FailureSource, str | None]] = [
         ("access", written),
         ("execution", execution_log_group(gateway.rest_api_id, gateway.stage_name)),
