@@ -7,12 +7,11 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
-from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import pytest
 
-from acting import V2, serving
+from acting import serving
 from apigw_canary import CanaryError, Outcome, Stage
 from apigw_canary.errors import RolloutEndedError
 from apigw_canary.testing import RehearsalClient, rehearsal
@@ -28,71 +27,63 @@ def _no_network() -> None:
     """In place of the fixture of all tests: the processes talk to each other."""
 
 
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that have imported what they need, and share nothing else."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["boto3", "apigw_canary.stage", "apigw_canary.testing"])
-    return context
+def asked(number: int) -> dict[str, Any]:
+    return {"percent": 10, "release": f"r{number}", "variables": {"alias": f"v{number}"}}
 
 
-def release(environment: Mapping[str, str], rest_api_id: str, barrier: Any, ends: Any) -> None:
-    """What one process does, and how it ends."""
+def starts(environment: Mapping[str, str], rest_api_id: str, barrier: Any, ends: Any) -> None:
+    """What one process does, once a round, and how that ends."""
     os.environ.update(environment)
     stage = Stage(rest_api_id, "prod", sleep=RehearsalClient().sleep)
-    stage.describe()  # with the client made, all begin at the same moment
-    barrier.wait(timeout=120)
-    try:
-        stage.enable_canary(10, release="r1", variables=V2)
-    except CanaryError as error:
-        known = error.state
-        ends.put((type(error).__name__, known is not None and known.stage is not None))
-    else:
-        ends.put(("ok", True))
+    stage.describe()
+    for number in range(2, 2 + ROUNDS):
+        barrier.wait(timeout=240)
+        try:
+            stage.enable_canary(**asked(number))
+        except CanaryError as error:
+            known = error.state
+            ends.put((type(error).__name__, known is not None and known.stage is not None))
+        else:
+            ends.put(("ok", True))
 
 
-def at_once(context: ForkServerContext, environment: Any, rest_api_id: str) -> Any:
-    """How the processes ended."""
-    ends, barrier = context.Queue(), context.Barrier(PROCESSES)
-    arguments = (environment, rest_api_id, barrier, ends)
-    started = [context.Process(target=release, args=arguments) for _ in range(PROCESSES)]
-    try:
-        for process in started:
-            process.start()
-        found = [ends.get(timeout=240) for _ in started]
-        for process in started:
-            process.join(timeout=60)
-    finally:
-        for process in started:
-            if process.is_alive():
-                process.kill()
-    return found
-
-
-def test_twenty_processes_start_the_same_release(processes: ForkServerContext) -> None:
+def test_twenty_processes_start_the_same_release() -> None:
     """Ten times: one canary, and afterwards one outcome, the true one."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["boto3", "apigw_canary.stage", "apigw_canary.testing"])
+    ends, barrier = context.Queue(), context.Barrier(PROCESSES + 1)
     tally: Counter[str] = Counter()
-    for _ in range(ROUNDS):
-        with rehearsal(requests_per_minute=1, history=timedelta(0)) as aws:
-            aws.sleep(60)
-            old = serving(aws)[0]
-            with aws.serve() as server:
-                found = at_once(processes, server.environment, aws.rest_api_id)
-            tally.update(name for name, _ in found)
-            assert all(is_known for _, is_known in found), "an error that does not say what is left"
-            assert any(name == "ok" for name, _ in found)
-            stage = Stage(aws.rest_api_id, "prod", session=aws.session, sleep=aws.sleep)
-            assert serving(aws)[2] is not None
-            stage.enable_canary(10, release="r1", variables=V2).promote()
-            assert serving(aws)[1:] == (V2, None)
-            for _ in range(2):
-                with pytest.raises(RolloutEndedError) as ended:
-                    stage.enable_canary(10, release="r1", variables=V2)
-                assert ended.value.outcome == "promoted"
-            rollout = stage.describe().rollout
-            assert rollout is not None
-            assert rollout.outcome is Outcome.PROMOTED
-            receipt = stage.revert()
-            assert receipt is not None
-            assert receipt.deployment_before == old
+    with rehearsal(requests_per_minute=1, history=timedelta(0)) as aws, aws.serve() as server:
+        arguments = (server.environment, aws.rest_api_id, barrier, ends)
+        processes = [context.Process(target=starts, args=arguments) for _ in range(PROCESSES)]
+        try:
+            for process in processes:
+                process.start()
+            for number in range(2, 2 + ROUNDS):
+                aws.sleep(60)
+                before = serving(aws)
+                barrier.wait(timeout=240)
+                found = [ends.get(timeout=240) for _ in processes]
+                tally.update(name for name, _ in found)
+                assert all(known for _, known in found), "an error does not say what is left"
+                assert any(name == "ok" for name, _ in found)
+                assert serving(aws)[2] is not None
+                assert serving(aws)[:2] == before[:2]
+                fresh = Stage(aws.rest_api_id, "prod", session=aws.session, sleep=aws.sleep)
+                receipt = fresh.enable_canary(**asked(number)).promote()
+                assert receipt.deployment_before == before[0]
+                assert serving(aws)[1:] == ({"alias": f"v{number}"}, None)
+                for _ in range(2):
+                    with pytest.raises(RolloutEndedError) as ended:
+                        fresh.enable_canary(**asked(number))
+                    assert ended.value.outcome == "promoted"
+                rollout = fresh.describe().rollout
+                assert rollout is not None
+                assert (rollout.release, rollout.outcome) == (f"r{number}", Outcome.PROMOTED)
+        finally:
+            barrier.abort()
+            for process in processes:
+                if process.pid is not None:
+                    process.join(timeout=30)
+                    process.kill()
     assert tally.total() == ROUNDS * PROCESSES, tally
