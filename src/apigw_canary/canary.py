@@ -4,25 +4,24 @@ from datetime import datetime, timedelta
 from typing import cast, get_args
 
 from apigw_canary.aws.apigateway import StageSnapshot
-from apigw_canary.aws.calls import Calls
 from apigw_canary.changes import notes
 from apigw_canary.changes.control import Bond, Control, log
 from apigw_canary.changes.journal import acting
-from apigw_canary.changes.known import Known, Look, stated
+from apigw_canary.changes.known import Look, stated
 from apigw_canary.changes.promote import flush, promote
 from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Condition, unconditionally
 from apigw_canary.errors import CanaryError
-from apigw_canary.judge.observation import MINUTE, Basis, MetricSource, Phase
+from apigw_canary.judge.observation import MINUTE, Basis, Phase
 from apigw_canary.metrics import execution_logs
 from apigw_canary.metrics.cloudwatch import cloudwatch_of
 from apigw_canary.metrics.logs import AccessLogs
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.failure import Failures, FailureSource
 from apigw_canary.model.promotion import Promotion
-from apigw_canary.model.record import MAX_REASON, EndedBy
+from apigw_canary.model.record import EndedBy
 from apigw_canary.model.state import Outcome, StageState
-from apigw_canary.rollouts import AnyCanary, Standing, unread
+from apigw_canary.rollouts import AnyCanary, Notes, Standing, unread
 from apigw_canary.values import validation
 
 
@@ -46,10 +45,9 @@ class Canary(AnyCanary):
     and sends nothing. Threads may share it.
     """
 
-    def __init__(self, control: Control, bond: Bond, metrics: MetricSource) -> None:
-        super().__init__(metrics, control.known.last)
-        self._control = control
-        self._bond = bond
+    _control: Control
+    _bond: Bond
+    _notes = Notes(notes.hold, notes.resume, notes.accept_production, notes.failing)
 
     def __repr__(self) -> str:
         return (
@@ -61,57 +59,6 @@ class Canary(AnyCanary):
     def deployment_id(self) -> str:
         """The deployment that serves the canary's requests."""
         return self._bond.deployment.id
-
-    @property
-    def release(self) -> str | None:
-        """The release, as given to `enable_canary`."""
-        return self._bond.release
-
-    @property
-    def _known(self) -> Known[StageSnapshot]:
-        return self._control.known
-
-    @stated
-    def describe(self) -> StageState:
-        """The stage this canary was enabled on, as it is now: one GetStage."""
-        return self._control.look().stage
-
-    @stated
-    def shift(self, percent: float) -> None:
-        """Set the canary's percent of the requests, 0 to 100.
-
-        At 0 % the canary still exists: AWS refuses ordinary deployments to the stage. To keep the
-        present percent for a while, use `hold`. Two calls; success where the percent is that
-        already, and where a promotion was begun, which `promote` finishes.
-        """
-        self._shift(validation.percent(percent))
-
-    @stated
-    def hold(self, reason: str) -> None:
-        """Keep the present percent until `resume`: on record, from any process.
-
-        `observe` gives the reason, and the decision is Hold with it. A hold never stands in the way
-        of a Rollback. The deadline's clock stops; a rollout ends 14 days after its start all the
-        same. `reason` is one line of at most 120 characters; a second call replaces it. Five calls.
-        """
-        self._bond = notes.hold(
-            self._control, self._bond, validation.text(reason, "reason", limit=MAX_REASON)
-        )
-
-    @stated
-    def resume(self) -> None:
-        """End the hold, from any process; success where there is none. At most five calls."""
-        self._bond = notes.resume(self._control, self._bond)
-
-    @stated
-    def accept_production_changes(self) -> None:
-        """Go on after production was changed outside: record production as it is now.
-
-        Until then `Observation.production_changed` names what was changed, the decision is Hold,
-        `apply` neither shifts nor promotes, and `promote` refuses. A later change holds again. Five
-        calls.
-        """
-        self._bond = notes.accept_production(self._control, self._bond)
 
     @stated
     def failures(self, limit: int = 20, *, source: FailureSource = "access") -> Failures:
@@ -146,7 +93,7 @@ class Canary(AnyCanary):
     def _compared(self) -> Comparison:
         seen = self._control.look()
         start, end = self._lasted(seen)
-        source = cloudwatch_of(self._metrics, self._control.gateway.calls)
+        source = cloudwatch_of(self._metrics, self._control.calls)
         return source.compare(seen.stage, start, end, at=seen.at)
 
     def _lasted(self, seen: StageSnapshot) -> tuple[datetime, datetime]:
@@ -180,44 +127,8 @@ class Canary(AnyCanary):
             flush(self._control)
         return receipt
 
-    @stated
-    def rollback(self) -> None:
-        """End the canary at once; production keeps, or gets back, what it had before the rollout.
-
-        Where a promotion was half done and the record does not prove it, the canary is ended and
-        `StageChangedError` says what production serves. Two calls, one more to undo, and three to
-        record it afterwards. No canary is success, once two reads that are two seconds apart agree
-        that there is none; otherwise `CannotTellError` says that one may be active. A canary that
-        was promoted is `RolloutEndedError`: `Stage.revert` undoes a promotion.
-        """
-        self._roll_back("caller")
-
-    @stated
-    def disable(self) -> None:
-        """End the canary without judging it; otherwise as `rollback`.
-
-        A canary that was promoted, or is ended already, is success.
-        """
-        with acting(self.release):
-            if roll_back(self._control, self._bond, by="caller", outcome=Outcome.DISABLED):
-                self._ended = Outcome.DISABLED
-
-    def _roll_back(self, by: EndedBy) -> None:
-        with acting(self.release):
-            if roll_back(self._control, self._bond, by=by):
-                self._ended = Outcome.ROLLED_BACK
-
-    def _calls(self) -> Calls:
-        return self._control.gateway.calls
-
-    def _look(self) -> StageSnapshot:
-        return self._control.look()
-
-    def _present(self) -> StageSnapshot:
-        return self._control.present()
-
-    def _note_failing(self, since: datetime | None) -> None:
-        self._bond = notes.failing(self._control, self._bond, since)
+    def _end(self, by: EndedBy, outcome: Outcome) -> bool:
+        return roll_back(self._control, self._bond, by=by, outcome=outcome)
 
     def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
         with acting(self.release):

@@ -13,7 +13,7 @@ from apigw_canary.aws.calls import Calls, log
 from apigw_canary.changes.journal import acting
 from apigw_canary.changes.known import Known, Look, stated
 from apigw_canary.changes.refusals import check_production
-from apigw_canary.changes.sending import Condition, listed
+from apigw_canary.changes.sending import Condition, listed, unconditionally
 from apigw_canary.errors import (
     CanaryError,
     DecisionExpiredError,
@@ -33,7 +33,7 @@ from apigw_canary.judge.observation import (
 )
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.promotion import Promotion
-from apigw_canary.model.record import EndedBy
+from apigw_canary.model.record import MAX_REASON, EndedBy
 from apigw_canary.model.state import Outcome, StageState
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.preflight.traffic import never_given, outlook
@@ -104,46 +104,55 @@ def _no_step(percent: float, policy: RolloutPolicy) -> str | None:
     return f"The canary's {percent:g} % is no step of the policy, whose steps are {shown}."
 
 
-class AnyCanary(ABC):
-    """A canary that can be watched, and decisions about it carried out."""
+class Notes(NamedTuple):
+    """What changes the record of a rollout, of a stage or of an alias."""
 
-    def __init__(self, metrics: MetricSource, seen: Look | None) -> None:
+    hold: Callable[[Any, Any, str], Any]
+    resume: Callable[[Any, Any], Any]
+    accept_production: Callable[[Any, Any], Any]
+    failing: Callable[[Any, Any, datetime | None], Any]
+
+
+class AnyCanary(ABC):
+    """A canary that can be watched, and decisions about it carried out.
+
+    Its classes give the types of `_control`, which reads and changes what the canary is on, and of
+    `_bond`, which states which canary it is.
+    """
+
+    _control: Any
+    _bond: Any
+    _notes: Notes
+
+    def __init__(self, control: Any, bond: Any, metrics: MetricSource) -> None:
+        self._control = control
+        self._bond = bond
         self._metrics = metrics
         self._ended: Outcome | None = None
-        self._observed = seen.stage if seen is not None else None
+        seen = control.known.last
+        self._observed: StageState | None = seen.stage if seen is not None else None
         self._last_complete_at: datetime | None = None
         self._failed_at: datetime | None = None
         self._cache = Cache()
 
     @property
-    @abstractmethod
     def release(self) -> str | None:
         """The release, as given to `enable_canary`."""
-
-    @abstractmethod
-    def _calls(self) -> Calls:
-        """How AWS is called."""
+        release: str | None = self._bond.release
+        return release
 
     @property
-    @abstractmethod
     def _known(self) -> Known[Any]:
-        """What this process read and changed."""
+        known: Known[Any] = self._control.known
+        return known
 
     @abstractmethod
-    def _note_failing(self, since: datetime | None) -> None:
-        """Record since when metrics or alarms cannot be read; None: they can."""
-
-    @abstractmethod
-    def _look(self) -> Look:
-        """What is there now."""
-
-    @abstractmethod
-    def _present(self) -> Look:
-        """What is there now; where there is no canary, that is certain."""
+    def _end(self, by: EndedBy, outcome: Outcome) -> bool:
+        """End the canary at once; whether there was one."""
 
     @abstractmethod
     def _standing(self, seen: Any) -> Standing:
-        """Where the rollout stands, as seen by `_look`."""
+        """Where the rollout stands, as seen."""
 
     @abstractmethod
     def _basis(self, percent: float) -> Basis:
@@ -158,12 +167,78 @@ class AnyCanary(ABC):
         """Promote the canary, on a condition."""
 
     @abstractmethod
-    def _roll_back(self, by: EndedBy) -> None:
-        """End the canary at once; production keeps what it had before the rollout."""
-
-    @abstractmethod
     def _compared(self) -> Comparison:
         """Both variants side by side: what `compare` gives."""
+
+    @stated
+    def describe(self) -> StageState:
+        """The stage or alias that this canary was enabled on, as it is now: one call."""
+        state: StageState = self._control.look().stage
+        return state
+
+    @stated
+    def shift(self, percent: float) -> None:
+        """Set the canary's percent of the requests, 0 to 100.
+
+        At 0 % the canary still exists: AWS refuses ordinary deployments to the stage. To keep the
+        present percent for a while, use `hold`. Two calls; success where the percent is that
+        already, and where a promotion was begun, which `promote` finishes. A percent of an alias
+        that was set outside is taken over, with this moment as the start of its step.
+        """
+        self._shift(validation.percent(percent), only_if=unconditionally)
+
+    @stated
+    def hold(self, reason: str) -> None:
+        """Keep the present percent until `resume`: on record, from any process.
+
+        `observe` gives the reason, and the decision is Hold with it. A hold never stands in the way
+        of a Rollback. The deadline's clock stops; a rollout ends 14 days after its start all the
+        same. `reason` is one line of at most 120 characters; a second call replaces it. Five calls,
+        or three for an alias. The description of an alias has no room for the reason: without
+        `records` other processes learn that the rollout is on hold, not why.
+        """
+        reason = validation.text(reason, "reason", limit=MAX_REASON)
+        self._bond = self._notes.hold(self._control, self._bond, reason)
+
+    @stated
+    def resume(self) -> None:
+        """End the hold, from any process; success where there is none. At most five calls."""
+        self._bond = self._notes.resume(self._control, self._bond)
+
+    @stated
+    def accept_production_changes(self) -> None:
+        """Go on after production was changed outside: record production as it is now.
+
+        Until then `Observation.production_changed` names what was changed, the decision is Hold,
+        `apply` neither shifts nor promotes, and `promote` refuses; `shift` refuses too for an
+        alias. A later change holds again. At most five calls.
+        """
+        self._bond = self._notes.accept_production(self._control, self._bond)
+
+    @stated
+    def rollback(self) -> None:
+        """End the canary at once; production keeps, or gets back, what it had before the rollout.
+
+        Where a promotion was half done and the record does not prove it, the canary is ended and
+        `StageChangedError` says what production serves. Two calls; for a stage one more to undo,
+        and three to record it afterwards. No canary is success, once two reads that are two seconds
+        apart agree that there is none; otherwise `CannotTellError` says that one may be active. A
+        canary that was promoted is `RolloutEndedError`: `revert` undoes a promotion.
+        """
+        self._roll_back("caller")
+
+    @stated
+    def disable(self) -> None:
+        """End the canary without judging it; otherwise as `rollback`.
+
+        A canary that was promoted, or is ended already, is success.
+        """
+        self._roll_back("caller", Outcome.DISABLED)
+
+    def _roll_back(self, by: EndedBy, outcome: Outcome = Outcome.ROLLED_BACK) -> None:
+        with acting(self.release):
+            if self._end(by, outcome):
+                self._ended = outcome
 
     @stated
     def observe(
@@ -185,11 +260,11 @@ class AnyCanary(ABC):
         """
         if not isinstance(policy, RolloutPolicy):
             validation.refuse("policy", "a RolloutPolicy", policy)
-        own_before, seen = self._known.own(), self._look()
+        own_before, seen = self._known.own(), self._control.look()
         standing = self._standing(seen)
         phase, started_at, step_started_at = standing[:3]
         if phase in ("removed_outside", "promoted_outside") and seen.stage.canary is None:
-            seen = self._present()
+            seen = self._control.present()
             standing = self._standing(seen)
             phase, started_at, step_started_at = standing[:3]
         state = seen.stage
@@ -209,7 +284,7 @@ class AnyCanary(ABC):
                 alarms = _tried(
                     failures,
                     alarms,
-                    lambda: read_alarms(self._calls(), policy.alarms, started_at),
+                    lambda: read_alarms(self._control.calls, policy.alarms, started_at),
                 )
             if not failures:
                 self._last_complete_at = seen.at
@@ -255,7 +330,7 @@ class AnyCanary(ABC):
         is_news = (since is None) != (recorded is None) or (since and recorded and since > recorded)
         if is_news and standing.phase == "running":
             try:
-                self._note_failing(since)
+                self._bond = self._notes.failing(self._control, self._bond, since)
             except Exception as error:  # noqa: BLE001 - of the caller's store of records, perhaps
                 log.warning("since when metrics cannot be read is not on record: %s", error)
         return since

@@ -16,6 +16,7 @@ from apigw_canary.aws.apigateway import (
     end_patch,
     shift_patch,
 )
+from apigw_canary.aws.calls import Calls
 from apigw_canary.changes.known import Known
 from apigw_canary.changes.records import Records
 from apigw_canary.changes.refusals import changed_outside, no_canary
@@ -95,6 +96,11 @@ class Control:
         self._verified: dict[str, datetime] = {}
         self._ended_at: datetime | None = None
 
+    @property
+    def calls(self) -> Calls:
+        """How AWS is called."""
+        return self.gateway.calls
+
     def dry(self, gateway: ApiGateway) -> "Control":
         """One with what this one remembers, for a gateway that sends no writes."""
         other = Control(gateway, self.records.dry(gateway))
@@ -118,7 +124,7 @@ class Control:
                 return seen
             log.warning("GetStage answered with an older state of the stage; reading again")
             previous = seen
-            self.gateway.calls.pause(APART.total_seconds())
+            self.calls.pause(APART.total_seconds())
         raise CannotTellError(
             f"GetStage answered {READS + 1} times with a state of the stage that is older than one "
             "that was read before.",
@@ -136,7 +142,7 @@ class Control:
         if self._ended_at is not None and seen.stage.updated_at == self._ended_at:
             return seen  # as AWS answered this process when it ended the canary
         for _ in range(READS):
-            self.gateway.calls.pause(APART.total_seconds())
+            self.calls.pause(APART.total_seconds())
             again = self.look()
             if again.stage.canary is not None:
                 return again

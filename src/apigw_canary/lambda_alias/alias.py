@@ -37,11 +37,12 @@ from apigw_canary.metrics.logs import AccessLogs
 from apigw_canary.metrics.source import bound_to
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.promotion import Promotion
-from apigw_canary.model.record import MAX_REASON, EndedBy
+from apigw_canary.model.record import EndedBy
 from apigw_canary.model.state import CanaryState, Outcome, StageState, Variables
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.rollouts import (
     AnyCanary,
+    Notes,
     Standing,
     first_percent,
     policy_fingerprint,
@@ -230,15 +231,16 @@ class AliasCanary(AnyCanary):
     `shift` and `promote` where the version beside it is another one. Threads may share it.
     """
 
+    _control: AliasControl
+    _bond: AliasBond
+    _notes = Notes(hold, resume, accept_production, failing)
+
     def __init__(self, control: AliasControl, bond: AliasBond, metrics: MetricSource) -> None:
-        super().__init__(metrics, control.known.last)
-        self._control = control
-        self._bond = bond
+        super().__init__(control, bond, metrics)
         observed, record = self._observed, bond.record
         if record is not None and observed is not None and observed.canary is not None:
             canary = attrs.evolve(observed.canary, percent=record.percent)
             self._observed = attrs.evolve(observed, canary=canary)
-        self._hold_reason: str | None = None
 
     def __repr__(self) -> str:
         alias = self._control.alias
@@ -252,49 +254,6 @@ class AliasCanary(AnyCanary):
         """The version that serves the canary's invocations."""
         return self._bond.version
 
-    @property
-    def release(self) -> str | None:
-        """The release, as given to `enable_canary`."""
-        return self._bond.release
-
-    @stated
-    def describe(self) -> StageState:
-        """The alias this canary was enabled on, as it is now: one GetAlias."""
-        return self._control.look().stage
-
-    @stated
-    def shift(self, percent: float) -> None:
-        """Set the canary's percent of the invocations, 0 to 100. Two calls.
-
-        Success where the percent is that already. One that was set outside this library is taken
-        over, with this moment as the start of its step.
-        """
-        self._shift(validation.percent(percent))
-
-    @stated
-    def hold(self, reason: str) -> None:
-        """Keep the present percent until `resume`: on record, from any process.
-
-        As `Canary.hold`. Without `records` there is no room for the reason: other processes learn
-        that the rollout is on hold, not why. Two or three calls.
-        """
-        reason = validation.text(reason, "reason", limit=MAX_REASON)
-        self._bond = hold(self._control, self._bond, reason)
-        self._hold_reason = reason
-
-    @stated
-    def resume(self) -> None:
-        """End the hold, from any process; success where there is none. Two or three calls."""
-        self._bond, self._hold_reason = resume(self._control, self._bond), None
-
-    @stated
-    def accept_production_changes(self) -> None:
-        """Go on after the alias's own version was changed outside: record it as it is now.
-
-        Until then `shift` and `promote` refuse, and the decision is Hold.
-        """
-        self._bond = accept_production(self._control, self._bond)
-
     @stated
     def promote(self) -> Promotion:
         """Make the canary's version the alias's own, and end the canary: two calls.
@@ -305,41 +264,8 @@ class AliasCanary(AnyCanary):
         """
         return self._promote()
 
-    @stated
-    def rollback(self) -> None:
-        """End the canary at once; two calls, and success where it does not exist any more.
-
-        A canary that was promoted is `RolloutEndedError`: `LambdaAlias.revert` undoes a promotion.
-        """
-        self._roll_back("caller")
-
-    @stated
-    def disable(self) -> None:
-        """End the canary without judging it. One that was promoted, or has ended, is success."""
-        with acting(self.release):
-            if roll_back(self._control, self._bond, by="caller", outcome=Outcome.DISABLED):
-                self._ended = Outcome.DISABLED
-
-    def _roll_back(self, by: EndedBy) -> None:
-        with acting(self.release):
-            if roll_back(self._control, self._bond, by=by):
-                self._ended = Outcome.ROLLED_BACK
-
-    @property
-    def _known(self) -> Known[AliasLook]:
-        return self._control.known
-
-    def _calls(self) -> Calls:
-        return self._control.alias.calls
-
-    def _look(self) -> AliasLook:
-        return self._control.look()
-
-    def _present(self) -> AliasLook:
-        return self._control.present()
-
-    def _note_failing(self, since: datetime | None) -> None:
-        self._bond = failing(self._control, self._bond, since)
+    def _end(self, by: EndedBy, outcome: Outcome) -> bool:
+        return roll_back(self._control, self._bond, by=by, outcome=outcome)
 
     def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
         with acting(self.release):
@@ -354,7 +280,11 @@ class AliasCanary(AnyCanary):
     def _record(self, seen: AliasLook) -> AliasRecord | None:
         """The record as it is now, unless it is of another rollout."""
         found, record = seen.readable, self._bond.record
-        return found if found and record and found.id == record.id else record
+        if found is None or record is None or found.id != record.id:
+            return record
+        if found.hold_since == record.hold_since and found.hold_reason is None:
+            return attrs.evolve(found, hold_reason=record.hold_reason)  # this process's own hold
+        return found
 
     def _compared(self) -> Comparison:
         """The two versions of this rollout, whatever the alias invokes by now."""
@@ -365,14 +295,14 @@ class AliasCanary(AnyCanary):
             end = record.step_started_at if record is not None else self._bond.started_at
         canary = CanaryState(deployment_id=self._bond.version, percent=0.0)
         ours = attrs.evolve(state, deployment_id=self._bond.before, canary=canary)
-        source = _lambda_metrics_of(self._metrics, self._calls())
+        source = _lambda_metrics_of(self._metrics, self._control.calls)
         return source.compare(ours, self._bond.started_at, end, at=seen.at)
 
     def _standing(self, seen: AliasLook) -> Standing:
         state, started_at, record = seen.stage, self._bond.started_at, self._record(seen)
         on_hold = None
         if record is not None and record.hold_since is not None:
-            on_hold = record.hold_reason or self._hold_reason or "by an operator"
+            on_hold = record.hold_reason or "by an operator"
         elif state.canary is not None and isinstance(seen.kept.record, RecordError):
             on_hold = unread(seen.kept.record)
         return Standing(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import attrs
 
+from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.lambdas import Alias, AliasSnapshot
 from apigw_canary.changes.control import APART, READS, log
 from apigw_canary.changes.known import Known
@@ -72,6 +73,11 @@ class AliasControl:
         self.records = records
         self.known: Known[AliasLook] = Known(dated=False)
 
+    @property
+    def calls(self) -> Calls:
+        """How AWS is called."""
+        return self.alias.calls
+
     def look(self) -> AliasLook:
         """The alias now, with what is recorded of its rollout: one GetAlias."""
         self.known.reading()
@@ -86,7 +92,7 @@ class AliasControl:
         if seen.stage.canary is not None or (last and not seen.stage.differences(last[0])):
             return seen
         for _ in range(READS):
-            self.alias.calls.pause(APART.total_seconds())
+            self.calls.pause(APART.total_seconds())
             again = self.look()
             if again.stage.canary is not None or again.revision == seen.revision:
                 return again

@@ -213,7 +213,9 @@ def hold(control: AliasControl, bond: AliasBond, reason: str) -> AliasBond:
     seen = control.present()
     record = seen.readable
     since = record.hold_since if record is not None and record.runs_on(seen.stage) else None
-    return annotate(control, bond, hold_since=since or seen.at, hold_reason=reason)
+    return annotate(
+        control, bond, hold_since=since or seen.at.replace(microsecond=0), hold_reason=reason
+    )
 
 
 def resume(control: AliasControl, bond: AliasBond) -> AliasBond:
