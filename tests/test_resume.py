@@ -94,7 +94,7 @@ def test_two_rollouts_do_not_mix() -> None:
         for observation in second:
             for finding in POLICY.analyze(observation).findings:
                 assert finding.canary_bad <= 0.05 * finding.canary_requests + 5
-            rows = observation.settled("errors_5xx", POLICY.metric_delay)
+            rows = observation.complete_minutes("errors_5xx", POLICY.metric_delay)
             assert all(row.at >= started + MINUTE or not row.canary_requests for row in rows)
 
 

@@ -40,9 +40,9 @@ class Canary(AnyCanary):
     canary.apply(decision)
     ```
 
-    Made by `Stage.enable_canary` and `Stage.canary`. Each method reads the stage first; where
-    another canary has taken the place, or the variables are others, it raises `StageChangedError`
-    and sends nothing. Threads may share it.
+    Made by `Stage.enable_canary` and `Stage.canary`. Each method reads the stage first; if another
+    canary has taken its place, or the variables differ, it raises `StageChangedError` and sends
+    nothing. Threads may use one object.
     """
 
     _control: Control
@@ -62,7 +62,7 @@ class Canary(AnyCanary):
 
     @stated
     def failures(self, limit: int = 20, *, source: FailureSource = "access") -> Failures:
-        """What the canary's failing requests look like: kinds that the baseline has none of first.
+        """The canary's failing requests by kind; kinds that the baseline has none of come first.
 
         Of the time since the canary was enabled; after its end, until the stage was last changed.
         Counts and rates stand beside the baseline's of the same time, with a few request ids. Of

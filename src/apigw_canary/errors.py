@@ -168,7 +168,7 @@ class CallerError(CanaryError):
 
 
 class InvalidInputError(CallerError, ValueError):
-    """A value that cannot be sent or judged; found before anything was sent."""
+    """A value is not valid. Nothing was sent."""
 
     field: str
     """The argument or attribute, as it is written in Python."""
@@ -182,11 +182,11 @@ class InvalidInputError(CallerError, ValueError):
 
 
 class NotFoundError(CallerError, LookupError):
-    """No such API, stage or deployment in the region and account asked."""
+    """The API, stage or deployment does not exist in this region and account."""
 
 
 class AmbiguousNameError(CallerError, LookupError):
-    """Several REST APIs carry the name."""
+    """Several REST APIs have the name."""
 
     candidates: tuple[str, ...]
     """The ids of the APIs of that name."""
@@ -205,7 +205,7 @@ class NothingToRevertError(CallerError, LookupError):
 
 
 class CanaryAlreadyEnabledError(CallerError):
-    """Another canary is running on the stage; it was left as it is."""
+    """Another canary is running on the stage. It was not changed."""
 
     deployment_id: str
     """The deployment of the canary that is running."""
@@ -230,7 +230,7 @@ class CanaryAlreadyEnabledError(CallerError):
 
 
 class RolloutEndedError(CallerError):
-    """The release has had its rollout; a script that is run again does not start it again."""
+    """The release has had its rollout. A script that is run again does not start it again."""
 
     release: str
     """The release, as given to `enable_canary`."""
@@ -269,7 +269,7 @@ class WeakenedApiError(CallerError):
 
 
 class DecisionExpiredError(CallerError, TimeoutError):
-    """A Shift or Promote that was made too long ago to be acted upon."""
+    """A Shift or Promote is too old to be applied."""
 
     age: timedelta
     """How long ago the decision was made, by AWS's clock."""
@@ -294,7 +294,7 @@ class AwsError(CanaryError):
 
 
 class AccessDeniedError(AwsError, PermissionError):
-    """A permission is missing; `apigw_canary.permissions` gives all that are needed."""
+    """A permission is missing: `apigw_canary.permissions` writes all that are needed."""
 
     action: str
     """The IAM action that is missing, such as `apigateway:PATCH`; empty where AWS names none."""
@@ -317,7 +317,7 @@ class CredentialsError(AwsError, PermissionError):
 
 
 class ThrottledError(AwsError, TimeoutError):
-    """AWS kept refusing for as long as `retry_for` allows."""
+    """AWS refused the call for as long as `retry_for` allows."""
 
 
 class UnreachableError(AwsError, TimeoutError):
@@ -325,7 +325,7 @@ class UnreachableError(AwsError, TimeoutError):
 
 
 class StageChangedError(CanaryError):
-    """The stage was changed outside this rollout; that change was left alone."""
+    """The stage was changed outside this rollout. That change was not touched."""
 
     differences: Mapping[str, str]
     """What differs from what was expected: a name, and how it differs. No variable values."""
@@ -336,11 +336,11 @@ class StageChangedError(CanaryError):
 
 
 class CannotTellError(CanaryError):
-    """What happened, or what is so, could not be established."""
+    """It could not be established what happened, or what the state is."""
 
 
 class UnconfirmedChangeError(CannotTellError):
-    """A change was accepted, and the stage is not as it was asked to be."""
+    """AWS accepted a change, and the stage is not as requested."""
 
     differences: Mapping[str, str]
     """What differs from what was asked: a name, and how it differs. No variable values."""
@@ -351,7 +351,7 @@ class UnconfirmedChangeError(CannotTellError):
 
 
 class UnansweredError(CannotTellError, TimeoutError):
-    """A call was sent and its answer did not arrive: AWS may or may not have acted on it."""
+    """A call was sent and its answer did not arrive. AWS may have carried it out."""
 
     operation: str
     """The AWS operation, such as `UpdateStage`."""
@@ -366,4 +366,4 @@ class RecordError(CannotTellError):
 
 
 class MetricsError(CannotTellError):
-    """The metrics or alarms cannot be read: an error for an answer, or half an answer."""
+    """The metrics or alarms cannot be read, or only in part."""

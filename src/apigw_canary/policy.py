@@ -1,4 +1,4 @@
-"""The plan of a rollout, and the risk it may take."""
+"""The steps of a rollout, the signals to compare, and the risk that you accept."""
 
 import math
 import re
@@ -62,7 +62,7 @@ class Risks(TypedDict, total=False):
 
 @attrs.frozen
 class RolloutPolicy(Plan):
-    """The plan of a rollout, and the risk it may take.
+    """The steps of a rollout, the signals to compare, and the risk that you accept.
 
     ```python
     from datetime import timedelta
@@ -80,8 +80,8 @@ class RolloutPolicy(Plan):
     print([step.percent for step in policy.steps])
     ```
 
-    The two risks hold for the evidence of all signals together, however often one looks, for a
-    policy that stays the same during the rollout.
+    The two risks hold for the evidence of all signals together, for any number of observations, for
+    a policy that stays the same during the rollout.
     """
 
     @classmethod
@@ -172,7 +172,7 @@ class RolloutPolicy(Plan):
         return cls(steps, **risks)
 
     def __str__(self) -> str:
-        """The plan, in words: also what guards at 100 %, and what a step takes at least."""
+        """The plan as a sentence: also what guards at 100 %, and what a step takes at least."""
         steps = ", ".join(f"{step.percent:g} % for {span(step.bake)}" for step in self.steps)
         undecided = {"rollback": "rolled back", "hold": "left to an operator"}[self.on_inconclusive]
         said = [
@@ -189,8 +189,8 @@ class RolloutPolicy(Plan):
     def analyze(self, observation: Observation, *, intervals: bool = False) -> Analysis:
         """The evidence of an observation: a finding for each signal, and a verdict.
 
-        `intervals`: also the ratios and differences of the arms' rates that the evidence has not
-        ruled out, at a confidence of 1 - `false_rollback`. They take some forty times as long.
+        `intervals`: also the ratios and differences of the two rates that the evidence has not
+        excluded, at a confidence of 1 - `false_rollback`. They take some forty times as long.
         """
         return analyze(self, _observation(observation), with_intervals=intervals)
 
@@ -212,12 +212,13 @@ class RolloutPolicy(Plan):
         """What this policy will do with a traffic, before any is moved.
 
         Simulates `rollouts` of a clean canary, and of canaries that fail `times` as often, and lets
-        the policy decide each minute of them. `bad_rate` is the baseline's share of bad requests, 0
-        to 1, of every critical signal, or by the signals' names; `signal` gets worse, by default
-        the first critical one. A signal without a rate is left out, and alarms are taken to be OK.
+        the policy decide each minute of them. `bad_rate` is the baseline's fraction of bad
+        requests, 0 to 1, of every critical signal, or by the signals' names; `signal` gets worse,
+        by default the first critical one. A signal without a rate is left out, and alarms are taken
+        to be OK.
 
         The requests are independent of each other, as real ones never quite are: what the real
-        traffic does to the policy `backtest` says. A few seconds where the traffic suits the plan;
+        traffic does to the policy, see `backtest`. A few seconds where the traffic suits the plan;
         where a verdict takes all day, minutes: then ask for fewer rollouts, or give `progress`,
         which is called after each rollout with how many there have been. What it raises ends the
         forecast.
@@ -245,14 +246,15 @@ class RolloutPolicy(Plan):
         """How often this policy would have rolled back healthy releases in past traffic.
 
         `minutes` are past ones: your own, or `stage.observe(policy, start=..., end=...)`, of which
-        both arms together count. Rollouts begin one after the other, each with an hour before it,
-        and the requests of each minute are divided at random by the share of the step: whatever
-        went wrong then hit both arms. All of them, or `rollouts` spread over the time.
+        both variants together count. Rollouts begin one after the other, each with an hour before
+        it, and the requests of each minute are divided at random by the percent of the step:
+        whatever went wrong then affected both variants. All of them, or `rollouts` spread over the
+        time.
 
-        Divided at random the arms are more alike than two deployments ever are: `noise`, the
-        coefficient of variation by which an arm's rate varies by itself from minute to minute, must
-        be assumed. Where it is not known which requests were a canary's, because the counts may
-        overlap, minutes with canary requests are left out. Requests of unknown outcome stay so.
+        Divided at random, the variants are more alike than two deployments ever are: `noise`, the
+        coefficient of variation by which a variant's rate varies by itself from minute to minute,
+        must be assumed. Where it is not known which requests were a canary's, because the counts
+        may overlap, minutes with canary requests are left out. Requests of unknown outcome stay so.
         Alarms are taken to be OK. Seconds for 14 days. `progress` is called after each rollout with
         how many there have been; what it raises ends the backtest.
         """

@@ -220,9 +220,9 @@ class AnyCanary(ABC):
         """End the canary at once; production keeps, or gets back, what it had before the rollout.
 
         Where a promotion was half done and the record does not prove it, the canary is ended and
-        `StageChangedError` says what production serves. Two calls; for a stage one more to undo,
+        `StageChangedError` states what production serves. Two calls; for a stage one more to undo,
         and three to record it afterwards. No canary is success, once two reads that are two seconds
-        apart agree that there is none; otherwise `CannotTellError` says that one may be active. A
+        apart agree that there is none; otherwise `CannotTellError` states that one may be active. A
         canary that was promoted is `RolloutEndedError`: `revert` undoes a promotion.
         """
         self._roll_back("caller")
@@ -244,19 +244,20 @@ class AnyCanary(ABC):
     def observe(
         self, policy: RolloutPolicy, *, last_complete_at: datetime | None = None
     ) -> Observation:
-        """Look at the rollout: one read and, while the canary runs, one of the metrics.
+        """Read the rollout: the stage and, while the canary runs, the metrics.
 
         Alarms that the policy names take one DescribeAlarms, and one DescribeAlarmHistory for each
         that has changed its state since the start and does not fire.
 
-        A source that fails, of metrics or alarms, for whatever reason, does not raise, for that
-        would leave a canary with nobody to watch it: its failure is in the observation, and the
-        decision is Hold until the policy's `max_unobserved` is over, then Rollback. Its traceback
-        is logged. Since when it fails is known to this object, and kept in the rollout's record,
-        with one write when it begins and one when it ends, so that a process a look knows it as
-        well. A record that cannot be written does not stop the observation. An alias's description
-        has no room for it: without `records` a process a look gives the time of the last
-        observation without a failure as `last_complete_at`, which is believed before the record.
+        A source that fails, of metrics or alarms, for whatever reason, does not raise, because the
+        canary would not be observed any more: its failure is in the observation, and the decision
+        is Hold until the policy's `max_unobserved` is over, then Rollback. Its traceback is logged.
+        Since when it fails is known to this object, and kept in the rollout's record, with one
+        write when it begins and one when it ends, so that a process for each observation knows it
+        as well. A record that cannot be written does not stop the observation. An alias's
+        description has no space for it: without `records`, a process for each observation passes
+        the time of the last observation without a failure as `last_complete_at`, which takes
+        precedence over the record.
         """
         if not isinstance(policy, RolloutPolicy):
             validation.refuse("policy", "a RolloutPolicy", policy)
@@ -365,17 +366,17 @@ class AnyCanary(ABC):
 
     @stated
     def analyze(self, policy: RolloutPolicy) -> Analysis:
-        """The evidence so far; looks at the rollout as `observe` does."""
+        """The evidence so far; reads the rollout as `observe` does."""
         return policy.analyze(self.observe(policy))
 
     @stated
     def apply(self, decision: Decision) -> Promotion | None:
-        """Carry a decision out: at most one change of traffic.
+        """Carry out a decision, with at most one change of traffic.
 
         Hold sends nothing, and what is already as asked is success. A decision about another
-        canary, or made on another share, is `StageChangedError`; a Shift or Promote older than its
-        `lifetime` (ten minutes unless the policy says otherwise) is `DecisionExpiredError`. A
-        Rollback is never too old and ignores the share. Returns the receipt of a promotion.
+        canary, or made on another percent, is `StageChangedError`; a Shift or Promote older than
+        its `lifetime` (ten minutes unless the policy sets another) is `DecisionExpiredError`. A
+        Rollback is never too old and ignores the percent. Returns the receipt of a promotion.
         """
         if not isinstance(decision, Hold | Shift | Promote | Rollback):
             validation.refuse("decision", "a Hold, Shift, Promote or Rollback", decision)

@@ -68,14 +68,14 @@ class Stage:
     stage.revert(receipt)
     ```
 
-    `rest_api_id` and `name` say which; `session` is a `boto3.Session`, or None for boto3's default
-    one: profiles, regions and `AWS_ENDPOINT_URL_*` count as they do for boto3. `metrics` is where
-    the arms' minutes come from, by default CloudWatch; `records` a store for the rollouts' records,
-    by default the descriptions of their deployments. `clock` is called for the time now; None takes
-    the time that AWS states in its answers, so that a wrong local clock does no harm. `sleep`
-    pauses between retries, for `retry_for` in all.
+    `rest_api_id` and `name` identify it; `session` is a `boto3.Session`, or None for boto3's
+    default one: profiles, regions and `AWS_ENDPOINT_URL_*` count as they do for boto3. `metrics` is
+    the source of the variants' minutes, by default CloudWatch; `records` a store for the rollouts'
+    records, by default the descriptions of their deployments. `clock` is called for the time now;
+    None takes the time that AWS states in its answers, so that a wrong local clock does no harm.
+    `sleep` pauses between retries, for `retry_for` in all.
 
-    boto3 is imported when the first call is made. Threads may share a stage.
+    boto3 is imported when the first call is made. Threads may use one stage.
     """
 
     def __init__(
@@ -197,14 +197,14 @@ class Stage:
     ) -> Preflight:
         """What `enable_canary` would meet with these arguments, change and send: its dry run.
 
-        Nothing is changed. `.problems` are what stands in the way of a canary, errors first, and
-        `.ok` says that none is an error. With a `policy`: whether the past hour's traffic is enough
-        for it. With the `variables` that the canary is to override: whether each integration that
-        uses one leads to a Lambda function that is there and lets API Gateway in, and which
-        function production calls there. Methods and their authorization are compared between
-        production and `deployment_id`, else the running canary's deployment, else the API as it is
-        being edited now. What could not be read is a problem too, which names the missing
-        permission; permissions to write are not tried.
+        Nothing is changed. `.problems` are the problems of a canary, errors first, and `.ok` is
+        True if none is an error. With a `policy`: whether the past hour's traffic is enough for it.
+        With the `variables` that the canary is to override: whether each integration that uses one
+        leads to a Lambda function that exists and allows API Gateway, and which function production
+        calls there. Methods and their authorization are compared between production and
+        `deployment_id`, else the running canary's deployment, else the API as it is being edited
+        now. What could not be read is a problem too, which names the missing permission;
+        permissions to write are not tried.
 
         `.calls` are what `enable_canary` would send to API Gateway with a `percent`, by default the
         policy's first one; without either there are none. Between the two another process may act.
@@ -257,8 +257,8 @@ class Stage:
 
         For each integration that uses one of the variables, and each method, the permission that
         the function (its alias, its version) lacks is added to its policy: lambda:AddPermission,
-        for this stage and method only. What is there is left alone, so the same line can be run
-        again. Returns what was added.
+        for this stage and method only. Existing permissions are not changed, so the same line can
+        be run again. Returns what was added.
 
         `whole_stage=True` adds one statement a function, for all methods of the stage (`/*/*`), and
         False one a method; None does so for up to 20 methods a function, and adds the one for the
@@ -351,7 +351,7 @@ class Stage:
         read again directly before it is changed.
 
         Safe to run again. The running canary of the same `release` (without one: of the same
-        variables and deployment) is returned as it is, whatever its share. A release that has had
+        variables and deployment) is returned as it is, whatever its percent. A release that has had
         its rollout is `RolloutEndedError`, so a script that is run again does not start a bad
         release again; without a release nothing is remembered. Another canary is
         `CanaryAlreadyEnabledError`.
@@ -368,8 +368,8 @@ class Stage:
 
         `policy`: the one that the canary will be observed with. Its alarms and metrics are read
         once, and what keeps them from being read is an error before anything is changed; an alarm
-        that CloudWatch does not know is `NotFoundError`. The calls of a first look; none where the
-        canary is running or the release has had its rollout.
+        that CloudWatch does not know is `NotFoundError`. The calls of a first observation; none if
+        the canary is running or the release has had its rollout.
         """
         watch = watchable(self._calls, self._metrics, policy)
         request = CanaryRequest(
@@ -406,9 +406,9 @@ class Stage:
         """A past window as if a canary had been enabled at its start, for notebooks.
 
         One GetStage and the metrics of [start, end) and of the hour before. Whichever canaries ran
-        in it are taken for one, and `percent` is the share of the requests they got. Has no basis:
-        a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days. Alarms are
-        not looked at.
+        in it are taken for one, and `percent` is the percent of the requests they got. Has no
+        basis: a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days. Alarms
+        are not read.
         """
         start, end = validation.aware(start, "start"), validation.aware(end, "end")
         if end <= start:
@@ -456,14 +456,14 @@ class Stage:
     def rollback(self) -> None:
         """End the canary, whichever it is; a half-finished promotion is undone. For the on-call.
 
-        Where the record does not prove that a promotion was half done, production is left as it is
-        and `StageChangedError` says so, after the canary was ended; `revert` is the way back then.
-        A promotion that was finished is not undone by it: where production serves the bad release,
-        call `revert`.
+        Where the record does not prove that a promotion was half done, production is not changed
+        and `StageChangedError` states that, after the canary was ended; `revert` is the way back
+        then. A promotion that was finished is not undone by it: where production serves the bad
+        release, call `revert`.
 
         Two calls, one more to undo, and three to record how the rollout ended; nothing is waited
         for but the end of the canary. No canary is success, once two reads that are two seconds
-        apart agree that there is none; otherwise `CannotTellError` says that one may be active.
+        apart agree that there is none; otherwise `CannotTellError` states that one may be active.
         """
         roll_back(self._control, None, by="operator")
 
@@ -482,7 +482,7 @@ class Stage:
         Returns the promotion that is undone: production gets its `deployment_before` and its
         `variables_before`. None where it was undone before and no receipt of it is known.
         `dry_run=True` returns the same and changes nothing. Without a receipt the values come from
-        the record, which all who may call UpdateDeployment can write: look at the dry run first, or
+        the record, which all who may call UpdateDeployment can write: check the dry run first, or
         keep records in a store of your own (`records=`).
         """
         if promotion is not None and not isinstance(promotion, Promotion):

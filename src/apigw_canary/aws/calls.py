@@ -46,7 +46,7 @@ def partition(region: str) -> str:
 
 
 class Calls:
-    """Calls AWS in one session, with one retry policy. Threads may share it.
+    """Calls AWS in one session, with one retry policy. Threads may use one object.
 
     A call that AWS refused because it was busy is repeated, with jitter and honouring what AWS
     says of when to come back, until the pauses add up to `retry_for`. A read is repeated after a

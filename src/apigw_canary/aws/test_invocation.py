@@ -88,7 +88,7 @@ def invoke(
 
 
 def relevant(log: str, variables: Mapping[str, str], headers: Mapping[str, str]) -> Iterator[str]:
-    """The lines that tell how the request fared, without values of variables and of headers."""
+    """The lines that show how a request was answered, without values of variables and headers."""
     hidden = [(value, f"<header {name}>") for name, value in headers.items()]
     hidden += [(value, f"${{stageVariables.{name}}}") for name, value in variables.items()]
     # The longest first: a value may be a part of another one.
@@ -102,7 +102,7 @@ def relevant(log: str, variables: Mapping[str, str], headers: Mapping[str, str])
 
 
 def _kept_lines(log: str) -> Iterator[tuple[str, str]]:
-    """The lines that tell how the request fared, as logged, each with its Lambda request id."""
+    """The lines that show how a request was answered, each with its Lambda request id."""
     for line in log.split("\n"):
         found = re.fullmatch(f"(?:{_TIME})(?:{'|'.join(_KEPT)})(.*)", line)
         if found is None:

@@ -17,7 +17,7 @@ from apigw_canary.values.formatting import moment
 
 
 class RolloutRecords(Protocol):
-    """A store of the caller's own for the records of rollouts: a table, a bucket, a file.
+    """Your own store for the records of rollouts: a table, a bucket, a file.
 
     One text for each stage or alias, under a key such as `eu-central-1/a1b2c3d4e5/prod`: region,
     API or function, and name.
@@ -30,8 +30,8 @@ class RolloutRecords(Protocol):
     def save(self, key: str, text: str, *, expected: str | None) -> None:
         """Replace the text, if it is still `expected` (None: if there is none yet).
 
-        Raises an exception where it is not: somebody else is changing the same stage. A store that
-        compares and sets in one step is a lock, which AWS itself does not have.
+        Raises an exception where it is not: another process is changing the same stage. A store
+        that compares and sets in one step is a lock, which AWS itself does not have.
         """
         ...
 

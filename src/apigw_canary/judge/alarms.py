@@ -18,10 +18,10 @@ MAX_NAME = 255
 
 @attrs.frozen
 class Alarm(Serializable):
-    """A CloudWatch alarm at one look.
+    """A CloudWatch alarm at one time.
 
     What `false_rollback` and `false_promotion` promise is about the judge's evidence; an alarm
-    rolls back as often as it was made to fire, and knows nothing of the two arms.
+    rolls back as often as it was made to fire, and does not distinguish the variants.
     """
 
     name: str
@@ -39,8 +39,8 @@ class Alarm(Serializable):
         validator=validation.aware_field,
         kw_only=True,
     )
-    """When it last began firing, where it has stopped again, be it between two looks; None where
-    that is not known of the time since the rollout's start."""
+    """When it last began firing, where it has stopped again, also between two observations; None
+    where that is not known of the time since the rollout's start."""
     evaluation: str | None = attrs.field(default=None, kw_only=True)
     """What CloudWatch calls its last evaluation where that was not a full one, such as
     "PARTIAL_DATA", "EVALUATION_FAILURE" or "EVALUATION_ERROR" (`EvaluationState` in the CloudWatch

@@ -12,19 +12,19 @@ from apigw_canary.values.serialization import Serializable
 
 
 class Verdict(StrEnum):
-    """What the evidence says of the canary."""
+    """The verdict that the evidence gives."""
 
     WORSE = "worse"
     """Worse than tolerated, with at most `false_rollback` risk of saying so wrongly."""
     NOT_WORSE = "not_worse"
     """Not worse by the margin, with at most `false_promotion` risk of saying so wrongly."""
     UNDECIDED = "undecided"
-    """It cannot be told yet."""
+    """Inconclusive so far."""
 
 
 @attrs.frozen(kw_only=True)
 class Interval(Serializable):
-    """The values that the evidence has not ruled out, however often one has looked."""
+    """The values that the evidence has not excluded, for any number of observations."""
 
     low: float
     """The lowest of them."""
@@ -48,7 +48,7 @@ class Finding(Serializable):
     """The route it is of, such as "GET /orders/{id}"; None for the whole stage. A route is judged
     for "worse" only."""
     verdict: Verdict
-    """What this signal says by itself."""
+    """The verdict of this signal alone."""
     baseline_requests: float
     """The baseline's requests in the minutes judged, and below the bad ones among them."""
     baseline_bad: float
@@ -62,35 +62,35 @@ class Finding(Serializable):
     """The canary's requests whose outcome could not be read. Evidence against the canary counts
     them as good, evidence for it as bad."""
     worse_evidence: float
-    """How many times over the evidence speaks for "worse", at its strongest so far; 1 is none."""
+    """The evidence (an e-value) that the canary is worse, at its strongest so far; 1 is none."""
     worse_threshold: float
     """What `worse_evidence` must reach for this signal alone to roll back."""
     not_worse_evidence: float
-    """How many times over the evidence speaks for "not worse" now; 1 is none, as for any route."""
+    """The evidence (an e-value) that the canary is not worse, now; 1 is none, as for any route."""
     not_worse_threshold: float
     """What `not_worse_evidence` must reach."""
     baseline_unhealthy: bool = False
     """Whether the baseline itself is too unhealthy for a comparison."""
     sample_ratio_ok: bool = True
-    """Whether the canary's part of the requests fits its share; else the counts are of something
-    else, and not believed."""
+    """Whether the canary's part of the requests fits its percent; else the counts are of something
+    else, and not trusted."""
     ratio: Interval | None = None
     """The canary's rate over the baseline's; None where not asked for, or where none fits all
     minutes. The intervals are of this signal by itself."""
     difference: Interval | None = None
-    """The canary's rate less the baseline's, as a share of the requests; None as above."""
+    """The canary's rate less the baseline's, as a fraction of the requests; None as above."""
 
     @property
     def baseline_rate(self) -> float | None:
-        """The baseline's share of bad requests among those of known outcome, 0 to 1; None without
-        such requests.
+        """The baseline's fraction of bad requests among those of known outcome, 0 to 1; None
+        without such requests.
         """
         known = self.baseline_requests - self.baseline_unknown
         return self.baseline_bad / known if known else None
 
     @property
     def canary_rate(self) -> float | None:
-        """The canary's share of bad requests among those of known outcome, 0 to 1; None without
+        """The canary's fraction of bad requests among those of known outcome, 0 to 1; None without
         such requests.
         """
         known = self.canary_requests - self.canary_unknown
@@ -121,10 +121,11 @@ def _rate(rate: float | None, requests: float, unknown: float) -> str:
 
 @attrs.frozen(kw_only=True)
 class Analysis(Renderable):
-    """The evidence of all signals, and what it comes to."""
+    """The evidence of all signals, and the verdict."""
 
     verdict: Verdict
-    """WORSE from the weighted mean of all signals; NOT_WORSE if each critical one says so."""
+    """WORSE from the weighted mean of all signals; NOT_WORSE if each critical signal is NOT_WORSE.
+    """
     findings: tuple[Finding, ...]
     """One for each signal, in the policy's order."""
     routes: tuple[Finding, ...] = ()
@@ -140,7 +141,7 @@ class Analysis(Renderable):
     """The minute with which it reached that; None where it has not."""
 
     def __str__(self) -> str:
-        """The numbers, in words."""
+        """The numbers as a sentence."""
         if not any(f.baseline_requests or f.canary_requests for f in self.findings):
             return "no complete minute of it yet"
         return "; ".join(str(finding) for finding in self.findings)

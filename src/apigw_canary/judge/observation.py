@@ -35,7 +35,7 @@ Phase = Literal[
 
 @attrs.frozen
 class Minute(Serializable):
-    """One minute of one signal, of both arms. Counts may be fractional (interpolated)."""
+    """One minute of one signal, of both variants. Counts may be fractional (interpolated)."""
 
     at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """The minute's beginning."""
@@ -146,7 +146,7 @@ def _check_told(minutes: _ByName, routes: Mapping[str, _ByName] | None, suspect:
 
 @attrs.frozen(kw_only=True)
 class Basis(Serializable):
-    """What a decision was made on, and so the only thing it may be applied to."""
+    """The canary and percent that a decision was made on, and to which alone it may be applied."""
 
     region: str
     """The region of the stage."""
@@ -161,14 +161,14 @@ class Basis(Serializable):
     overrides: str
     """A fingerprint of the variables the canary overrides."""
     percent: float
-    """The canary's share of the requests, 0 to 100."""
+    """The canary's percent of the requests, 0 to 100."""
     release: str | None = None
     """The release, as given to `enable_canary`; None without one."""
 
 
 @attrs.frozen(kw_only=True)
 class Observation(Serializable):
-    """One look at a rollout. A saved list of them replays it."""
+    """One observation of a rollout. A saved list of them replays it."""
 
     at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """When it was made."""
@@ -177,15 +177,16 @@ class Observation(Serializable):
     step_started_at: datetime = attrs.field(
         converter=validation.utc, validator=validation.aware_field
     )
-    """When the canary got the share it has."""
+    """When the canary got its present percent."""
     percent: float = attrs.field(converter=validation.held_percent)
-    """The canary's share of the requests, 0 to 100."""
+    """The canary's percent of the requests, 0 to 100."""
     minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
     """Signal name to its minutes. Those from before `started_at` without canary requests are the
-    baseline's history; the series also holds earlier canaries, which is why others are left out."""
+    baseline's history; the series also holds earlier canaries, which is why other minutes are left
+    out."""
     overlap: Overlap = "excluded"
     """Whether the baseline's counts include the canary's: then these are subtracted. "unknown":
-    both readings are judged, and only what holds in both counts."""
+    both interpretations are evaluated, and only what holds in both counts."""
     basis: Basis | None = None
     """What it was made on; without it a decision cannot be applied."""
     phase: Phase = "running"
@@ -212,16 +213,16 @@ class Observation(Serializable):
     )
     """When they could be read last, where they could not be now and that is known."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes)
-    """What the source says of how it read, and of what it could not see: a sentence each."""
+    """What the source reports of how it read, and of what it could not see: a sentence each."""
     alarms: tuple[Alarm, ...] = attrs.field(default=(), converter=_as_alarms)
-    """The alarms that the policy names, where they were looked at and could be read."""
+    """The alarms that the policy names, if they were read."""
     routes: Mapping[str, Mapping[str, tuple[Minute, ...]]] | None = attrs.field(
         default=None, converter=_by_route
     )
     """Route, such as "GET /orders/{id}", to its minutes by signal; None where the source does not
     measure routes."""
     suspect: str | None = None
-    """Why the counts may be of something else; then they never speak for the canary."""
+    """Why the counts may be of something else; then they are never evidence for the canary."""
     _cache: object = attrs.field(default=None, init=False, eq=False, repr=False)
     """What makes a decision about it cheap and never changes it (`judge.kept.Cache`)."""
 
@@ -246,10 +247,12 @@ class Observation(Serializable):
         return ceil_minute(self.started_at + MINUTE)
 
     def step_judged_from(self) -> datetime:
-        """The first minute that has the present share: one full minute after the step began."""
+        """The first minute with the present percent: one full minute after the step began."""
         return max(self.judged_from(), ceil_minute(self.step_started_at + MINUTE))
 
-    def settled(self, name: str, age: timedelta, *, route: str | None = None) -> list[Minute]:
+    def complete_minutes(
+        self, name: str, age: timedelta, *, route: str | None = None
+    ) -> list[Minute]:
         """The minutes of a signal that ended at least `age` ago, with the baseline's history.
 
         Without the minutes in which another canary, or this one not yet everywhere, had requests.
@@ -271,7 +274,7 @@ def ceil_minute(time: datetime) -> datetime:
 
 @attrs.frozen
 class Measurements(Mapping[str, tuple[Minute, ...]]):
-    """What a source measured, with how it is to be read: a mapping of signal names to minutes."""
+    """The minutes that a source measured, by signal name, and how to interpret them."""
 
     minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
     """Signal name to its minutes."""
@@ -291,7 +294,7 @@ class Measurements(Mapping[str, tuple[Minute, ...]]):
         _check_told(self.minutes, self.routes, self.suspect)
 
     def merged_with(self, others: Mapping[str, Iterable[Minute]]) -> "Measurements":
-        """The same with signals of another source, whose arms are counted apart.
+        """The same with signals of another source, whose variants are counted separately.
 
         Where here the baseline's counts include the canary's, they are made to include them too.
         """
@@ -314,7 +317,7 @@ class Measurements(Mapping[str, tuple[Minute, ...]]):
 
 
 class MetricSource(Protocol):
-    """Where minutes come from: CloudWatch, logs, or whatever the caller counts in.
+    """A source of minutes: CloudWatch, logs, or your own counts.
 
     Raising an exception means that nothing could be read. The decision is then Hold, and Rollback
     after the policy's `max_unobserved`; where a canary is about to be enabled with that policy it

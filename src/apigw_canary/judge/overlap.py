@@ -1,7 +1,7 @@
 """Whether the counts of the stage include the canary's requests, as the data tell.
 
 AWS does not say. Four signs do, each in its own circumstances; where none has appeared, or they
-contradict each other, both readings are judged.
+contradict each other, both interpretations are evaluated.
 """
 
 from collections.abc import Iterable, Sequence, Sized
@@ -172,7 +172,7 @@ class _Part:
             self._baseline += minute.baseline_requests
 
     def fits(self, overlap: Overlap, percent: float) -> bool:
-        """Whether the canary's part of them is about its share."""
+        """Whether the canary's part of them is about its traffic percentage."""
         most = max(self._baseline, self._canary)
         total = most if overlap == "included" else self._baseline + self._canary
         return not sample_ratio.contradict(self._canary, total, percent / 100)

@@ -25,10 +25,10 @@ SHORTEST_DEADLINE = timedelta(hours=24)
 
 @attrs.frozen
 class Step(Serializable):
-    """A share of the requests, and how long the canary keeps it at least."""
+    """A traffic percentage, and the minimum time that the canary keeps it."""
 
     percent: float = attrs.field(converter=validation.percent)
-    """The canary's share, above 0 and up to 100."""
+    """The canary's percent, above 0 and up to 100."""
     bake: timedelta
     """How long it keeps it before the next step is considered."""
 
@@ -77,8 +77,8 @@ class Plan(Serializable):
     """The fields of a `RolloutPolicy`: what the judge and the rules know of it."""
 
     steps: tuple[Step, ...] = attrs.field(converter=_as_steps)
-    """The shares, rising. A last step at 100 % bakes there; without one the canary is promoted
-    from the last step."""
+    """The steps, with rising percents. A last step at 100 % bakes there; without one the canary is
+    promoted from the last step."""
     signals: tuple[Signal, ...] = attrs.field(
         factory=_default_signals, converter=_as_signals, kw_only=True
     )
@@ -116,12 +116,12 @@ class Plan(Serializable):
     """How long a Shift or Promote may be applied, 1 minute to 1 day. Default 10 minutes. Longer
     where an approval takes longer; what it rests on is then older. A Rollback never expires."""
     max_unobserved: timedelta = attrs.field(default=timedelta(minutes=30), kw_only=True)
-    """How long a canary may serve requests that nobody can see before it is rolled back."""
+    """How long a canary may be unobserved before it is rolled back."""
     metric_delay: timedelta = attrs.field(default=timedelta(minutes=2), kw_only=True)
-    """How old a minute must be to speak against the canary: metrics arrive late."""
+    """How old a minute must be to count against the canary: metrics arrive late."""
     promotion_metric_delay: timedelta = attrs.field(default=timedelta(minutes=5), kw_only=True)
-    """How old a minute must be to speak for it: errors arrive later than counts, so a young
-    minute looks healthier than it is. Exporters of CloudWatch metrics wait 3 to 10 minutes."""
+    """How old a minute must be to count for it: errors arrive later than counts, so a young minute
+    has fewer errors than it will have. Exporters of CloudWatch metrics wait 3 to 10 minutes."""
     route_weight: float = attrs.field(default=0.25, kw_only=True)
     """The routes' part in the evidence for rolling back, 0 to 0.9, where the source measures them;
     the signals of the whole stage have the rest. Default 0.25: it takes the stage a few requests
@@ -186,10 +186,10 @@ class Plan(Serializable):
         return min(max(2 * self.total_bake, SHORTEST_DEADLINE), LONGEST_ROLLOUT)
 
     def step_at(self, percent: float) -> Step:
-        """The step that a canary of this share is in: the last one not above it, or the first."""
+        """The step that a canary of this percent is in: the last one not above it, or the first."""
         reached = [step for step in self.steps if step.percent <= percent]
         return reached[-1] if reached else self.steps[0]
 
     def next_step(self, percent: float) -> Step | None:
-        """The first step above this share; None after the last."""
+        """The first step above this percent; None after the last."""
         return next((step for step in self.steps if step.percent > percent), None)

@@ -1,7 +1,7 @@
 """How a source's minutes are to be read: as those of two separate arms, or of the stage and a part.
 
-Where it is not known whether the stage's series counts the canary's requests too, both readings
-are judged, and the weaker evidence counts: valid whichever is true.
+Where it is not known whether the stage's series counts the canary's requests too, both
+interpretations are evaluated, and the weaker evidence counts: valid whichever is true.
 """
 
 from collections.abc import Mapping, Sequence

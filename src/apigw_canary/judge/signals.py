@@ -27,7 +27,7 @@ class Tolerance(TypedDict, total=False):
 
 @attrs.frozen(kw_only=True)
 class Signal(Serializable):
-    """Bad requests out of requests, per minute and arm, and the tolerance towards the canary.
+    """Bad requests out of requests, per minute and variant, and what is tolerated of the canary.
 
     The canary is *worse* where its rate of bad requests exceeds `ratio` x the baseline's +
     `slack`, and *not worse* where it stays below `ratio` x the baseline's + `margin`. Between the
@@ -37,18 +37,19 @@ class Signal(Serializable):
     name: str
     """The key of its minutes in `Observation.minutes`."""
     ratio: float = 1.1
-    """How many times the baseline's rate is tolerated, 1 or more. Default 1.1: two arms of
-    different size never fare quite alike, as caches and connection pools warm differently."""
+    """How many times the baseline's rate is tolerated, 1 or more. Default 1.1: two variants of
+    different size never have quite the same rate, as caches and connection pools warm differently.
+    """
     slack: float = 0.0002
-    """What is tolerated on top, as a share of the requests, 0 to 1. Default 0.02 %: where the
+    """What is tolerated on top, as a fraction of the requests, 0 to 1. Default 0.02 %: where the
     baseline has next to no errors, a single one is no multiple of anything."""
     noise: float = 0.05
-    """The coefficient of variation, minute by minute, of what hits one arm only (a cold container,
-    say), 0 to 2. Default 0.05. Bursts that stick to one arm by nature look like bad code: raise it
-    where they are ordinary."""
+    """The coefficient of variation, minute by minute, of what affects one variant only (such as a
+    cold container), 0 to 2. Default 0.05. Bursts that affect only one variant look like bad code:
+    raise it if they are ordinary."""
     margin: float = 0.005
-    """The excess that a promotion may overlook, as a share of the requests, above `slack`. Default
-    0.5 %: it sets how many canary requests a promotion needs, about 700 without errors."""
+    """The excess that a promotion may overlook, as a fraction of the requests, above `slack`.
+    Default 0.5 %: it sets how many canary requests a promotion needs, about 700 without errors."""
     limit: float | None = None
     """A rate that the canary must not exceed, 0 to 1; None for no limit. It rolls back a canary
     that exceeds it and fares worse than the baseline in the same minutes. Minutes in which the
@@ -66,7 +67,8 @@ class Signal(Serializable):
     )
     """Whether bad requests should be rare, as 5xx errors are. Then also counts without a comparison
     matter: a gross failure at 100 %, where there is no baseline, and production that becomes
-    unhealthy. By default True for `errors_5xx`, however it is made, and False for all others."""
+    unhealthy. By default True for `errors_5xx`, however it is made, and False for all other
+    changes."""
     over: float | None = None
     """For slow requests: from how many milliseconds on one is slow, 1 to 900,000; else None."""
     quantile: float | None = None
@@ -129,7 +131,7 @@ class Signal(Serializable):
         **tolerance: Unpack[Tolerance],
     ) -> Self:
         """Requests answered later than a limit: either `over` milliseconds, your objective, or the
-        `quantile` (0.99, say) of the baseline's latency in the hour before the start.
+        `quantile` (such as 0.99) of the baseline's latency in the hour before the start.
 
         The limit stays the same during a rollout, so that a baseline that gets slow as well does
         not move it. Named by its limit (`slow_over_800ms`, `slow_p99`), so that several can stand

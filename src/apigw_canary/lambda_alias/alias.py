@@ -57,17 +57,17 @@ class LambdaAlias:
 
     The verbs, values and decisions are those of a `Stage`, with the function's name for
     `rest_api_id`, the alias's for the stage's, and versions for deployments; there are no stage
-    variables. Whoever invokes the alias gets the canary: an API, a queue, another function.
+    variables. All callers of the alias can get the canary: an API, a queue, another function.
 
     `function` and `alias` are names. `session`, `clock`, `sleep` and `retry_for` are as for
     `Stage`; `metrics` is `LambdaMetrics` by default. `records` is a store as for `Stage`, with the
     record under `region/lambda/function/alias`; the alias's description is not consulted then.
 
-    AWS refuses a write to an alias that somebody else has changed since it was read, and takes
-    version, weight and description in one call: each change is made wholly, with its record, or not
-    at all. Without `records` the record is at the end of the alias's description, which takes 256
-    characters: the reason of a hold, the policy's fingerprint, and since when metrics cannot be
-    read, are only kept in a store.
+    AWS refuses a write to an alias that was changed since it was read, and takes version, weight
+    and description in one call: each change is made wholly, with its record, or not at all. Without
+    `records` the record is at the end of the alias's description, which takes 256 characters: the
+    reason of a hold, the policy's fingerprint, and since when metrics cannot be read, are only kept
+    in a store.
 
     ```python
     from apigw_canary import LambdaAlias
@@ -155,9 +155,9 @@ class LambdaAlias:
         `description` replaces the alias's own text, which is kept otherwise. Four calls.
 
         Safe to run again. The running canary of the same `release` (without one: of the same
-        version) is returned as it is, whatever its share. A release that has had its rollout is
-        `RolloutEndedError`, as far as the record remembers: the latest, and the four before it
-        where there is room. Another canary is `CanaryAlreadyEnabledError`: an alias routes to two
+        version) is returned as it is, whatever its percent. A release that has had its rollout is
+        `RolloutEndedError`, as far as the record remembers: the latest, and the four before it if
+        there is space. Another canary is `CanaryAlreadyEnabledError`: an alias routes to two
         versions at most. An alias with provisioned concurrency is `CallerError`: AWS takes no
         weights there.
 
@@ -228,7 +228,7 @@ class AliasCanary(AnyCanary):
 
     Made by `LambdaAlias.enable_canary` and `LambdaAlias.canary`. Each method reads the alias first;
     where another canary has taken the place, it raises `StageChangedError` and sends nothing; so do
-    `shift` and `promote` where the version beside it is another one. Threads may share it.
+    `shift` and `promote` where the version beside it is another one. Threads may use one object.
     """
 
     _control: AliasControl

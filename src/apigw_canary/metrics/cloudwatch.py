@@ -18,22 +18,22 @@ from apigw_canary.values import validation
 
 
 class CloudWatchMetrics(AwsSource):
-    """Requests, errors and slow requests of both arms, from `AWS/ApiGateway`.
+    """Requests, errors and slow requests of both variants, from `AWS/ApiGateway`.
 
     `canary_stage`: the value of the dimension `Stage` under which the canary's requests are
     published, with `{stage}` for the stage's name. AWS does not document it.
 
     `overlap`: whether the series of the stage count the canary's requests too: "included",
     "excluded", or "unknown", which AWS's documentation leaves it at. Then it is found out from the
-    data, and until it is, both readings are judged. What is stated and contradicted by the data is
-    not believed.
+    data, and until it is, both interpretations are evaluated. An overlap that is stated and
+    contradicted by the data is suspect.
 
     `api_name`: the name of the API, under which the metrics are published; None asks API Gateway
     once, and whether another API has the same name.
 
     `routes`: also measure each route, a method of a resource, as in "GET /orders/{id}": True for
     all that had requests in the last three hours, or those of a list. The stage needs detailed
-    metrics for it, and each metric is billed at each look: the notes tell how much.
+    metrics for it, and each metric is billed at each observation: the notes state how much.
 
     `session`: a boto3 session; None takes the stage's.
     """

@@ -29,21 +29,21 @@ _Dimensions = Mapping[str, str]
 
 
 class LambdaMetrics(AwsSource):
-    """Invocations and errors of both arms, from `AWS/Lambda`, where the arms are told apart.
+    """Invocations and errors of both variants, from `AWS/Lambda`, which has them separately.
 
-    Without arguments: of a weighted alias, for a `LambdaAlias`; the arms are the alias's own
+    Without arguments: of a weighted alias, for a `LambdaAlias`; the variants are the alias's own
     version and the canary's (`ExecutedVersion`).
 
     For a `Stage` whose canary calls another alias: `function` is the function's name, `variable`
     the stage variable that holds the alias; or `baseline` and `canary` name the two aliases. The
-    arms are the two aliases (`Resource`), whoever calls them. One alias for both is refused.
+    variants are the two aliases (`Resource`). One alias for both is refused.
 
     An invocation that ends in an error is an `errors_5xx`: an exception or a timeout, not an answer
-    with status 500 that the function gives itself. Throttled ones are no invocations in
-    Lambda's counts. Behind a stage each is a request that failed, and counted as that; of a
-    weighted alias it is not known which version they would have reached. The notes tell of them. A
-    signal that Lambda does not publish, such as `errors_4xx`, has no minutes, and a note;
-    one that is critical is `InvalidInputError`.
+    with status 500 that the function gives itself. Throttled ones are no invocations in Lambda's
+    counts. Behind a stage each is a request that failed, and counted as that; of a weighted alias
+    it is not known which version they would have reached. The notes report them. A signal that
+    Lambda does not publish, such as `errors_4xx`, has no minutes, and a note; one that is critical
+    is `InvalidInputError`.
 
     Lambda publishes an invocation when it has ended, in the minute in which it began: with a
     function that may take longer than the policy's `metric_delay`, raise that.
@@ -86,7 +86,7 @@ class LambdaMetrics(AwsSource):
         """The minutes of each signal in [start, end): one GetMetricData.
 
         Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
-        critical signal that Lambda does not publish, and where both arms call one alias.
+        critical signal that Lambda does not publish, and if both variants call one alias.
         """
         start, end = validation.aware(start, "start"), validation.aware(end, "end")
         for signal in signals:

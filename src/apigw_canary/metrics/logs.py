@@ -111,7 +111,7 @@ class _Compared(NamedTuple):
 
 
 class AccessLogs(AwsSource):
-    """Requests and bad ones of both arms, from the stage's access logs in CloudWatch Logs.
+    """Requests and bad requests of both variants, from the stage's access logs in CloudWatch Logs.
 
     `log_group`: the group; None takes it from the stage's settings. Canary requests are written to
     it and to `<group>/Canary` as well; only the former is read, so none is counted twice.
@@ -192,7 +192,7 @@ class AccessLogs(AwsSource):
 
         A query is a StartQuery and two or more GetQueryResults; a signal with a `quantile` needs
         one more, once. Raises `MetricsError` where Logs Insights gives half an answer,
-        `InvalidInputError` for logs that cannot tell the arms or the signals.
+        `InvalidInputError` for logs that do not distinguish the variants or the signals.
         """
         start = ceil_minute(validation.aware(start, "start"))
         end = ceil_minute(validation.aware(end, "end"))

@@ -73,7 +73,7 @@ class Failure(Serializable):
         return self.canary_failed - usual * self.canary_requests
 
     def __str__(self) -> str:
-        """One line: what failed, and how often on either arm."""
+        """One line: what failed, and how often on each variant."""
         route = " ".join(_shown(part) for part in (self.method, self.path) if part)
         said = (self.cause and self.cause.replace("_", " "), self.error_type, self.message)
         what = " ".join(_shown(part) for part in said if part)

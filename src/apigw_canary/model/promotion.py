@@ -21,7 +21,7 @@ def _sorted(values: Mapping[str, str | None]) -> Mapping[str, str | None]:
 
 @attrs.frozen(kw_only=True)
 class Promotion(Serializable):
-    """The receipt of a promotion: all that is needed to undo it.
+    """The receipt of a promotion, with everything that is needed to undo it.
 
     Holds the values of the changed stage variables, which can be secrets; repr shows their names.
     """

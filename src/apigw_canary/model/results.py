@@ -83,7 +83,7 @@ class SmokeRequest(Serializable):
 
     @property
     def expected(self) -> str:
-        """The answer that passes, in words."""
+        """The answer that passes, as text."""
         wanted = "a status from 200 to 299" if self.status is None else f"status {self.status}"
         return wanted if self.contains is None else f"{wanted} and {self.contains!r} in the body"
 
@@ -95,7 +95,7 @@ class SmokeRequest(Serializable):
 
 @attrs.frozen(kw_only=True)
 class SmokeResult(Renderable):
-    """What came of one request of a smoke test."""
+    """The result of one request of a smoke test."""
 
     request: str
     """The request, such as `GET /orders/42`."""
@@ -103,7 +103,7 @@ class SmokeResult(Renderable):
     """"passed": answered as expected. "failed": it was answered otherwise, or the canary's requests
     could not be answered. "not testable": nothing is known, because AWS refused the test itself."""
     expected: str
-    """The answer that passes, in words."""
+    """The answer that passes, as text."""
     reason: str
     """Responses, or why there is no answer. No variable values."""
     route: str | None = None
@@ -113,9 +113,10 @@ class SmokeResult(Renderable):
     latency: timedelta | None = None
     """How long the answer took, as API Gateway measured it; None without one."""
     log: tuple[str, ...] = ()
-    """The lines of API Gateway's execution log that tell how the request fared, without times,
-    headers, bodies, addresses and the values of stage variables, also percent-encoded or escaped as
-    in JSON. A value of one or two characters is hidden where no letter or digit is next to it."""
+    """The lines of API Gateway's execution log that show what happened to the request, without
+    times, headers, bodies, addresses and the values of stage variables, also percent-encoded or
+    escaped as in JSON. A value of one or two characters is hidden where no letter or digit is next
+    to it."""
 
     def __attrs_post_init__(self) -> None:
         validation.choice(self.outcome, "outcome", get_args(SmokeOutcome))
@@ -135,7 +136,7 @@ CleanUpOutcome = Literal["removed", "kept", "refused"]
 
 @attrs.frozen(kw_only=True)
 class CleanUpItem(Serializable):
-    """One deployment that this library made, and what came of it."""
+    """One deployment that this library made, and its outcome."""
 
     deployment_id: str
     """The deployment's id."""
@@ -147,7 +148,7 @@ class CleanUpItem(Serializable):
     """"removed": it is deleted. "kept": something needs it. "refused": it was to be deleted, and is
     still there, or may be."""
     reason: str
-    """Why, in words."""
+    """The reason as a sentence."""
 
     def __attrs_post_init__(self) -> None:
         validation.choice(self.outcome, "outcome", get_args(CleanUpOutcome))
@@ -159,7 +160,7 @@ class CleanUpItem(Serializable):
 
 @attrs.frozen(kw_only=True)
 class CleanUp(Renderable):
-    """What came of `Stage.clean_up`: each deployment that this library made, newest first."""
+    """The result of `Stage.clean_up`: each deployment that this library made, newest first."""
 
     items: tuple[CleanUpItem, ...]
     """The deployments that are removed, kept or refused."""

@@ -76,7 +76,7 @@ class CanaryState(Serializable):
     deployment_id: str
     """The deployment that serves the canary's requests."""
     percent: float
-    """The share of the stage's requests it gets, 0 to 100."""
+    """The percent of the stage's requests it gets, 0 to 100."""
     variables: Mapping[str, str] = attrs.field(factory=Variables, converter=Variables)
     """The stage variables it overrides; all others are the stage's."""
     use_stage_cache: bool = False
@@ -128,7 +128,7 @@ class StageState(Serializable):
     updated_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """When AWS last changed the stage, to the second."""
     rollout: Rollout | None = None
-    """The rollout, as far as the record tells."""
+    """The rollout, as far as the record has it."""
 
     def __str__(self) -> str:
         """For messages: what serves the requests now."""
@@ -155,7 +155,7 @@ class StageState(Serializable):
         return all(self.variables.get(name) == value for name, value in variables.items())
 
     def differences(self, expected: "StageState") -> dict[str, str]:
-        """What serves traffic here otherwise than in `expected`, in words, without values."""
+        """What serves traffic here otherwise than in `expected`, as text, without values."""
         now, then = _served(self), _served(expected)
         differing = {}
         for name, is_ in now.items():

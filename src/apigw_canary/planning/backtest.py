@@ -41,7 +41,7 @@ class Backtest(Renderable):
     until: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """The end of the last minute."""
     noise: float
-    """The noise of single arms that was assumed, a coefficient of variation per minute."""
+    """The noise of each variant that was assumed, a coefficient of variation per minute."""
     rollouts: int
     """How many rollouts were tried, one after the other, by the length of the plan."""
     rolled_back: tuple[FalseRollback, ...]
@@ -51,7 +51,7 @@ class Backtest(Renderable):
     promoted_after: timedelta | None
     """By when half of all rollouts were promoted; None where fewer were."""
     false_rollback: float
-    """The policy's promise: the most that may be rolled back, as a share."""
+    """The policy's promise: the most that may be rolled back, as a fraction."""
 
     @property
     def undecided(self) -> int:

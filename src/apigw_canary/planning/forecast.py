@@ -55,7 +55,7 @@ _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 
 @attrs.frozen(kw_only=True)
 class SimulatedRollout(Serializable):
-    """How rollouts fare whose canary fails `times` as often as the baseline.
+    """The outcomes of simulated rollouts whose canary fails `times` as often as the baseline.
 
     The times, since the start, are those by which half or nine in ten of *all* rollouts ended
     so; None where fewer do.
@@ -64,11 +64,11 @@ class SimulatedRollout(Serializable):
     times: float
     """How many times the baseline's rate the canary's is; 1 is a clean canary."""
     promoted: float
-    """The share of the rollouts that are promoted by the deadline, 0 to 1; below, when."""
+    """The fraction of the rollouts that are promoted by the deadline, 0 to 1; below, when."""
     promoted_after: timedelta | None
     promoted_after_90: timedelta | None
     rolled_back: float
-    """The share of the rollouts that are rolled back, 0 to 1; below, when. The rest of the
+    """The fraction of the rollouts that are rolled back, 0 to 1; below, when. The rest of the
     rollouts has no verdict at the deadline."""
     rolled_back_after: timedelta | None
     rolled_back_after_90: timedelta | None
@@ -101,20 +101,20 @@ def _frozen(rates: Mapping[str, float]) -> Mapping[str, float]:
 
 @attrs.frozen(kw_only=True)
 class Forecast(Renderable):
-    """What a policy will do with a given traffic.
+    """A simulation of what a policy will do with given traffic.
 
-    From simulated rollouts: a share of 200 of them has a standard error of up to 3.5 percentage
+    From simulated rollouts: a fraction of 200 of them has a standard error of up to 3.5 percentage
     points.
     """
 
     requests_per_minute: float
-    """Requests of both arms together."""
+    """Requests of both variants together."""
     bad_rates: Mapping[str, float] = attrs.field(converter=_frozen)
-    """Signal name to the baseline's share of bad requests, 0 to 1."""
+    """Signal name to the baseline's fraction of bad requests, 0 to 1."""
     signal: str
     """The signal that gets worse."""
     length: timedelta
-    """What the plan takes: its bakes, and the time in which minutes settle."""
+    """What the plan takes: its bakes, and the time until minutes are complete."""
     clean: SimulatedRollout
     """A canary as good as the baseline."""
     worse: tuple[SimulatedRollout, ...]
@@ -123,7 +123,7 @@ class Forecast(Renderable):
     """The smallest multiple, of those tried, that nine in ten rollouts find; None if none is."""
     problems: tuple[str, ...]
     """What the plan does not do, for a clean canary and for one five times as bad, each with the
-    smallest change that mends it: a sentence each."""
+    smallest change that fixes it: a sentence each."""
 
     def __str__(self) -> str:
         rate = f"{100 * self.bad_rates[self.signal]:g} % {self.signal}"

@@ -67,7 +67,7 @@ def schedule(policy: Plan) -> list[int]:
 
 
 def length(policy: Plan) -> timedelta:
-    """What the plan takes: its bakes, and the time in which minutes settle."""
+    """What the plan takes: its bakes, and the time until minutes are complete."""
     return sum(schedule(policy)) * MINUTE + policy.promotion_metric_delay
 
 

@@ -32,7 +32,7 @@ VariableChangeKind = Literal["added", "changed", "unchanged"]
 
 @attrs.frozen(kw_only=True)
 class MethodChange(Serializable):
-    """A method that the canary's deployment has otherwise than production's."""
+    """A method that differs between the canary's deployment and production's."""
 
     change: MethodChangeKind
     """"weakened": it asks less of its callers."""
@@ -101,7 +101,8 @@ class PlannedCall(Serializable):
 
 @attrs.frozen(kw_only=True)
 class Preflight(Renderable):
-    """What `enable_canary` would meet, change and send. Iterating over it gives the problems.
+    """The problems that `enable_canary` would have, and what it would change and send. Iterating
+    gives the problems.
 
     Holds no values of stage variables.
     """

@@ -24,7 +24,7 @@ def _as_remedy(text: str) -> str:
 
 @attrs.frozen
 class Problem(Serializable):
-    """Something about a stage that stands in the way of a canary release."""
+    """A problem of a canary release on this stage."""
 
     severity: Severity
     """"error": a canary would be refused, fail, or never be promoted. "warning": it would work,

@@ -21,10 +21,10 @@ _Kind = TypeVar("_Kind")
 
 
 class Report:
-    """A decision, an analysis, or a whole rollout, for people: in whatever form they read.
+    """A decision, an analysis or a whole rollout, rendered as text, Markdown, JSON or HTML.
 
-    Names, reasons and messages of others are shown as they are: in no form do they become markup,
-    links, mentions or commands of a terminal. Nothing in it is a value of a stage variable.
+    Names, reasons and messages from outside are shown as they are: in no form do they become
+    markup, links, mentions or commands of a terminal. Nothing in it is a value of a stage variable.
 
     ```python
     from datetime import timedelta
@@ -59,7 +59,7 @@ class Report:
         return escape.terminal(f"{self._document.title}: {self._document.lead}")
 
     def text(self, width: int = 80) -> str:
-        """Plain text with tables, its lines `width` cells of a terminal long at most, from 40."""
+        """Text with tables, its lines `width` cells of a terminal long at most, from 40."""
         validation.number(width, "width", low=40, high=1000)
         return text(self._document, int(width))
 
@@ -70,8 +70,8 @@ class Report:
     def json(self) -> str:
         """JSON: `about`, `title`, `reason`, and the values themselves in `data`.
 
-        Of a rollout these are its `policy`, the `decisions` at the end of each share, and the last
-        `observation` that has minutes, as their `to_dict` gives them. A comparison has its
+        Of a rollout these are its `policy`, the `decisions` at the end of each percent, and the
+        last `observation` that has minutes, as their `to_dict` gives them. A comparison has its
         `differences` too.
         """
         document = self._document
@@ -85,7 +85,7 @@ class Report:
         )
 
     def html(self) -> str:
-        """One HTML page: light and dark, fit for print and screen readers, with charts.
+        """One HTML page: for light and dark color schemes, print and screen readers, with charts.
 
         It loads nothing from anywhere, and its content security policy allows nothing to.
         """

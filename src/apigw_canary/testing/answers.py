@@ -18,9 +18,9 @@ class Response(NamedTuple):
 
 
 class RehearsalError(AssertionError):
-    """The rehearsal cannot say what AWS would do.
+    """It is not known what AWS would do here.
 
-    Nobody has recorded it, or the rehearsal does not simulate it. Code that gets here depends on a
+    It was never recorded, or the rehearsal does not simulate it. Code that gets here depends on a
     guess, so this is no AWS error that could be caught and retried, but a failure of the test.
     """
 

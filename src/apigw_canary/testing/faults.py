@@ -11,14 +11,14 @@ from apigw_canary.testing.permissions import action_of, denied
 
 
 class ProcessDeath(BaseException):
-    """The process is gone: no `except Exception` of the code under test sees it."""
+    """The process died: no `except Exception` of the code under test catches it."""
 
 
 class Fault(StrEnum):
-    """What a call meets instead of its answer."""
+    """What happens to a call instead of its answer."""
 
     THROTTLED = "throttled"
-    """429, which says to come back in two seconds."""
+    """429, with the request to come back in two seconds."""
     CONFLICT = "conflict"
     """409, as when two changes meet."""
     INTERNAL_ERROR = "internal_error"

@@ -14,7 +14,7 @@ from apigw_canary.testing.traffic import Served
 
 
 class RehearsalClient:
-    """A rehearsal that another process serves: its clock, and what its users met.
+    """A rehearsal that another process serves: its clock, and what its users got.
 
     ```python
     import os
@@ -42,7 +42,7 @@ class RehearsalClient:
 
     @property
     def rest_api_id(self) -> str:
-        """The API that is there from the start."""
+        """The API that exists from the start."""
         return str(self._get("")["rest_api_id"])
 
     @property

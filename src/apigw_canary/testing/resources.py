@@ -13,7 +13,7 @@ from apigw_canary.testing.answers import Json, Refusal
 
 @attrs.frozen(kw_only=True)
 class Method:
-    """A method of the API: who may call it, and where it leads."""
+    """A method of the API: its authorization and its integration."""
 
     uri: str | None = "https://orders.example/${stageVariables.alias}"
     """The integration's URI; None for no integration. Where requests really go in a rehearsal,

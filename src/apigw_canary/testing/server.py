@@ -33,7 +33,7 @@ CONTROL = "/_rehearsal"
 
 
 class RehearsalServer:
-    """A rehearsal that other processes reach over HTTP; made by `Rehearsal.serve`.
+    """A rehearsal that other processes can call over HTTP; made by `Rehearsal.serve`.
 
     Requests are carried out one after the other, in the order in which they come.
     """

@@ -71,18 +71,18 @@ class Call:
 class Rehearsal:
     """API Gateway, its traffic and its metrics, on a virtual clock; made by `rehearsal()`.
 
-    Threads may share it. Time stands still unless `sleep` moves it.
+    Threads may use one object. Time stands still unless `sleep` moves it.
     """
 
     session: boto3.Session
     """Every client made from it is simulated. Region eu-central-1, made-up credentials."""
 
     rest_api_id: str
-    """The API that is there from the start, with one stage that takes all the traffic."""
+    """The API that exists from the start, with one stage that takes all the traffic."""
 
     calls: list[Call]
-    """Every AWS call made through `session`, oldest first, whoever answers it; empty at the start.
-    One entry for each call of a client's; botocore retries nothing that is answered here."""
+    """Every AWS call made through `session`, oldest first; empty at the start. One entry for each
+    call of a client's; botocore retries nothing that is answered here."""
 
     def __init__(
         self,
@@ -197,11 +197,11 @@ class Rehearsal:
     ) -> None:
         """Let a CloudWatch alarm be in a state from now on, and create it where it is not there.
 
-        `kind`: what it is created as; one that is there stays what it is. Its state changes by
-        this method only, whatever the traffic does. `evaluation`: the `EvaluationState` that
-        CloudWatch shows from now on, for a metric or log alarm that it cannot evaluate in full,
-        beside a `state` from before; None after a full evaluation.
-        One that is to fire from before a canary has to be set before it: `sleep` between.
+        `kind`: what it is created as; an existing alarm keeps its kind. Its state changes by this
+        method only, whatever the traffic does. `evaluation`: the `EvaluationState` that CloudWatch
+        shows from now on, for a metric or log alarm that it cannot evaluate in full, beside a
+        `state` from before; None after a full evaluation. One that is to fire from before a canary
+        has to be set before it: `sleep` between.
         """
         with self._lock:
             self._alarms.set(name, state, self._now, kind=kind, evaluation=evaluation)
@@ -221,7 +221,7 @@ class Rehearsal:
     def meanwhile(
         self, operation: str, act: Callable[[], object], *, skip: int = 0, after: bool = False
     ) -> None:
-        """Let somebody else act right before the next call of an AWS operation reaches AWS.
+        """Let another process act directly before the next call of an AWS operation reaches AWS.
 
         `skip` calls of it go undisturbed before; `after=True`: right after it.
         """
@@ -229,10 +229,10 @@ class Rehearsal:
 
     @property
     def allow(self) -> Mapping[str, Any] | None:
-        """The IAM policy document of whoever calls; None: everything is allowed.
+        """The IAM policy document of the caller; None: everything is allowed.
 
         May be set between calls: what prepares a test needs more than what is tested. What
-        `meanwhile` lets somebody else do is not subject to it.
+        `meanwhile` does is not subject to it.
         """
         return self._allowance.document
 
@@ -242,7 +242,8 @@ class Rehearsal:
 
     @property
     def served(self) -> Sequence[Served]:
-        """The truth: a row per minute, arm and deployment, of the minutes that are over.
+        """What was really served: a row per minute, variant and deployment, of the minutes that are
+        over.
 
         History included, in order of time.
         """
@@ -394,12 +395,12 @@ def rehearsal(
     allow: Mapping[str, Any] | None = None,
     test_any: Literal["verb", "ANY"] = "verb",
 ) -> Iterator[Rehearsal]:
-    """Rehearse a canary release: real boto3 clients, true canaries, no network, no waiting.
+    """Rehearse a canary release: real boto3 clients, simulated canaries, no network, no waiting.
 
-    What is known of AWS is simulated, refusals included; what nobody has recorded raises
-    `RehearsalError` instead of being guessed. Services other than API Gateway, its metrics and
-    its access logs are moto's, which is active for as long as the context lasts. The same arguments
-    and the same calls give the same traffic, however often somebody looks.
+    What is known of AWS is simulated, refusals included; what was never recorded raises
+    `RehearsalError` instead of being guessed. Services other than API Gateway, its metrics and its
+    access logs are moto's, which is active for as long as the context lasts. The same arguments and
+    the same calls give the same traffic, for any number of observations.
 
     ```python
     from apigw_canary.testing import Backend, rehearsal
@@ -410,59 +411,47 @@ def rehearsal(
         print(sum(row.errors_5xx for row in aws.served if row.arm == "canary"))
     ```
 
-    Parameters:
-        requests_per_minute: Mean number of requests a minute, or a function from the virtual time
-            to it, asked once a minute; the numbers themselves are Poisson distributed. 500 are
-            enough for a decision within the hour.
-        api: How requests fare at the API as it is being edited. The first deployment captures it,
-            and so do later ones, unless `Rehearsal.edit` changes it in between.
-        backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
-            Wins over what the deployment captured; if several match, the first one does. Where a
-            canary had requests and one of them got none, a `RehearsalWarning` comes at the end.
-        versions: How the invocations of each version of the Lambda function `orders` fare, version
-            1 first. Given, the API calls `orders:${stageVariables.alias}`, unless `methods` say
-            otherwise, and neither `api` nor `backends` matter. The versions are published, and
-            there is an alias of version 1 by the name that the stage variable has; more are made
-            with boto3, in moto's Lambda.
-        variables: The stage's variables at the start.
-        stage: The name of the stage that takes the traffic; others can be made, and have none.
-        api_name: The name of the API, by which CloudWatch knows it. Characters that are not ASCII
-            are left out there, as AWS does; one of nothing else is not simulated.
-        methods: The methods of the API at the start, keyed as in "GET /orders".
-        settings: What GetStage answers as `methodSettings`, `accessLogSettings` and
-            `cacheClusterEnabled`; left out, they are as AWS makes them: all off.
-        overlap: Whether the stage's own metrics count the canary's requests. AWS does not say, so
-            try both.
-        lag: By metric, how long after the end of a minute its datapoint appears. Metrics left out
-            keep the default: 60 s for Count, 120 s for the others, since AWS publishes errors later
-            than counts.
-        latency_ranks: Whether CloudWatch answers the statistics `PR` and `TC`, which nobody has
-            recorded for API Gateway; if not, they come back empty.
-        buckets: Where a period of more than a minute begins: "start", at the start of the time
-            asked for, or "clock", at multiples of the period since 1970. AWS does not say, so try
-            both.
-        unpublished: Which datapoints CloudWatch never has: a function from a metric such as
-            "5XXError", the value of the dimension `Stage` such as "prod/Canary" ("" for the API's
-            total) and a minute to True for one that is left out. None leaves nothing out.
-        access_logs: The format of the stage's access logs, JSON with `$context` variables; None for
-            a stage without. They are read by Logs Insights, which answers the library's queries.
-        execution_logs: The level of the stage's execution logs, "ERROR" or "INFO"; None for a stage
-            without. They are in two groups, the canary's lines in both.
-        log_lag: How long after the end of a minute the lines of its failures appear; the others
-            take half of that.
-        late_failures: How much later than `log_lag` the lines of failed requests appear.
-        cut_lines: Which part of the lines, 0 to 1, of a variant ("baseline" or "canary") and status
-            (200, 400, 500, 502 or 504) ends before the status, as a line does whose values broke
-            it; in the execution logs the line of the end loses its beginning. A line that is no
-            JSON because of the format itself, such as one with a quoted
-            `$context.error.messageString`, is no JSON here either.
-        history: How long traffic has been flowing at the start, all of it to the baseline.
-        start: The virtual time at the start, aware.
-        seed: Another seed, other traffic.
-        allow: The IAM policy document of whoever calls, as `permissions` gives it: a call that no
-            statement of it allows is refused as AWS does. None allows everything.
-        test_any: How a method `ANY` is addressed by TestInvokeMethod, the call of a smoke test: by
-            the request's own verb, or as `ANY`. AWS does not say, so try both.
+    Parameters: requests_per_minute: Mean number of requests a minute, or a function from the
+    virtual time to it, asked once a minute; the numbers themselves are Poisson distributed. 500 are
+    enough for a decision within the hour. api: How requests fare at the API as it is being edited.
+    The first deployment captures it, and so do later ones, unless `Rehearsal.edit` changes it in
+    between. backends: How requests fare that see a stage variable, as in `{"alias=v2":
+    Backend(...)}`. Wins over what the deployment captured; if several match, the first one does.
+    Where a canary had requests and one of them got none, a `RehearsalWarning` comes at the end.
+    versions: How the invocations of each version of the Lambda function `orders` fare, version 1
+    first. Given, the API calls `orders:${stageVariables.alias}`, unless `methods` states otherwise,
+    and neither `api` nor `backends` matter. The versions are published, and there is an alias of
+    version 1 by the name that the stage variable has; more are made with boto3, in moto's Lambda.
+    variables: The stage's variables at the start. stage: The name of the stage that takes the
+    traffic; other stages can be made, and have none. api_name: The name of the API, by which
+    CloudWatch knows it. Characters that are not ASCII are left out there, as AWS does; one of
+    nothing else is not simulated. methods: The methods of the API at the start, keyed as in "GET
+    /orders". settings: What GetStage answers as `methodSettings`, `accessLogSettings` and
+    `cacheClusterEnabled`; left out, they are as AWS makes them: all off. overlap: Whether the
+    stage's own metrics count the canary's requests. AWS does not document it, so try both. lag: By
+    metric, how long after the end of a minute its datapoint appears. Metrics left out keep the
+    default: 60 s for Count, 120 s for the rest, because AWS publishes errors later than counts.
+    latency_ranks: Whether CloudWatch answers the statistics `PR` and `TC`, which was never recorded
+    for API Gateway; if not, they come back empty. buckets: Where a period of more than a minute
+    begins: "start", at the start of the time asked for, or "clock", at multiples of the period
+    since 1970. AWS does not document it, so try both. unpublished: Which datapoints CloudWatch
+    never has: a function from a metric such as "5XXError", the value of the dimension `Stage` such
+    as "prod/Canary" ("" for the API's total) and a minute to True for one that is left out. None
+    leaves nothing out. access_logs: The format of the stage's access logs, JSON with `$context`
+    variables; None for a stage without. They are read by Logs Insights, which answers the library's
+    queries. execution_logs: The level of the stage's execution logs, "ERROR" or "INFO"; None for a
+    stage without. They are in two groups, the canary's lines in both. log_lag: How long after the
+    end of a minute the lines of its failures appear; the rest take half of that. late_failures: How
+    much later than `log_lag` the lines of failed requests appear. cut_lines: Which part of the
+    lines, 0 to 1, of a variant ("baseline" or "canary") and status (200, 400, 500, 502 or 504) ends
+    before the status, as a line does whose values broke it; in the execution logs the line of the
+    end loses its beginning. A line that is no JSON because of the format itself, such as one with a
+    quoted `$context.error.messageString`, is no JSON here either. history: How long traffic has
+    been flowing at the start, all of it to the baseline. start: The virtual time at the start,
+    aware. seed: Another seed, other traffic. allow: The IAM policy document of the caller, as
+    `permissions` gives it: a call that no statement of it allows is refused as AWS does. None
+    allows everything. test_any: How a method `ANY` is addressed by TestInvokeMethod, the call of a
+    smoke test: by the request's own verb, or as `ANY`. AWS does not document it, so try both.
 
     Raises:
         ValueError: `start` is naive, or a key of `backends` or `lag` means nothing.

@@ -26,7 +26,7 @@ MINUTE = timedelta(minutes=1)
 
 @attrs.frozen(kw_only=True)
 class Backend:
-    """How the requests fare that reach it."""
+    """The error rates and latencies of the requests that a backend gets."""
 
     errors_5xx: float = attrs.field(
         default=0.001, validator=[attrs.validators.ge(0), attrs.validators.le(1)]
@@ -36,8 +36,8 @@ class Backend:
     errors_4xx: float = attrs.field(
         default=0.01, validator=[attrs.validators.ge(0), attrs.validators.le(1)]
     )
-    """Probability, 0 to 1, of a 4xx status. No answer has both, so the two sum to at most 1.
-    One in a hundred is a usual share of bad input."""
+    """Probability, 0 to 1, of a 4xx status. No answer has both, so the two sum to at most 1. One in
+    a hundred is a usual fraction of bad input."""
 
     latency_ms: float = attrs.field(default=80.0, validator=attrs.validators.gt(0))
     """Median latency in milliseconds; the distribution is lognormal, as latencies roughly are."""
@@ -62,7 +62,7 @@ class Backend:
 
 @attrs.frozen(kw_only=True)
 class Served:
-    """What one deployment served in one minute: the truth, whatever the metrics say."""
+    """What one deployment really served in one minute, independent of the metrics."""
 
     at: datetime
     """Start of the minute."""
