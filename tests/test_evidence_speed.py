@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+from collections.abc import Iterable, Iterator
 from random import Random
 from statistics import median
+from typing import Any
 
 import pytest
 
 from apigw_canary import Signal
-from apigw_canary.judge.evidence import NotWorse, Row
+from apigw_canary.judge.evidence import NotWorse, Row, WorseEvidence, worse
 from apigw_canary.planning.chance import binomial
 
 ROLLOUTS = 40
+TOLERANCE: dict[str, Any] = {"ratio": 1.1, "slack": 0.0002, "noise": 0.05, "alpha": 0.05}
 SIGNALS = (Signal.errors_5xx(), Signal.errors_5xx(ratio=1.0, slack=0.0, noise=0.0))
 
 
@@ -71,3 +75,55 @@ def test_a_copy_goes_on_by_itself() -> None:
     again.add(Row(5000, 5, 500, 1))
     again.add(Row(400, 1, 100, 0))
     assert again.add(Row(400, 0, 100, 0)) == twin.add(Row(400, 0, 100, 0))
+
+
+def late(
+    rng: Random, after: int, per_minute: int, share: float, rates: tuple[float, float]
+) -> Iterator[Row]:
+    """An hour of the baseline, healthy minutes, and then a canary that has the second rate."""
+    n_c = round(per_minute * share)
+    n_b, hour = per_minute - n_c, 60 * per_minute
+    yield Row(hour, binomial(rng, hour, rates[0]), 0, 0)
+    for minute in itertools.count():
+        rate = rates[minute >= after]
+        yield Row(n_b, binomial(rng, n_b, rates[0]), n_c, binomial(rng, n_c, rate))
+
+
+def found_after(rows: Iterable[Row]) -> int:
+    """How many minutes until the canary is found worse, by the defaults."""
+    game = WorseEvidence(**TOLERANCE)
+    return next(i for i, row in enumerate(rows) if game.add(row) >= math.log(20))
+
+
+@pytest.mark.parametrize(
+    "after, per_minute, share, rates, most",
+    [
+        (60, 500, 0.25, (0.001, 0.02), 7),
+        (60, 2500, 0.05, (0.001, 0.02), 6),
+        pytest.param(600, 500, 0.25, (0.001, 0.02), 9, marks=pytest.mark.long),
+        pytest.param(600, 2500, 0.05, (0.001, 0.02), 7, marks=pytest.mark.long),
+        pytest.param(600, 500, 0.25, (0.3, 0.6), 9, marks=pytest.mark.long),
+        pytest.param(600, 5, 0.5, (0.0, 1.0), 4, marks=pytest.mark.long),
+        (60, 10**6, 0.1, (0.001, 0.02), 6),
+    ],
+)
+def test_a_late_change_is_found(
+    after: int, per_minute: int, share: float, rates: tuple[float, float], most: int
+) -> None:
+    """The median of some rollouts; the capital of the healthy hours need not be won back."""
+    rng = Random(f"{after} {per_minute} {share}")
+    taken = [found_after(late(rng, after, per_minute, share, rates)) - after for _ in range(15)]
+    assert 0 < median(taken) <= most
+
+
+@pytest.mark.long
+def test_bursts_of_one_variant() -> None:
+    """Two hot containers in ten hours: a tenth of the canary at 20 times its rate for 3 minutes."""
+    rng, found, rollouts = Random("hot"), 0, 40
+    for _ in range(rollouts):
+        hot = {start + i for start in rng.sample(range(600), 2) for i in range(3)}
+        rates = [0.01 * (2.9 if minute in hot else 1) for minute in range(600)]
+        rows = (Row(3750, binomial(rng, 3750, 0.01), 1250, binomial(rng, 1250, p)) for p in rates)
+        path = worse([Row(300_000, 3000, 0, 0), *rows], **TOLERANCE)
+        found += path[-1] >= math.log(20)
+    assert found <= 0.12 * rollouts

@@ -203,8 +203,8 @@ def test_a_simulated_rollout_ends_alike_at_the_edges(seed: int) -> None:
 SHORT = RolloutPolicy([Step(10, 10 * MINUTE), Step(50, 10 * MINUTE)])
 
 
-def test_a_simulated_rollout_ends_alike_where_an_excess_lasts() -> None:
-    """The canary breaks after 40 healthy minutes beside a usual rate of 30 %."""
+def test_a_simulated_rollout_ends_alike_where_the_canary_breaks_late() -> None:
+    """After 40 healthy minutes, beside a usual rate of 30 %."""
     plan = RolloutPolicy([Step(50, 600 * MINUTE)], signals=[Signal.errors_5xx()])
 
     def late(number: int, share: float) -> Mapping[str, Row]:
@@ -214,8 +214,7 @@ def test_a_simulated_rollout_ends_alike_where_an_excess_lasts() -> None:
     history = {"errors_5xx": Row(840_000, 252_000, 0, 0)}
     ended = simulated(plan, late, history)
     assert (ended.decision.kind, ended.after) == every_minute(plan, late, history)
-    assert "in each of the latest 15 minutes" in ended.decision.reason
-    assert ended.after == (40 + 15 + 2) * MINUTE
+    assert ended.after <= (40 + 5 + 2) * MINUTE
 
 
 @pytest.mark.parametrize("most", [None, 100])

@@ -108,8 +108,10 @@ def test_a_canary_that_answers_nothing_but_errors(per_minute: int) -> None:
 
 
 def test_the_sentence_of_the_decision() -> None:
+    """The evidence finds this one as well, and comes first."""
     minutes = rows(14_000, 75, baseline=constant(0.3), canary=from_minute(60, 1, 0.3))
-    decision = POLICY.decide(seen(minutes))
+    rule = next(rule for rule in rules.RULES if rule.__name__ == "_lasting_excess")
+    decision = rule(View(POLICY, seen(minutes)))
     assert isinstance(decision, Rollback)
     assert decision.reason.startswith(f"errors_5xx {SAID}: canary 100.00 % of 210,000, baseline ")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from apigw_canary.judge import evidence
-from apigw_canary.judge.evidence import Row
+from apigw_canary.judge.evidence import Limit, Row, Worse
 
-DEFAULTS = {"ratio": 1.1, "slack": 2e-4, "noise": 0.05, "alpha": 0.05}
-PLAIN = {"ratio": 1.0, "slack": 0.0, "noise": 0.0, "alpha": 0.01}
+DEFAULTS: dict[str, Any] = {"ratio": 1.1, "slack": 2e-4, "noise": 0.05, "alpha": 0.05}
+PLAIN: dict[str, Any] = {"ratio": 1.0, "slack": 0.0, "noise": 0.0, "alpha": 0.01}
 
 
 def series(
@@ -48,73 +49,112 @@ def series(
     return rows
 
 
+def burst_of_three_minutes() -> list[Row]:
+    """Three times as many errors, as of a hot container."""
+    rows = series(9, 100, 5000, 0.25, (0.01, 0.01))
+    rows[80:83] = [row._replace(canary_bad=3 * row.canary_bad) for row in rows[80:83]]
+    return rows
+
+
 @pytest.mark.parametrize(
     "rows, tolerance, values",
     [
         pytest.param(
             series(1, 30, 500, 0.1, (0.001, 0.001)),
             DEFAULTS,
-            (-1.0338306822875745, -2.4206104407355706, -3.216762745195173),
+            (-0.8809689064664111, -1.8531429599178502, -2.3451316326964804),
             id="a healthy canary",
         ),
         pytest.param(
             series(2, 30, 500, 0.25, (0.001, 0.005)),
             DEFAULTS,
-            (0.5697646258502541, 2.6116609502810304, 2.995732274553991),
+            (0.5281711188885833, 2.5263550452470542, 4.929032598168714),
             id="five times as many errors",
         ),
         pytest.param(
             series(3, 30, 500, 0.5, (0.01, 0.02)),
             PLAIN,
-            (1.2753689444741179, 3.6502984746038223, 4.605170186988091),
+            (1.205256058445, 3.5374996822675815, 8.974158567366295),
             id="twice as many, nothing tolerated",
         ),
         pytest.param(
             series(4, 75, 500, 0.25, (0.001, 0.02), onset=60),
             DEFAULTS,
-            (-0.4643333761677779, -0.24225957086498218, 2.995732274553991),
+            (-0.41158368977366155, -0.20487197629192344, 27.451150064070852),
             id="worse after an hour",
-        ),
-        pytest.param(
-            series(5, 30, 200, 0.25, (0.001, 0.03)),
-            {**DEFAULTS, "limit": 0.02},
-            (3.076823150758174, 3.8803789427982824, 7.058059416998926),
-            id="above its limit",
-        ),
-        pytest.param(
-            series(6, 30, 200, 0.25, (0.08, 0.08)),
-            {**DEFAULTS, "limit": 0.02},
-            (-1.0361816108057194, -1.6074985429126247, -2.9840267569515406),
-            id="both variants above the limit",
         ),
         pytest.param(
             series(7, 30, 500, 0.25, (0.001, 0.005), unknown=0.01),
             DEFAULTS,
-            (-4.322976185430252, -5.983769773188643, -7.5184396687431825),
+            (-2.3198078311483297, -2.66724326543571, -2.977140087380457),
             id="one percent unknown in both variants",
         ),
         pytest.param(
             series(8, 5, 10**6, 0.2, (0.001, 1.0)),
             DEFAULTS,
-            (2.995732274553991, 2.995732274553991, 2.995732274553991),
+            (3657.405761636498, 3657.405761636498, 3657.405761636498),
             id="nothing but errors at a million a minute",
+        ),
+        pytest.param(
+            burst_of_three_minutes(),
+            DEFAULTS,
+            (-1.0805044548386842, -2.349218304958605, -8.325053294608713),
+            id="a burst of three minutes after 80",
         ),
     ],
 )
-def test_worse(
+def test_the_capital_against_worse(
     rows: list[Row], tolerance: dict[str, Any], values: tuple[float, float, float]
 ) -> None:
-    """After 5 and 15 rows (or the last), and at the end."""
-    path = evidence.worse(rows, **tolerance)
+    """After 5 and 15 rows (or the last), and at the end, going on beyond 1/alpha."""
+    game = Worse(**tolerance)
+    path = [game.add(row) for row in rows]
     last = len(path) - 1
     assert [path[min(5, last)], path[min(15, last)], path[-1]] == pytest.approx(values, rel=1e-11)
 
 
-def test_a_limit_at_100_percent() -> None:
+@pytest.mark.parametrize(
+    "rows, values",
+    [
+        pytest.param(
+            series(5, 30, 200, 0.25, (0.001, 0.03)),
+            (1.1470397969771644, 3.944862282765677, 7.636348315365241),
+            id="above its limit",
+        ),
+        pytest.param(
+            series(6, 30, 200, 0.25, (0.08, 0.08)),
+            (-0.8856412366759449, -1.3463148811739274, -2.276266509315817),
+            id="both variants above the limit",
+        ),
+    ],
+)
+def test_the_capital_against_a_limit(rows: list[Row], values: tuple[float, float, float]) -> None:
+    game, limited = Worse(**{**DEFAULTS, "alpha": 0.025}), Limit(0.02)
+    path = []
+    for row in rows:
+        game.add(row)
+        path.append(limited.add(row, game.multiplier, alone=False))
+    assert [path[5], path[15], path[-1]] == pytest.approx(values, rel=1e-11)
+
+
+def test_the_capital_against_a_limit_at_100_percent() -> None:
     """From row 16 on there is no baseline by design."""
-    rows = series(8, 30, 500, 0.9, (0.001, 0.03))
-    path = evidence.worse(rows, **DEFAULTS, limit=0.02, no_baseline_from=16)
-    assert path[-1] == pytest.approx(22.23421148553123, rel=1e-11)
+    game, limited = Worse(**{**DEFAULTS, "alpha": 0.025}), Limit(0.02)
+    path = []
+    for i, row in enumerate(series(8, 30, 500, 0.9, (0.001, 0.03))):
+        game.add(row)
+        path.append(limited.add(row, game.multiplier, alone=i >= 16))
+    assert path[-1] == pytest.approx(22.826905524885735, rel=1e-11)
+
+
+def test_when_the_evidence_counts() -> None:
+    """A burst of three minutes does not; what lasts does with the fourth minute."""
+    enough = math.log(20)
+    path = evidence.worse(burst_of_three_minutes(), **DEFAULTS)
+    assert max(path) < enough
+    lasting = series(10, 100, 500, 0.25, (0.001, 0.02), onset=79)
+    path = evidence.worse(lasting, **DEFAULTS)
+    assert [i for i, log in enumerate(path) if log >= enough] == list(range(83, 101))
 
 
 @pytest.mark.parametrize(

@@ -515,7 +515,7 @@ def test_18_all_canary_requests_fail(requests: int, overlap: Any) -> None:
 def test_18_the_latest_minutes_exceed_the_margin(pace: float) -> None:
     """Not worse than tolerated by the evidence, above the margin as counted: it waits."""
     policy = attrs.evolve(PLAN, signals=[Signal.errors_5xx(slack=0.5, margin=0.51, noise=2)])
-    rows = served(pace, 50, 60, canary=lambda i: 0.9 if i > 47 else 0.001)
+    rows = served(pace, 50, 60, canary=lambda i: 0.6 if i > 46 else 0.001)
     policy = attrs.evolve(policy, steps=[Step(50, 10 * MINUTE), Step(90, 10 * MINUTE)])
     decision = at(62, rows, 50, policy)
     if pace == 1:  # 4.5 of 5 requests, where 51 % are tolerated

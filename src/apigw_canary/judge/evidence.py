@@ -13,7 +13,7 @@ Null hypotheses, with `p_b`, `p_c` the arms' rates of bad requests, in every min
   ratio * p_b + slack.
 
 The objects that follow a capital keep no history, and what they keep is replaced and never changed
-in place: `copy.copy` gives one that goes on by itself.
+in place, so that a copy of them goes on by itself.
 
 Stakes come from past minutes only; a bad guess costs speed, never validity. Sources: Waudby-Smith
 and Ramdas, "Estimating means of bounded random variables by betting" (2024); Turner, Ly and
@@ -55,6 +55,23 @@ _PRIOR_BAD, _PRIOR_REQUESTS = 0.5, 200.0
 _FEWEST, _MOST = 1e-6, 1e15
 """Requests of an arm in a minute, outside of which the minute is not judged: what would be a
 rounding error, and what floats no longer count exactly."""
+
+RESERVE = 0.1
+"""The part of the capital kept for a canary that becomes worse later. With 0.2 a change after ten
+hours is found a minute sooner, and one at the start takes 2 % more requests."""
+_RESERVE_MINUTES = 30.0
+"""After n judged minutes so many over n + so many of the reserve is left. 10 to 300 differ by a
+minute at most."""
+
+_BURST_MINUTES = 3
+"""Consecutive judged minutes that one burst, such as a hot container, is taken to last."""
+_BESIDES_BURST = 1.0
+"""The log evidence that must remain without the burst."""
+_ALWAYS_COUNTS = 10
+"""Judged minutes within which evidence counts however it came. From 20 on, bursts in the first hour
+rolled back more often than without a reserve; from the start a rollback takes 8 % longer."""
+_PLAINLY = 0.05
+"""How far the canary's rate must be above the baseline's in two minutes for it to count anyway."""
 
 _BOOST_FROM = math.log(0.003)
 """Log capital, in units of 1/alpha, below which the boost brings nothing (measured)."""
@@ -131,6 +148,11 @@ def log_sum(logs: Sequence[float]) -> float:
     return top + math.log(sum([math.exp(log - top) for log in logs]))
 
 
+def log_add(a: float, b: float) -> float:
+    """The log of the sum of two numbers given by their logs, the first of them above 0."""
+    return a + math.log1p(math.exp(b - a)) if b < a else b + math.log1p(math.exp(a - b))
+
+
 def log_mean(logs: Sequence[float], weights: Sequence[float]) -> float:
     """The log of a weighted sum of numbers given by their logs; the weights are above 0."""
     top = max(logs)
@@ -149,76 +171,88 @@ def worse(
     limit: float | None = None,
     no_baseline_from: int | None = None,
 ) -> list[float]:
-    """Log capital after each row, against "the canary is no worse than tolerated".
+    """The log capital that counts after each row (`WorseEvidence`).
 
-    It rejects at 1/`alpha` and stays there: the capital beyond is given up for reaching it sooner.
-    Rows with one arm only carry no evidence; the baseline's teach its rate.
-
-    With a `limit` half of the capital is bet against "in each minute within the limit, or no worse
-    than tolerated" (`Limit`). `no_baseline_from`: the row from which on there is no baseline by
-    design, a step at 100 %; there the limit is judged by itself.
+    Rows with one arm only carry no evidence; the baseline's teach its rate. `no_baseline_from`: the
+    row from which on there is no baseline by design, a step at 100 %; there the limit is judged by
+    itself.
     """
     game = WorseEvidence(ratio=ratio, slack=slack, noise=noise, alpha=alpha, limit=limit)
-    return [
-        game.add(row, alone=no_baseline_from is not None and i >= no_baseline_from)
-        for i, row in enumerate(rows)
-    ]
+    first = math.inf if no_baseline_from is None else no_baseline_from
+    return [game.add(row, alone=i >= first) for i, row in enumerate(rows)]
 
 
 class WorseEvidence:
-    """The evidence for "worse", with a limit or without one, minute by minute."""
+    """The evidence for "worse" of one signal, minute by minute: the log capital that counts.
+
+    Once it is at 1/`alpha` it stays where it is. With a `limit` half of the capital is bet against
+    "in each minute within the limit, or no worse than tolerated" (`Limit`). What rests on a single
+    burst does not count (`Sustained`).
+    """
 
     def __init__(
         self, *, ratio: float, slack: float, noise: float, alpha: float, limit: float | None = None
     ) -> None:
-        if limit is not None:
-            alpha /= 2
-        self._compared = Worse(
-            ratio=ratio, slack=slack, noise=noise, alpha=alpha, stops=limit is None
-        )
+        # A little above 1/alpha, so that rounding does not keep a mean of signals from it.
+        self._enough = -math.log(alpha) + 1e-9
+        alone = alpha if limit is None else alpha / 2
+        self._compared = Worse(ratio=ratio, slack=slack, noise=noise, alpha=alone)
+        self._compared_lasts = Sustained()
         self._limited = None if limit is None else Limit(limit)
+        self._limit_lasts = Sustained()
+        self._log = 0.0
 
     def add(self, row: Row, *, alone: bool = False) -> float:
-        """The log capital after one more row. `alone`: the row is of a step at 100 %."""
+        """The log capital after one more row. `alone`: it is of a step at 100 %."""
+        if self._log >= self._enough:
+            return self._log
+        comparable = _comparable(row)
         log = self._compared.add(row)
-        if self._limited is None:
-            return log
-        limited = self._limited.add(row, self._compared.multiplier, alone=alone)
-        return log_mean((log, limited), (0.5, 0.5))
+        if comparable:
+            self._compared_lasts = self._compared_lasts.with_minute(log, row)
+        self._log = self._compared_lasts.counted(log)
+        if self._limited is not None:
+            log = self._limited.add(row, self._compared.multiplier, alone=alone)
+            if comparable or alone:
+                self._limit_lasts = self._limit_lasts.with_minute(log, row)
+            self._log = log_mean((self._log, self._limit_lasts.counted(log)), (0.5, 0.5))
+        return self._log
 
 
 class Worse:
-    """The evidence for "worse", minute by minute.
+    """The capital bet against "the canary is no worse than tolerated", minute by minute.
 
-    The capital rides on several alternatives. Before each minute it is divided anew, by how well
-    each has done so far and how soon it would be found now (`stakes`): a division made beforehand
-    keeps the expectation. What the minute says is damped for the noise of single arms (`noise`),
-    and multiplied by what capital beyond 1/alpha would be wasted (`boost`).
+    It rides on several alternatives. Before each minute it is divided anew, by how well each has
+    done so far and how soon it would be found now (`betting`): a division made beforehand keeps the
+    expectation. For each alternative a part of the capital is kept back and bet a little more of it
+    each minute (`_Reserve`): what was bet before a late onset may be all but lost by then. What the
+    minute says is damped for the noise of single arms (`noise`), and multiplied by what capital
+    beyond 1/alpha would be wasted (`overshoot`); the capital beyond is given up. At 1/alpha that
+    ends, and the capital may grow on.
 
     Unknown requests count as good on the canary and as bad on the baseline. The capital rises with
     the canary's bad requests, damping included, and falls with the baseline's.
     """
 
     def __init__(
-        self, *, ratio: float, slack: float, noise: float, alpha: float, stops: bool = True
+        self, *, ratio: float, slack: float, noise: float, alpha: float, reserve: float = RESERVE
     ) -> None:
-        """`stops`: whether `multiplier` is no longer needed once 1/alpha is reached."""
+        """`reserve`: the part of the capital that is kept for a later onset, 0 to 1."""
         self._null = betting.Null(ratio, slack)
         self._noise = Noise.tolerated(noise)
-        # A little above 1/alpha, so that rounding does not keep a mean of signals from it.
         self._enough = -math.log(alpha) + 1e-9
         self._baseline = _Baseline()
-        self._gained = [0.0] * len(betting.ALTERNATIVES)
+        self._reserve = _Reserve.of(reserve)
+        self._gained = [math.log1p(-reserve)] * len(betting.ALTERNATIVES)
         self._log = 0.0
-        self._stops = stops
         self.multiplier: float = 0.0
-        """The log of what the last row made of the capital, without the boost and what sat out."""
+        """The log of what the last row made of the capital that was bet, without the boost."""
 
     def add(self, row: Row) -> float:
         """The log capital after one more row."""
         self.multiplier = 0.0
-        if _comparable(row) and not (self._stops and self._log >= self._enough):
-            self._log = min(self._after(row), self._enough)
+        if _comparable(row):
+            self._log = self._after(row)
         self._baseline = self._baseline.with_row(row)
         return self._log
 
@@ -228,33 +262,31 @@ class Worse:
         damping = self._noise.damping(min(rate, 1.0) * n_b, share)
         self._noise = self._noise.with_minute(x_c, x_b + x_c, share)
         bets, growths = betting.bets(n_b, n_c, rate, self._null)
-        parts = self._divided(growths)
         divisor = damping.of(x_c)
         gains = [
             (quiet + x_c * canary_bad + (x_b + unknown_b) * baseline_bad) / divisor
             for quiet, canary_bad, baseline_bad in bets
         ]
-        self._gained = [gained + gain for gained, gain in zip(self._gained, gains, strict=True)]
-        self.multiplier = log_sum([part + gain for part, gain in zip(parts, gains, strict=True)])
-        if self._log >= self._enough:
-            return self._log
+        released, self._reserve = self._reserve.next()
+        gained = [log_add(log, released) for log in self._gained]
+        self._gained = [log + gain for log, gain in zip(gained, gains, strict=True)]
+        division = betting.division(growths, self._enough)
+        parts = [math.log(part) + log for part, log in zip(division, gained, strict=True)]
+        bet = log_sum(parts)
+        grown = log_sum([part + gain for part, gain in zip(parts, gains, strict=True)])
+        self.multiplier = grown - bet
+        kept = self._reserve.log
+        whole = log_add(bet, kept)
+        parts, kept, grown = [part - whole for part in parts], kept - whole, grown - whole
         if self._baseline.is_new:
             # With next to no history the guess may be far off: half the capital sits it out.
-            parts = [*(part - _LOG_2 for part in parts), -_LOG_2]
-            bets, gains = [*bets, betting.NO_BET], [*gains, 0.0]
-        grown = log_sum([part + gain for part, gain in zip(parts, gains, strict=True)])
-        return self._log + grown + self._boost(row, parts, bets, damping)
-
-    def _divided(self, growths: list[float]) -> list[float]:
-        """The log of the part of the capital on each alternative before the minute."""
-        parts = [
-            math.log(part) + gained
-            for part, gained in zip(
-                betting.division(growths, self._enough), self._gained, strict=True
-            )
-        ]
-        total = log_sum(parts)
-        return [part - total for part in parts]
+            parts = [part - _LOG_2 for part in parts]
+            kept, grown = log_add(kept, 0.0) - _LOG_2, grown - _LOG_2
+        grown = log_add(grown, kept)
+        if self._log >= self._enough:
+            return self._log + grown
+        boost = self._boost(row, [*parts, kept], [*bets, betting.NO_BET], damping)
+        return min(self._log + grown + boost, self._enough)
 
     def _boost(
         self, row: Row, parts: list[float], bets: list[betting.Bet], damping: Damping
@@ -398,13 +430,81 @@ def _nearest_null(p: float, n_b: float, n_c: float, ratio: float, margin: float)
     return (low + high) / 2
 
 
+class _Reserve(NamedTuple):
+    """The part of the capital that is not bet yet. A little of it is released before each minute.
+
+    So the capital of an alternative is a mixture over the minutes in which it may have begun to be
+    true. What is released depends on nothing but the number of minutes.
+    """
+
+    log: float
+    """The log of what is left."""
+    minutes: int = 0
+
+    @classmethod
+    def of(cls, part: float) -> "_Reserve":
+        return cls(math.log(part) if part else -math.inf)
+
+    def next(self) -> "tuple[float, _Reserve]":
+        """The log of what is released before the next minute, and the rest."""
+        minutes = self.minutes + 1
+        part = 1 / (minutes + _RESERVE_MINUTES)
+        return self.log + math.log(part), _Reserve(self.log + math.log1p(-part), minutes)
+
+
+class Sustained(NamedTuple):
+    """Whether the evidence against the canary rests on more than a single burst.
+
+    Capital that is kept for a late onset finds any, a hot container of three minutes too. After ten
+    judged minutes evidence counts only if it has grown by e since its lowest without its best three
+    consecutive minutes, or if the canary's rate is plainly above the baseline's in the last two. It
+    is a condition on top, so it can only make rollbacks rarer.
+    """
+
+    minutes: int = 0
+    """Judged minutes."""
+    lowest: float = math.inf
+    last: float = 0.0
+    """The log capital: its lowest value so far, and the last one."""
+    burst: float = math.inf
+    """The largest gain of three consecutive minutes since the lowest; infinite before there are."""
+    lately: tuple[float, ...] = ()
+    """The latest gains since the lowest, three at most."""
+    row: Row = Row(0, 0, 0, 0)
+    is_plain: bool = False
+
+    def with_minute(self, log: float, row: Row) -> "Sustained":
+        """After one more judged minute, and with the log capital after it."""
+        is_plain = _is_plainly_worse(self.row, row)
+        if log < self.lowest:
+            return Sustained(self.minutes + 1, log, log, math.inf, (), row, is_plain)
+        lately = (*self.lately, log - self.last)[-_BURST_MINUTES:]
+        burst = self.burst
+        if len(lately) == _BURST_MINUTES:
+            burst = sum(lately) if burst == math.inf else max(burst, sum(lately))
+        return Sustained(self.minutes + 1, self.lowest, log, burst, lately, row, is_plain)
+
+    def counted(self, log: float) -> float:
+        """The log capital that counts, of the one after the last minute."""
+        if self.minutes <= _ALWAYS_COUNTS or self.is_plain:
+            return log
+        return log if log - self.lowest - self.burst >= _BESIDES_BURST else min(log, 0.0)
+
+
+def _is_plainly_worse(before: Row, row: Row) -> bool:
+    """Unknown requests count as good on the canary and as bad on the baseline."""
+    n_b, x_b, n_c, x_c, u_b, _ = (a + b for a, b in zip(before, row, strict=True))
+    return x_c > ((x_b + u_b) / n_b + _PLAINLY if n_b else _PLAINLY) * n_c
+
+
 class Limit:
-    """The evidence that the canary exceeds its limit, minute by minute, fed beside `Worse`.
+    """The capital bet against the canary's limit, minute by minute, fed beside `Worse`.
 
     The null hypothesis: in each minute the canary is within the limit, or no worse than tolerated.
     A minute's multiplier is the lesser of the one against the limit and the one of the comparison:
     whichever of the two holds, its mean is at most 1, and the lesser is no more than it. So an
-    incident of both arms is no evidence. Unknown requests count as good.
+    incident of both arms is no evidence. Unknown requests count as good. A part of the capital is
+    kept for a later onset, as by `Worse`.
 
     A minute in which the baseline happens to have no request is left out: the canary may exceed the
     limit in it for the baseline's reasons.
@@ -412,7 +512,9 @@ class Limit:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._gained = [math.log(weight) for _, weight in EXCESSES]
+        self._reserve = _Reserve.of(RESERVE)
+        self._gained = [math.log1p(-RESERVE)] * len(EXCESSES)
+        self._bet = math.log1p(-RESERVE)
         self._log = 0.0
 
     def add(self, row: Row, compared: float, *, alone: bool) -> float:
@@ -422,11 +524,14 @@ class Limit:
         """
         comparable = _comparable(row)
         if comparable or (alone and _FEWEST <= row.canary_requests <= _MOST):
-            before = log_sum(self._gained)
+            weights = [weight for _, weight in EXCESSES]
             gains = gains_above(self._limit, row.canary_requests, row.canary_bad)
-            self._gained = [gained + gain for gained, gain in zip(self._gained, gains, strict=True)]
-            own = log_sum(self._gained) - before
-            self._log += min(own, compared) if comparable else own
+            released, self._reserve = self._reserve.next()
+            gained = [log_add(log, released) for log in self._gained]
+            self._gained = [log + gain for log, gain in zip(gained, gains, strict=True)]
+            own = log_mean(self._gained, weights) - log_mean(gained, weights)
+            self._bet = log_add(self._bet, released) + (min(own, compared) if comparable else own)
+            self._log = log_add(self._bet, self._reserve.log)
         return self._log
 
 

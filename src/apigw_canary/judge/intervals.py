@@ -78,8 +78,8 @@ def _exchanged(rows: Sequence[Row]) -> list[Row]:
 
 
 def _is_worse(rows: Sequence[Row], times: float, more: float, noise: float, alpha: float) -> bool:
-    path = evidence.worse(rows, ratio=times, slack=more, noise=noise, alpha=alpha)
-    return max(path, default=0.0) >= -math.log(alpha)
+    game = evidence.Worse(ratio=times, slack=more, noise=noise, alpha=alpha)
+    return any(game.add(row) >= -math.log(alpha) for row in rows)
 
 
 def _largest(rejects: _Rejects, between: tuple[float, float], *, otherwise: float) -> float:
