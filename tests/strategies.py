@@ -19,6 +19,9 @@ from apigw_canary import (
     CanaryState,
     CleanUp,
     CleanUpItem,
+    ComparedMinute,
+    ComparedValue,
+    Comparison,
     Decision,
     Failure,
     FalseRollback,
@@ -27,6 +30,7 @@ from apigw_canary import (
     Hold,
     Interval,
     InvocationPermission,
+    LatencyStatistics,
     Measurements,
     MethodChange,
     Minute,
@@ -48,6 +52,7 @@ from apigw_canary import (
     StageState,
     Step,
     VariableChange,
+    VariantMetrics,
     Verdict,
 )
 from apigw_canary.judge.alarms import AlarmState
@@ -443,6 +448,23 @@ backtests = st.builds(
 )
 
 
+_known = st.none() | st.floats(0, 1e9)
+_latencies = st.builds(LatencyStatistics, mean=_known, p50=_known, p90=_known, p99=_known)
+_variants = st.builds(
+    VariantMetrics,
+    requests=_known,
+    requests_per_minute=_known,
+    errors_4xx=_known,
+    errors_4xx_rate=st.none() | _shares,
+    errors_5xx=_known,
+    errors_5xx_rate=st.none() | _shares,
+    latency=_latencies,
+    integration_latency=_latencies,
+    cache_hits=_known,
+    cache_misses=_known,
+)
+_compared_minutes = st.builds(ComparedMinute, at=times, baseline=_variants, canary=_variants)
+
 clean_up_items = st.builds(
     CleanUpItem,
     deployment_id=identifiers,
@@ -478,6 +500,27 @@ PUBLIC_VALUES: Mapping[type[Any], st.SearchStrategy[Any]] = {
     CanaryState: canary_states,
     CleanUp: st.builds(CleanUp, items=st.lists(clean_up_items, max_size=3).map(tuple)),
     CleanUpItem: clean_up_items,
+    ComparedMinute: _compared_minutes,
+    ComparedValue: st.builds(
+        ComparedValue, lines, st.sampled_from(["", "%", "ms"]), _known, _known
+    ),
+    Comparison: st.builds(
+        Comparison,
+        region=identifiers,
+        rest_api_id=identifiers,
+        stage=identifiers,
+        start=times,
+        end=times,
+        baseline=_variants,
+        canary=_variants,
+        minutes=st.lists(_compared_minutes, max_size=1).map(tuple),
+        percentiles=st.sampled_from(["window", "median of minutes"]),
+        baseline_includes_canary=st.none() | st.booleans(),
+        suspect=st.none() | lines,
+        notes=st.lists(lines, max_size=2).map(tuple),
+    ),
+    LatencyStatistics: _latencies,
+    VariantMetrics: _variants,
     FalseRollback: false_rollbacks,
     Failure: failures,
     Finding: findings,

@@ -33,6 +33,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
+import attrs
+
 from apigw_canary.texts import bounded
 
 _LONGEST_HAPPENED, _LONGEST_STATE, _LONGEST_REMEDY = 1000, 450, 540
@@ -122,20 +124,24 @@ def _restore(kind: type[_Error], args: tuple[object, ...], facts: dict[str, obje
     return error
 
 
+def _copied(differences: Mapping[str, str]) -> Mapping[str, str]:
+    return dict(differences)
+
+
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class CanaryError(Exception):
     """The root of the tree: catch it to catch everything this library raises."""
 
     happened: str
     """What happened, one sentence or two."""
-    state: "KnownState | None" = None
+    remedy: str = attrs.field(default="", kw_only=True)
+    """What to do about it; empty where the first sentence tells."""
+    state: "KnownState | None" = attrs.field(default=None, init=False)
     """What is known of the stage, or the alias, when the error is raised; None where none was read
     or changed. The message's sentence about it is made from it, and from nothing else."""
-    remedy: str
-    """What to do about it; empty where the first sentence tells."""
 
-    def __init__(self, happened: str, *, remedy: str = "") -> None:
-        super().__init__()
-        self._say(happened, remedy)
+    def __attrs_post_init__(self) -> None:
+        self._say(self.happened, self.remedy)
 
     def _say(self, happened: str, remedy: str) -> None:
         # Texts of AWS and of the caller's objects get in here: whatever they are, a log stays one.
@@ -185,15 +191,12 @@ class NotFoundError(CallerError, LookupError):
     """The API, stage or deployment does not exist in this region and account."""
 
 
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class AmbiguousNameError(CallerError, LookupError):
     """Several REST APIs have the name."""
 
-    candidates: tuple[str, ...]
+    candidates: tuple[str, ...] = attrs.field(kw_only=True)
     """The ids of the APIs of that name."""
-
-    def __init__(self, happened: str, *, candidates: tuple[str, ...], remedy: str) -> None:
-        super().__init__(happened, remedy=remedy)
-        self.candidates = candidates
 
 
 class NoCanaryError(CallerError, LookupError):
@@ -204,112 +207,64 @@ class NothingToRevertError(CallerError, LookupError):
     """No promotion is known that could be undone."""
 
 
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class CanaryAlreadyEnabledError(CallerError):
     """Another canary is running on the stage. It was not changed."""
 
-    deployment_id: str
+    deployment_id: str = attrs.field(kw_only=True)
     """The deployment of the canary that is running."""
-    percent: float
+    percent: float = attrs.field(kw_only=True)
     """Its share of the requests, 0 to 100."""
-    age: timedelta
+    age: timedelta = attrs.field(kw_only=True)
     """How long ago the stage was last changed: the canary is at least that old."""
 
-    def __init__(
-        self,
-        happened: str,
-        *,
-        deployment_id: str,
-        percent: float,
-        age: timedelta,
-        remedy: str,
-    ) -> None:
-        super().__init__(happened, remedy=remedy)
-        self.deployment_id = deployment_id
-        self.percent = percent
-        self.age = age
 
-
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class RolloutEndedError(CallerError):
     """The release has had its rollout. A script that is run again does not start it again."""
 
-    release: str
+    release: str = attrs.field(kw_only=True)
     """The release, as given to `enable_canary`."""
-    outcome: str
+    outcome: str = attrs.field(kw_only=True)
     """How it ended: one of `apigw_canary.Outcome`'s values."""
 
-    def __init__(self, happened: str, *, release: str, outcome: str, remedy: str) -> None:
-        super().__init__(happened, remedy=remedy)
-        self.release = release
-        self.outcome = outcome
 
-
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class WeakenedApiError(CallerError):
     """The canary's deployment lacks methods that production has, or lets in more callers."""
 
-    deployment_id: str
+    deployment_id: str = attrs.field(kw_only=True)
     """The canary's deployment; it is on no stage."""
-    removed: tuple[str, ...]
+    removed: tuple[str, ...] = attrs.field(kw_only=True)
     """The methods that are gone, such as `GET /orders`."""
-    weakened: tuple[str, ...]
+    weakened: tuple[str, ...] = attrs.field(kw_only=True)
     """The methods that ask less of their callers, each with what they asked."""
 
-    def __init__(
-        self,
-        happened: str,
-        *,
-        deployment_id: str,
-        removed: tuple[str, ...],
-        weakened: tuple[str, ...],
-        remedy: str,
-    ) -> None:
-        super().__init__(happened, remedy=remedy)
-        self.deployment_id = deployment_id
-        self.removed = removed
-        self.weakened = weakened
 
-
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class DecisionExpiredError(CallerError, TimeoutError):
     """A Shift or Promote is too old to be applied."""
 
-    age: timedelta
+    age: timedelta = attrs.field(kw_only=True)
     """How long ago the decision was made, by AWS's clock."""
 
-    def __init__(self, happened: str, *, age: timedelta, remedy: str) -> None:
-        super().__init__(happened, remedy=remedy)
-        self.age = age
 
-
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class AwsError(CanaryError):
     """AWS refused the call. The original exception is the cause (`__cause__`)."""
 
-    operation: str
+    operation: str = attrs.field(kw_only=True)
     """The AWS operation, such as `UpdateStage`."""
-    code: str
+    code: str = attrs.field(kw_only=True)
     """AWS's error code, such as `BadRequestException`."""
 
-    def __init__(self, happened: str, *, operation: str, code: str, remedy: str = "") -> None:
-        super().__init__(happened, remedy=remedy)
-        self.operation = operation
-        self.code = code
 
-
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class AccessDeniedError(AwsError, PermissionError):
     """A permission is missing: `apigw_canary.permissions` writes all that are needed."""
 
-    action: str
+    action: str = attrs.field(default="", kw_only=True)
     """The IAM action that is missing, such as `apigateway:PATCH`; empty where AWS names none."""
-
-    def __init__(
-        self,
-        happened: str,
-        *,
-        operation: str,
-        code: str,
-        action: str = "",
-        remedy: str = "",
-    ) -> None:
-        super().__init__(happened, operation=operation, code=code, remedy=remedy)
-        self.action = action
 
 
 class CredentialsError(AwsError, PermissionError):
@@ -324,41 +279,32 @@ class UnreachableError(AwsError, TimeoutError):
     """AWS could not be reached; nothing was sent."""
 
 
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class StageChangedError(CanaryError):
     """The stage was changed outside this rollout. That change was not touched."""
 
-    differences: Mapping[str, str]
+    differences: Mapping[str, str] = attrs.field(converter=_copied, kw_only=True)
     """What differs from what was expected: a name, and how it differs. No variable values."""
-
-    def __init__(self, happened: str, *, differences: Mapping[str, str], remedy: str) -> None:
-        super().__init__(happened, remedy=remedy)
-        self.differences = dict(differences)
 
 
 class CannotTellError(CanaryError):
     """It could not be established what happened, or what the state is."""
 
 
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class UnconfirmedChangeError(CannotTellError):
     """AWS accepted a change, and the stage is not as requested."""
 
-    differences: Mapping[str, str]
+    differences: Mapping[str, str] = attrs.field(converter=_copied, kw_only=True)
     """What differs from what was asked: a name, and how it differs. No variable values."""
 
-    def __init__(self, happened: str, *, differences: Mapping[str, str], remedy: str) -> None:
-        super().__init__(happened, remedy=remedy)
-        self.differences = dict(differences)
 
-
+@attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class UnansweredError(CannotTellError, TimeoutError):
     """A call was sent and its answer did not arrive. AWS may have carried it out."""
 
-    operation: str
+    operation: str = attrs.field(kw_only=True)
     """The AWS operation, such as `UpdateStage`."""
-
-    def __init__(self, happened: str, *, operation: str, remedy: str = "") -> None:
-        super().__init__(happened, remedy=remedy)
-        self.operation = operation
 
 
 class RecordError(CannotTellError):

@@ -72,7 +72,7 @@ def conforming(operation: str, answer: Mapping[str, Any], shape: "Shape | None")
 
 def _value(operation: str, where: str, value: Any, shape: Any) -> Any:
     kind = shape.type_name
-    if not isinstance(value, _PYTHON[kind]) or (isinstance(value, bool) and kind != "boolean"):
+    if not _is_a(kind, value):
         raise misunderstood(
             operation, f"{where or 'it'} is a {type(value).__name__} instead of a {kind}"
         )
@@ -102,3 +102,7 @@ def _value(operation: str, where: str, value: Any, shape: Any) -> Any:
     if kind == "timestamp" and (value.utcoffset() is None or not EARLIEST <= value < LATEST):
         raise misunderstood(operation, f"{where} is {value}, which cannot be")
     return value
+
+
+def _is_a(kind: str, value: object) -> bool:
+    return isinstance(value, _PYTHON[kind]) and (kind == "boolean" or not isinstance(value, bool))

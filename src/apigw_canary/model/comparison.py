@@ -65,7 +65,7 @@ class ComparedMinute(Serializable):
 
 
 @attrs.frozen
-class ComparedValue:
+class ComparedValue(Serializable):
     """One value of both variants."""
 
     name: str
