@@ -15,6 +15,7 @@
 # make production  how many healthy rollouts the rule about production delays (ROLLOUTS=n)
 # make dist    source archive and wheel of the last commit, into dist/ (PROJECT_URL=https://...)
 # make unknown  tables of detection and promotion with unknown outcomes (ROLLOUTS=n)
+# make forecasts  forecasts and backtests against an independent simulation (ROLLOUTS=n)
 # make low-traffic  how long a verdict takes at low traffic (ROLLOUTS=n)
 # make evidence  run all of these that the manual quotes, and write docs/evidence (NAME=one of them)
 
@@ -39,7 +40,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench dist docs evidence faults fuzz guards hostile interleavings low-traffic overlap production \
+  bench dist docs evidence faults forecasts fuzz guards hostile interleavings low-traffic overlap production \
   unknown signatures pictures outputs clean search search-proof
 .DELETE_ON_ERROR:
 
@@ -129,6 +130,9 @@ guards: .venv/.testing
 
 production: .venv/.testing
 	@$(PY) benchmarks/production.py $(ROLLOUTS)
+
+forecasts: .venv/.testing
+	@$(PY) benchmarks/forecasts.py $(ROLLOUTS)
 
 low-traffic: .venv/.testing
 	@$(PY) benchmarks/low_traffic.py $(ROLLOUTS)

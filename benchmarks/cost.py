@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
+
+import attrs
 
 from apigw_canary import (
     CloudWatchMetrics,
@@ -24,6 +26,7 @@ from apigw_canary import (
     Verdict,
 )
 from apigw_canary.judge.evidence import Row, Worse
+from apigw_canary.judge.kept import Cache, keep_in
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -74,6 +77,54 @@ def observation(count: int, signals: int, routes: int) -> Observation:
         if routes
         else None,
     )
+
+
+class Day(NamedTuple):
+    """What the decisions of a rollout cost that is observed each minute, in seconds."""
+
+    kept: float
+    """All of them, by a canary that keeps its states."""
+    last_kept: float
+    """The last one, so."""
+    scratch: float
+    """All of them from scratch: each 30th is made, and counts for 30."""
+    last_scratch: float
+    """The last one, so."""
+
+
+def day(minutes: int, signals: int, routes: int) -> Day:
+    """Each observation is made of new minutes, as a source makes them."""
+    whole, cache = observation(minutes, signals, routes), Cache()
+    policy = RolloutPolicy.canary(10, minutes * MINUTE, signals=SIGNALS[:signals])
+    kept, scratch = [], []
+    for i in range(1, minutes + 1):
+        seen = _until(whole, START + (i + 1) * MINUTE)
+        kept.append(_once(lambda seen=seen: policy.decide(keep_in(cache, seen))))  # type: ignore[misc]
+        if i % EACH == 0:
+            alone = attrs.evolve(seen)
+            scratch.append(_once(lambda alone=alone: policy.decide(alone)))  # type: ignore[misc]
+            assert policy.decide(seen) == policy.decide(alone)
+    return Day(sum(kept), min(kept[-5:]), EACH * sum(scratch), scratch[-1])
+
+
+EACH = 30
+
+
+def _until(whole: Observation, at: datetime) -> Observation:
+    def cut(minutes: Mapping[str, Sequence[Minute]]) -> dict[str, list[Minute]]:
+        return {
+            name: [attrs.evolve(row) for row in rows if row.at < at]
+            for name, rows in minutes.items()
+        }
+
+    routes = whole.routes and {name: cut(rows) for name, rows in whole.routes.items()}
+    return attrs.evolve(whole, at=at, minutes=cut(whole.minutes), routes=routes)
+
+
+def _once(act: Callable[[], object]) -> float:
+    began = time.process_time()
+    act()
+    return time.process_time() - began
 
 
 LOOKED_AT = (*SIGNALS[:2], Signal.slow(over=500), Signal.slow(over=2000))
@@ -183,6 +234,20 @@ def main() -> None:
             return policy.decide(seen)
 
         print(f"{what:<42}{1000 * least(verdict):>8.1f}{held / 1e6:>10.1f}{more / 1e6:>17.1f}")
+    print(f"\n{'decisions, one a minute':<42}{'kept':>8}{'last':>10}{'scratch':>10}{'last':>10}")
+    for what, minutes, signals, routes in (
+        ("24 h of one signal", 1440, 1, 0),
+        ("24 h of two signals", 1440, 2, 0),
+        ("24 h of four signals", 1440, 4, 0),
+        ("1 h, 2 signals, 50 routes", 60, 2, 50),
+        ("1 h, 2 signals, 300 routes", 60, 2, 300),
+    ):
+        cost = day(minutes, signals, routes)
+        print(
+            f"{what:<42}{cost.kept:>6.2f} s{1000 * cost.last_kept:>7.1f} ms"
+            f"{cost.scratch:>8.1f} s{1000 * cost.last_scratch:>7.1f} ms",
+            flush=True,
+        )
     policy = RolloutPolicy.canary(10, 60 * MINUTE, signals=LOOKED_AT)
     for count in (75, 150, 300):
         seconds, calls = look(policy, count)

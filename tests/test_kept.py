@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from apigw_canary import Minute, Observation, RolloutPolicy, Shift, Signal, Stage, Step
 from apigw_canary.judge import kept
+from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.kept import Cache, keep_in
 from apigw_canary.judge.observation import Overlap
 from apigw_canary.planning.chance import binomial
@@ -171,6 +172,25 @@ def test_a_cache_forgets_only_what_no_minute_is_left_of() -> None:
         "step_started_at": START + MINUTE * 30,
     }
     assert policy.decide(keep_in(cache, seen(rows, **later))) == policy.decide(seen(rows, **later))
+
+
+def test_states_are_kept_of_few_minutes_only() -> None:
+    """Of the latest ones and each thirtieth, however often the rollout is observed."""
+    series = kept.Series(recent=10)
+    rows = [Minute(FIRST + i * MINUTE, 9, 0, 1, 0) for i in range(900)]
+    for count in range(7, 900, 7):
+        series.update(rows[:count], FIRST)
+        path = series.path(Counting, (), "excluded", count)
+        assert len(path.marks) <= 2 * (10 + count // 30) + 2
+        assert path.marks[count].minutes == count
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.minutes = 0
+
+    def add(self, _minute: Minute, _row: Row) -> None:
+        self.minutes += 1
 
 
 def test_a_look_adds_its_new_minutes_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,8 +115,9 @@ class Series:
             if i + 1 < count and ((i + 1) % _EVERY == 0 or i + 1 > count - self._recent):
                 marks[i + 1] = _copied(state)
         marks[count] = state
-        if (left := count - self._recent) % _EVERY:
-            marks.pop(left, None)
+        if len(marks) > 2 * (self._recent + count // _EVERY) + 2:
+            for n in [n for n in marks if n % _EVERY and n <= count - self._recent]:
+                del marks[n]
 
 
 class Reading:
