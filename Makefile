@@ -10,6 +10,7 @@
 # make pictures  draw the manual's pictures anew    make test-browser  reports and manual in a real
 # make outputs   write the outputs of examples anew    chromium, screenshots into build/screenshots/
 # make clean   remove what make has made
+# make kills   processes killed at calls of theirs, in 30 rollouts (SEEDS=n)
 # make fuzz    100,000 random series through the evidence (SERIES=n)
 # make guards  how often the guard at 100 % fires, and how soon (DAYS=n)
 # make production  how many healthy rollouts the rule about production delays (ROLLOUTS=n)
@@ -40,7 +41,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
-  bench dist docs evidence faults forecasts fuzz guards hostile interleavings low-traffic overlap production \
+  bench dist docs evidence faults forecasts fuzz guards hostile interleavings kills low-traffic overlap production \
   unknown signatures pictures outputs clean search search-proof
 .DELETE_ON_ERROR:
 
@@ -115,6 +116,9 @@ faults: .venv/.dev
 
 interleavings: .venv/.dev
 	@$(PY) tests/interleavings.py 500
+
+kills: .venv/.dev
+	@$(PY) tests/served_processes.py $(or $(SEEDS),30)
 
 hostile: .venv/.dev
 	@$(PY) tests/hostile.py $(or $(ANSWERS),2000) $(or $(SEED),0)

@@ -9,7 +9,6 @@ import runpy
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 import apigw_canary
-from apigw_canary import Minute, RolloutPolicy, Signal, Stage, StageState, errors, testing
+from apigw_canary import RolloutPolicy, Stage, errors, testing
 from apigw_canary.judge import alarms
 from apigw_canary.rollout import quality, rules
-from apigw_canary.testing import Backend, Rehearsal, rehearsal
+from apigw_canary.testing import Rehearsal
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -212,79 +211,6 @@ def test_pipelines_know_the_job(name: str) -> None:
     asked = re.findall(r"outcome(?:\"|) *=+ *'?(\w+)", text)
     assert asked
     assert set(asked) <= job["EXIT_CODES"].keys()
-
-
-class _Failing:
-    """A source that works for ten minutes of the rollout, and then fails."""
-
-    def __init__(self, aws: Rehearsal) -> None:
-        self.aws = aws
-        self.in_alarm_since = aws.now()
-
-    def minutes(
-        self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
-    ) -> dict[str, list[Minute]]:
-        if (self.aws.now() - self.in_alarm_since).total_seconds() > 600:
-            raise OSError("gone")
-        return {signal.name: [Minute(self.in_alarm_since, 400, 0, 20, 0)] for signal in signals}
-
-
-def _execute(aws: Rehearsal, **options: Any) -> tuple[str, dict[str, Any]]:
-    """The states of rollout.asl.json, followed to an end: its name, and what was handed on."""
-    look = runpy.run_path(str(DOCS / "examples" / "step_functions.py"))["look"]
-    machine = json.loads((DOCS / "examples" / "rollout.asl.json").read_text(encoding="utf-8"))
-    data: dict[str, Any] = {"rest_api_id": aws.rest_api_id, "stage": "prod", "release": "2026.1"}
-    name = machine["StartAt"]
-    for _ in range(1000):
-        state = machine["States"][name]
-        match state["Type"]:
-            case "Task":
-                fresh = Stage(
-                    aws.rest_api_id, "prod", session=aws.session, sleep=aws.sleep, **options
-                )
-                data = json.loads(json.dumps(look(fresh, data)))
-            case "Wait":
-                aws.sleep(data[state["SecondsPath"].removeprefix("$.")])
-            case "Choice":
-                name = next(
-                    (c["Next"] for c in state["Choices"] if _holds(c, data)), state["Default"]
-                )
-                continue
-            case ending:
-                assert ending in {"Succeed", "Fail"}
-                return name, data
-        name = state["Next"]
-    pytest.fail("it does not end")
-
-
-def _holds(choice: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    (wanted,) = (value for key, value in choice.items() if key.endswith("Equals"))
-    return bool(data[choice["Variable"].removeprefix("$.")] == wanted)
-
-
-def test_the_state_machine_promotes_a_good_release() -> None:
-    """And an execution that is started once more ends in the same state."""
-    with rehearsal() as aws:
-        name, data = _execute(aws)
-        assert (name, data["outcome"]) == ("Promoted", "promote")
-        name, data = _execute(aws)
-        assert (name, data["outcome"]) == ("Promoted", "promoted")
-
-
-def test_the_state_machine_fails_for_a_bad_release() -> None:
-    """The cause is the decision; production is as before."""
-    with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.1)}) as aws:
-        name, data = _execute(aws)
-        assert (name, data["outcome"]) == ("Not promoted", "rollback")
-        assert dict(aws.stage.describe().variables) == {"alias": "v1"}
-
-
-def test_the_state_machine_remembers_when_metrics_were_seen() -> None:
-    """Although each look is a process of its own, a source that fails ends in a rollback."""
-    with rehearsal() as aws:
-        name, data = _execute(aws, metrics=_Failing(aws))
-        assert (name, data["outcome"]) == ("Not promoted", "rollback")
-        assert "unobserved" in data["said"]
 
 
 def test_the_state_machine_knows_the_errors() -> None:

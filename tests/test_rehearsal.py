@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from botocore.config import Config
@@ -996,3 +996,27 @@ class TestSurroundings:
             [sys.executable, "-c", program], capture_output=True, text=True, check=True
         )
         assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("absent", ["unknown", "refused", "ignored"])
+def test_removal_of_an_absent_canary(absent: Literal["unknown", "refused", "ignored"]) -> None:
+    """Nobody knows what AWS does about it, so a test says what it is to be."""
+    with rehearsal(absent_canary=absent) as aws:
+        aws.stage.enable_canary(10)
+        client: Any = aws.session.client("apigateway")
+
+        def remove() -> dict[str, Any]:
+            answer: dict[str, Any] = client.update_stage(
+                restApiId=aws.rest_api_id,
+                stageName="prod",
+                patchOperations=[{"op": "remove", "path": "/canarySettings"}],
+            )
+            return answer
+
+        assert "canarySettings" not in remove()
+        if absent == "ignored":
+            assert "canarySettings" not in remove()
+        else:
+            error = RehearsalError if absent == "unknown" else ClientError
+            with pytest.raises(error, match="canary"):
+                remove()

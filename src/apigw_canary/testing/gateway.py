@@ -26,6 +26,7 @@ from apigw_canary.testing.answers import (
     unknown,
 )
 from apigw_canary.testing.patches import (
+    AbsentCanary,
     checked_variables,
     new_canary,
     overrides,
@@ -72,10 +73,12 @@ class Gateway:
         now: Callable[[], datetime],
         rng: random.Random,
         methods: Mapping[str, Method] = METHODS,
+        absent_canary: AbsentCanary = "unknown",
     ) -> None:
         self._now = now
         self._rng = rng
         self._methods = methods
+        self._absent_canary = absent_canary
         self._apis: dict[str, _Api] = {}
 
     def answer(self, operation: str, parameters: Json) -> Json:
@@ -273,7 +276,9 @@ class Gateway:
     ) -> Json:
         """Apply patch operations to a stage."""
         api = self._api(rest_api_id)
-        stage = patched(api.stage(stage_name), patch_operations, api.deployments)
+        stage = patched(
+            api.stage(stage_name), patch_operations, api.deployments, self._absent_canary
+        )
         api.stages[stage_name] = {**stage, "lastUpdatedDate": self._timestamp()}
         return api.stages[stage_name]
 

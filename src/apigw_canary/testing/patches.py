@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Container, Mapping, Sequence
-from typing import NoReturn
+from typing import Literal, NoReturn, TypeAlias
 
 from apigw_canary.testing.answers import Json, RehearsalError, bad_request, unknown
 
@@ -35,8 +35,16 @@ _PROMOTING_COPIES = {
 }
 _MOST_VARIABLES = 100
 
+AbsentCanary: TypeAlias = Literal["unknown", "refused", "ignored"]
+"""What becomes of the removal of a canary that is not there."""
 
-def patched(stage: Json, operations: Sequence[Json], deployments: Container[str]) -> Json:
+
+def patched(
+    stage: Json,
+    operations: Sequence[Json],
+    deployments: Container[str],
+    absent_canary: AbsentCanary = "unknown",
+) -> Json:
     """The stage after the patch operations, each of which sees what the ones before it did.
 
     `stage` itself is left alone: a call refused at its third operation has changed nothing.
@@ -56,7 +64,7 @@ def patched(stage: Json, operations: Sequence[Json], deployments: Container[str]
             case {"op": "replace", "path": path, "value": value}:
                 _replace(result, path, value, deployments)
             case {"op": "remove", "path": path}:
-                _remove(result, path)
+                _remove(result, path, absent_canary)
             case {"op": "copy", "path": path, "from": source}:
                 _copy(result, source, path)
             case _:
@@ -142,8 +150,12 @@ def _replace(stage: Json, path: str, value: str, deployments: Container[str]) ->
             _not_simulated(f"replace {path}")
 
 
-def _remove(stage: Json, path: str) -> None:
+def _remove(stage: Json, path: str, absent_canary: AbsentCanary) -> None:
     match path.split("/")[1:]:
+        case ["canarySettings"] if "canarySettings" not in stage and absent_canary == "ignored":
+            pass
+        case ["canarySettings"] if "canarySettings" not in stage and absent_canary == "refused":
+            raise bad_request("Made up: there is no canary to remove")
         case ["canarySettings"]:
             _canary(stage, path)
             del stage["canarySettings"]

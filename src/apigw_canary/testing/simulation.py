@@ -28,6 +28,7 @@ from apigw_canary.testing.lambdas import (
 )
 from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, Level, Logs
 from apigw_canary.testing.metrics import LAG, Buckets, Metrics
+from apigw_canary.testing.patches import AbsentCanary
 from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.resources import METHODS, Method
 from apigw_canary.testing.server import RehearsalServer
@@ -104,6 +105,7 @@ class Rehearsal:
         seed: int,
         allow: Mapping[str, Any] | None,
         test_any: AnyVerb,
+        absent_canary: AbsentCanary,
     ) -> None:
         rng = random.Random(seed)
         self.calls = []
@@ -116,7 +118,7 @@ class Rehearsal:
         self._traffic = traffic
         self._metrics = metrics
         self._alarms = Alarms()
-        self._gateway = gateway = Gateway(self.now, rng, methods)
+        self._gateway = gateway = Gateway(self.now, rng, methods, absent_canary)
         self.session = simulated_session(self._dispatch, self.now, rng)
         self.rest_api_id = gateway.create_rest_api(name=api_name)["id"]
         first = gateway.create_deployment(
@@ -394,6 +396,7 @@ def rehearsal(
     seed: int = 0,
     allow: Mapping[str, Any] | None = None,
     test_any: Literal["verb", "ANY"] = "verb",
+    absent_canary: Literal["unknown", "refused", "ignored"] = "unknown",
 ) -> Iterator[Rehearsal]:
     """Rehearse a canary release: real boto3 clients, simulated canaries, no network, no waiting.
 
@@ -411,47 +414,63 @@ def rehearsal(
         print(sum(row.errors_5xx for row in aws.served if row.arm == "canary"))
     ```
 
-    Parameters: requests_per_minute: Mean number of requests a minute, or a function from the
-    virtual time to it, asked once a minute; the numbers themselves are Poisson distributed. 500 are
-    enough for a decision within the hour. api: How requests fare at the API as it is being edited.
-    The first deployment captures it, and so do later ones, unless `Rehearsal.edit` changes it in
-    between. backends: How requests fare that see a stage variable, as in `{"alias=v2":
-    Backend(...)}`. Wins over what the deployment captured; if several match, the first one does.
-    Where a canary had requests and one of them got none, a `RehearsalWarning` comes at the end.
-    versions: How the invocations of each version of the Lambda function `orders` fare, version 1
-    first. Given, the API calls `orders:${stageVariables.alias}`, unless `methods` states otherwise,
-    and neither `api` nor `backends` matter. The versions are published, and there is an alias of
-    version 1 by the name that the stage variable has; more are made with boto3, in moto's Lambda.
-    variables: The stage's variables at the start. stage: The name of the stage that takes the
-    traffic; other stages can be made, and have none. api_name: The name of the API, by which
-    CloudWatch knows it. Characters that are not ASCII are left out there, as AWS does; one of
-    nothing else is not simulated. methods: The methods of the API at the start, keyed as in "GET
-    /orders". settings: What GetStage answers as `methodSettings`, `accessLogSettings` and
-    `cacheClusterEnabled`; left out, they are as AWS makes them: all off. overlap: Whether the
-    stage's own metrics count the canary's requests. AWS does not document it, so try both. lag: By
-    metric, how long after the end of a minute its datapoint appears. Metrics left out keep the
-    default: 60 s for Count, 120 s for the rest, because AWS publishes errors later than counts.
-    latency_ranks: Whether CloudWatch answers the statistics `PR` and `TC`, which was never recorded
-    for API Gateway; if not, they come back empty. buckets: Where a period of more than a minute
-    begins: "start", at the start of the time asked for, or "clock", at multiples of the period
-    since 1970. AWS does not document it, so try both. unpublished: Which datapoints CloudWatch
-    never has: a function from a metric such as "5XXError", the value of the dimension `Stage` such
-    as "prod/Canary" ("" for the API's total) and a minute to True for one that is left out. None
-    leaves nothing out. access_logs: The format of the stage's access logs, JSON with `$context`
-    variables; None for a stage without. They are read by Logs Insights, which answers the library's
-    queries. execution_logs: The level of the stage's execution logs, "ERROR" or "INFO"; None for a
-    stage without. They are in two groups, the canary's lines in both. log_lag: How long after the
-    end of a minute the lines of its failures appear; the rest take half of that. late_failures: How
-    much later than `log_lag` the lines of failed requests appear. cut_lines: Which part of the
-    lines, 0 to 1, of a variant ("baseline" or "canary") and status (200, 400, 500, 502 or 504) ends
-    before the status, as a line does whose values broke it; in the execution logs the line of the
-    end loses its beginning. A line that is no JSON because of the format itself, such as one with a
-    quoted `$context.error.messageString`, is no JSON here either. history: How long traffic has
-    been flowing at the start, all of it to the baseline. start: The virtual time at the start,
-    aware. seed: Another seed, other traffic. allow: The IAM policy document of the caller, as
-    `permissions` gives it: a call that no statement of it allows is refused as AWS does. None
-    allows everything. test_any: How a method `ANY` is addressed by TestInvokeMethod, the call of a
-    smoke test: by the request's own verb, or as `ANY`. AWS does not document it, so try both.
+    Parameters:
+        requests_per_minute: Mean number of requests a minute, or a function from the virtual time
+            to it, asked once a minute; the numbers themselves are Poisson distributed. 500 are
+            enough for a decision within the hour.
+        api: How requests fare at the API as it is being edited. The first deployment captures it,
+            and so do later ones, unless `Rehearsal.edit` changes it in between.
+        backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
+            Wins over what the deployment captured; if several match, the first one does. Where a
+            canary had requests and one of them got none, a `RehearsalWarning` comes at the end.
+        versions: How the invocations of each version of the Lambda function `orders` fare, version
+            1 first. Given, the API calls `orders:${stageVariables.alias}`, unless `methods` states
+            otherwise, and neither `api` nor `backends` matter. The versions are published, and
+            there is an alias of version 1 by the name that the stage variable has; more are made
+            with boto3, in moto's Lambda.
+        variables: The stage's variables at the start.
+        stage: The name of the stage that takes the traffic; other stages can be made, and have
+            none.
+        api_name: The name of the API, by which CloudWatch knows it. Characters that are not ASCII
+            are left out there, as AWS does; one of nothing else is not simulated.
+        methods: The methods of the API at the start, keyed as in "GET /orders".
+        settings: What GetStage answers as `methodSettings`, `accessLogSettings` and
+            `cacheClusterEnabled`; left out, they are as AWS makes them: all off.
+        overlap: Whether the stage's own metrics count the canary's requests. AWS does not document
+            it, so try both.
+        lag: By metric, how long after the end of a minute its datapoint appears. Metrics left out
+            keep the default: 60 s for Count, 120 s for the rest, because AWS publishes errors later
+            than counts.
+        latency_ranks: Whether CloudWatch answers the statistics `PR` and `TC`, which was never
+            recorded for API Gateway; if not, they come back empty.
+        buckets: Where a period of more than a minute begins: "start", at the start of the time
+            asked for, or "clock", at multiples of the period since 1970. AWS does not document it,
+            so try both.
+        unpublished: Which datapoints CloudWatch never has: a function from a metric such as
+            "5XXError", the value of the dimension `Stage` such as "prod/Canary" ("" for the API's
+            total) and a minute to True for one that is left out. None leaves nothing out.
+        access_logs: The format of the stage's access logs, JSON with `$context` variables; None for
+            a stage without. They are read by Logs Insights, which answers the library's queries.
+        execution_logs: The level of the stage's execution logs, "ERROR" or "INFO"; None for a stage
+            without. They are in two groups, the canary's lines in both.
+        log_lag: How long after the end of a minute the lines of its failures appear; the rest take
+            half of that.
+        late_failures: How much later than `log_lag` the lines of failed requests appear.
+        cut_lines: Which part of the lines, 0 to 1, of a variant ("baseline" or "canary") and status
+            (200, 400, 500, 502 or 504) ends before the status, as a line does whose values broke
+            it; in the execution logs the line of the end loses its beginning. A line that is no
+            JSON because of the format itself, such as one with a quoted
+            `$context.error.messageString`, is no JSON here either.
+        history: How long traffic has been flowing at the start, all of it to the baseline.
+        start: The virtual time at the start, aware.
+        seed: Another seed, other traffic.
+        allow: The IAM policy document of the caller, as `permissions` gives it: a call that no
+            statement of it allows is refused as AWS does. None allows everything.
+        test_any: How a method `ANY` is addressed by TestInvokeMethod, the call of a smoke test: by
+            the request's own verb, or as `ANY`. AWS does not document it, so try both.
+        absent_canary: What becomes of the removal of a canary that another process has just
+            removed. AWS does not document it: "unknown" raises `RehearsalError`; where several
+            processes act at once, try "refused" and "ignored".
 
     Raises:
         ValueError: `start` is naive, or a key of `backends` or `lag` means nothing.
@@ -505,6 +524,7 @@ def rehearsal(
             seed=seed,
             allow=allow,
             test_any=test_any,
+            absent_canary=absent_canary,
         )
         rehearsed.sleep(history.total_seconds())
         yield rehearsed
