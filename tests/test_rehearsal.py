@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pytest
 from botocore.config import Config
@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError, ParamValidationError, UnknownServic
 from apigw_canary.planning.chance import binomial
 from apigw_canary.testing import (
     Backend,
+    Conditions,
     Rehearsal,
     RehearsalError,
     RehearsalWarning,
@@ -1020,3 +1021,116 @@ def test_removal_of_an_absent_canary(absent: Literal["unknown", "refused", "igno
             error = RehearsalError if absent == "unknown" else ClientError
             with pytest.raises(error, match="canary"):
                 remove()
+
+
+class TestTrafficLikeLife:
+    """Backends that change with time, load and route, and traffic of several methods."""
+
+    ROUTES: Final = {"GET /orders": 3.0, "POST /orders": 1.0}
+    DETAILED: Final = {"methodSettings": {"*/*": {"metricsEnabled": True}}}
+
+    @staticmethod
+    def rate(aws: Rehearsal, arm: str = "canary") -> list[float]:
+        """5xx rates of the minutes of a variant."""
+        return [row.errors_5xx / row.requests for row in aws.served if row.arm == arm]
+
+    def test_a_leak(self) -> None:
+        """It grows with the time since the first request, of whichever variant."""
+
+        def leak(now: Conditions) -> Backend:
+            return Backend(errors_5xx=min(1, 0.02 * (now.since / timedelta(minutes=1))))
+
+        with rehearsal(backends={"alias=v2": leak}, requests_per_minute=10_000) as aws:
+            aws.sleep(600)
+            aws.stage.enable_canary(50, variables={"alias": "v2"})
+            aws.sleep(1200)
+            rates = self.rate(aws)
+        assert rates[0] == 0
+        assert rates[10] == pytest.approx(0.2, abs=0.03)
+        assert sorted(rates) == rates
+
+    def test_a_bad_hour_and_load(self) -> None:
+        """Time and load are those of the minute."""
+
+        def overloaded(now: Conditions) -> Backend:
+            return Backend(errors_5xx=1 if now.requests_per_minute > 150 else 0, errors_4xx=0)
+
+        def bad_hour(now: Conditions) -> Backend:
+            return Backend(errors_5xx=now.at.minute < 10, errors_4xx=0)
+
+        backends = {"alias=v2": overloaded, "alias=v1": bad_hour}
+        with rehearsal(backends=backends, requests_per_minute=1000, history=timedelta(0)) as aws:
+            canary = aws.stage.enable_canary(5, variables={"alias": "v2"})
+            aws.sleep(600)
+            canary.shift(50)
+            aws.sleep(600)
+            assert self.rate(aws) == [0] * 10 + [1] * 10
+            assert self.rate(aws, "baseline") == [1] * 10 + [0] * 10
+
+    def test_one_bad_route(self) -> None:
+        """CloudWatch has the series of each method where detailed metrics are on."""
+
+        def bad_route(now: Conditions) -> Backend:
+            return Backend(errors_5xx=0.5 if now.method == "POST /orders" else 0)
+
+        with rehearsal(
+            backends={"alias=v2": bad_route}, routes=self.ROUTES, settings=self.DETAILED
+        ) as aws:
+            aws.stage.enable_canary(50, variables={"alias": "v2"})
+            aws.sleep(1800)
+            cloudwatch: Any = aws.session.client("cloudwatch")
+            listed = cloudwatch.list_metrics(
+                Namespace="AWS/ApiGateway",
+                MetricName="5XXError",
+                Dimensions=[{"Name": "Method"}, {"Name": "Stage", "Value": "prod/Canary"}],
+            )["Metrics"]
+            sums = {}
+            for metric in listed:
+                values = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
+                stat = {"Metric": metric, "Period": 60, "Stat": "Average"}
+                answer = cloudwatch.get_metric_data(
+                    StartTime=aws.now() - timedelta(minutes=20),
+                    EndTime=aws.now() - timedelta(minutes=10),
+                    MetricDataQueries=[{"Id": "a", "MetricStat": stat}],
+                )
+                found = answer["MetricDataResults"][0]["Values"]
+                sums[f"{values['Method']} {values['Resource']}"] = sum(found) / len(found)
+        assert sums == {"GET /orders": 0, "POST /orders": pytest.approx(0.5, abs=0.1)}
+
+    def test_methods_share_the_requests(self) -> None:
+        """By their weights; the total is as without methods, and logs name them."""
+        with (
+            rehearsal(routes=self.ROUTES, requests_per_minute=10_000) as aws,
+            rehearsal(requests_per_minute=10_000) as plain,
+        ):
+            assert [row.requests for row in aws.served] == [row.requests for row in plain.served]
+            logs: Any = aws.session.client("logs")
+            started = logs.start_query(
+                logGroupName="rehearsal-access-logs",
+                startTime=int(aws.now().timestamp()) - 3000,
+                endTime=int(aws.now().timestamp()) - 600,
+                queryString="stats count(*) as n by httpMethod",
+            )
+            logs.get_query_results(queryId=started["queryId"])  # it is running
+            answer = logs.get_query_results(queryId=started["queryId"])
+            rows = [{each["field"]: each["value"] for each in row} for row in answer["results"]]
+            counts = {row["httpMethod"]: int(row["n"]) for row in rows}
+        assert counts["GET"] / sum(counts.values()) == pytest.approx(0.75, abs=0.01)
+
+    def test_a_version_that_changes(self) -> None:
+        """So can a version of a function, and what a smoke test meets."""
+
+        def slow_start(now: Conditions) -> Backend:
+            return Backend(errors_5xx=now.since < timedelta(minutes=3), errors_4xx=0)
+
+        with rehearsal(versions=[slow_start], history=timedelta(0)) as aws:
+            aws.sleep(600)
+            assert self.rate(aws, "baseline") == [1] * 3 + [0] * 7
+        with rehearsal(api=slow_start) as aws:
+            (result,) = aws.stage.smoke_test(["GET /orders"])
+            assert result.status == 200
+
+    @pytest.mark.parametrize("routes", [{}, {"GET /orders": 0}, {"GET /orders": -1.0}])
+    def test_routes_that_mean_nothing(self, routes: dict[str, float]) -> None:
+        with pytest.raises(ValueError, match="routes are methods with weights above 0"):
+            rehearsal(routes=routes).__enter__()

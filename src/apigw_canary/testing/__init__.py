@@ -10,11 +10,12 @@ from apigw_canary.testing.remote import RehearsalClient
 from apigw_canary.testing.resources import Method
 from apigw_canary.testing.server import RehearsalServer
 from apigw_canary.testing.simulation import Call, Rehearsal, rehearsal
-from apigw_canary.testing.traffic import Backend, Served
+from apigw_canary.testing.traffic import Backend, Conditions, Served
 
 __all__ = [
     "Backend",
     "Call",
+    "Conditions",
     "Fault",
     "Method",
     "ProcessDeath",

@@ -21,7 +21,7 @@ from typing import Any
 from apigw_canary.testing.answers import Json, Refusal, RehearsalError, check_simulated, unknown
 from apigw_canary.testing.gateway import ACCOUNT_ID
 from apigw_canary.testing.metrics import Published
-from apigw_canary.testing.traffic import Backend, Segment, Target, Traffic
+from apigw_canary.testing.traffic import Backend, Behavior, Segment, Target, Traffic
 from apigw_canary.testing.wire import REGION
 
 FUNCTION = "orders"
@@ -51,7 +51,7 @@ class Function:
     """The function, and where its aliases lead."""
 
     def __init__(
-        self, versions: Sequence[Backend], variables: Mapping[str, str], rng: random.Random
+        self, versions: Sequence[Behavior], variables: Mapping[str, str], rng: random.Random
     ) -> None:
         from moto.awslambda.models import lambda_backends
         from moto.iam.models import iam_backends
@@ -116,7 +116,7 @@ class Function:
             for statement in version.policy.statements
         )
 
-    def _backend(self, version: str) -> Backend:
+    def _backend(self, version: str) -> Behavior:
         if not version.isdecimal() or int(version) > len(self._versions):
             raise RehearsalError(f"how version {version} fares is not said: rehearsal(versions=…)")
         return self._versions[int(version) - 1]

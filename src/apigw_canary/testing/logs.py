@@ -118,8 +118,7 @@ class Logs:
         self._fields = {field: variable for variable, field in parsed(line or "{}").items()}
         self._latency = [field for field, v in self._fields.items() if v == _LATENCY]
         self._ids = [field for field, v in self._fields.items() if v in _REQUEST_IDS]
-        self._same = {"apiId": rest_api_id, "stage": stage, "httpMethod": "GET"}
-        self._same["resourcePath"] = "/orders"
+        self._same = {"apiId": rest_api_id, "stage": stage}
         self._lag = lag
         self._started: dict[str, _Started] = {}
         self._level = level
@@ -219,6 +218,8 @@ class Logs:
         all_ms = segment.latencies() if latencies else []
         values = {
             **self._same,
+            "httpMethod": segment.method.partition(" ")[0],
+            "resourcePath": segment.method.partition(" ")[2],
             "deploymentId": served.deployment_id,
             "isCanaryRequest": _said(segment),
             "status": status,
@@ -250,17 +251,17 @@ class Logs:
         """The lines of each request; of a cut one the line of the end has lost its beginning."""
         cut = self._cut_of(segment, outcome)
         place = f"{self._same['apiId']}/{self._same['stage']}"
-        route = f"{self._same['httpMethod']} {self._same['resourcePath']}"
+        verb, _, path = segment.method.partition(" ")
         for number, request in enumerate(outcome.requests):
             ids = _ids(segment, request)
             name = ids["requestId"]
             begin = [
                 f"Extended Request Id: {ids['extendedRequestId']}",
                 f"Verifying Usage Plan for request: {name}. API Key:  API Stage: {place}",
-                f"API Key  authorized because method '{route}' {_NO_KEY}",
+                f"API Key  authorized because method '{segment.method}' {_NO_KEY}",
                 f"Usage Plan check succeeded for API Key  and API Stage {place}",
                 f"Starting execution for request: {name}",
-                f"HTTP Method: GET, Resource Path: {self._same['resourcePath']}",
+                f"HTTP Method: {verb}, Resource Path: {path}",
             ]
             reasons = [reason.format(request=name) for reason in outcome.reasons]
             said = [f"({name}) {each}" for each in (*begin, *reasons)]
@@ -283,7 +284,7 @@ class _Outcome(NamedTuple):
 
 def _outcomes(segment: Segment) -> Iterator[_Outcome]:
     """How the requests fared: first those with a 5xx status, then 4xx, then the others."""
-    served, causes = segment.served, segment.target.backend.causes
+    served, causes = segment.served, segment.backend.causes
     bad, refused = served.errors_5xx, served.errors_5xx + served.errors_4xx
     found = [
         _Outcome(_STATUSES[cause], range(i, bad, len(causes)), _REASONS[cause])

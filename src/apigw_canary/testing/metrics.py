@@ -82,9 +82,12 @@ class Published:
         return None
 
     def _list_metrics(self, p: Json, now: datetime) -> Json:
+        simulated = {"Namespace", "MetricName", "Dimensions"}
         if any(wanted["Name"] == "Method" for wanted in p.get("Dimensions", ())):
-            return {"Metrics": []}  # nothing is published by method: detailed metrics are off
-        check_simulated("ListMetrics", p, frozenset({"Namespace", "MetricName", "Dimensions"}))
+            if not any("Method" in dict(dimensions) for dimensions in self._series):
+                return {"Metrics": []}  # detailed metrics are off
+            simulated.add("RecentlyActive")  # all of them are, for as long as there is traffic
+        check_simulated("ListMetrics", p, simulated)
         metrics = [
             {
                 "Namespace": self._namespace,
@@ -188,7 +191,12 @@ class Published:
 
     def _segments(self, dimensions: _Dimensions, minute: datetime) -> Iterable[Segment]:
         """What a series counts in a minute."""
-        return self._traffic.segments(minute, self._series.get(dimensions, ()))
+        segments = self._traffic.segments(minute, self._series.get(dimensions, ()))
+        given = dict(dimensions)
+        if "Method" not in given:
+            return segments
+        method = f"{given['Method']} {given['Resource']}"
+        return [segment for segment in segments if segment.method == method]
 
 
 class Metrics(Published):
@@ -205,6 +213,7 @@ class Metrics(Published):
         latency_ranks: bool,
         buckets: Buckets = "start",
         unpublished: Callable[[str, str, datetime], bool] | None = None,
+        detailed: bool = False,
     ) -> None:
         if unknown_lags := lag.keys() - LAG.keys():
             raise ValueError(
@@ -215,17 +224,21 @@ class Metrics(Published):
         if not published.strip():
             raise RehearsalError("the rehearsal does not publish metrics under an API's id")
         name = ("ApiName", published)
+        by_stage: dict[_Dimensions, tuple[Arm, ...]] = {
+            frozenset({name, ("Stage", stage)}): both if overlap == "included" else ("baseline",),
+            frozenset({name, ("Stage", f"{stage}/Canary")}): ("canary",),
+        }
+        by_method = {
+            dimensions | {("Method", verb), ("Resource", path)}: arms
+            for dimensions, arms in by_stage.items()
+            for verb, _, path in (method.partition(" ") for method in traffic.routes)
+            if detailed
+        }
         super().__init__(
             traffic,
             namespace=NAMESPACE,
             lag={**LAG, **lag},
-            series={
-                frozenset({name}): both,
-                frozenset({name, ("Stage", stage)}): (
-                    both if overlap == "included" else ("baseline",)
-                ),
-                frozenset({name, ("Stage", f"{stage}/Canary")}): ("canary",),
-            },
+            series={frozenset({name}): both, **by_stage, **by_method},
             ranks=latency_ranks,
             buckets=buckets,
             unpublished=unpublished,

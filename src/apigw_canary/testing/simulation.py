@@ -32,7 +32,7 @@ from apigw_canary.testing.patches import AbsentCanary
 from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.resources import METHODS, Method
 from apigw_canary.testing.server import RehearsalServer
-from apigw_canary.testing.traffic import Arm, Backend, Served, Traffic
+from apigw_canary.testing.traffic import Arm, Backend, Behavior, Served, Traffic
 from apigw_canary.testing.trials import AnyVerb, Trials
 from apigw_canary.testing.wire import simulated_session
 
@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from apigw_canary.stage import Stage
 
 _HEALTHY = Backend()
-_NO_BACKENDS: Mapping[str, Backend] = MappingProxyType({})
+_NO_BACKENDS: Mapping[str, Behavior] = MappingProxyType({})
 _VARIABLES: Mapping[str, str] = MappingProxyType({"alias": "v1"})
 _NOTHING: Mapping[str, object] = MappingProxyType({})
+_ROUTES: Mapping[str, float] = MappingProxyType({"GET /orders": 1})
 _NO_METHODS: Mapping[str, Method | None] = MappingProxyType({})
 _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -95,7 +96,7 @@ class Rehearsal:
         log_lag: timedelta,
         late_failures: timedelta,
         cut_lines: Callable[[Arm, int], float],
-        versions: Sequence[Backend],
+        versions: Sequence[Behavior],
         api_name: str,
         stage: str,
         variables: Mapping[str, str],
@@ -176,7 +177,7 @@ class Rehearsal:
 
     def edit(
         self,
-        backend: Backend | None = None,
+        backend: Behavior | None = None,
         *,
         methods: Mapping[str, Method | None] = _NO_METHODS,
     ) -> None:
@@ -373,9 +374,10 @@ def _none_cut(arm: Arm, status: int) -> float:  # noqa: ARG001 - of no variant a
 def rehearsal(
     *,
     requests_per_minute: float | Callable[[datetime], float] = 500,
-    api: Backend = _HEALTHY,
-    backends: Mapping[str, Backend] = _NO_BACKENDS,
-    versions: Sequence[Backend] = (),
+    routes: Mapping[str, float] = _ROUTES,
+    api: Behavior = _HEALTHY,
+    backends: Mapping[str, Behavior] = _NO_BACKENDS,
+    versions: Sequence[Behavior] = (),
     variables: Mapping[str, str] = _VARIABLES,
     methods: Mapping[str, Method] = METHODS,
     settings: Mapping[str, object] = _NOTHING,
@@ -418,11 +420,16 @@ def rehearsal(
         requests_per_minute: Mean number of requests a minute, or a function from the virtual time
             to it, asked once a minute; the numbers themselves are Poisson distributed. 500 are
             enough for a decision within the hour.
+        routes: The methods that the requests call, as in "GET /orders", each with its weight. With
+            detailed metrics for all methods (`settings={"methodSettings": {"*/*":
+            {"metricsEnabled": True}}}`) CloudWatch has the series of each.
         api: How requests fare at the API as it is being edited. The first deployment captures it,
             and so do later ones, unless `Rehearsal.edit` changes it in between.
         backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
             Wins over what the deployment captured; if several match, the first one does. Where a
             canary had requests and one of them got none, a `RehearsalWarning` comes at the end.
+            Instead of a `Backend` a function from `Conditions` to one, asked once a minute, variant
+            and method: for what changes with time, load or route.
         versions: How the invocations of each version of the Lambda function `orders` fare, version
             1 first. Given, the API calls `orders:${stageVariables.alias}`, unless `methods` states
             otherwise, and neither `api` nor `backends` matter. The versions are published, and
@@ -493,7 +500,9 @@ def rehearsal(
     rate = requests_per_minute if callable(requests_per_minute) else _constant(requests_per_minute)
     if versions and methods is METHODS:
         methods = dict.fromkeys(METHODS, Method(uri=URI))
-    traffic = Traffic(rate=rate, api=api, backends=backends, seed=seed, begins=begins)
+    traffic = Traffic(
+        rate=rate, api=api, backends=backends, seed=seed, begins=begins, routes=routes
+    )
     metrics = Metrics(
         traffic,
         api_name=api_name,
@@ -503,6 +512,7 @@ def rehearsal(
         latency_ranks=latency_ranks,
         buckets=buckets,
         unpublished=unpublished,
+        detailed=_metrics_enabled(settings),
     )
     # Before the session is made: moto reaches only sessions made after it was imported.
     with moto.mock_aws():
@@ -535,6 +545,12 @@ def rehearsal(
             RehearsalWarning,
             stacklevel=4,
         )
+
+
+def _metrics_enabled(settings: Mapping[str, Any]) -> bool:
+    """Whether the stage has detailed metrics, for all of its methods."""
+    every: Mapping[str, object] = settings.get("methodSettings", {}).get("*/*", {})
+    return every.get("metricsEnabled") is True
 
 
 def _constant(rate: float) -> Callable[[datetime], float]:

@@ -22,6 +22,7 @@ from apigw_canary.testing.patches import effective_variables
 Arm: TypeAlias = Literal["baseline", "canary"]
 
 MINUTE = timedelta(minutes=1)
+_ROUTES = {"GET /orders": 0.9, "POST /orders": 0.1}
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +62,27 @@ class Backend:
 
 
 @attrs.frozen(kw_only=True)
+class Conditions:
+    """What a backend that changes may depend on, for the requests of one variant in one minute."""
+
+    at: datetime
+    """Start of the minute, aware."""
+
+    since: timedelta
+    """How long ago the backend got its first request: what leaks grows with it."""
+
+    requests_per_minute: float
+    """How many requests a minute it gets from the variant."""
+
+    method: str
+    """Resource and method that are called, as in "GET /orders"."""
+
+
+Behavior: TypeAlias = "Backend | Callable[[Conditions], Backend]"
+"""A backend that is always the same, or one that changes with time, load and route."""
+
+
+@attrs.frozen(kw_only=True)
 class Served:
     """What one deployment really served in one minute, independent of the metrics."""
 
@@ -86,7 +108,7 @@ class Served:
 class Target(NamedTuple):
     """Where a share of an arm's requests ends up."""
 
-    backend: Backend
+    backend: Behavior
     share: float = 1.0
     invoked: tuple[str, str] | None = None
     """Alias and version of the function, where it is one that is invoked."""
@@ -98,6 +120,9 @@ class Segment:
 
     served: Served
     target: Target
+    backend: Backend
+    """That of the target, as it was at the time."""
+    method: str
     seed: str
     canary_enabled: bool
 
@@ -109,8 +134,8 @@ class Segment:
         """
         gauss = random.Random(self.seed).gauss
         center, spread = (
-            math.log(self.target.backend.latency_ms),
-            self.target.backend.latency_spread,
+            math.log(self.backend.latency_ms),
+            self.backend.latency_spread,
         )
         return [math.exp(gauss(center, spread)) for _ in range(self.served.requests)]
 
@@ -126,19 +151,23 @@ class Traffic:
         self,
         *,
         rate: Callable[[datetime], float],
-        api: Backend,
-        backends: Mapping[str, Backend],
+        api: Behavior,
+        backends: Mapping[str, Behavior],
         seed: int,
         begins: datetime,
+        routes: Mapping[str, float],
     ) -> None:
         self.api = api
+        self.routes = _normalized(routes)
+        """How many of the requests call each method, as fractions of 1."""
+        self._first_requests: dict[int, datetime] = {}
         self._rate = rate
         self._by_variable = {
             _variable(assignment): backend for assignment, backend in backends.items()
         }
         self._reached: set[str] = set()
         self._had_canary = False
-        self._deployed: dict[str, Backend] = {}
+        self._deployed: dict[str, Behavior] = {}
         self.function: Callable[[Mapping[str, str]], Sequence[Target]] | None = None
         """What the API calls, by the variables that a request sees, if that is a function."""
         self._seed = seed
@@ -210,26 +239,42 @@ class Traffic:
                 for i, (target, reached) in enumerate(
                     _split(rng, count, self._targets(self._deployed[deployment_id], variables))
                 ):
-                    served = _fared(
-                        rng,
-                        target.backend,
-                        at=minute,
-                        arm=arm,
-                        deployment_id=deployment_id,
-                        requests=reached,
-                    )
-                    yield Segment(
-                        served=served,
-                        target=target,
-                        seed=f"{seed}/{arm}{'/' * i}",
-                        canary_enabled="canarySettings" in stage,
-                    )
+                    for k, (method, called) in enumerate(_called(rng, reached, self.routes)):
+                        backend = self._now(target.backend, minute, called / minutes, method)
+                        served = _fared(
+                            rng,
+                            backend,
+                            at=minute,
+                            arm=arm,
+                            deployment_id=deployment_id,
+                            requests=called,
+                        )
+                        yield Segment(
+                            served=served,
+                            target=target,
+                            backend=backend,
+                            method=method,
+                            seed=f"{seed}/{arm}{'/' * i}{'-' * k}",
+                            canary_enabled="canarySettings" in stage,
+                        )
 
-    def tested(self, variables: Mapping[str, str]) -> Sequence[Target]:
-        """Where a request ends up that tests the API as it is being edited."""
-        return self._targets(self.api, variables)
+    def _now(self, behavior: Behavior, at: datetime, rate: float, method: str) -> Backend:
+        """What a behavior is under these conditions."""
+        if isinstance(behavior, Backend):
+            return behavior
+        since = at - self._first_requests.setdefault(id(behavior), at)
+        return behavior(Conditions(at=at, since=since, requests_per_minute=rate, method=method))
 
-    def _targets(self, api: Backend, variables: Mapping[str, str]) -> Sequence[Target]:
+    def tested(
+        self, variables: Mapping[str, str], at: datetime, method: str
+    ) -> Sequence[tuple[Backend, float]]:
+        """Where a request ends up that tests the API as it is being edited, each with its share."""
+        return [
+            (self._now(target.backend, at, 1, method), target.share)
+            for target in self._targets(self.api, variables)
+        ]
+
+    def _targets(self, api: Behavior, variables: Mapping[str, str]) -> Sequence[Target]:
         if self.function is not None:
             return self.function(variables)
         for (name, value), backend in self._by_variable.items():
@@ -255,6 +300,27 @@ def _split(
     for target, count in ((first, requests - to_others), *((other, to_others) for other in others)):
         if count:
             yield target, count
+
+
+def _called(
+    rng: random.Random, requests: int, routes: Mapping[str, float]
+) -> Iterator[tuple[str, int]]:
+    """How many requests call each method; those that none calls are left out."""
+    left, share_left = requests, 1.0
+    *first, last = routes
+    for method in first:
+        count = binomial(rng, left, min(1.0, routes[method] / share_left))
+        left, share_left = left - count, share_left - routes[method]
+        if count:
+            yield method, count
+    if left:
+        yield last, left
+
+
+def _normalized(routes: Mapping[str, float]) -> Mapping[str, float]:
+    if not routes or any(not weight > 0 for weight in routes.values()):
+        raise ValueError(f"routes are methods with weights above 0, as in {_ROUTES}, not {routes}")
+    return {method: weight / math.fsum(routes.values()) for method, weight in routes.items()}
 
 
 def _fared(

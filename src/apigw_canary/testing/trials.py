@@ -19,7 +19,7 @@ from apigw_canary.testing.answers import Json, RehearsalError, check_simulated, 
 from apigw_canary.testing.gateway import ACCOUNT_ID, Gateway
 from apigw_canary.testing.permissions import matches
 from apigw_canary.testing.resources import Method
-from apigw_canary.testing.traffic import Backend, Target, Traffic
+from apigw_canary.testing.traffic import Backend, Traffic
 from apigw_canary.testing.wire import REGION
 
 AnyVerb = Literal["verb", "ANY"]
@@ -83,12 +83,12 @@ class Trials:
         if not _lets_in(trial):
             failed = "Execution failed due to configuration error: Invalid permissions on Lambda "
             return self._answered(trial, request_id, 500, [f"{failed}function"])
-        targets = self._traffic.tested(trial.variables)
-        (target,) = self._rng.choices(targets, [target.share for target in targets])
-        return self._from(trial, request_id, target)
+        called = f"{trial.verb} {path}"
+        targets = self._traffic.tested(trial.variables, self._now(), called)
+        ((backend, _),) = self._rng.choices(targets, [share for _, share in targets])
+        return self._from(trial, request_id, backend)
 
-    def _from(self, trial: Trial, request_id: str, target: Target) -> Json:
-        backend = target.backend
+    def _from(self, trial: Trial, request_id: str, backend: Backend) -> Json:
         status = _status(backend, self._rng.random())
         latency = math.exp(self._rng.gauss(math.log(backend.latency_ms), backend.latency_spread))
         sent = f"Sending request to {trial.uri}"
