@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,13 +15,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 from unittest import mock
 from urllib.parse import urlencode
 
 import attrs
 import boto3
+import jmespath
 import pytest
+from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 from botocore.model import ServiceModel
@@ -439,6 +444,73 @@ def test_many_at_once(aws: Rehearsal, server: RehearsalServer) -> None:
 
     with ThreadPoolExecutor(20) as pool:
         assert len(set(pool.map(deploy, range(60)))) == 60
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "test-your-rollout.md"
+
+
+def _transcript() -> list[tuple[str, str]]:
+    """The commands of the manual, each with what it prints."""
+    block = re.search(r"```console\n(\$ aws .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert block
+    command = r"^\$ ((?:'[^']*'|\\\n|[^\n'])*)\n(.*?)(?=^\$ |\Z)"
+    found_all = re.finditer(command, block[1], re.MULTILINE | re.DOTALL)
+    return [(found[1], found[2].strip()) for found in found_all]
+
+
+def _printed(server: RehearsalServer, command: str) -> str:
+    """What the AWS CLI prints for a command, from the same call with boto3."""
+    program, *words = shlex.split(command.replace("\\\n", " "))
+    if program == "curl":
+        response = server.respond("POST", "/_rehearsal/sleep", {}, words[2].encode())
+        assert response is not None
+        return response.body.decode()
+    service, operation, *options = words
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    query, output = given.pop("--query", "@"), given.pop("--output", "json")
+    caller = client(server, service)
+    called = caller.meta.method_to_api_mapping[operation.replace("-", "_")]
+    members = caller.meta.service_model.operation_model(called).input_shape.members
+    names = {f"--{xform_name(name, '-')}": name for name in members}
+    parameters = {
+        names[option]: json.loads(value) if value[0] in "[{" else value
+        for option, value in given.items()
+    }
+    try:
+        answer = getattr(caller, xform_name(called))(**parameters)
+    except ClientError as error:
+        return str(error).replace(" (reached max retries: 0)", "")
+    found = jmespath.search(query, answer)
+    if output == "text":
+        return "\n".join("\t".join(row) for row in found)
+    return json.dumps(found, indent=4)
+
+
+def test_commands_of_the_manual() -> None:
+    """The manual shows what the AWS CLI is answered."""
+    transcript = _transcript()
+    assert sum(command.startswith("aws ") for command, _ in transcript) == 5
+    with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.05)}) as aws, aws.serve() as server:
+        for command, printed in transcript:
+            assert _printed(server, command) == printed, command
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("aws") is None, reason="the AWS CLI is not installed")
+def test_commands_of_the_manual_with_the_cli() -> None:
+    """And so does the AWS CLI itself, where it is installed."""
+    with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.05)}) as aws, aws.serve() as server:
+        for command, printed in _transcript():
+            done = subprocess.run(
+                command,
+                shell=True,
+                env={**os.environ, **server.environment},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert (done.stdout + done.stderr).strip() == printed, command
 
 
 class TestMain:
