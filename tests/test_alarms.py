@@ -585,7 +585,7 @@ class TestSimulation:
             ("describe_alarm_history", {"HistoryItemType": "StateUpdate"}),
             ("describe_alarm_history", {"AlarmName": "a"}),
             ("describe_alarm_history", {"AlarmName": "a", "ScanBy": "TimestampAscending"}),
-            ("delete_alarms", {"AlarmNames": ["a"]}),
+            ("describe_alarms_for_metric", {"MetricName": "a", "Namespace": "b"}),
         ],
     )
     def test_what_is_not_simulated(self, operation: str, parameters: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""CloudWatch's alarms, as far as they can be asked for: DescribeAlarms and DescribeAlarmHistory."""
+"""CloudWatch's alarms: PutMetricAlarm, DeleteAlarms, DescribeAlarms and DescribeAlarmHistory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple, TypeVar, get_args
 
 from apigw_canary.judge.alarms import MAX_NAME, AlarmState
 from apigw_canary.testing.answers import Json, Refusal, RehearsalError, check_simulated
+from apigw_canary.testing.evaluation import MetricData, Rule
+from apigw_canary.testing.traffic import MINUTE
 from apigw_canary.testing.wire import REGION
 from apigw_canary.values import validation
 
@@ -17,10 +19,8 @@ _PAGE = 50  # AWS's own is not documented; what matters is that there are pages
 
 _ELSEWHERE = frozenset(
     {
-        "DeleteAlarms",
         "DescribeAlarmsForMetric",
         "PutCompositeAlarm",
-        "PutMetricAlarm",
         "SetAlarmState",
     }
 )
@@ -45,6 +45,8 @@ class _Alarm(NamedTuple):
     kind: AlarmKind
     changes: list[_Change]
     evaluation: Evaluation | None = None
+    rule: Rule | None = None
+    """By which it is evaluated; None for one whose state a test sets."""
 
     def become(self, state: AlarmState, at: datetime) -> None:
         if self.changes[-1].new != state:
@@ -88,8 +90,11 @@ class _Alarm(NamedTuple):
 class Alarms:
     """The alarms of the account, each with its history."""
 
-    def __init__(self) -> None:
+    def __init__(self, metric_data: MetricData) -> None:
         self._alarms: dict[str, _Alarm] = {}
+        self._metric_data = metric_data
+        self._evaluated: dict[str, datetime] = {}
+        """Until when each alarm with a rule is evaluated."""
 
     def set(
         self,
@@ -113,9 +118,18 @@ class Alarms:
         alarm.become(state, at)
         self._alarms[name] = alarm._replace(evaluation=evaluation)
 
-    def answer(self, operation: str, parameters: Json) -> Json | None:
+    def answer(self, operation: str, parameters: Json, now: datetime) -> Json | None:
         """Answer what is about alarms; None for anything else."""
+        if "Alarm" in operation:
+            self._evaluate(now)
         match operation:
+            case "PutMetricAlarm":
+                return self._put(parameters, now)
+            case "DeleteAlarms":
+                for name in parameters["AlarmNames"]:
+                    self._alarms.pop(name, None)
+                    self._evaluated.pop(name, None)
+                return {}
             case "DescribeAlarms":
                 return self._describe(parameters)
             case "DescribeAlarmHistory":
@@ -126,6 +140,23 @@ class Alarms:
                 )
             case _:
                 return None
+
+    def _put(self, p: Json, now: datetime) -> Json:
+        name, rule = p["AlarmName"], Rule(p)
+        created = _Alarm(name, "MetricAlarm", [_Change(now, None, "INSUFFICIENT_DATA")])
+        self._alarms[name] = self._alarms.get(name, created)._replace(rule=rule)
+        self._evaluated[name] = now
+        return {}
+
+    def _evaluate(self, now: datetime) -> None:
+        """Bring the states up to date: each minute, CloudWatch evaluates each alarm."""
+        for name, at in self._evaluated.items():
+            alarm, minute = self._alarms[name], at
+            assert alarm.rule is not None
+            while (minute := minute + MINUTE) <= now:
+                before = alarm.changes[-1].new
+                alarm.become(alarm.rule.state(self._metric_data, minute, before), minute)
+                self._evaluated[name] = minute
 
     def _of(self, p: Json) -> list[_Alarm]:
         """By name, of the types that are asked for: without being asked, no composite ones."""

@@ -118,7 +118,7 @@ class Rehearsal:
         self._stage_name = stage
         self._traffic = traffic
         self._metrics = metrics
-        self._alarms = Alarms()
+        self._alarms = Alarms(self._metric_data)
         self._gateway = gateway = Gateway(self.now, rng, methods, absent_canary)
         self.session = simulated_session(self._dispatch, self.now, rng)
         self.rest_api_id = gateway.create_rest_api(name=api_name)["id"]
@@ -199,6 +199,8 @@ class Rehearsal:
         evaluation: Evaluation | None = None,
     ) -> None:
         """Let a CloudWatch alarm be in a state from now on, and create it where it is not there.
+
+        An alarm that PutMetricAlarm makes is evaluated each minute, by the metrics of the traffic.
 
         `kind`: what it is created as; an existing alarm keeps its kind. Its state changes by this
         method only, whatever the traffic does. `evaluation`: the `EvaluationState` that CloudWatch
@@ -331,17 +333,23 @@ class Rehearsal:
             case "apigateway":
                 return self._of_gateway(operation, parameters)
             case "cloudwatch":
-                answered = self._alarms.answer(operation, parameters)
-                for metrics in (self._metrics, self._invocations):
-                    if answered is None:
-                        answered = metrics.answer(operation, parameters, self._now)
-                return answered
+                answered = self._alarms.answer(operation, parameters, self._now)
+                if answered is not None:
+                    return answered
+                return self._of_metrics(operation, parameters, self._now)
             case "logs":
                 return self._logs.answer(operation, parameters, self._now)
             case "lambda":
                 return self._of_lambda(operation, parameters)
             case _:
                 return None
+
+    def _of_metrics(self, operation: str, parameters: Json, now: datetime) -> Json | None:
+        answered = self._metrics.answer(operation, parameters, now)
+        return answered or self._invocations.answer(operation, parameters, now)
+
+    def _metric_data(self, parameters: Json, now: datetime) -> Json | None:
+        return self._of_metrics("GetMetricData", parameters, now)
 
     def _of_gateway(self, operation: str, parameters: Json) -> Json:
         if operation == "TestInvokeMethod":
