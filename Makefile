@@ -10,6 +10,7 @@
 # make pictures  draw the manual's pictures anew    make test-browser  reports and manual in a real
 # make outputs   write the outputs of examples anew    chromium, screenshots into build/screenshots/
 # make clean   remove what make has made
+# make test-emulators  rollouts on LocalStack, in an environment of its own (Python 3.11)
 # make kills   processes killed at calls of theirs, in 30 rollouts (SEEDS=n)
 # make fuzz    100,000 random series through the evidence (SERIES=n)
 # make guards  how often the guard at 100 % fires, and how soon (DAYS=n)
@@ -40,7 +41,7 @@ OTHERS = $(filter-out $(shell $(PY) -c 'import sys; print("%d.%d" % sys.version_
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
-.PHONY: demo check test test-all test-browser test-terraform lint style mypy pyright pytest quick \
+.PHONY: demo check test test-all test-browser test-emulators test-terraform lint style mypy pyright pytest quick \
   bench dist docs evidence faults forecasts fuzz guards hostile interleavings kills low-traffic overlap production \
   unknown signatures pictures outputs clean search search-proof
 .DELETE_ON_ERROR:
@@ -116,6 +117,10 @@ faults: .venv/.dev
 
 interleavings: .venv/.dev
 	@$(PY) tests/interleavings.py 500
+
+test-emulators: .venv/.dev .venv/emulators/.done
+	@echo "==> pytest, on LocalStack"
+	@timeout 600 $(PY) -m pytest -qs tests/emulators/check_localstack.py
 
 kills: .venv/.dev
 	@$(PY) tests/served_processes.py $(or $(SEEDS),30)
@@ -210,6 +215,15 @@ clean:
 	@echo "==> installing apigw-canary[testing] and the group dev"
 	@$(call install,$(PY)) -e '.[testing]' --group dev
 	@touch $@ .venv/.testing
+
+# The last LocalStack without an account, and what of its requirements it does not run with newer.
+.venv/emulators/.done: Makefile
+	@command -v python3.11 >/dev/null || { echo "Needed: Python 3.11."; exit 1; }
+	@echo "==> installing LocalStack"
+	@python3.11 -m venv .venv/emulators
+	@.venv/emulators/bin/python $(PIP) 'localstack-core[runtime]==4.13.1' 'cbor2<6' \
+	  'pyopenssl<24.3' 'cryptography<43' 'service-identity<25' 'joserfc<1.4'
+	@touch $@
 
 .PRECIOUS: .venv/%/.dev
 .venv/%/.dev: pyproject.toml | .venv/bin/python

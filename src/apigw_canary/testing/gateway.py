@@ -78,7 +78,7 @@ class Gateway:
         self._now = now
         self._rng = rng
         self._methods = methods
-        self._absent_canary = absent_canary
+        self._absent_canary: AbsentCanary = absent_canary
         self._apis: dict[str, _Api] = {}
 
     def answer(self, operation: str, parameters: Json) -> Json:
