@@ -297,6 +297,14 @@ def test_a_refusal_of_the_rehearsal_is_not_missed(aws: Rehearsal) -> None:
         assert len(server.refusals) == 1
 
 
+def test_a_body_that_is_one_parameter(aws: Rehearsal) -> None:
+    """A body may be a parameter as a whole."""
+    with pytest.raises(RehearsalError, match="does not simulate PutRestApi"), aws.serve() as server:
+        gateway = client(server, "apigateway")
+        with pytest.raises(ClientError, match="does not simulate PutRestApi"):
+            gateway.put_rest_api(restApiId=aws.rest_api_id, body=b"no JSON")
+
+
 def test_another_error_is_not_replaced(aws: Rehearsal) -> None:
     """What fails in the block is seen, whatever the rehearsal refused."""
     with pytest.raises(ZeroDivisionError), aws.serve() as server:
