@@ -19,6 +19,7 @@
 # make unknown  tables of detection and promotion with unknown outcomes (ROLLOUTS=n)
 # make forecasts  forecasts and backtests against an independent simulation (ROLLOUTS=n)
 # make low-traffic  how long a verdict takes at low traffic (ROLLOUTS=n)
+# make latency  what latency by default finds, and rolls back wrongly (ROLLOUTS=n)
 # make evidence  run all of these that the manual quotes, and write docs/evidence (NAME=one of them)
 
 PYTHON ?= python3
@@ -42,7 +43,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-emulators test-terraform lint style mypy pyright pytest quick \
-  bench dist docs evidence faults forecasts fuzz guards hostile interleavings kills low-traffic overlap production \
+  bench dist docs evidence faults forecasts fuzz guards hostile interleavings kills latency low-traffic overlap production \
   unknown signatures pictures outputs clean search search-proof
 .DELETE_ON_ERROR:
 
@@ -142,6 +143,9 @@ production: .venv/.testing
 
 forecasts: .venv/.testing
 	@$(PY) benchmarks/forecasts.py $(ROLLOUTS)
+
+latency: .venv/.testing
+	@$(PY) benchmarks/latency.py $(ROLLOUTS)
 
 low-traffic: .venv/.testing
 	@$(PY) benchmarks/low_traffic.py $(ROLLOUTS)

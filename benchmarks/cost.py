@@ -127,7 +127,7 @@ def _once(act: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-LOOKED_AT = (*SIGNALS[:2], Signal.slow(over=500), Signal.slow(over=2000))
+LOOKED_AT = (*SIGNALS[:2], Signal.latency(over=500), Signal.latency(over=2000))
 
 
 class CloudWatch:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import guards
+import latency
 import low_traffic
 import overlap
 import production
@@ -90,6 +91,16 @@ FIGURES = (
         ["benchmarks/low_traffic.py", "20"],
         "0, of `RolloutPolicy.forecast`",
         lambda: [low_traffic.row(50, 50, 0.02, 10)],
+    ),
+    Figure(
+        "latency",
+        "What does latency as a default signal find, and does it roll back healthy canaries whose "
+        "containers start cold?",
+        "cloudwatch-metrics.md#cold-starts",
+        "make latency ROLLOUTS=40",
+        ["benchmarks/latency.py", "40"],
+        "the canary, the traffic and the number of the rollout, as text",
+        lambda: [latency.row(latency.CASES[number], 5) for number in (0, 1, 7)],
     ),
     Figure(
         "judges",

@@ -28,6 +28,8 @@ Points = Mapping[datetime, float]
 class Aws:
     """AWS as far as it is asked here, a plain object: series by metric and stage, in pages.
 
+    Metrics of one's own have a dimension `Version` instead of `Stage`.
+
     Errors of which no series is given are 0 in each minute with requests, as AWS publishes them;
     `zeros=False` for an AWS that does not.
     """
@@ -87,7 +89,7 @@ class Aws:
         for query in request["MetricDataQueries"]:
             metric = query["MetricStat"]["Metric"]
             dimensions = {d["Name"]: d["Value"] for d in metric["Dimensions"]}
-            stage = dimensions.get("Stage", "")
+            stage = dimensions.get("Stage", dimensions.get("Version", ""))
             statistic = query["MetricStat"]["Stat"]
             name = statistic if metric["MetricName"] == "Latency" else metric["MetricName"]
             points = self.series.get((name, stage))

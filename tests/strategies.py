@@ -19,6 +19,7 @@ from apigw_canary import (
     CanaryState,
     CleanUp,
     CleanUpItem,
+    CloudWatchRatio,
     ComparedMinute,
     ComparedValue,
     Comparison,
@@ -233,6 +234,7 @@ observations = st.builds(
     routes=st.none()
     | st.dictionaries(lines, st.dictionaries(signal_names, minute_rows, max_size=2), max_size=2),
     suspect=st.none() | lines,
+    not_observed=st.dictionaries(lines, lines, max_size=2),
 )
 
 measurements = st.builds(
@@ -243,6 +245,17 @@ measurements = st.builds(
     routes=st.none()
     | st.dictionaries(lines, st.dictionaries(signal_names, minute_rows, max_size=2), max_size=2),
     suspect=st.none() | lines,
+    not_observed=st.dictionaries(lines, lines, max_size=2),
+)
+
+ratios = st.builds(
+    CloudWatchRatio,
+    lines,
+    bad=lines,
+    requests=lines,
+    baseline=st.dictionaries(lines, lines, min_size=1, max_size=3),
+    canary=st.dictionaries(lines, lines, min_size=1, max_size=3),
+    sparse=st.booleans(),
 )
 
 outcomes = st.sampled_from(Outcome)

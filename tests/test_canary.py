@@ -1015,7 +1015,9 @@ def test_a_source_that_gives_something_else() -> None:
 
     with rehearsal() as aws:
         seen = fresh(aws, metrics=Refunds()).enable_canary(5, variables=V2).observe(REFUNDS)
-        assert seen.notes == ("the source gave no minutes of refunds, but gave refund",)
+        assert seen.not_observed == {
+            "refunds": "the source gave no minutes of it, but of refund",
+        }
 
 
 @pytest.mark.parametrize(

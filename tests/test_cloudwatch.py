@@ -682,7 +682,7 @@ class TestWithAStage:
         with rehearsal() as aws:
             observed(aws, CloudWatchMetrics(api_name="rehearsal"))
             operations = [call.operation for call in aws.calls]
-        assert operations.count("GetMetricData") == 1
+        assert operations.count("GetMetricData") == 2  # the limit of latency, and the minutes
         assert "GetRestApi" not in operations
 
     def test_one_object_serves_several_stages(self) -> None:

@@ -170,7 +170,7 @@ def test_what_lambda_does_not_publish() -> None:
     """A signal that cannot be seen has no minutes and a note; a critical one is refused."""
     found = read(Aws({}), ALIAS, signals=(*ERRORS, Signal.errors_4xx()))
     assert set(found) == {"errors_5xx"}
-    assert found.notes == ("errors_4xx is not among Lambda's metrics and has no data.",)
+    assert found.not_observed == {"errors_4xx": "Lambda publishes no metric of it"}
     with pytest.raises(InvalidInputError, match="not critical"):
         read(Aws({}), ALIAS, signals=(Signal.errors_4xx(critical=True),))
 

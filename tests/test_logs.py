@@ -693,17 +693,37 @@ class TestQuantile:
         assert all("sum(apigwLatency > 312.5)" in query for query in rest)
         assert "more than 312.5 ms" in found.notes[0]
 
-    @pytest.mark.parametrize(
-        "rows", [[], [{"requests": "0"}], [{"requests": "9"}], [{"requests": "9", "high": "-"}]]
-    )
-    def test_without_a_baseline_there_is_no_limit(self, rows: list[Cells]) -> None:
-        """Where the first hour has no latency, what is slow is not known: an error, each time."""
+    def test_without_a_baseline_there_is_no_limit(self) -> None:
+        """Where the first hour has no requests, latency is not observed; it is looked for again."""
+        aws = Aws([])
+        logs = source(aws)
+        for n in (2, 3):  # the minutes that are kept are not asked for again
+            found = logs.minutes(STAGE, [*ERRORS, self.SLOW], START, END)
+            assert found.not_observed == {
+                "slow": "access has no requests of the baseline in the hour from "
+                "2026-01-05 09:00 UTC, which would set its limit"
+            }
+            assert "slow" not in found
+            assert "errors_5xx" in found
+            assert len(aws.asked) == n
+
+    @pytest.mark.parametrize("rows", [[{"requests": "9"}], [{"requests": "9", "high": "-"}]])
+    def test_half_a_limit_is_an_error(self, rows: list[Cells]) -> None:
+        """Requests without a quantile are no answer, each time."""
         aws = Aws(rows)
         logs = source(aws)
         for n in (1, 2):
             with pytest.raises(MetricsError):
                 logs.minutes(STAGE, [self.SLOW], START, END)
             assert len(aws.asked) == n
+
+    def test_a_format_without_latency(self) -> None:
+        """Latency is not observed then, unless a promotion needs it: that is an error."""
+        line = {"isCanaryRequest": "canary", "status": "status"}
+        found = read(Aws([]), [*ERRORS, Signal.latency()], format=line)
+        assert found.not_observed == {"latency_p99": "the format of access has no responseLatency"}
+        with pytest.raises(InvalidInputError, match="responseLatency"):
+            read(Aws([]), [*ERRORS, Signal.latency(critical=True)], format=line)
 
 
 SICK = Backend(errors_5xx=0.1, errors_4xx=0.2, latency_ms=200)

@@ -21,6 +21,7 @@ import apigw_canary
 from apigw_canary import (
     Basis,
     CanaryState,
+    CloudWatchRatio,
     Decision,
     Hold,
     Measurements,
@@ -38,7 +39,7 @@ from apigw_canary import (
 )
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.values.frozen import FrozenMapping
-from strategies import PUBLIC_VALUES, decisions, measurements
+from strategies import PUBLIC_VALUES, decisions, measurements, ratios
 
 Json = Any
 Key = str | int
@@ -194,7 +195,11 @@ def mutable(value: Any, path: str) -> Iterator[str]:
         yield f"{path} is a {type(value).__name__}"
 
 
-FROZEN: dict[type[Any], Any] = {**PUBLIC_VALUES, Measurements: measurements}
+FROZEN: dict[type[Any], Any] = {
+    **PUBLIC_VALUES,
+    Measurements: measurements,
+    CloudWatchRatio: ratios,
+}
 
 
 def test_every_public_attrs_class_is_frozen_and_tested() -> None:
@@ -260,6 +265,7 @@ def test_unknown_key_anywhere(kind: type[Any], data: st.DataObject) -> None:
         (path, keys, value)
         for path, keys, value in places(plain, kind.__name__)
         if isinstance(value, dict) and not path.endswith(("variables", "minutes", "changed"))
+        if not path.endswith("not_observed")
         if not path.endswith(("variables_before", "variables_after", "bad_rates", "headers"))
         if path.endswith("]") or ".routes" not in path
     ]

@@ -333,9 +333,9 @@ class TestPolicy:
         assert {field.name for field in attrs.fields(RolloutPolicy)} == {"steps", *RISKS}
 
     def test_defaults(self) -> None:
-        """By default 5xx and 4xx errors are watched, with a risk of 5 % each way."""
+        """By default errors and latency are judged, with a risk of 5 % each way."""
         policy = RolloutPolicy(STEPS)
-        assert policy.signals == (Signal.errors_5xx(), Signal.errors_4xx())
+        assert policy.signals == (Signal.errors_5xx(), Signal.errors_4xx(), Signal.latency())
         assert (policy.false_rollback, policy.false_promotion) == (0.05, 0.05)
         assert (policy.deadline, policy.on_inconclusive) == (None, "rollback")
         assert (policy.on_production_unhealthy, policy.max_failed_requests) == ("rollback", None)
@@ -632,7 +632,7 @@ class TestSignal:
         """What one signal is given is not in the next one."""
         Signal.errors_4xx(weight=5)
         Signal.custom("refunds", weight=5)
-        assert Signal.errors_4xx().weight == 0.2
+        assert Signal.errors_4xx().weight == 0.1
         assert Signal.custom("refunds").weight == 0.5
 
     def test_custom(self) -> None:

@@ -291,9 +291,12 @@ class TestTraffic:
     def test_none(self) -> None:
         """No traffic at all is an error: metrics may be missing, or nobody calls."""
         with rehearsal(settings=ALL_ON, requests_per_minute=0) as aws:
-            (problem,) = aws.stage.check(policy=PLAN)
+            result = aws.stage.check(policy=PLAN)
+            problem = found(result, "no requests in the past hour")
             assert problem.severity == "error"
-            assert "no requests in the past hour" in problem.what
+            latency = found(result, "latency_p99 would not be observed: CloudWatch has no")
+            assert latency.severity == "warning"
+            assert "Signal.latency(over=…)" in latency.remedy
 
     def test_own_source(self) -> None:
         """A source may raise anything, and not know a signal: each is a problem."""
@@ -336,9 +339,10 @@ class TestTraffic:
                 def minutes(self, *_: object) -> Measurements:
                     return named
 
-            (problem,) = fresh(aws, metrics=Doubted()).check(policy=PLAN)
+            result = fresh(aws, metrics=Doubted()).check(policy=PLAN)
+            problem = found(result, "two APIs have this name.")
             assert problem.severity == "error"
-            assert "two APIs have this name." in problem.what
+            assert len(result.problems) == 3  # two signals are not observed
 
     def test_estimate(self) -> None:
         """The estimate is what rehearsed rollouts of a healthy canary take, give or take a

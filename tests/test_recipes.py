@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import runpy
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 
 from acting import V2, fresh
-from apigw_canary import Decision, Promote, Rollback, Shift
+from apigw_canary import Decision, Measurements, Minute, Promote, Rollback, Shift, Signal
 from apigw_canary.testing import Backend, rehearsal
+from cloud import STAGE
 
 pytestmark = pytest.mark.long
 
@@ -71,3 +73,78 @@ def test_recipes() -> None:
         assert recipes.may_be_applied(decision, approved=lambda _: False)
         canary.rollback()
         assert not recipes.freeze(fresh(aws), "again")
+
+
+def answer_of(result: list[Any], **more: Any) -> str:
+    """An answer of `/api/v1/query_range`, as Prometheus documents it ("HTTP API")."""
+    return json.dumps(
+        {"status": "success", "data": {"resultType": "matrix", "result": result}, **more}
+    )
+
+
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+
+
+def of(variant: str, *values: str | None) -> dict[str, Any]:
+    """A series: a value for each minute, left out where it is None."""
+    first = START.timestamp() + 60
+    points = [[first + 60 * n, value] for n, value in enumerate(values) if value is not None]
+    return {"metric": {"variant": variant}, "values": points}
+
+
+def read_from_prometheus(requests: str, bad: str) -> tuple[Any, list[str]]:
+    recipe = runpy.run_path(str(EXAMPLE.parent / "prometheus.py"), run_name="prometheus")
+    asked: list[str] = []
+
+    def open_url(url: str, *, timeout: float) -> io.BytesIO:
+        asked.append(url)
+        assert timeout <= 60
+        return io.BytesIO((requests if len(asked) == 1 else bad).encode())
+
+    source = recipe["Prometheus"](
+        "http://prometheus:9090/", {"failed": recipe["CHECKOUTS"]}, open_url=open_url
+    )
+    source._cloudwatch = SimpleNamespace(minutes=lambda *_: Measurements({}))
+    signals = [Signal.custom("failed")]
+    found = source.minutes(STAGE, signals, START, START + timedelta(minutes=3))
+    return list(found["failed"]), asked
+
+
+def test_prometheus() -> None:
+    """Counts by minute and variant; what has no number of failures has an unknown outcome."""
+    rows, asked = read_from_prometheus(
+        answer_of([of("baseline", "90", "91.5", "80"), of("canary", None, "10", "9")]),
+        answer_of([of("baseline", "1", "0", None), of("canary", None, "2.5", "11")]),
+    )
+    minute = timedelta(minutes=1)
+    assert rows == [
+        Minute(START, 90, 1, 0, 0, 0, 0),
+        Minute(START + minute, 91.5, 0, 10, 2.5, 0, 0),
+        Minute(START + 2 * minute, 80, 0, 9, 0, 80, 9),
+    ]
+    assert asked[0].startswith("http://prometheus:9090/api/v1/query_range?query=sum+by+%28variant")
+    assert f"start={START.timestamp() + 60}&end={START.timestamp() + 180}&step=60" in asked[0]
+
+
+def test_prometheus_without_data() -> None:
+    """Counters that nobody has scraped give no minute."""
+    assert read_from_prometheus(answer_of([]), answer_of([]))[0] == []
+
+
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (
+            '{"status":"error","errorType":"bad_data","error":"parse error: unclosed left paren"}',
+            "unclosed left paren",
+        ),
+        (answer_of([], warnings=["remote read failed"]), "remote read failed"),
+        (answer_of([of("baseline", "NaN")]), "no counts"),
+        (answer_of([of("baseline", "+Inf")]), "no counts"),
+        (answer_of([of("baseline", "-1")]), "no counts"),
+    ],
+)
+def test_prometheus_answers_with_something_else(answer: str, said: str) -> None:
+    """An error, a warning or a value that is no count is a failure of the source."""
+    with pytest.raises(ValueError, match=said):
+        read_from_prometheus(answer, answer_of([]))

@@ -291,11 +291,11 @@ class TestEveryReport:
         report = Report(hostile_decision(text))
         page = Page(report.html())
         assert_harmless(page)
-        assert len(page.all("td")) == 10
+        assert len(page.all("td")) == 15
         assert escape.visible(text) in page.text
         assert all(line.isprintable() for line in report.text(width).split("\n"))
         assert max(map(_cells, report.text(width).split("\n"))) <= width
-        assert len(shown(report.markdown()).all("td")) == 12
+        assert len(shown(report.markdown()).all("td")) == 18
         assert str(report).isprintable()
 
     def test_many_columns(self) -> None:
@@ -341,12 +341,13 @@ class TestDecision:
     def test_doubts_come_before_verdicts(self) -> None:
         """Counts that are not believed, and a sick baseline, are said in place of a verdict."""
         analysis = POLICY.analyze(good()[-1])
-        first, second = analysis.findings
+        first, second, third = analysis.findings
         doubtful = attrs.evolve(
             analysis,
             findings=(
                 attrs.evolve(first, sample_ratio_ok=False),
                 attrs.evolve(second, baseline_unhealthy=True),
+                third,
             ),
         )
         said = Report(doubtful).markdown()
@@ -538,7 +539,7 @@ class TestPage:
         assert len(page.all("caption")) == len(page.all("table"))
         charts = [picture for picture in page.all("svg") if picture.get("class") == "chart"]
         assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
-        assert len(charts) == len(page.all("figure")) == len(page.all("details")) == 5
+        assert len(charts) == len(page.all("figure")) == len(page.all("details")) == 6
         levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
         assert all(after <= before + 1 for before, after in zip([0, *levels], levels, strict=False))
 
@@ -594,7 +595,7 @@ class TestCharts:
 
     def test_slow_requests_have_their_question(self) -> None:
         """Each signal's chart asks what that signal is about."""
-        signals = [Signal.errors_5xx(), Signal.custom("slow_p99"), Signal.custom("refunds")]
+        signals = [Signal.errors_5xx(), Signal.custom("latency_p99"), Signal.custom("refunds")]
         policy = RolloutPolicy([Step(50, BAKE)], signals=signals)
         rows = [Minute(START + timedelta(minutes=i), 100, 1, 100, 2) for i in range(20)]
         look = Observation(
@@ -606,7 +607,7 @@ class TestCharts:
         )
         said = Report(look, policy).text()
         assert "Does the canary fail more often? (5xx)" in said
-        assert "Is the canary slow more often? (slow_p99)" in said
+        assert "Is the canary slow more often? (latency_p99)" in said
         assert "Is it more frequent on the canary? (refunds)" in said
 
     def test_an_arm_without_requests_has_no_rate(self) -> None:

@@ -176,13 +176,13 @@ def test_a_route_without_failures_is_one_minute() -> None:
 
 def test_a_slow_route_is_found() -> None:
     """Shares above a limit are asked for by route too."""
-    signals = (Signal.errors_5xx(), Signal.slow(over=500))
+    signals = (Signal.errors_5xx(), Signal.latency(over=500))
     aws = Aws([*ROUTES, "GET /slow"], healthy_but(""))
     found = read(aws, signals=signals)
     assert found.routes is not None
     policy = RolloutPolicy.canary(10, 10 * MINUTE, signals=signals)
     (finding,) = policy.analyze(seen(found)).routes
-    assert (finding.route, finding.signal) == ("GET /slow", "slow_over_500ms")
+    assert (finding.route, finding.signal) == ("GET /slow", "latency_over_500ms")
 
 
 def test_only_those_asked_for() -> None:
@@ -243,9 +243,9 @@ def test_restated_minutes_replace_old_ones() -> None:
 @pytest.mark.parametrize(
     "minutes, signals",
     [
-        (30, (Signal.slow(over=50),)),  # other statistics under the same names
+        (30, (Signal.latency(over=50),)),  # other statistics under the same names
         (30, SIGNALS),  # a signal more
-        (10, (Signal.slow(over=300),)),  # a time that has been read beyond
+        (10, (Signal.latency(over=300),)),  # a time that has been read beyond
     ],
 )
 def test_another_question_is_not_answered_with_what_was_read(
@@ -259,7 +259,7 @@ def test_another_question_is_not_answered_with_what_was_read(
 
     aws = Aws(["GET /a", "GET /slow"], count)
     metrics = CloudWatchMetrics(session=aws, routes=True)
-    read(aws, metrics=metrics, signals=(Signal.slow(over=300),))
+    read(aws, metrics=metrics, signals=(Signal.latency(over=300),))
     again = read(aws, minutes, metrics, signals=signals)
     assert again.routes == read(aws, minutes, signals=signals).routes
 
@@ -303,7 +303,7 @@ def test_routes_are_checked(routes: Any) -> None:
 
 def test_calls_are_the_fewest_there_can_be() -> None:
     """300 routes and four signals: no more calls than queries and datapoints need."""
-    signals = (*SIGNALS, Signal.slow(over=500), Signal.slow(over=2000))
+    signals = (*SIGNALS, Signal.latency(over=500), Signal.latency(over=2000))
     routes = [f"GET /r{i}" for i in range(300)]
     aws = Aws(routes, lambda *_: None)
     read(aws, 60, signals=signals)

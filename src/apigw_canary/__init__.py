@@ -26,6 +26,7 @@ if typing.TYPE_CHECKING:
     from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
     from apigw_canary.metrics.lambda_metrics import LambdaMetrics
     from apigw_canary.metrics.logs import AccessLogs
+    from apigw_canary.metrics.ratio import CloudWatchRatio
     from apigw_canary.model.comparison import (
         ComparedMinute,
         ComparedValue,
@@ -74,6 +75,7 @@ __all__ = [
     "CleanUp",
     "CleanUpItem",
     "CloudWatchMetrics",
+    "CloudWatchRatio",
     "ComparedMinute",
     "ComparedValue",
     "Comparison",
@@ -134,6 +136,7 @@ _HOMES = {
     "CleanUp": "model.results",
     "CleanUpItem": "model.results",
     "CloudWatchMetrics": "metrics.cloudwatch",
+    "CloudWatchRatio": "metrics.ratio",
     "ComparedMinute": "model.comparison",
     "ComparedValue": "model.comparison",
     "Comparison": "model.comparison",

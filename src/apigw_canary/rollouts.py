@@ -304,6 +304,7 @@ class AnyCanary(ABC):
             notes=notes,
             routes=found.routes,
             suspect=standing.suspect or found.suspect,
+            not_observed=found.not_observed,
             basis=self._basis(percent),
             phase=phase,
             changed=_changed(before, state, (*own_before, *self._known.own())),
@@ -487,14 +488,12 @@ def measured(
             remedy="Correct the source; its own error is the cause of this one.",
         ) from error
     names = [signal.name for signal in policy.signals]
-    said = " ".join(found.notes)
-    missing = [name for name in names if name not in found and name not in said]
-    if not missing:
-        return found
     unasked = [name for name in found if name not in names]
-    told = f", but gave {', '.join(unasked)}" if unasked else ""
-    note = f"the source gave no minutes of {', '.join(missing)}{told}"
-    return attrs.evolve(found, notes=(*found.notes, note))
+    told = f", but of {', '.join(unasked)}" if unasked else ""
+    missing = dict.fromkeys(names, f"the source gave no minutes of it{told}")
+    for name in found:
+        missing.pop(name, None)
+    return attrs.evolve(found, not_observed={**missing, **found.not_observed})
 
 
 def watchable(calls: Calls, metrics: MetricSource, policy: RolloutPolicy | None) -> Condition:
@@ -536,7 +535,8 @@ def _check_traffic(policy: RolloutPolicy, past_hour: Measurements) -> None:
             remedy="Correct the source, or take the signal out of the policy.",
         )
     for signal in policy.signals:
-        rows = () if signal.report_only else past_hour.get(signal.name, ())
+        may_lack = signal.report_only or (signal.is_latency and not signal.critical)
+        rows = () if may_lack else past_hour.get(signal.name, ())
         requests = sum(row.baseline_requests + row.canary_requests for row in rows)
         unknown = sum(row.baseline_unknown + row.canary_unknown for row in rows)
         if unknown > signal.margin / 2 * requests:

@@ -430,6 +430,7 @@ class Stage:
             notes=found.notes,
             routes=found.routes,
             suspect=found.suspect,
+            not_observed=found.not_observed,
         )
 
     def log_groups(self) -> tuple[LogGroup, ...]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from apigw_canary.judge import evidence, routes
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.kept import Kept, Reading
+from apigw_canary.judge.latency import Changes, changes_of, is_warm_up
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
@@ -66,7 +67,10 @@ class Evidence(NamedTuple):
     against: list[float]
     """The log of the weighted mean of all capital, after each of them.
 
-    A mean of e-processes is one, whatever their dependence; a product would not be.
+    A mean of e-processes is one, whatever their dependence; a product would not be. The weights sum
+    to 1, so `false_rollback` holds for all signals together, and a signal alone rolls back at
+    `false_rollback` times its weight. By default 5xx, 4xx and latency weigh 5/7, 1/7 and 1/7: 5xx
+    has what it has beside 4xx alone at weights of 0.5 and 0.2, so latency takes none of its part.
     """
 
 
@@ -105,7 +109,8 @@ def _gather(
         for count in (settled, confirmed)
     )
     alone_from = observation.step_judged_from() if observation.percent == 100 else None
-    against = (signal, alpha, signal.limit, None if signal.limit is None else alone_from)
+    changes = changes_of(signal, observation)
+    against = (signal, alpha, signal.limit, None if signal.limit is None else alone_from, changes)
     readings = [fold.rows for fold in folds]
     return Gathered(
         signal=signal,
@@ -119,7 +124,7 @@ def _gather(
         confirmed=series.minutes[:confirmed],
         confirmed_folds=confirmed_folds,
         confirmed_readings=[fold.rows for fold in confirmed_folds],
-        not_worse=weakest([fold.path(_NotWorse, signal) for fold in confirmed_folds]),
+        not_worse=weakest([fold.path(_NotWorse, signal, changes) for fold in confirmed_folds]),
         totals=folds[0].after(Totals, observation.judged_from()).row(),
         baseline_unhealthy=all(_is_sick(rows, signal, policy.false_rollback) for rows in readings),
         sample_ratio_ok=sample_ratio_ok,
@@ -129,13 +134,17 @@ def _gather(
 class _NotWorse:
     """The evidence for "not worse"."""
 
-    def __init__(self, signal: Signal) -> None:
+    def __init__(self, signal: Signal, changes: Changes) -> None:
         self._evidence = evidence.NotWorse(
             ratio=signal.ratio, margin=signal.margin, noise=signal.noise
         )
+        self._changes = changes
+        self._log = 0.0
 
-    def add(self, _: Minute, row: Row) -> float:
-        return self._evidence.add(row)
+    def add(self, minute: Minute, row: Row) -> float:
+        if not is_warm_up(minute, self._changes):
+            self._log = self._evidence.add(row)
+        return self._log
 
 
 def latest(rows: Sequence[Row], of: int, count: int) -> list[Row]:

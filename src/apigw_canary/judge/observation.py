@@ -223,6 +223,9 @@ class Observation(Serializable):
     measure routes."""
     suspect: str | None = None
     """Why the counts may be of something else; then they are never evidence for the canary."""
+    not_observed: Mapping[str, str] = attrs.field(default=NO_TEXTS, converter=frozen_texts)
+    """Each signal that the source could not measure at all, and why: it is evidence for neither
+    side."""
     _cache: object = attrs.field(default=None, init=False, eq=False, repr=False)
     """What makes a decision about it cheap and never changes it (`judge.kept.Cache`)."""
 
@@ -288,6 +291,11 @@ class Measurements(Mapping[str, tuple[Minute, ...]]):
     """Route, such as "GET /orders/{id}", to its minutes by signal; None where not measured."""
     suspect: str | None = attrs.field(default=None, kw_only=True)
     """Why the counts may be of something else, and what to do about it; None where they are not."""
+    not_observed: Mapping[str, str] = attrs.field(
+        default=NO_TEXTS, converter=frozen_texts, kw_only=True
+    )
+    """Each signal that could not be measured at all, and why: a clause each. No failure of the
+    source, and evidence for neither side; a critical signal is then never confirmed."""
 
     def __attrs_post_init__(self) -> None:
         validation.choice(self.overlap, "overlap", get_args(Overlap))

@@ -69,7 +69,7 @@ def _as_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _default_signals() -> tuple[Signal, ...]:
-    return (Signal.errors_5xx(), Signal.errors_4xx())
+    return (Signal.errors_5xx(), Signal.errors_4xx(), Signal.latency())
 
 
 @attrs.frozen
@@ -82,9 +82,8 @@ class Plan(Serializable):
     signals: tuple[Signal, ...] = attrs.field(
         factory=_default_signals, converter=_as_signals, kw_only=True
     )
-    """What counts as bad; by default 5xx (critical) and 4xx errors. `Signal.slow` is not among
-    them: that CloudWatch answers for it is not tried on a live AWS, and a critical signal without
-    data is never promoted."""
+    """What counts as bad; by default 5xx errors (critical), 4xx errors, and latency above the
+    baseline's p99, with 5/7, 1/7 and 1/7 of the evidence for rolling back."""
     alarms: tuple[str, ...] = attrs.field(default=(), converter=_as_names, kw_only=True)
     """Names of CloudWatch alarms, metric and composite ones: one that begins firing during the
     rollout rolls back. Outside the two risks below, which are about the signals' evidence."""

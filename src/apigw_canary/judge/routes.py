@@ -15,6 +15,7 @@ from apigw_canary.judge import evidence
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.findings import Finding, Verdict
 from apigw_canary.judge.kept import Kept, Reading, Series
+from apigw_canary.judge.latency import Changes, Warmth, changes_of
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
@@ -56,17 +57,26 @@ class Worse:
     """The evidence for "worse", as a fold. From `alone_from` on all requests are the canary's."""
 
     def __init__(
-        self, signal: Signal, alpha: float, limit: float | None, alone_from: datetime | None
+        self,
+        signal: Signal,
+        alpha: float,
+        limit: float | None,
+        alone_from: datetime | None,
+        changes: Changes,
     ) -> None:
         self._evidence = evidence.WorseEvidence(
             ratio=signal.ratio, slack=signal.slack, noise=signal.noise, alpha=alpha, limit=limit
         )
         self._alone_from = alone_from
+        self._warmth = Warmth(changes)
+        self._log = 0.0
 
     def add(self, minute: Minute, row: Row) -> float:
         """Add a minute more: the log capital after it."""
         alone = self._alone_from is not None and minute.at >= self._alone_from
-        return self._evidence.add(row, alone=alone)
+        if self._warmth.add(minute):
+            self._log = self._evidence.add(row, alone=alone)
+        return self._log
 
 
 class Totals:
@@ -101,7 +111,12 @@ def evidence_of(policy: Plan, observation: Observation, kept: Kept) -> list[Rout
         folds = [Reading(series, each, count) for each in INTERPRETATIONS[overlap]]
         weight = policy.route_weight * signal.weight / total
         alpha = policy.false_rollback * (weight or signal.weight / total)
-        worse = weakest([fold.path(Worse, signal, alpha, None, None) for fold in folds])
+        worse = weakest(
+            [
+                fold.path(Worse, signal, alpha, None, None, changes_of(signal, observation))
+                for fold in folds
+            ]
+        )
         found.append(
             RouteEvidence(
                 route,

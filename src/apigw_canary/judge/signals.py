@@ -10,6 +10,8 @@ from apigw_canary.values.serialization import Serializable
 ERRORS_5XX = "errors_5xx"
 ERRORS_4XX = "errors_4xx"
 
+_DEFAULT_QUANTILE = 0.99
+
 
 class Tolerance(TypedDict, total=False):
     """The fields of a `Signal` that its constructors take; what is left out has its default."""
@@ -68,12 +70,12 @@ class Signal(Serializable):
     """Whether bad requests should be rare, as 5xx errors are. Then also counts without a comparison
     matter: a gross failure at 100 %, where there is no baseline, and production that becomes
     unhealthy. By default True for `errors_5xx`, however it is made, and False for all other
-    changes."""
+    signals."""
     over: float | None = None
-    """For slow requests: from how many milliseconds on one is slow, 1 to 900,000; else None."""
+    """For latency: above how many milliseconds a request is bad, 1 to 900,000; else None."""
     quantile: float | None = None
-    """For slow requests: which quantile of the baseline's latency, in the hour before the start,
-    is the limit instead, 0.5 to 0.9999; else None."""
+    """For latency: which quantile of the baseline's latency, in the hour before the start, is the
+    limit instead, 0.5 to 0.9999; else None."""
 
     def __attrs_post_init__(self) -> None:
         validation.text(self.name, "name")
@@ -98,6 +100,11 @@ class Signal(Serializable):
             if self.over is not None:
                 validation.refuse("quantile", "None where over is given", self.quantile)
 
+    @property
+    def is_latency(self) -> bool:
+        """Whether bad requests are those that take longer than a limit."""
+        return self.over is not None or self.quantile is not None
+
     @classmethod
     def errors_5xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
         """Requests answered with a 5xx status: the server's fault, so the first thing to watch."""
@@ -108,7 +115,7 @@ class Signal(Serializable):
         """Requests answered with a 4xx status.
 
         Mostly the clients' doing, in bursts of single clients: hence wider tolerances (ratio 1.2,
-        slack 0.2 %, noise 0.2, margin 2 %), less weight (0.2), and not critical. A release that
+        slack 0.2 %, noise 0.2, margin 2 %), less weight (0.1), and not critical. A release that
         breaks a contract shows here all the same.
         """
         wider: Tolerance = {
@@ -116,43 +123,54 @@ class Signal(Serializable):
             "slack": 0.002,
             "noise": 0.2,
             "margin": 0.02,
-            "weight": 0.2,
+            "weight": 0.1,
             "critical": False,
         }
         wider.update(tolerance)
         return cls(name=ERRORS_4XX, **wider)
 
     @classmethod
-    def slow(
+    def latency(
         cls,
         *,
-        over: float | None = None,
         quantile: float | None = None,
+        over: float | None = None,
         **tolerance: Unpack[Tolerance],
     ) -> Self:
-        """Requests answered later than a limit: either `over` milliseconds, your objective, or the
-        `quantile` (such as 0.99) of the baseline's latency in the hour before the start.
+        """Requests that take longer than a limit: `over` milliseconds, or the `quantile` of the
+        baseline's latency in the hour before the start. By default the quantile 0.99.
 
-        The limit stays the same during a rollout, so that a baseline that gets slow as well does
-        not move it. Named by its limit (`slow_over_800ms`, `slow_p99`), so that several can stand
-        side by side; two, such as p90 and p99, see most of what can happen to a distribution.
+        The limit stays the same during a rollout, so that a baseline that becomes slower as well
+        does not move it. The name has the limit (`latency_over_800ms`, `latency_p99`), so that a
+        policy may have several; two, such as p90 and p99, show most changes of a distribution.
 
-        The rates are about 1 % above a p99 and 10 % above a p90, and counts are interpolated
-        between published values: hence ratio 1.2, slack 0.2 %, and margin 1 %, which a p99 confirms
-        with about 600 canary requests and a p90 with about 1,600. Latency varies by container and
-        cache more than errors do: noise 0.1. Weight 0.3: a slow answer is better than none.
+        Where no limit can be set, or the source has no latencies, the signal is not observed: it
+        is evidence for neither side, and decisions and preflights state it.
+
+        Minutes in which the canary's containers may be new are no evidence against it
+        (`judge.latency.Warmth`): those within five minutes of the start or of a shift, and those
+        before which it had no request for a minute.
+
+        About 1 % of the requests are above a p99 and 10 % above a p90, and counts are interpolated
+        between published values: hence ratio 1.2, slack 0.5 %, and margin 1.5 %. The slack also
+        allows for cold starts, which a canary with few requests has more often. Latency varies by
+        container and cache more than errors do: noise 0.1. Weight 0.1, as `errors_4xx`: by default
+        the three weigh 0.5, 0.1 and 0.1. Not critical: a slow answer is better than none.
         """
-        if (over is None) == (quantile is None):
-            validation.refuse("over", "given, or else quantile, but not both", over)
+        if over is not None and quantile is not None:
+            validation.refuse("over", "None where quantile is given", over)
+        if over is None and quantile is None:
+            quantile = _DEFAULT_QUANTILE
         wider: Tolerance = {
             "ratio": 1.2,
-            "slack": 0.002,
+            "slack": 0.005,
             "noise": 0.1,
-            "margin": 0.01,
-            "weight": 0.3,
+            "margin": 0.015,
+            "weight": 0.1,
+            "critical": False,
         }
         wider.update(tolerance)
-        return cls(name=_slow_name(over, quantile), over=over, quantile=quantile, **wider)
+        return cls(name=_latency_name(over, quantile), over=over, quantile=quantile, **wider)
 
     @classmethod
     def custom(cls, name: str, **tolerance: Unpack[Tolerance]) -> Self:
@@ -161,10 +179,10 @@ class Signal(Serializable):
         return cls(name=name, **tolerance)
 
 
-def _slow_name(over: float | None, quantile: float | None) -> str:
+def _latency_name(over: float | None, quantile: float | None) -> str:
     if over is not None:
-        return f"slow_over_{_digits(validation.number(over, 'over'))}ms"
-    return f"slow_p{_digits(100 * validation.number(quantile, 'quantile'))}"
+        return f"latency_over_{_digits(validation.number(over, 'over'))}ms"
+    return f"latency_p{_digits(100 * validation.number(quantile, 'quantile'))}"
 
 
 def _digits(value: float) -> str:

@@ -1,7 +1,7 @@
 """CloudWatch: minutes of both arms from the metrics that API Gateway publishes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import get_args
 
@@ -10,6 +10,7 @@ from apigw_canary.judge.observation import Measurements, MetricSource, Overlap
 from apigw_canary.judge.signals import Signal
 from apigw_canary.metrics.comparison import nothing, window
 from apigw_canary.metrics.published import published
+from apigw_canary.metrics.ratio import CloudWatchRatio, ratios_of
 from apigw_canary.metrics.reader import ERRORS, Reader
 from apigw_canary.metrics.source import AwsSource
 from apigw_canary.model.comparison import Comparison
@@ -18,7 +19,7 @@ from apigw_canary.values import validation
 
 
 class CloudWatchMetrics(AwsSource):
-    """Requests, errors and slow requests of both variants, from `AWS/ApiGateway`.
+    """Requests, errors and latency of both variants, from `AWS/ApiGateway`, and your own metrics.
 
     `canary_stage`: the value of the dimension `Stage` under which the canary's requests are
     published, with `{stage}` for the stage's name. AWS does not document it.
@@ -35,6 +36,9 @@ class CloudWatchMetrics(AwsSource):
     all that had requests in the last three hours, or those of a list. The stage needs detailed
     metrics for it, and each metric is billed at each observation: the notes state how much.
 
+    `ratios`: signal name to two metrics of your own, a `CloudWatchRatio`, which are read in the
+    same calls.
+
     `session`: a boto3 session; None takes the stage's.
     """
 
@@ -45,6 +49,7 @@ class CloudWatchMetrics(AwsSource):
         overlap: Overlap = "unknown",
         api_name: str | None = None,
         routes: bool | Sequence[str] = False,
+        ratios: Mapping[str, CloudWatchRatio] | None = None,
         session: Session | None = None,
     ) -> None:
         super().__init__(session)
@@ -53,6 +58,7 @@ class CloudWatchMetrics(AwsSource):
         validation.choice(overlap, "overlap", get_args(Overlap))
         if not isinstance(routes, bool):
             _check_routes(routes)
+        self._ratios = ratios_of(ratios, reserved=ERRORS)
         self._overlap: Overlap = overlap
         self._canary_stage = canary_stage
         self._api_name = api_name
@@ -67,17 +73,18 @@ class CloudWatchMetrics(AwsSource):
         """The minutes of each signal in [start, end).
 
         One GetMetricData for each 500 series and 100,800 datapoints; the first time also
-        GetRestApis, GetStages, and another GetMetricData where the baseline sets a limit of slow
-        requests: it does so in the first hour of the time asked for. Minutes older than 15 days
+        GetRestApis, GetStages, and another GetMetricData where the baseline sets a limit of
+        latency: it does so in the first hour of the time asked for. Minutes older than 15 days
         before the end are not kept by CloudWatch, and left out with a note.
 
         Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
         signal that it cannot read.
         """
         start, end = validation.aware(start, "start"), validation.aware(end, "end")
+        known = [*ERRORS, *self._ratios]
         for signal in signals:
-            if signal.name not in ERRORS and signal.over is None and signal.quantile is None:
-                expected = f"of {', '.join(ERRORS)} and slow ones, to be read from CloudWatch"
+            if signal.name not in known and not signal.is_latency:
+                expected = f"of {', '.join(known)} and latency, or named in ratios"
                 validation.refuse("signals", expected, signal.name)
         return self._reader(stage).read(stage, signals, start, end, self._overlap)
 
@@ -104,6 +111,7 @@ class CloudWatchMetrics(AwsSource):
                 self._canary_stage,
                 stage.name,
                 routes=self._routes,
+                ratios=self._ratios,
             )
         return reader
 

@@ -1,15 +1,17 @@
 """CloudWatch: minutes of both arms from the metrics that Lambda publishes."""
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from apigw_canary.aws.calls import Session
 from apigw_canary.errors import InvalidInputError
-from apigw_canary.judge.observation import Measurements
+from apigw_canary.judge.observation import Measurements, ceil_minute
 from apigw_canary.judge.signals import ERRORS_5XX, Signal
 from apigw_canary.metrics import comparison
-from apigw_canary.metrics.metricdata import Query, Series, fetched
-from apigw_canary.metrics.series import Arms, joined
+from apigw_canary.metrics.latency import Latencies, Metric
+from apigw_canary.metrics.metricdata import KEPT, Dimensions, Query, Series, fetched
+from apigw_canary.metrics.series import Arms, joined, joined_shares
 from apigw_canary.metrics.source import AwsSource
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.state import AliasState, StageState
@@ -25,7 +27,7 @@ _COMPARED = comparison.Names(
     NAMESPACE, (_COUNT, "Sum"), _ERRORS, {"latency": "Duration"}, counts={}
 )
 
-_Dimensions = Mapping[str, str]
+_DURATION = Metric("Duration", _COUNT, "Sum", NAMESPACE)
 
 
 class LambdaMetrics(AwsSource):
@@ -41,8 +43,9 @@ class LambdaMetrics(AwsSource):
     An invocation that ends in an error is an `errors_5xx`: an exception or a timeout, not an answer
     with status 500 that the function gives itself. Throttled ones are no invocations in Lambda's
     counts. Behind a stage each is a request that failed, and counted as that; of a weighted alias
-    it is not known which version they would have reached. The notes report them. A signal that
-    Lambda does not publish, such as `errors_4xx`, has no minutes, and a note; one that is critical
+    it is not known which version they would have reached. The notes report them. Latency is
+    `Duration`: the time in the function's own code, without its initialization. A signal that
+    Lambda does not publish, such as `errors_4xx`, is not observed; one that is critical
     is `InvalidInputError`.
 
     Lambda publishes an invocation when it has ended, in the minute in which it began: with a
@@ -78,28 +81,33 @@ class LambdaMetrics(AwsSource):
         self._aliases = {"baseline": baseline, "canary": canary}
 
     def _forget(self) -> None:
-        """Nothing is kept between two observations."""
+        self._latencies: dict[tuple[Dimensions, ...], Latencies] = {}
+        # What one look finds out of ranks decides how its answers are read.
+        self._lock = threading.Lock()
 
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
     ) -> Measurements:
         """The minutes of each signal in [start, end): one GetMetricData.
 
+        One more for a start that is new, where the baseline sets a limit of latency.
+
         Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
         critical signal that Lambda does not publish, and if both variants call one alias.
         """
         start, end = validation.aware(start, "start"), validation.aware(end, "end")
         for signal in signals:
-            if signal.critical and signal.name not in _ERRORS:
+            if signal.critical and signal.name not in _ERRORS and not signal.is_latency:
                 validation.refuse(
                     "signals",
-                    f"of {', '.join(_ERRORS)}, or not critical, to be read from Lambda's metrics",
+                    f"of {', '.join(_ERRORS)} and latency, or not critical, to be read from "
+                    "Lambda's metrics",
                     signal.name,
                 )
         seen = [signal.name for signal in signals if signal.name in _ERRORS]
         arms = self._arms(stage)
         queries = [
-            Query(f"{arm}_{name}", metric, "Sum", tuple(dimensions.items()), NAMESPACE)
+            Query(f"{arm}_{name}", metric, "Sum", dimensions, NAMESPACE)
             for arm, dimensions in arms.items()
             for name, metric in (
                 ("requests", _COUNT),
@@ -107,26 +115,37 @@ class LambdaMetrics(AwsSource):
                 *((name, _ERRORS[name]) for name in seen),
             )
         ]
-        series = fetched(self._own_calls(), queries, start, end)
         alias = isinstance(stage, AliasState)
+        latencies = self._latencies_of(arms, stage)
+        limits, notes, not_observed = latencies.limits(
+            [s for s in signals if s.is_latency], start, ceil_minute(end - KEPT)
+        )
+        with self._lock:
+            series = latencies.answered(queries, limits, start, end)
+            shares = latencies.shares(limits, series, end)
+        invoked = _both(series, "requests")  # a throttled invocation has no duration
         if not alias:
-            series = {**series, **dict(_with_throttled(series, arms, seen))}
+            series |= dict(_with_throttled(series, arms, seen))
         minutes = {
             name: tuple(joined(_both(series, "requests"), _both(series, name), end))
             for name in seen
         }
-        notes = [
-            f"{signal.name} is not among Lambda's metrics and has no data."
+        minutes |= {name: tuple(joined_shares(invoked, of, end)) for name, of in shares.of.items()}
+        not_observed |= {
+            signal.name: "Lambda publishes no metric of it"
             for signal in signals
-            if signal.name not in _ERRORS
-        ]
+            if signal.name not in _ERRORS and not signal.is_latency
+        }
+        notes += shares.notes
         notes += [
             f"{throttled:,.0f} invocations of the {arm} were throttled; they count "
             + ("neither as requests nor as errors." if alias else "as failed requests.")
             for arm in arms
             if (throttled := sum(series[f"{arm}_throttles"].values()))
         ]
-        return Measurements(minutes, notes=notes)
+        return Measurements(
+            minutes, notes=notes, not_observed={**not_observed, **shares.not_observed}
+        )
 
     def compare(
         self, stage: StageState, start: datetime, end: datetime, *, at: datetime
@@ -139,9 +158,7 @@ class LambdaMetrics(AwsSource):
         if asked.start == asked.end:
             return comparison.nothing(stage, asked)
         arms = self._arms(stage)
-        queries = comparison.queries(
-            {arm: tuple(each.items()) for arm, each in arms.items()}, _COMPARED, asked
-        )
+        queries = comparison.queries(arms, _COMPARED, asked)
         series = fetched(self._own_calls(), queries, asked.start, asked.end)
         if "canary" not in arms:
             none: dict[str, Series] = {
@@ -150,7 +167,18 @@ class LambdaMetrics(AwsSource):
             series = none | series
         return comparison.compared(stage, series, _COMPARED, asked)
 
-    def _arms(self, stage: StageState) -> Mapping[str, _Dimensions]:
+    def _latencies_of(self, arms: Mapping[str, Dimensions], stage: StageState) -> Latencies:
+        key = tuple(arms.values())
+        if key not in self._latencies:
+            # Lambda documents the metrics of a version for aliases with two of them; before the
+            # start all invocations of the alias are the baseline's.
+            before = arms["baseline"]
+            if isinstance(stage, AliasState):
+                before = tuple(each for each in before if each[0] != "ExecutedVersion")
+            self._latencies[key] = Latencies(self._own_calls(), arms, _DURATION, before=before)
+        return self._latencies[key]
+
+    def _arms(self, stage: StageState) -> Mapping[str, Dimensions]:
         if isinstance(stage, AliasState):
             if self._function is not None:
                 validation.refuse("metrics", "LambdaMetrics() for a weighted alias", self._function)
@@ -169,7 +197,7 @@ class LambdaMetrics(AwsSource):
                 "the same",
             )
         return {
-            arm: {"FunctionName": self._function, "Resource": f"{self._function}:{alias}"}
+            arm: (("FunctionName", self._function), ("Resource", f"{self._function}:{alias}"))
             for arm, alias in (("baseline", baseline), ("canary", canary))
             if alias is not None
         }
@@ -185,15 +213,15 @@ class LambdaMetrics(AwsSource):
         return variables[self._variable]
 
 
-def _versions(alias: StageState) -> Mapping[str, _Dimensions]:
+def _versions(alias: StageState) -> Mapping[str, Dimensions]:
     """The versions of a weighted alias; AWS keeps a series for each that it routes to."""
     canary = alias.canary.deployment_id if alias.canary else None
     return {
-        arm: {
-            "FunctionName": alias.rest_api_id,
-            "Resource": f"{alias.rest_api_id}:{alias.name}",
-            "ExecutedVersion": version,
-        }
+        arm: (
+            ("FunctionName", alias.rest_api_id),
+            ("Resource", f"{alias.rest_api_id}:{alias.name}"),
+            ("ExecutedVersion", version),
+        )
         for arm, version in (("baseline", alias.deployment_id), ("canary", canary))
         if version is not None
     }

@@ -24,7 +24,7 @@ from apigw_canary.aws.insights import (
     text,
 )
 from apigw_canary.aws.insights import field as quoted_field
-from apigw_canary.errors import CanaryError, MetricsError
+from apigw_canary.errors import CanaryError
 from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute, ceil_minute
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
 from apigw_canary.metrics.logcounts import (
@@ -199,7 +199,12 @@ class AccessLogs(AwsSource):
         with self._lock:
             log = self._log(stage)
             notes: list[str] = []
-            counted = [self._counted(signal, log, start, notes) for signal in signals]
+            not_observed: dict[str, str] = {}
+            counted = [
+                each
+                for signal in signals
+                if (each := self._counted(signal, log, start, notes, not_observed)) is not None
+            ]
             rows, scanned = self._rows(log, counted, start, end)
             margin = min((signal.margin for signal in signals), default=0.0)
             since = start + HISTORY + 2 * MINUTE
@@ -236,6 +241,7 @@ class AccessLogs(AwsSource):
             {name: with_missing(found, compared.missing) for name, found in minutes.items()},
             notes=notes,
             suspect=suspect or compared.suspect,
+            not_observed=not_observed,
         )
 
     def _compared(
@@ -357,22 +363,38 @@ class AccessLogs(AwsSource):
         return self._logs[key]
 
     def _counted(
-        self, signal: Signal, log: AccessLog, start: datetime, notes: list[str]
-    ) -> Counted:
+        self,
+        signal: Signal,
+        log: AccessLog,
+        start: datetime,
+        notes: list[str],
+        not_observed: dict[str, str],
+    ) -> Counted | None:
+        """How a signal is counted; None where it is not observed."""
         if signal.name in self._bad:
             # An expression is about fields, which only a line has that is JSON.
             return Counted(signal.name, self._bad[signal.name], log.field(STATUS), own=True)
-        slow = signal.over
-        if slow is None and signal.quantile is not None:
-            slow = self._limit(log, signal.quantile, start)
-            notes.append(
-                f"{signal.name}: bad is a request of more than {slow:g} ms, the "
-                f"{signal.quantile:g} quantile of the baseline in the hour from {moment(start)}."
-            )
-        if slow is not None:
+        if signal.is_latency:
+            if not signal.critical and LATENCY not in log.fields:
+                not_observed[signal.name] = f"the format of {log.group} has no {LATENCY}"
+                return None
             log.field(LATENCY)
+            limit = signal.over
+            if signal.quantile is not None:
+                limit = self._limit(log, signal.quantile, start)
+                if limit is None:
+                    not_observed[signal.name] = (
+                        f"{log.group} has no requests of the baseline in the hour from "
+                        f"{moment(start)}, which would set its limit"
+                    )
+                    return None
+                notes.append(
+                    f"{signal.name}: bad is a request of more than {limit:g} ms, the "
+                    f"{signal.quantile:g} quantile of the baseline in the hour from "
+                    f"{moment(start)}."
+                )
             latency = ALIAS[LATENCY]
-            return Counted(signal.name, f"{latency} > {slow:.12g}", latency)
+            return Counted(signal.name, f"{latency} > {limit:.12g}", latency)
         if signal.name not in _STATUSES:
             known = ", ".join([*_STATUSES, *self._bad])
             validation.refuse(
@@ -382,8 +404,10 @@ class AccessLogs(AwsSource):
         status = ALIAS[STATUS]
         return Counted(signal.name, f"{status} >= {low} and {status} < {high}", status)
 
-    def _limit(self, log: AccessLog, quantile: float, start: datetime) -> float:
-        """The baseline's quantile of latency in the hour before the canary, fixed once found."""
+    def _limit(self, log: AccessLog, quantile: float, start: datetime) -> float | None:
+        """The baseline's quantile of latency in the hour before the canary, fixed once found; None
+        where there is none.
+        """
         key = log.group, quantile, start
         if key not in self._limits:
             canary = ", ".join(text(value) for value, arm in ARMS.items() if arm == "canary")
@@ -396,11 +420,7 @@ class AccessLogs(AwsSource):
             )
             rows = self._insights().find(log.group, query, start, start + HISTORY).rows
             if not rows or count(rows[0], "requests") == 0:
-                raise MetricsError(
-                    f"{log.group} has no requests of the baseline in the hour from "
-                    f"{moment(start)}, so what is slow cannot be found out.",
-                    remedy="Give a limit in milliseconds instead of a quantile.",
-                )
+                return None
             self._limits[key] = number(rows[0], "high")
         return self._limits[key]
 

@@ -21,6 +21,8 @@ _MOST_DATAPOINTS = 100_800
 """What one GetMetricData takes and gives ("GetMetricData", CloudWatch API reference)."""
 
 Series = Mapping[datetime, float]
+Dimensions = tuple[tuple[str, str], ...]
+"""Names and values, such as `(("ApiName", "orders"), ("Stage", "prod"))`."""
 
 
 class Query(NamedTuple):
@@ -30,8 +32,7 @@ class Query(NamedTuple):
     """Letters, digits and `_`, the first a small letter; of its own among those asked together."""
     metric: str
     statistic: str
-    dimensions: tuple[tuple[str, str], ...]
-    """Names and values, such as `(("ApiName", "orders"), ("Stage", "prod"))`."""
+    dimensions: Dimensions
     namespace: str = NAMESPACE
     period: timedelta = PERIOD
     """A whole number of minutes."""

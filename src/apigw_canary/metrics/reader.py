@@ -10,12 +10,12 @@ from apigw_canary.judge.observation import MINUTE, Measurements, Minute, Overlap
 from apigw_canary.judge.overlap import Totals
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
 from apigw_canary.metrics import comparison
-from apigw_canary.metrics.listing import Listing
+from apigw_canary.metrics.latency import Latencies, Shares
 from apigw_canary.metrics.metricdata import KEPT, Query, Series, fetched
-from apigw_canary.metrics.published import Published
-from apigw_canary.metrics.routes import Routes
+from apigw_canary.metrics.published import Listing, Published
+from apigw_canary.metrics.ratio import CloudWatchRatio
+from apigw_canary.metrics.routes import ByRoute, Routes
 from apigw_canary.metrics.series import SETTLED, Arms, counted, joined, joined_shares
-from apigw_canary.metrics.slow import SlowRequests
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.state import StageState
 from apigw_canary.values.formatting import moment
@@ -40,6 +40,7 @@ class Reader:
         stage: str,
         *,
         routes: bool | Sequence[str],
+        ratios: Mapping[str, CloudWatchRatio],
     ) -> None:
         self._calls = calls
         self._known = known
@@ -54,7 +55,8 @@ class Reader:
         }
         self._own = arms.pop(stage)
         self._others = list(arms.values())
-        self._slow = SlowRequests(calls, **self._own)
+        self._latencies = Latencies(calls, self._own)
+        self._ratios = ratios
         self._listing = Listing(calls, known.api_name, canary_stage.format(stage=stage))
         only = None if isinstance(routes, bool) else routes
         self._routes = Routes(calls, known.api_name, stage, only) if routes else None
@@ -87,17 +89,46 @@ class Reader:
         end: datetime,
         stated: Overlap,
     ) -> Measurements:
-        notes = list(self._known.notes)
         kept_from = ceil_minute(end - KEPT)
-        limits, said = self._slow.limits(
-            [s for s in signals if s.name not in ERRORS], start, kept_from
+        limits, notes, not_observed = self._latencies.limits(
+            [s for s in signals if s.is_latency], start, kept_from
         )
-        notes += said
         if start < kept_from:
             notes.append(f"minutes from before {moment(kept_from)} are no longer kept: left out")
             start = kept_from
         errors = [s.name for s in signals if s.name in ERRORS]
-        queries = [
+        ratios = {
+            f"ratio{i}": name
+            for i, name in enumerate(s.name for s in signals if s.name in self._ratios)
+        }
+        own = self._queries(errors)
+        others = [q for key, name in ratios.items() for q in self._ratios[name].queries(key, stage)]
+        series = self._latencies.answered(
+            [*own, *others, *self._totals_queries()], limits, start, end
+        )
+        minutes, shares = self._minutes(series, errors, limits, end)
+        settled = [
+            row for row in counted(_arms(series, "requests")) if row.at + MINUTE <= end - SETTLED
+        ]
+        self._look_for_signs(stage, settled, {name: minutes[name] for name in errors}, series)
+        dark = [self._listing.note(end)] if _is_dark(stage, settled) else []
+        routes, read = self._of_routes(own, errors, limits, start, end)
+        reading, how = self._found.read(stated)
+        found = Measurements(
+            minutes,
+            overlap=reading,
+            notes=[*self._known.notes, *notes, *shares.notes, *dark, *read, how],
+            suspect=self._suspect(stated, settled, errors, series),
+            routes=routes,
+            not_observed={**not_observed, **shares.not_observed},
+        )
+        return found.merged_with(
+            {name: self._ratios[name].minutes(key, series, end) for key, name in ratios.items()}
+        )
+
+    def _queries(self, errors: Sequence[str]) -> list[Query]:
+        """Requests and errors of both variants."""
+        return [
             Query(f"{arm}_{name}", metric, statistic, dimensions)
             for arm, dimensions in self._own.items()
             for name, metric, statistic in (
@@ -105,32 +136,6 @@ class Reader:
                 *((name, ERRORS[name], "Sum") for name in errors),
             )
         ]
-        asked = [*queries, *self._slow.queries(limits), *self._totals_queries()]
-        series = fetched(self._calls, asked, start, end)
-        if self._slow.falls_back(limits, series, end - SETTLED):
-            series |= fetched(self._calls, self._slow.queries(limits), start, end)
-        requests = _arms(series, "requests")
-        minutes, said = self._minutes(series, errors, limits, end)
-        notes += said
-        settled = [row for row in counted(requests) if row.at + MINUTE <= end - SETTLED]
-        self._look_for_signs(stage, settled, {name: minutes[name] for name in errors}, series)
-        if _is_dark(stage, settled):
-            notes.append(self._listing.note(end))
-        routes = None
-        if self._routes is not None:
-            ranked = limits if self._slow.is_ranked else {}
-            routes, read = self._routes.read(
-                [*queries, *self._slow.queries(ranked)],
-                start,
-                end,
-                lambda series: self._minutes(series, errors, ranked, end)[0],
-            )
-            notes.append(read)
-        reading, how = self._found.read(stated)
-        suspect = self._suspect(stated, settled, errors, series)
-        return Measurements(
-            minutes, overlap=reading, notes=[*notes, how], suspect=suspect, routes=routes
-        )
 
     def compare(self, stage: StageState, window: comparison.Window, stated: Overlap) -> Comparison:
         """Both variants side by side: one GetMetricData."""
@@ -172,13 +177,34 @@ class Reader:
         errors: Sequence[str],
         limits: Mapping[str, float],
         end: datetime,
-    ) -> tuple[dict[str, tuple[Minute, ...]], list[str]]:
-        """The minutes of each signal, and notes of how they were read."""
+    ) -> tuple[dict[str, tuple[Minute, ...]], Shares]:
+        """The minutes of each signal, and how those of latency were read."""
         requests = _arms(series, "requests")
         minutes = {name: tuple(joined(requests, _arms(series, name), end)) for name in errors}
-        above, said = self._slow.shares(limits, series)
-        minutes |= {name: tuple(joined_shares(requests, arms, end)) for name, arms in above.items()}
-        return minutes, said
+        shares = self._latencies.shares(limits, series, end)
+        for name, arms in shares.of.items():
+            minutes[name] = tuple(joined_shares(requests, arms, end))
+        return minutes, shares
+
+    def _of_routes(
+        self,
+        own: Sequence[Query],
+        errors: Sequence[str],
+        limits: Mapping[str, float],
+        start: datetime,
+        end: datetime,
+    ) -> tuple[ByRoute | None, list[str]]:
+        """The minutes of each route, where they are asked for, and what was read."""
+        if self._routes is None:
+            return None, []
+        ranked = limits if self._latencies.is_ranked else {}
+        routes, read = self._routes.read(
+            [*own, *self._latencies.queries(ranked)],
+            start,
+            end,
+            lambda series: self._minutes(series, errors, ranked, end)[0],
+        )
+        return routes, [read]
 
     def _totals_queries(self) -> list[Query]:
         """The requests of the whole API and of its other stages, until the overlap is known."""

@@ -195,6 +195,18 @@ def _no_minutes(facts: Facts) -> Iterator[Problem]:
         )
 
 
+def _not_observed(facts: Facts) -> Iterator[Problem]:
+    if facts.traffic is not None:
+        for name, why in facts.traffic.not_observed.items():
+            yield Problem(
+                "warning",
+                f"{name} would not be observed: {sentence(why)}",
+                "The other signals are judged without it. Correct the source, or take the signal "
+                "out of the policy; a limit in milliseconds, Signal.latency(over=…), needs no "
+                "baseline.",
+            )
+
+
 def _no_baseline_at_100(facts: Facts) -> Iterator[Problem]:
     policy = facts.policy
     if policy is None or policy.steps[-1].percent < 100:
@@ -472,6 +484,7 @@ CHECKS: tuple[Check, ...] = (
     _authorizers,
     _suspect_metrics,
     _no_minutes,
+    _not_observed,
     _too_little_traffic,
     _unknown_alarms,
     _alarms_now,

@@ -160,7 +160,7 @@ def _rates(path: SignalPath, start: datetime, end: datetime) -> Chart:
     name = path.signal.name
     question = _QUESTIONS.get(name) or (
         f"Is the canary slow more often? ({name})"
-        if name.startswith("slow_")
+        if name.startswith("latency_")
         else f"Is it more frequent on the canary? ({name})"
     )
     so_far = thinned(list(_so_far(path.counts)))

@@ -80,7 +80,7 @@ def _failing(view: View, failure: str) -> tuple[timedelta, str]:
 def _without_data(view: View) -> timedelta | None:
     """For how long a canary that should have had requests has shown none; None where it has."""
     lengths: list[timedelta] = []
-    for g in view.gathered:
+    for g in view.observed:
         served = next((row.at for row in reversed(g.minutes) if row.canary_requests > 0), None)
         since = view.seen.step_judged_from()
         since = max(since, served + MINUTE) if served is not None else since
@@ -128,7 +128,8 @@ def _suspect(view: View) -> str | None:
 
 
 def _wrong_part(view: View) -> str | None:
-    wrong = [finding for finding in view.deciding() if not finding.sample_ratio_ok]
+    observed = {g.signal.name for g in view.observed}
+    wrong = [f for f in view.deciding() if f.signal in observed and not f.sample_ratio_ok]
     if not wrong:
         return None
     return (

@@ -58,6 +58,8 @@ class View:
         self.analysis: Analysis = summarize(policy, evidence)
         self.gathered: list[Gathered] = [g for g in evidence.signals if not g.signal.report_only]
         """The evidence of the signals that may decide."""
+        self.observed = [g for g in self.gathered if g.signal.critical or not g.signal.is_latency]
+        """Those that must be observed: latency need not, unless it is critical."""
         self.alarms: list[Alarm] = [
             alarm for alarm in observation.alarms if alarm.name in policy.alarms
         ]
@@ -88,8 +90,8 @@ class View:
 
     @cached_property
     def unknown(self) -> list[tuple[Signal, UnknownOutcomes]]:
-        """The requests of unknown outcome, of the signals that may decide."""
-        return [(g.signal, unknown_outcomes(g, self.seen)) for g in self.gathered]
+        """The requests of unknown outcome, of the signals that must be observed."""
+        return [(g.signal, unknown_outcomes(g, self.seen)) for g in self.observed]
 
     @cached_property
     def unhealthy(self) -> tuple[Signal, Unhealthy] | None:
@@ -129,6 +131,8 @@ class View:
             named = self.policy.alarms
             for remark in alarms.remarks(named, self.alarms, self.seen.started_at):
                 reason = f"{reason} ({remark})"
+        for name, why in self.seen.not_observed.items():
+            reason = f"{reason} ({name} is not observed: {why})"
         return {
             "at": self.seen.at,
             "reason": reason,

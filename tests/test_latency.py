@@ -1,4 +1,4 @@
-"""Slow requests: the limit, the counts above it, and rollouts in which only latency gets worse."""
+"""Latency: the limit, the counts above it, and rollouts in which only latency gets worse."""
 
 from __future__ import annotations
 
@@ -42,39 +42,45 @@ class TestSignal:
     def test_several_stand_side_by_side(self) -> None:
         """Each has a name of its own, that says its limit."""
         signals = [
-            Signal.slow(over=800),
-            Signal.slow(over=812.5),
-            Signal.slow(quantile=0.9),
-            Signal.slow(quantile=0.99),
-            Signal.slow(quantile=0.999),
+            Signal.latency(over=800),
+            Signal.latency(over=812.5),
+            Signal.latency(quantile=0.9),
+            Signal.latency(quantile=0.99),
+            Signal.latency(quantile=0.999),
         ]
         assert [signal.name for signal in signals] == [
-            "slow_over_800ms",
-            "slow_over_812_5ms",
-            "slow_p90",
-            "slow_p99",
-            "slow_p99_9",
+            "latency_over_800ms",
+            "latency_over_812_5ms",
+            "latency_p90",
+            "latency_p99",
+            "latency_p99_9",
         ]
+        signals[0] = Signal.latency(over=800, critical=True)
         assert RolloutPolicy.canary(10, MINUTE, signals=signals).signals == tuple(signals)
 
     def test_defaults_can_be_changed(self) -> None:
-        """It is critical and weighs less than errors, unless told otherwise."""
-        assert Signal.slow(over=800).critical
-        assert Signal.slow(over=800).weight < FIVE.weight
-        changed = Signal.slow(quantile=0.9, ratio=2, critical=False, report_only=True)
+        """It is not critical and weighs less than errors, unless told otherwise."""
+        assert not Signal.latency(over=800).critical
+        assert Signal.latency(over=800).weight < FIVE.weight
+        changed = Signal.latency(quantile=0.9, ratio=2, critical=False, report_only=True)
         assert (changed.ratio, changed.report_only) == (2, True)
 
-    def test_is_not_asked_for_unless_told(self) -> None:
-        """A policy of no signals of its own watches errors."""
-        assert [s.name for s in RolloutPolicy.canary(5, MINUTE).signals] == [
-            "errors_5xx",
-            "errors_4xx",
-        ]
+    def test_is_a_default_signal(self) -> None:
+        """A policy without signals of its own judges errors and latency."""
+        assert RolloutPolicy.canary(5, MINUTE).signals == (
+            Signal.errors_5xx(),
+            Signal.errors_4xx(),
+            Signal.latency(quantile=0.99),
+        )
+
+    def test_takes_nothing_from_5xx(self) -> None:
+        """5xx has 5/7 of the evidence, as it had beside 4xx alone at weights of 0.5 and 0.2."""
+        weights = [s.weight for s in RolloutPolicy.canary(5, MINUTE).signals]
+        assert weights[0] / sum(weights) == pytest.approx(5 / 7)
 
     @pytest.mark.parametrize(
         "limit, field",
         [
-            ({}, "over"),
             ({"over": 800, "quantile": 0.99}, "over"),
             ({"over": 0}, "over"),
             ({"over": "800"}, "over"),
@@ -87,15 +93,15 @@ class TestSignal:
         ],
     )
     def test_needs_one_limit(self, limit: dict[str, Any], field: str) -> None:
-        """Exactly one of the two, within its range; what is wrong is named."""
+        """At most one of the two, within its range; what is wrong is named."""
         with pytest.raises(InvalidInputError) as raised:
-            Signal.slow(**limit)
+            Signal.latency(**limit)
         assert raised.value.field == field
 
     def test_has_not_two_limits(self) -> None:
         """However a signal is made, it has one limit at most."""
         with pytest.raises(InvalidInputError, match="quantile must be None where over"):
-            attrs.evolve(Signal.slow(over=800), quantile=0.99)
+            attrs.evolve(Signal.latency(over=800), quantile=0.99)
 
 
 values = st.lists(st.tuples(st.floats(1, 1e6), st.integers(0, 1000)), max_size=30)
@@ -182,7 +188,7 @@ def measured(aws: Aws, *signals: Signal, **window: Any) -> Measurements:
     return CloudWatchMetrics(session=aws).minutes(STAGE, signals, start, end)
 
 
-SLOW = Signal.slow(over=800)
+SLOW = Signal.latency(over=800)
 RANK = "PR(:800)"
 
 
@@ -192,13 +198,13 @@ class TestCounts:
         whole.
         """
         aws = Aws(series(prod={"Count": 700, RANK: 99}, canary={"Count": 30, RANK: 90}))
-        rows = measured(aws, SLOW)["slow_over_800ms"]
+        rows = measured(aws, SLOW)["latency_over_800ms"]
         assert rows == tuple(Minute(at(n), 700, 7, 30, 3) for n in range(10))
 
     def test_interpolated_counts_are_fractional(self) -> None:
         """A share between two requests is kept as it is."""
         aws = Aws(series(prod={"Count": 700, RANK: 99.05}))
-        assert measured(aws, SLOW)["slow_over_800ms"][0].baseline_bad == pytest.approx(6.65)
+        assert measured(aws, SLOW)["latency_over_800ms"][0].baseline_bad == pytest.approx(6.65)
 
     def test_a_share_that_is_missing_is_not_zero(self) -> None:
         """A minute in which an arm has requests and no share, or a share and no requests, is not
@@ -213,9 +219,9 @@ class TestCounts:
                 canary={"Count": {0: 5, 1: 5, 2: 5}, RANK: {0: 80, 2: 80, 3: 80}},
             )
         )
-        young = measured(aws, SLOW, end=at(5))["slow_over_800ms"]
+        young = measured(aws, SLOW, end=at(5))["latency_over_800ms"]
         assert [row.at for row in young] == [at(0)]
-        assert measured(aws, SLOW, end=at(10))["slow_over_800ms"] == (
+        assert measured(aws, SLOW, end=at(10))["latency_over_800ms"] == (
             young[0],
             Minute(at(1), 9, 0.9, 5, 0, 0, 5),
             Minute(at(2), 9, 0, 5, 1, 9, 0),
@@ -231,11 +237,11 @@ class TestCounts:
     def test_beside_errors(self) -> None:
         """Errors and several limits are read in one call."""
         aws = Aws(series(prod={"Count": 10, RANK: 90, "PR(:300)": 50, "5XXError": 2}))
-        found = measured(aws, FIVE, SLOW, Signal.slow(over=300))
+        found = measured(aws, FIVE, SLOW, Signal.latency(over=300))
         assert {name: rows[0].baseline_bad for name, rows in found.items()} == {
             "errors_5xx": 2,
-            "slow_over_800ms": 1,
-            "slow_over_300ms": 5,
+            "latency_over_800ms": 1,
+            "latency_over_300ms": 5,
         }
         assert len(aws.asked) == 1
 
@@ -245,7 +251,7 @@ class TestCounts:
         assert measured(aws, Signal(name="zu langsam!", over=800))["zu langsam!"]
 
 
-P99 = Signal.slow(quantile=0.99)
+P99 = Signal.latency(quantile=0.99)
 
 
 class TestLimitOfTheBaseline:
@@ -258,17 +264,17 @@ class TestLimitOfTheBaseline:
         p99 = {0: 800, 1: 800, 2: 9000, 3: 9000, 4: 9000, 5: 20}
         found = self.asked(p99, {0: 900, 1: 900, 2: 300, 3: 300, 4: 300, 5: 100})
         assert found.notes[0].startswith(
-            "slow_p99: over 800 ms, the median of the baseline's p99 in the minutes from "
+            "latency_p99: over 800 ms, the median of the baseline's p99 in the minutes from "
             "2026-01-05 09:00 UTC to 2026-01-05 09:50 UTC"
         )
-        assert found["slow_p99"][0].baseline_bad == 9
+        assert found["latency_p99"][0].baseline_bad == 9
 
     def test_is_asked_for_once(self) -> None:
         """One more GetMetricData for a start that is new; several quantiles share it."""
         aws = Aws(series(prod={"Count": 100, "p99": 800, "p90": 300, "PR(:800)": 99}))
         metrics = CloudWatchMetrics(session=aws)
         for _ in range(3):
-            metrics.minutes(STAGE, [P99, Signal.slow(quantile=0.9)], START, END)
+            metrics.minutes(STAGE, [P99, Signal.latency(quantile=0.9)], START, END)
         assert len(aws.asked) == 1 + 3
         window = aws.asked[0]["StartTime"], aws.asked[0]["EndTime"]
         assert window == (START, START + 50 * MINUTE)
@@ -286,15 +292,20 @@ class TestLimitOfTheBaseline:
 
     @pytest.mark.parametrize("count", [100, {}])
     def test_without_a_baseline(self, count: Any) -> None:
-        """No latencies before the start, no limit: an error that says how to go on."""
-        with pytest.raises(MetricsError, match="sets no limit: no latencies of it are known") as e:
-            self.asked({} if count else {0: 5.0}, count)
-        assert "Signal.slow(over=…)" in e.value.remedy
+        """No latencies before the start, no limit: it is not observed, and the rest is read."""
+        found = self.asked({} if count else {0: 5.0}, count)
+        assert found.not_observed == {
+            "latency_p99": "CloudWatch has no latencies of the baseline from 2026-01-05 09:00 UTC "
+            "to 2026-01-05 09:50 UTC, which would set its limit"
+        }
+        assert dict(found) == {}
 
     def test_that_is_no_longer_kept(self) -> None:
         """The hour before a start of more than 15 days ago cannot be read."""
-        with pytest.raises(MetricsError, match="no longer kept"):
-            self.asked({0: 5.0}, start=END - timedelta(days=16))
+        found = self.asked({0: 5.0}, start=END - timedelta(days=16))
+        assert found.not_observed["latency_p99"].endswith(
+            "are no longer kept, which would set its limit"
+        )
 
 
 def ladder(scale: float) -> dict[str, float]:
@@ -315,12 +326,12 @@ class TestPercentilesInstead:
         )
         metrics = CloudWatchMetrics(session=aws)
         found = metrics.minutes(STAGE, [SLOW], START, at(15))
-        assert found["slow_over_800ms"][9] == Minute(at(9), 1000, 100, 100, 50)
+        assert found["latency_over_800ms"][9] == Minute(at(9), 1000, 100, 100, 50)
         (note,) = [note for note in found.notes if "PR(:800)" in note]
         assert "counted from Minimum, p50," in note
         assert len(aws.asked) == 2
         again = metrics.minutes(STAGE, [SLOW], START, at(15))
-        assert again["slow_over_800ms"] == found["slow_over_800ms"]
+        assert again["latency_over_800ms"] == found["latency_over_800ms"]
         assert len(aws.asked) == 3
 
     def test_where_those_are_empty_too(self) -> None:
@@ -329,21 +340,23 @@ class TestPercentilesInstead:
         aws = Aws(counts)
         metrics = CloudWatchMetrics(session=aws)
         found = metrics.minutes(STAGE, [FIVE, SLOW], START, at(15))
-        assert found["slow_over_800ms"] == ()
+        assert found["latency_over_800ms"] == ()
         assert len(found["errors_5xx"]) == 15
-        assert "CloudWatch gives no latencies: slow requests cannot be counted" in found.notes
+        assert found.not_observed == {
+            "latency_over_800ms": "CloudWatch has no latencies of the baseline"
+        }
         aws.series = {**counts, **series(prod={RANK: 99})}
-        assert metrics.minutes(STAGE, [FIVE, SLOW], START, at(15))["slow_over_800ms"]
+        assert metrics.minutes(STAGE, [FIVE, SLOW], START, at(15))["latency_over_800ms"]
 
     def test_not_before_ranks_are_due(self) -> None:
         """Ranks that are merely late are waited for."""
         aws = Aws(series(prod={"Count": 1000}))
-        assert measured(aws, SLOW, end=at(9))["slow_over_800ms"] == ()
+        assert measured(aws, SLOW, end=at(9))["latency_over_800ms"] == ()
         assert len(aws.asked) == 1
 
 
 POLICY = RolloutPolicy.canary(
-    10, 15 * MINUTE, signals=[FIVE, Signal.slow(over=250), P99, Signal.slow(quantile=0.9)]
+    10, 15 * MINUTE, signals=[FIVE, Signal.latency(over=250), P99, Signal.latency(quantile=0.9)]
 )
 
 
@@ -368,7 +381,7 @@ def test_a_canary_that_is_only_slower(overlap: Overlap, ranks: bool) -> None:
     ) as aws:
         seen, decision = rolled_out(aws)
     assert isinstance(decision, Rollback)
-    assert "the canary is worse: slow_" in decision.reason
+    assert "the canary is worse: latency_" in decision.reason
     assert any("PR(:250)" in note for note in seen[-1].notes) == (not ranks)
 
 
@@ -379,20 +392,25 @@ def test_a_canary_as_fast_as_the_baseline(overlap: Overlap, ranks: bool) -> None
     with rehearsal(overlap=overlap, latency_ranks=ranks) as aws:
         seen, decision = rolled_out(aws)
     assert isinstance(decision, Promote)
-    assert len({note for each in seen for note in each.notes if note.startswith("slow_p99:")}) == 1
+    assert (
+        len({note for each in seen for note in each.notes if note.startswith("latency_p99:")}) == 1
+    )
 
 
 def test_without_latencies_nothing_goes_up() -> None:
     """A critical signal without data is never promoted."""
     with rehearsal(latency_ranks=False, lag={"Latency": timedelta(days=1)}) as aws:
-        policy = RolloutPolicy.canary(10, 10 * MINUTE, signals=[FIVE, Signal.slow(over=250)])
+        policy = RolloutPolicy.canary(
+            10, 10 * MINUTE, signals=[FIVE, Signal.latency(over=250, critical=True)]
+        )
         canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
         aws.sleep(3600)
         observation = canary.observe(policy)
     decision = policy.decide(observation)
     assert isinstance(decision, Hold)
-    assert "the metric source has given no minute of slow_over_250ms" in decision.reason
-    assert observation.minutes["slow_over_250ms"] == ()
+    assert "the metric source has given no minute of latency_over_250ms" in decision.reason
+    assert "(latency_over_250ms is not observed: CloudWatch has no latencies" in decision.reason
+    assert observation.minutes["latency_over_250ms"] == ()
 
 
 def test_counts_are_the_truth() -> None:
@@ -401,21 +419,29 @@ def test_counts_are_the_truth() -> None:
     with rehearsal(
         api=Backend(latency_ms=50, latency_spread=0.01), backends={"alias=v2": slower}
     ) as aws:
-        policy = RolloutPolicy.canary(30, 10 * MINUTE, signals=[Signal.slow(over=75)])
+        policy = RolloutPolicy.canary(
+            30, 10 * MINUTE, signals=[Signal.latency(over=75, critical=True)]
+        )
         canary = aws.stage.enable_canary(30, variables={"alias": "v2"})
         aws.sleep(600)
-        rows = canary.observe(policy).minutes["slow_over_75ms"]
+        rows = canary.observe(policy).minutes["latency_over_75ms"]
     lit = [row for row in rows if row.canary_requests]
     assert len(lit) > 5
     assert all(row.baseline_bad == 0 for row in rows)
     assert all(row.canary_bad == row.canary_requests for row in lit)
 
 
-def test_a_rollout_without_history_holds() -> None:
-    """Where the baseline's hour is not there, the failure says which limit to give."""
+def test_a_rollout_without_history() -> None:
+    """Without a baseline before the start only a limit of its own is judged, and each decision says
+    so; the source has not failed.
+    """
     with rehearsal(history=timedelta(0)) as aws:
         canary = aws.stage.enable_canary(10, variables={"alias": "v2"})
         aws.sleep(600)
         observation = canary.observe(POLICY)
-    assert "Signal.slow(over=…)" in str(observation.failure)
-    assert isinstance(POLICY.decide(observation), Hold)
+    assert observation.failure is None
+    assert observation.not_observed.keys() == {"latency_p99", "latency_p90"}
+    decision = POLICY.decide(observation)
+    assert isinstance(decision, Hold)
+    assert "(latency_p99 is not observed: CloudWatch has no latencies" in decision.reason
+    assert observation.minutes["latency_over_250ms"]
