@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import accumulate, chain, islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from apigw_canary.judge import evidence, routes
@@ -178,4 +178,7 @@ def _mean(voices: Sequence[Voice], kept: Kept) -> tuple[list[datetime], list[flo
 def _filled(voice: Voice, times: Sequence[datetime]) -> list[float]:
     """The log at each of the times; where there is none, the one before, and none at first."""
     logs = dict(zip(voice.times, voice.worse, strict=True))
-    return list(accumulate(times, lambda log, at: logs.get(at, log), initial=0.0))[1:]
+    found: list[float] = []
+    for at in times:
+        found.append(logs.get(at, found[-1] if found else 0.0))
+    return found

@@ -176,11 +176,11 @@ class Gross:
         """`past`: the past rate, 0 to 1."""
         self._first = first
         odds = max(_LEAST_ODDS, _TIMES_PAST_ODDS * past / (1 - past))
-        self.limits = (_from_odds(odds), _from_odds(_FURTHER * odds))
+        self.limits: tuple[float, float] = (_from_odds(odds), _from_odds(_FURTHER * odds))
         """The rate of a gross failure in two minutes, and in one."""
         self._in_two, self._in_one = Detector(), Detector()
         self.latest: list[tuple[float, float]] = []
-        self.minutes = 0
+        self.minutes: int = 0
         """How many of the latest minutes show one: 2, or else 1; 0 where there is none."""
 
     def add(self, minute: Minute, _: object = None) -> int:

@@ -124,7 +124,8 @@ class Reading:
     """A signal's minutes up to some age, as rows in one interpretation of the overlap."""
 
     def __init__(self, series: Series, overlap: Overlap, count: int) -> None:
-        self._series, self._overlap, self._count = series, overlap, count
+        self._series, self._count = series, count
+        self._overlap: Overlap = overlap
         self.rows: list[Row] = series.rows(overlap)[:count]
 
     def after(self, fold: Callable[..., State], *key: Hashable) -> State:

@@ -69,7 +69,8 @@ class Past:
 
     def __init__(self, before: datetime) -> None:
         self._before = before
-        self.bad = self.requests = 0.0
+        self.bad: float = 0.0
+        self.requests: float = 0.0
 
     def add(self, minute: Minute, row: Row) -> None:
         """Add a minute more."""

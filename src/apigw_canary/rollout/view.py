@@ -58,7 +58,9 @@ class View:
         self.analysis: Analysis = summarize(policy, evidence)
         self.gathered: list[Gathered] = [g for g in evidence.signals if not g.signal.report_only]
         """The evidence of the signals that may decide."""
-        self.observed = [g for g in self.gathered if g.signal.critical or not g.signal.is_latency]
+        self.observed: list[Gathered] = [
+            g for g in self.gathered if g.signal.critical or not g.signal.is_latency
+        ]
         """Those that must be observed: latency need not, unless it is critical."""
         self.alarms: list[Alarm] = [
             alarm for alarm in observation.alarms if alarm.name in policy.alarms

@@ -158,7 +158,7 @@ class Traffic:
         routes: Mapping[str, float],
     ) -> None:
         self.api = api
-        self.routes = _normalized(routes)
+        self.routes: Mapping[str, float] = _normalized(routes)
         """How many of the requests call each method, as fractions of 1."""
         self._first_requests: dict[int, datetime] = {}
         self._rate = rate
