@@ -407,6 +407,7 @@ def of_a_stage(run: Run, *, logs: bool) -> None:
             run.judged(canary, POLICY)
         if canary is not None:
             run.do("failures", canary.failures)
+            run.do("log_groups", stage.log_groups)
             run.do("shift", lambda: canary.shift(20))
             receipt = run.do("promote", lambda: canary.promote(flush_cache=True))
             run.do("revert", lambda: stage.revert(receipt))

@@ -342,7 +342,7 @@ class TestForecast:
         assert "more requests are needed" in forecast.problems[0]
         assert forecast.clean.promoted_after is None
         assert forecast.smallest_seen is None
-        assert "is not in sight" in str(forecast)
+        assert "None of these is found in 9 of 10 rollouts" in str(forecast)
 
     def test_a_rise_inside_the_margin_is_a_problem(self) -> None:
         """With the margin that would not allow it, where one can."""

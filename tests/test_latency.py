@@ -135,7 +135,8 @@ def test_share_above(rungs: dict[str, float], one: float, other: float, requests
     assert 1 >= above_low >= above_high - 1e-9 >= -1e-9
     for (name, reached), (above_name, more) in pairwise(LADDER.items()):
         if rungs[name] < low < rungs[above_name]:
-            assert 1 - more - 1e-9 <= above_low <= 1 - reached + 1e-9
+            assert 1 - more - 1 / requests <= above_low + 1e-9
+            assert above_low <= 1 - reached + 1e-9
 
 
 @given(st.lists(st.floats(1, 1000), min_size=1, max_size=8), st.floats(0, 1100))

@@ -98,7 +98,8 @@ class Aws:
 
     def get_stage(self, **_: Any) -> dict[str, Any]:
         self.stages += 1
-        stage = {"stageName": "prod", "deploymentId": "old111", "lastUpdatedDate": START}
+        stage = self._check("GetStage")
+        stage |= {"stageName": "prod", "deploymentId": "old111", "lastUpdatedDate": START}
         return stage | ({"accessLogSettings": self.settings} if self.settings is not None else {})
 
     def get_rest_apis(self, **_: Any) -> Any:

@@ -127,11 +127,13 @@ class Forecast(Renderable):
 
     def __str__(self) -> str:
         rate = f"{100 * self.bad_rates[self.signal]:g} % {self.signal}"
-        seen = "not found" if self.smallest_seen is None else f"x{self.smallest_seen:g}"
+        seen = "None of these is found in 9 of 10 rollouts."
+        if self.smallest_seen is not None:
+            seen = f"The smallest rise that 9 of 10 rollouts find is x{self.smallest_seen:g}."
         said = [
             f"With {self.requests_per_minute:g} requests a minute and {rate}:",
             *map(str, (self.clean, *self.worse)),
-            f"The smallest rise that 9 of 10 rollouts find is {seen}.",
+            seen,
             *self.problems,
         ]
         return " ".join(said)
