@@ -498,6 +498,15 @@ class TestForms:
         assert 'class="chart"' in (compared._repr_html_() or "")
         assert "| latency p50 |" in Report(compared).markdown()
 
+    def test_page_without_notes(self, compared: Comparison) -> None:
+        """Where nothing is to be said of how the values were measured, no section is."""
+        plain = attrs.evolve(compared, notes=(), suspect=None)
+        assert "How they were measured" not in Report(plain).markdown()
+        noted = attrs.evolve(compared, notes=("the API is new",), suspect="lines are missing")
+        text = Report(noted).markdown()
+        assert "The counts are suspect: lines are missing" in text
+        assert "the API is new" in text
+
     def test_chart_of_one_variant(self, compared: Comparison) -> None:
         """Where the baseline's percentiles are not known only the canary's are drawn."""
         with rehearsal(overlap="included", backends=SLOW) as aws:

@@ -243,6 +243,12 @@ def test_the_enumeration_notices_a_completion_that_pays() -> None:
     assert mean_of_the_best_hiding((9, 7), (0.06, 0.06), left_out) > 1.01
 
 
+def test_capital_that_is_all_but_lost_is_left_as_it_is() -> None:
+    """Where no outcome leaves a capital that a float can hold, there is nothing to multiply."""
+    parts = [Part(-5000.0, -0.2, 0.9), Part(-math.inf, 0.0, 0.0)]
+    assert overshoot.log_factor(Split(20, 8, 3, 1.0), parts, Damping(1, 0), 0.3) == 0
+
+
 def test_a_boosted_minute_keeps_its_expectation_for_each_number_of_bad_requests() -> None:
     """Given the minute's bad requests, the expectation is the lesser of capital and promise."""
     parts = [Part(math.log(0.1), -0.2, 0.9), Part(math.log(0.2), -0.1, 0.3)]

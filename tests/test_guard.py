@@ -198,6 +198,7 @@ class TestConfirmedByPast:
     def test_not_below_100_percent(self) -> None:
         assert guard.confirmed_by_past(*at_full([(9, 0)], past(9, 0), percent=50), 0.05) is None
 
+    @pytest.mark.no_cover
     def test_canaries_at_the_margin_are_rarely_confirmed(self) -> None:
         """The past being right; asked after each minute for two hours."""
         rng, confirmed = Random(5), 0

@@ -218,6 +218,16 @@ def test_without_motos_extra_a_rehearsal_names_the_command() -> None:
     assert INSTALL in printed
 
 
+def test_what_a_prompt_completes() -> None:
+    """Each public name, imported or not, the two public modules, and the version."""
+    assert {*apigw_canary.__all__, "errors", "testing", "__version__"} <= set(dir(apigw_canary))
+    found: Any = vars(apigw_canary)["__getattr__"]
+    assert found("errors") is apigw_canary.errors
+    assert found("testing") is apigw_canary.testing
+    with pytest.raises(AttributeError, match="none_such"):
+        found("none_such")
+
+
 @every_source
 def test_arrows(source: Source) -> None:
     """A room imports only from the rooms below it."""

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apigw_canary import Minute, Observation, RolloutPolicy, Shift, Signal, Stage, Step
@@ -126,6 +126,8 @@ class Rolled:
 
 
 @pytest.mark.long
+@pytest.mark.no_cover
+@settings(max_examples=12)
 @given(st.integers(0, 2**32), policies())
 def test_decisions_with_a_cache_are_those_without(seed: int, policy: RolloutPolicy) -> None:
     """Restated, late and lost minutes, each overlap, routes, unknown outcomes, and old looks."""

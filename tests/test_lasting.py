@@ -13,6 +13,7 @@ import pytest
 
 from apigw_canary import Minute, Observation, Rollback, RolloutPolicy, Signal, Step
 from apigw_canary.judge.gathering import gather
+from apigw_canary.judge.kept import Kept
 from apigw_canary.judge.lasting import LastingExcess, lasting_excess
 from apigw_canary.planning.chance import binomial
 from apigw_canary.rollout import rules
@@ -73,9 +74,11 @@ def seen(minutes: Sequence[Minute], *, age: float = 2, **fields: Any) -> Observa
     return Observation(**given)
 
 
-def found(minutes: Sequence[Minute], **fields: Any) -> LastingExcess | None:
+def found(
+    minutes: Sequence[Minute], kept: Kept | None = None, **fields: Any
+) -> LastingExcess | None:
     observation = seen(minutes, **fields)
-    return lasting_excess(gather(POLICY, observation).signals[0], observation)
+    return lasting_excess(gather(POLICY, observation, kept).signals[0], observation)
 
 
 def constant(rate: float) -> Rate:
@@ -130,7 +133,8 @@ class TestHealthyCanaries:
     """Looked at after each minute; no rollback by this rule."""
 
     def none_found(self, minutes: Sequence[Minute]) -> bool:
-        return all(found(minutes[:end]) is None for end in range(76, len(minutes) + 1))
+        kept = Kept()
+        return all(found(minutes[:end], kept) is None for end in range(76, len(minutes) + 1))
 
     def test_a_shared_incident_of_40_minutes(self, per_minute: int, seed: int) -> None:
         def incident(i: int) -> float:

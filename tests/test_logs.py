@@ -1070,11 +1070,13 @@ class TestBrokenLines:
             percent = aws.stage.describe().canary
             assert percent is None or percent.percent == 10
 
+    @pytest.mark.no_cover
     def test_a_healthy_canary_with_a_few_broken_lines_is_promoted(self) -> None:
         """One line in two thousand, of either variant, stops no rollout."""
         with rehearsal(requests_per_minute=2000, cut_lines=lambda *_: 0.0005) as aws:
             assert isinstance(rolled_out(aws, fresh(aws, metrics=AccessLogs())), Promote)
 
+    @pytest.mark.no_cover
     def test_a_healthy_canary_with_many_is_not_rolled_back(self) -> None:
         """Like parts of both variants, also without their variant, are Hold, whatever time."""
         for log_format in (ACCESS_LOG_FORMAT, QUOTES_LAST):

@@ -1117,6 +1117,15 @@ class TestTrafficLikeLife:
             counts = {row["httpMethod"]: int(row["n"]) for row in rows}
         assert counts["GET"] / sum(counts.values()) == pytest.approx(0.75, abs=0.01)
 
+    def test_minutes_in_which_a_method_is_not_called(self) -> None:
+        """Of one request a minute one method gets it, and each request is of one method."""
+        begins = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+        with rehearsal(routes=self.ROUTES, requests_per_minute=1, settings=self.DETAILED) as aws:
+            aws.stage.enable_canary(10, variables={"alias": "v2"})
+            aws.sleep(3600)
+            rows = [row for row in aws.served if row.at >= begins]
+        assert 20 < sum(row.requests for row in rows) < 120
+
     def test_a_version_that_changes(self) -> None:
         """So can a version of a function, and what a smoke test meets."""
 
