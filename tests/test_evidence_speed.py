@@ -127,3 +127,38 @@ def test_bursts_of_one_variant() -> None:
         path = worse([Row(300_000, 3000, 0, 0), *rows], **TOLERANCE)
         found += path[-1] >= math.log(20)
     assert found <= 0.12 * rollouts
+
+
+def exceeding(n_b: int, n_c: int, usual: float) -> float:
+    """The least canary rate that is no chance within 15 minutes, nor in any one of them.
+
+    It exceeds what the margin and twice the signal's noise tolerate: by 11 standard deviations in
+    all of them, and by 2.5 in each.
+    """
+    tolerated = SIGNALS[0].ratio * (1 + 2 * SIGNALS[0].noise) * usual + SIGNALS[0].margin
+    rate = tolerated
+    while rate < 1:
+        spread = max(tolerated * (1 - tolerated), rate * (1 - rate))
+        deviation = math.sqrt(n_c * spread * (1 + n_c / n_b))
+        if (rate - tolerated) * n_c >= max(11 / math.sqrt(15), 2.5) * deviation:
+            break
+        rate = min(1.02 * rate + 1e-4, 1.0)
+    return rate
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("after", [20, 60, 360])
+@pytest.mark.parametrize("usual", [0.0, 0.001, 0.05, 0.3, 0.6])
+@pytest.mark.parametrize("per_minute", [100, 14_000, 10**6])
+def test_what_exceeds_the_margin_plainly_is_found_within_fifteen_minutes(
+    per_minute: int, usual: float, after: int
+) -> None:
+    """Whenever it begins. With half of the evidence, as beside one more signal."""
+    for share in (0.05, 0.5, 0.9):
+        n_c = round(per_minute * share)
+        rates = usual, exceeding(per_minute - n_c, n_c, usual)
+        rng = Random(f"{per_minute} {usual} {after} {share}")
+        game = WorseEvidence(**{**TOLERANCE, "alpha": 0.025})
+        rows = itertools.islice(late(rng, after, per_minute, share, rates), after + 16)
+        path = [game.add(row) for row in rows]
+        assert path[after] < math.log(40) <= path[-1] or rates[1] == 1, share

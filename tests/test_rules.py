@@ -159,7 +159,7 @@ def test_5_thirty_percent_at_100_percent_is_never_promoted(pace: float) -> None:
 
 @at_each_pace
 @pytest.mark.parametrize("minutes", [20, 40])
-def test_7_both_silent_after_a_busy_hour(pace: float, minutes: int) -> None:
+def test_6_both_silent_after_a_busy_hour(pace: float, minutes: int) -> None:
     """A hundred a minute, then nothing: unobserved (A7). One a minute may well have ended."""
     decision = at(minutes + 3, served(pace, 10, 2), 10)
     if pace >= 10:
@@ -173,7 +173,7 @@ def test_7_both_silent_after_a_busy_hour(pace: float, minutes: int) -> None:
 
 @at_each_pace
 @pytest.mark.parametrize("failing", ["failing_since", "last_complete_at"])
-def test_7_a_source_that_fails(pace: float, failing: str) -> None:
+def test_6_a_source_that_fails(pace: float, failing: str) -> None:
     """As recorded, or as this process knows: a recorded time is taken first."""
     rows = served(pace, 10, 20)
     for minute, kind in ((50, Hold), (52, Rollback)):
@@ -184,7 +184,7 @@ def test_7_a_source_that_fails(pace: float, failing: str) -> None:
 
 
 @at_each_pace
-def test_7_unknown_outcomes_of_the_canary(pace: float) -> None:
+def test_6_unknown_outcomes_of_the_canary(pace: float) -> None:
     """What cannot be read of the canary alone is not observed (A2); the same of both is suspect."""
     rows = [
         attrs.evolve(row, canary_unknown=row.canary_requests * 0.9, canary_bad=0)
@@ -207,7 +207,7 @@ def burning(i: int) -> float:
 
 
 @at_each_pace
-def test_8_and_14_production_becomes_unhealthy_with_the_canary(pace: float) -> None:
+def test_7_and_13_production_becomes_unhealthy_with_the_canary(pace: float) -> None:
     """No evidence against it, and nothing is shifted up (A8); after half an hour it is rolled back.
 
     At one request a minute 30 % take that long to be seen at all.
@@ -228,7 +228,7 @@ def test_8_and_14_production_becomes_unhealthy_with_the_canary(pace: float) -> N
     assert "the canary may be the cause" in kept.reason
 
 
-def test_8_production_becomes_unhealthy_with_a_shift() -> None:
+def test_7_production_becomes_unhealthy_with_a_shift() -> None:
     """The sentence names the shift. At 0 % the canary cannot be the cause any more."""
     rows = served(100, 10, 20)
     after = served(100, 50, 60, history=0, baseline=burning, canary=burning)
@@ -241,7 +241,7 @@ def test_8_production_becomes_unhealthy_with_a_shift() -> None:
 
 
 @at_each_pace
-def test_8_an_incident_that_begins_later_is_not_the_canary_s(pace: float) -> None:
+def test_7_an_incident_that_begins_later_is_not_the_canary_s(pace: float) -> None:
     """It holds, however long it takes, and the rollout goes on after it (A6)."""
 
     def incident(i: int) -> float:
@@ -258,7 +258,7 @@ def test_8_an_incident_that_begins_later_is_not_the_canary_s(pace: float) -> Non
 
 @at_each_pace
 @pytest.mark.parametrize("past, bad", [(0.021, 0.12), (0.001, 0.09)])
-def test_8_failures_at_100_percent_need_not_follow_the_shift(
+def test_7_failures_at_100_percent_need_not_follow_the_shift(
     pace: float, past: float, bad: float
 ) -> None:
     """They are the canary's, whenever they begin, also where the guard at 100 % says nothing."""
@@ -277,7 +277,7 @@ def test_8_failures_at_100_percent_need_not_follow_the_shift(
         assert "at 100 % all requests are the canary's" in held.reason
 
 
-def test_8_failures_that_began_before_100_percent() -> None:
+def test_7_failures_that_began_before_100_percent() -> None:
     """They count once they have lasted as long at 100 %, where all requests are the canary's."""
     burns = served(100, 50, 40, baseline=lambda i: 0.001 if i < 20 else 0.05, canary=0.05)
     after = served(100, 100, 60, history=0, canary=0.05)
@@ -293,7 +293,7 @@ def test_8_failures_that_began_before_100_percent() -> None:
     assert isinstance(at(80, rows[:138], 100, **step), Rollback)
 
 
-def test_14_a_baseline_that_was_unhealthy_is_not_to_be_fixed_at_100_percent() -> None:
+def test_13_a_baseline_that_was_unhealthy_is_not_to_be_fixed_at_100_percent() -> None:
     """There the failures are the canary's."""
     rows = served(100, 50, 20, baseline=1, canary=1, past=1)
     after = served(100, 100, 40, history=0)
@@ -305,7 +305,7 @@ def test_14_a_baseline_that_was_unhealthy_is_not_to_be_fixed_at_100_percent() ->
 
 
 @at_each_pace
-def test_9_max_failed_requests(pace: float) -> None:
+def test_8_max_failed_requests(pace: float) -> None:
     """A canary that fails a little more often than tolerated, for long."""
     policy = attrs.evolve(
         PLAN, max_failed_requests=20, signals=[Signal.errors_5xx(slack=0.02, margin=0.03)]
@@ -324,7 +324,7 @@ def test_9_max_failed_requests(pace: float) -> None:
 
 @at_each_pace
 @pytest.mark.parametrize("policy", [PLAN, HOLDING])
-def test_10_and_17_the_deadline(pace: float, policy: RolloutPolicy) -> None:
+def test_9_and_16_the_deadline(pace: float, policy: RolloutPolicy) -> None:
     """After it nothing is shifted up; with "hold" an operator has to act, who is waited for."""
     day = T(days=1) / MINUTE
     rows = [
@@ -346,7 +346,7 @@ def test_10_and_17_the_deadline(pace: float, policy: RolloutPolicy) -> None:
 # III. Hold
 
 
-def test_16_at_100_percent_the_sentence_names_what_guards() -> None:
+def test_15_at_100_percent_the_sentence_names_what_guards() -> None:
     """Also where nothing but alarms and limits do."""
     step: dict[str, Any] = {"step_started_at": START + 50 * MINUTE}
     rows = served(100, 50, 50)
@@ -365,7 +365,7 @@ def test_16_at_100_percent_the_sentence_names_what_guards() -> None:
 
 
 @at_each_pace
-def test_12_on_hold(pace: float) -> None:
+def test_11_on_hold(pace: float) -> None:
     """The canary keeps its percent; what rolls back does so all the same."""
     good, bad = served(pace, 50, 200), served(pace, 50, 200, canary=0.9)
     decision = at(200, good, 50, on_hold="waiting for the data team")
@@ -376,7 +376,7 @@ def test_12_on_hold(pace: float) -> None:
 
 
 @at_each_pace
-def test_13_a_critical_signal_that_is_never_given(pace: float) -> None:
+def test_12_a_critical_signal_that_is_never_given(pace: float) -> None:
     """It is named (A13)."""
     policy = attrs.evolve(
         PLAN, signals=[Signal.errors_5xx(), Signal.custom("checkout_failed", critical=True)]
@@ -388,7 +388,7 @@ def test_13_a_critical_signal_that_is_never_given(pace: float) -> None:
 
 
 @at_each_pace
-def test_15_production_was_changed(pace: float) -> None:
+def test_14_production_was_changed(pace: float) -> None:
     """The sentence says what was changed, and what to call; other changes are only reported."""
     rows = served(pace, 10, 200)
     change = {"variables.alias": "changed"}
@@ -403,7 +403,7 @@ def test_15_production_was_changed(pace: float) -> None:
 
 
 @at_each_pace
-def test_16_waiting_for_complete_metrics(pace: float) -> None:
+def test_15_waiting_for_complete_metrics(pace: float) -> None:
     """A bake shorter than the delay of the metrics says so (B13)."""
     policy = RolloutPolicy.linear(10, 30, MINUTE, signals=[Signal.errors_5xx()])
     said = []
@@ -415,7 +415,7 @@ def test_16_waiting_for_complete_metrics(pace: float) -> None:
 
 
 @at_each_pace
-def test_16_a_step_is_left_on_what_its_bake_showed(pace: float) -> None:
+def test_15_a_step_is_left_on_what_its_bake_showed(pace: float) -> None:
     """Traffic that ends two minutes into a step of 30 is not enough (A15)."""
     policy = attrs.evolve(PLAN, steps=[Step(10, 30 * MINUTE), Step(50, 30 * MINUTE)])
     rows = served(pace, 10, 3)
@@ -431,7 +431,7 @@ def test_16_a_step_is_left_on_what_its_bake_showed(pace: float) -> None:
     assert isinstance(at(40, served(pace, 10, 38), 10, policy), Shift)
 
 
-def test_16_few_requests_are_as_before() -> None:
+def test_15_few_requests_are_as_before() -> None:
     """Where the hour before had as few, a step of a quiet stage is left."""
     policy = attrs.evolve(PLAN, steps=[Step(50, 30 * MINUTE), Step(90, 30 * MINUTE)])
     quiet = [
@@ -445,7 +445,7 @@ def test_16_few_requests_are_as_before() -> None:
 
 
 @at_each_pace
-def test_16_minutes_left_out_of_busy_traffic(pace: float) -> None:
+def test_15_minutes_left_out_of_busy_traffic(pace: float) -> None:
     """Minutes that busy traffic cannot have been without are named; a quiet stage's are not."""
     policy = attrs.evolve(PLAN, steps=[Step(10, 30 * MINUTE), Step(50, 30 * MINUTE)])
     rows = served(pace, 10, 38)
@@ -479,7 +479,7 @@ def test_16_minutes_left_out_of_busy_traffic(pace: float) -> None:
 
 
 @at_each_pace
-def test_18_the_next_step_needs_a_comparable_minute(pace: float) -> None:
+def test_17_the_next_step_needs_a_comparable_minute(pace: float) -> None:
     """Minutes of the canary alone support nothing, and failing ones forbid (A5)."""
     alone = [Minute(START + i * MINUTE, 0, 0, pace, 0) for i in range(1, 19)]
     decision = at(25, alone, 50)
@@ -502,7 +502,7 @@ def test_18_the_next_step_needs_a_comparable_minute(pace: float) -> None:
 
 @pytest.mark.parametrize("overlap", ["included", "unknown"])
 @pytest.mark.parametrize("requests", [1, 2, 3])
-def test_18_all_canary_requests_fail(requests: int, overlap: Any) -> None:
+def test_17_all_canary_requests_fail(requests: int, overlap: Any) -> None:
     """18 of 18, whether or not the stage's counts include them: never shifted up (A5)."""
     policy = RolloutPolicy.linear(30, 20, 10 * MINUTE)
     rows = [
@@ -512,7 +512,7 @@ def test_18_all_canary_requests_fail(requests: int, overlap: Any) -> None:
 
 
 @at_each_pace
-def test_18_the_latest_minutes_exceed_the_margin(pace: float) -> None:
+def test_17_the_latest_minutes_exceed_the_margin(pace: float) -> None:
     """Not worse than tolerated by the evidence, above the margin as counted: it waits."""
     policy = attrs.evolve(PLAN, signals=[Signal.errors_5xx(slack=0.5, margin=0.51, noise=2)])
     rows = served(pace, 50, 60, canary=lambda i: 0.6 if i > 46 else 0.001)
@@ -525,7 +525,7 @@ def test_18_the_latest_minutes_exceed_the_margin(pace: float) -> None:
 
 
 @at_each_pace
-def test_19_a_promotion_shows_no_rate_above_the_margin(pace: float) -> None:
+def test_18_a_promotion_shows_no_rate_above_the_margin(pace: float) -> None:
     """Also where the totals of the rollout would: percents that changed in an incident."""
     both = [Signal.errors_5xx(), Signal.errors_4xx()]
     policy = attrs.evolve(BELOW, signals=both, deadline=T(days=7))
@@ -551,7 +551,7 @@ def test_19_a_promotion_shows_no_rate_above_the_margin(pace: float) -> None:
 
 
 @at_each_pace
-def test_19_from_100_percent_the_past_confirms(pace: float) -> None:
+def test_18_from_100_percent_the_past_confirms(pace: float) -> None:
     """The numbers of the sentence are those of the step, beside the baseline's past."""
     minutes = 1500 if pace == 1 else 60
     rows = [
@@ -580,7 +580,7 @@ def test_19_from_100_percent_the_past_confirms(pace: float) -> None:
 
 
 @at_each_pace
-def test_19_a_baseline_with_many_errors_is_no_measure(pace: float) -> None:
+def test_18_a_baseline_with_many_errors_is_no_measure(pace: float) -> None:
     """Above 2 % the past confirms nothing; the latest minutes are held against it all the same."""
     policy = attrs.evolve(PLAN, deadline=T(days=7), signals=[Signal.errors_5xx(margin=0.05)])
     minutes = 3000 if pace == 1 else 60
@@ -594,7 +594,7 @@ def test_19_a_baseline_with_many_errors_is_no_measure(pace: float) -> None:
         assert isinstance(decision, kind)
 
 
-def test_19_the_minutes_of_the_step_alone_are_held_against_the_past() -> None:
+def test_18_the_minutes_of_the_step_alone_are_held_against_the_past() -> None:
     """Also where good minutes from before the step are still among the latest ten."""
     policy = attrs.evolve(PLAN, signals=[Signal.custom("errors_5xx", critical=True, rare=False)])
     alone = served(10_000, 100, 10, history=0, canary=0.0066)

@@ -19,7 +19,6 @@ from apigw_canary.judge.guard import (
     has_comparable_minute,
 )
 from apigw_canary.judge.kept import kept_of
-from apigw_canary.judge.lasting import lasting_excess
 from apigw_canary.judge.observation import Observation
 from apigw_canary.judge.plan import Plan
 from apigw_canary.judge.production import Unhealthy
@@ -116,18 +115,6 @@ def _gross_failure(view: View) -> Decision | None:
         failure = gross_failure(g, view.seen) if g.signal.rare else None
         if failure is not None:
             return view.roll_back(f"{g.signal.name} are {failure}")
-    return None
-
-
-def _lasting_excess(view: View) -> Decision | None:
-    """The canary has exceeded the margin in each of its latest 15 minutes, by far more than chance.
-
-    Outside the promise of the evidence: it is only asked whether the excess lasts and is no chance.
-    """
-    for g in view.critical_gathered:
-        found = lasting_excess(g, view.seen)
-        if found is not None:
-            return view.roll_back(f"{g.signal.name} have exceeded the margin {found}")
     return None
 
 
@@ -334,7 +321,6 @@ BLOCKS: dict[str, tuple[Rule, ...]] = {
         _worse,
         _alarmed,
         _gross_failure,
-        _lasting_excess,
         _unobserved_too_long,
         _production_unhealthy_too_long,
         _too_many_failed,
