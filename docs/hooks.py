@@ -25,6 +25,8 @@ OBJECTS = {
     "alias": "LambdaAlias",
     "aws": "testing.Rehearsal",
 }
+# Bases whose members the reference does not repeat for each class.
+NOT_LISTED = {"Serializable", "Renderable", "Decided", "object"}
 NO_LINKS = {"index.md", "changelog.md"}
 FENCE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 # Code in a line that is neither a heading nor the text of a link.
@@ -97,7 +99,8 @@ def _target(code: str, names: Mapping[str, str]) -> str | None:
         kind = getattr(importlib.import_module(path.rpartition(".")[0]), name)
     else:
         return None
-    if member and callable(getattr(kind, member, None)):
+    listed = (base for base in getattr(kind, "__mro__", ()) if base.__name__ not in NOT_LISTED)
+    if member and any(callable(vars(base).get(member)) for base in listed):
         path += f".{member}"
     return path
 

@@ -38,7 +38,7 @@ FLAGS = (
 )
 # The last address is no host's: nothing but this machine can be reached.
 NO_HOSTS = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
-WIDE, PHONE = 840, 360
+WIDE, PHONE = 1400, 390
 SCHEMES = ("light", "dark")
 
 HOSTILE = (
@@ -219,6 +219,23 @@ def _fits(browser: Browser) -> bool:
     return bool(browser.ask("return document.documentElement.scrollWidth <= window.innerWidth"))
 
 
+def _cut(browser: Browser, looks: Looks) -> list[str]:
+    """What does not fit: the page in the window, and on a wide one code and tables in their frames.
+
+    On a phone code and wide tables scroll within their frames.
+    """
+    found: list[str] = [] if _fits(browser) else ["wider than the window"]
+    if looks.width == WIDE:
+        found += browser.ask(
+            "return [...document.querySelectorAll('article :is(pre, pre code, img, svg, p,"
+            " .md-typeset__scrollwrap, h1, h2, h3, h4)')]"
+            ".filter((e) => e.scrollWidth > e.clientWidth + 8"
+            " && getComputedStyle(e).display !== 'inline')"
+            ".map((e) => `${e.tagName} is cut: ${e.textContent.trim().slice(0, 60)}`)"
+        )
+    return found
+
+
 @pytest.mark.parametrize("name", REPORTS)
 @every_look
 def test_report(browser: Browser, name: str, looks: Looks) -> None:
@@ -328,9 +345,6 @@ def test_manual(browser: Browser, site: str, looks: Looks) -> None:
     be read in either scheme.
     """
     troubles: list[str] = []
-    # What a reader once chose, or the page kept of an earlier look, would win over the scheme.
-    browser.driver.get("about:blank")
-    browser.tell("Storage.clearDataForOrigin", origin=site, storageTypes="all")
     for name in _manual():
         browser.show(f"{site}{name}/" if name else site, looks)
         scheme = browser.ask("return document.body.dataset.mdColorScheme")
@@ -338,6 +352,7 @@ def test_manual(browser: Browser, site: str, looks: Looks) -> None:
         outside = {a for a in browser.requested() if not a.startswith((site, "data:", "blob:"))}
         troubles += [f"{name}: asked for {address}" for address in outside]
         troubles += [f"{name}: {message}" for message in browser.said()]
+        troubles += [f"{name}: {cut}" for cut in _cut(browser, looks)]
         troubles += [
             f"{name}: {low}"
             for low in _low_contrasts(
@@ -346,7 +361,7 @@ def test_manual(browser: Browser, site: str, looks: Looks) -> None:
         ]
         if name in {"", "tutorial"}:
             browser.picture(f"manual-{name or 'home'}-{looks}", looks, height=1600)
-    assert troubles == []
+    assert not troubles, "\n".join(troubles)
 
 
 def test_pictures_of_the_readme(browser: Browser) -> None:
