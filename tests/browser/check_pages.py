@@ -265,7 +265,7 @@ def test_charts(browser: Browser, name: str, looks: Looks) -> None:
         "  const b = t.getBoundingClientRect(), f = svg.getBoundingClientRect();"
         "  return [b.left - f.left, b.top - f.top, b.right - f.left, b.bottom - f.top]; }) }))"
     )
-    assert len(boxes) == 5
+    assert len(boxes) == 6
     for box in boxes:
         assert box["width"] >= 300
         assert box["height"] >= 150
