@@ -10,12 +10,21 @@ measured, not a bound on the probability of a false detection.
 import math
 
 from apigw_canary.judge import evidence
+from apigw_canary.judge.signals import Signal
 
 _KEPT, _ADDED = math.log(0.9), math.log(0.1)
 """What is kept of R from a minute to the next, and what is added anew."""
 
 _MOST = 50.0
 """R is cut off at e^50, so that it falls again in a few healthy minutes."""
+
+UNHEALTHY = math.log(20)
+"""The evidence from which production is unhealthy."""
+_DRIFT = 2.0
+"""Times the past rate that production may drift to by itself, with the margin on top."""
+_MOST_LIMIT = 0.9
+PRIOR_BAD, PRIOR_REQUESTS = 0.5, 200.0
+"""What a past rate starts from, as in `evidence`."""
 
 
 class Detector:
@@ -32,3 +41,9 @@ class Detector:
             for log, gain in zip(self._logs, gains, strict=True)
         ]
         return evidence.log_mean(self._logs, [weight for _, weight in evidence.EXCESSES])
+
+
+def highest_healthy(signal: Signal, past_bad: float, past_requests: float) -> float:
+    """The highest rate at which production counts as healthy, from its past counts."""
+    past_rate = (past_bad + PRIOR_BAD) / (past_requests + PRIOR_REQUESTS)
+    return min(_DRIFT * past_rate + signal.margin, _MOST_LIMIT)

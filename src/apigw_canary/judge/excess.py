@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from apigw_canary.judge.detector import PRIOR_BAD, PRIOR_REQUESTS
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.gathering import Gathered
 from apigw_canary.judge.kept import Reading
 from apigw_canary.judge.observation import Minute, Observation
-from apigw_canary.judge.production import PRIOR_BAD, PRIOR_REQUESTS, Past
+from apigw_canary.judge.production import Past
 
 CAUTION = 4.0
 """Standard errors in the canary's favor, since it is looked at every minute."""

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from apigw_canary.judge import evidence, routes
 from apigw_canary.judge.evidence import Row
+from apigw_canary.judge.first_minute import first_minute
 from apigw_canary.judge.kept import Kept, Reading
 from apigw_canary.judge.latency import Changes, changes_of, is_warm_up
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
-from apigw_canary.judge.readings import INTERPRETATIONS, weakest
+from apigw_canary.judge.readings import INTERPRETATIONS, as_row, weakest
 from apigw_canary.judge.routes import RouteEvidence, Totals, Voice, Worse
 from apigw_canary.judge.signals import Signal
 
@@ -110,7 +111,9 @@ def _gather(
     )
     alone_from = observation.step_judged_from() if observation.percent == 100 else None
     changes = changes_of(signal, observation)
-    against = (signal, alpha, signal.limit, None if signal.limit is None else alone_from, changes)
+    limited = None if signal.limit is None else (signal.limit, alone_from)
+    against = (signal, alpha, limited, changes)
+    first = first_minute(signal, observation)
     readings = [fold.rows for fold in folds]
     return Gathered(
         signal=signal,
@@ -120,7 +123,12 @@ def _gather(
         times=series.times[:settled],
         folds=folds,
         readings=readings,
-        worse=weakest([fold.path(Worse, *against) for fold in folds]),
+        worse=weakest(
+            [
+                fold.path(Worse, *against, None if first is None else as_row(first, each))
+                for fold, each in zip(folds, INTERPRETATIONS[overlap], strict=True)
+            ]
+        ),
         confirmed=series.minutes[:confirmed],
         confirmed_folds=confirmed_folds,
         confirmed_readings=[fold.rows for fold in confirmed_folds],

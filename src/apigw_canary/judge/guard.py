@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from apigw_canary.judge import evidence
-from apigw_canary.judge.detector import Detector
+from apigw_canary.judge.detector import PRIOR_BAD, PRIOR_REQUESTS, Detector
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.gathering import Gathered
 from apigw_canary.judge.observation import Minute, Observation
-from apigw_canary.judge.production import PRIOR_BAD, PRIOR_REQUESTS, Past
+from apigw_canary.judge.production import Past
 from apigw_canary.judge.signals import Signal
 from apigw_canary.values.formatting import share
 

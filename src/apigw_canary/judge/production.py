@@ -6,29 +6,20 @@ unhealthy. None of this has an error probability: the limit is a choice (drifts 
 rate are tolerated), and how often healthy canaries are held by it was measured.
 """
 
-import math
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from apigw_canary.judge.detector import Detector
+from apigw_canary.judge.detector import UNHEALTHY, Detector, highest_healthy
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.gathering import Gathered
 from apigw_canary.judge.kept import Reading
 from apigw_canary.judge.observation import MINUTE, Minute, Observation
-from apigw_canary.judge.signals import Signal
 
 AFTER_A_CHANGE = timedelta(minutes=5)
 """How soon after the canary's start, or a shift, a rise may be due to it."""
 
-_DRIFT = 2.0
-"""Times the past rate that production may drift to by itself, with the margin on top."""
-_MOST_LIMIT = 0.9
-UNHEALTHY = math.log(20)
-"""The detector's evidence from which production is unhealthy."""
 _HEALTHY_MINUTES = 5
 """It is healthy again when so many minutes together, since it began, are within the limit."""
-PRIOR_BAD, PRIOR_REQUESTS = 0.5, 200.0
-"""What the past rate starts from, as in `evidence`."""
 
 
 class Unhealthy(NamedTuple):
@@ -97,12 +88,6 @@ def unhealthy(g: Gathered, observation: Observation, *, period: timedelta) -> Un
         throughout=in_each and all(each.throughout for each in some),
         only_canary=in_each and all(each.only_canary for each in some),
     )
-
-
-def highest_healthy(signal: Signal, past_bad: float, past_requests: float) -> float:
-    """The highest rate at which production counts as healthy, from its past counts."""
-    past_rate = (past_bad + PRIOR_BAD) / (past_requests + PRIOR_REQUESTS)
-    return min(_DRIFT * past_rate + signal.margin, _MOST_LIMIT)
 
 
 def _unhealthy(

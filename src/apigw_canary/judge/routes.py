@@ -14,6 +14,7 @@ from typing import NamedTuple
 from apigw_canary.judge import evidence
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.findings import Finding, Verdict
+from apigw_canary.judge.first_minute import FirstMinute
 from apigw_canary.judge.kept import Kept, Reading, Series
 from apigw_canary.judge.latency import Changes, Warmth, changes_of
 from apigw_canary.judge.observation import Minute, Observation
@@ -53,22 +54,31 @@ class RouteEvidence(NamedTuple):
     not_worse_threshold: float
 
 
+Limited = tuple[float, datetime | None]
+"""A limit, and the time from which on all requests are the canary's; None below 100 %."""
+
+
 class Worse:
-    """The evidence for "worse", as a fold. From `alone_from` on all requests are the canary's."""
+    """The evidence for "worse", as a fold.
+
+    `first`: the first minute, judged after the next one; None where it is not judged.
+    """
 
     def __init__(
         self,
         signal: Signal,
         alpha: float,
-        limit: float | None,
-        alone_from: datetime | None,
+        limited: Limited | None,
         changes: Changes,
+        first: Row | None = None,
     ) -> None:
+        limit = None if limited is None else limited[0]
+        self._alone_from = None if limited is None else limited[1]
         self._evidence = evidence.WorseEvidence(
             ratio=signal.ratio, slack=signal.slack, noise=signal.noise, alpha=alpha, limit=limit
         )
-        self._alone_from = alone_from
         self._warmth = Warmth(changes)
+        self._first = FirstMinute(signal, first)
         self._log = 0.0
 
     def add(self, minute: Minute, row: Row) -> float:
@@ -76,6 +86,9 @@ class Worse:
         alone = self._alone_from is not None and minute.at >= self._alone_from
         if self._warmth.add(minute):
             self._log = self._evidence.add(row, alone=alone)
+        first = self._first.after(minute, row)
+        if first is not None:
+            self._log = self._evidence.add(first)
         return self._log
 
 
@@ -113,7 +126,7 @@ def evidence_of(policy: Plan, observation: Observation, kept: Kept) -> list[Rout
         alpha = policy.false_rollback * (weight or signal.weight / total)
         worse = weakest(
             [
-                fold.path(Worse, signal, alpha, None, None, changes_of(signal, observation))
+                fold.path(Worse, signal, alpha, None, changes_of(signal, observation))
                 for fold in folds
             ]
         )
