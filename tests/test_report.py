@@ -578,7 +578,8 @@ class TestCharts:
         """The charts of the evidence end at the numbers the decision rests on."""
         for look in (good()[-1], bad()[-1]):
             analysis, found = POLICY.analyze(look), paths(POLICY, look)
-            assert max(odds for _, odds in found.worse) == pytest.approx(analysis.worse_evidence)
+            most = max(1.0, *(evidence for _, evidence in found.worse))  # 1 before any minute
+            assert most == pytest.approx(analysis.worse_evidence)
             for path, finding in zip(found.signals, analysis.findings, strict=True):
                 assert path.not_worse[-1][1] == finding.not_worse_evidence
                 counts = [row.canary_requests for _, row in path.counts]
