@@ -27,6 +27,7 @@ from apigw_canary.errors import (
     AccessDeniedError,
     AmbiguousNameError,
     CanaryAlreadyEnabledError,
+    CanaryError,
     InvalidInputError,
     NotFoundError,
     RecordError,
@@ -474,6 +475,25 @@ def test_an_unknown_stage_is_not_found() -> None:
         assert isinstance(caught.value, LookupError)
 
 
+@pytest.mark.parametrize("skip", range(4))
+def test_a_revert_does_not_fail_with_its_note(skip: int, caplog: pytest.LogCaptureFixture) -> None:
+    """What the rollout's own record cannot be told is logged; production is as asked."""
+    with rehearsal() as aws:
+        before = aws.stage.describe().deployment_id
+        canary = aws.stage.enable_canary(10, release="r1", variables=V2)
+        aws.sleep(60)
+        receipt = canary.promote()
+        aws.fail("GetDeployment", Fault.ACCESS_DENIED, skip=skip)
+        try:
+            aws.stage.revert(receipt)
+        except CanaryError:
+            assert skip == 0  # the deployment that would be served again cannot be read
+        else:
+            assert aws.stage.describe().deployment_id == before
+            noted = [record for record in caplog.records if "reverted" in record.getMessage()]
+            assert len(noted) <= 1
+
+
 def test_a_past_window_can_be_analyzed() -> None:
     """A window of the past gives the evidence a rollout would have had, and nothing to apply."""
     policy = RolloutPolicy.canary(10, timedelta(minutes=10))
@@ -486,7 +506,7 @@ def test_a_past_window_can_be_analyzed() -> None:
         seen = aws.stage.observe(policy, start=start, end=start + timedelta(minutes=30))
         assert seen.basis is None
         assert 8 < seen.percent < 12
-        (finding, _) = policy.analyze(seen).findings
+        (finding, *_) = policy.analyze(seen).findings
         assert finding.canary_requests > 1000
         nothing = aws.stage.observe(
             policy, start=start - timedelta(days=2), end=start - timedelta(days=1)

@@ -95,13 +95,14 @@ class Latencies:
         for signal in signals:
             if signal.over is not None:
                 limits[signal.name] = signal.over
-            elif signal.quantile is not None:
-                limit = self._fixed.get((signal.quantile, start))
+            else:
+                quantile = signal.quantile or 0.0  # one of both is given
+                limit = self._fixed.get((quantile, start))
                 if limit is not None:
                     limits[signal.name] = limit
                     notes.append(
                         f"{signal.name}: over {limit:g} ms, the median of the baseline's "
-                        f"{_percentile(signal.quantile)} in the minutes {when}, weighted by "
+                        f"{_percentile(quantile)} in the minutes {when}, weighted by "
                         "requests"
                     )
                 else:
