@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import cost
+import defaults
 import judges
 from apigw_canary.judge.signals import Signal
 from judges import Judge
@@ -188,6 +189,8 @@ def main() -> None:
             f"{time.monotonic() - began:>6.0f}s",
             flush=True,
         )
+    # All signals of a policy take several times as long as one, and are measured twice.
+    defaults.main(rollouts_each // 2, limit_each // 2, every)
     cost.main()
 
 
