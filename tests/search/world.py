@@ -92,6 +92,8 @@ class World:
         self._first = self._number(self._until)
         self._zone = zone(scenario)
         self._concerned: dict[int, float] = {}
+        self._final: dict[int, tuple[Seen, Seen]] = {}
+        """What the source has, of the minutes of which it does not change any more."""
         self.serve(scenario.started_at, 0.0)
 
     def _number(self, at: datetime) -> int:
@@ -169,6 +171,8 @@ class World:
 
     def seen(self, number: int, now: datetime) -> tuple[Seen, Seen]:
         """What the source has of both variants, apart from each other."""
+        if number in self._final:
+            return self._final[number]
         scenario, served = self.scenario, self.minutes[number]
         age = (now - self.at(number + 1)) / MINUTE
         if age < scenario.count_lag:
@@ -180,7 +184,10 @@ class World:
             if scenario.restated and age < scenario.count_lag + 4:
                 requests, bad, bad_4xx = (math.floor(0.9 * n) for n in (requests, bad, bad_4xx))
             found.append(Seen(requests, *((None, None) if late else (bad, bad_4xx))))
-        return self._with_gap(found[0], found[1], number)
+        pair = self._with_gap(found[0], found[1], number)
+        if age >= max(scenario.count_lag + 4, scenario.error_lag):
+            self._final[number] = pair
+        return pair
 
     def _gaps(self, number: int) -> Gaps:
         scenario = self.scenario

@@ -1,5 +1,6 @@
 """What was seen of a rollout, as plain data: everything a decision is made from."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Protocol, get_args
@@ -14,6 +15,8 @@ from apigw_canary.values.frozen import NO_TEXTS, FrozenMapping, frozen_texts
 from apigw_canary.values.serialization import Serializable
 
 MINUTE = timedelta(minutes=1)
+
+_NUMBERS = (int, float)
 
 HISTORY = timedelta(hours=1)
 """How much of the baseline's past is read: it teaches the judge the baseline's usual rate."""
@@ -54,13 +57,16 @@ class Minute(Serializable):
     """Requests of the canary whose outcome could not be read, as above."""
 
     def __attrs_post_init__(self) -> None:
-        if self.at.timestamp() % 60:
+        if self.at.second or self.at.microsecond:
             validation.refuse("at", "the beginning of a minute", self.at)
-        for arm in ("baseline", "canary"):
-            requests = validation.number(getattr(self, f"{arm}_requests"), f"{arm}_requests", low=0)
-            bad = validation.number(getattr(self, f"{arm}_bad"), f"{arm}_bad", low=0, high=requests)
-            known = requests - bad
-            validation.number(getattr(self, f"{arm}_unknown"), f"{arm}_unknown", low=0, high=known)
+        baseline = (self.baseline_requests, self.baseline_bad, self.baseline_unknown)
+        canary = (self.canary_requests, self.canary_bad, self.canary_unknown)
+        if _are_counts(*baseline) and _are_counts(*canary):
+            return
+        for arm, (requests, bad, unknown) in (("baseline", baseline), ("canary", canary)):
+            validation.number(requests, f"{arm}_requests", low=0)
+            validation.number(bad, f"{arm}_bad", low=0, high=requests)
+            validation.number(unknown, f"{arm}_unknown", low=0, high=requests - bad)
 
     def with_canary_added(self) -> "Minute":
         """The minute with the canary's counts in the baseline's as well."""
@@ -84,26 +90,46 @@ class Minute(Serializable):
         Where more of them are unknown, or fewer bad ones known there, the difference of the two is
         unknown of the baseline.
         """
-        requests = self.baseline_requests - self.canary_requests
-        bad = self.baseline_bad - self.canary_bad
-        if self.baseline_bad % 1 or self.canary_bad % 1:
-            bad = max(min(bad, requests), 0.0)
-        unknown = self.baseline_unknown - self.canary_unknown
-        if bad < 0:  # bad ones of the canary are of unknown outcome in the baseline's series
-            bad, unknown = 0.0, bad + self.baseline_unknown
-        elif unknown < 0:  # bad ones of the baseline's series may be the canary's unknown ones
-            bad, unknown = max(bad + unknown, 0.0), min(-unknown, bad)
-        if not 0 <= bad <= requests or unknown < 0:
+        baseline = baseline_alone(self)
+        if baseline is None:
             return None
+        requests, bad, unknown = baseline
         return Minute(
             self.at,
             requests,
             bad,
             self.canary_requests,
             self.canary_bad,
-            min(unknown, requests - bad),
+            unknown,
             self.canary_unknown,
         )
+
+
+def baseline_alone(minute: Minute) -> tuple[float, float, float] | None:
+    """Requests, bad and unknown ones of the baseline, as of `Minute.with_canary_subtracted`."""
+    requests = minute.baseline_requests - minute.canary_requests
+    bad = minute.baseline_bad - minute.canary_bad
+    if minute.baseline_bad % 1 or minute.canary_bad % 1:
+        bad = max(min(bad, requests), 0.0)
+    unknown = minute.baseline_unknown - minute.canary_unknown
+    if bad < 0:  # bad ones of the canary are of unknown outcome in the baseline's series
+        bad, unknown = 0.0, bad + minute.baseline_unknown
+    elif unknown < 0:  # bad ones of the baseline's series may be the canary's unknown ones
+        bad, unknown = max(bad + unknown, 0.0), min(-unknown, bad)
+    if not 0 <= bad <= requests or unknown < 0:
+        return None
+    return requests, bad, min(unknown, requests - bad)
+
+
+def _are_counts(requests: object, bad: object, unknown: object) -> bool:
+    """Whether they are plainly valid. Most are, and this costs a tenth of what a message does."""
+    return (
+        type(requests) in _NUMBERS
+        and type(bad) in _NUMBERS
+        and type(unknown) in _NUMBERS
+        and 0 <= bad <= requests <= sys.float_info.max  # type: ignore[operator]
+        and 0 <= unknown <= requests - bad  # type: ignore[operator]
+    )
 
 
 _ByName = Mapping[str, tuple[Minute, ...]]

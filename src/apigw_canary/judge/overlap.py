@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from apigw_canary.judge import sample_ratio
 from apigw_canary.judge.kept import Reading, Series
-from apigw_canary.judge.observation import Minute, Observation, Overlap
+from apigw_canary.judge.observation import Minute, Observation, Overlap, baseline_alone
 from apigw_canary.judge.readings import INTERPRETATIONS
 
 Told = Literal["excluded", "included"]
@@ -139,7 +139,7 @@ def reading(series: Series, count: int, observation: Observation) -> tuple[Overl
 
 
 def _is_excess(minute: Minute) -> bool:
-    return minute.with_canary_subtracted() is None
+    return baseline_alone(minute) is None
 
 
 def _of_excess(times: Sized, enough: int) -> Sign | None:

@@ -7,7 +7,7 @@ interpretations are evaluated, and the weaker evidence counts: valid whichever i
 from collections.abc import Mapping, Sequence
 
 from apigw_canary.judge.evidence import Row
-from apigw_canary.judge.observation import Minute, Overlap
+from apigw_canary.judge.observation import Minute, Overlap, baseline_alone
 
 INTERPRETATIONS: Mapping[Overlap, Sequence[Overlap]] = {
     "excluded": ("excluded",),
@@ -22,18 +22,20 @@ def as_row(minute: Minute, overlap: Overlap) -> Row:
 
     One that does not fit counts as one without requests: no evidence, no history.
     """
-    return _row(minute if overlap == "excluded" else minute.with_canary_subtracted())
-
-
-def _row(minute: Minute | None) -> Row:
-    if minute is None:
+    baseline: tuple[float, float, float] | None
+    if overlap == "excluded":
+        baseline = (minute.baseline_requests, minute.baseline_bad, minute.baseline_unknown)
+    else:
+        baseline = baseline_alone(minute)
+    if baseline is None:
         return Row(0, 0, 0, 0)
+    requests, bad, unknown = baseline
     return Row(
-        minute.baseline_requests,
-        minute.baseline_bad,
+        requests,
+        bad,
         minute.canary_requests,
         minute.canary_bad,
-        minute.baseline_unknown,
+        unknown,
         minute.canary_unknown,
     )
 

@@ -47,17 +47,15 @@ def number(
     value: object, field: str, *, low: float = -math.inf, high: float = math.inf, unit: str = ""
 ) -> float:
     """A finite real number in [low, high]; True and False are not numbers here."""
-    ends = f" from {low:g} to {high:.12g}" if high < math.inf else f" of {low:g} or more"
-    expected = f"a number{ends}{unit}" if low > -math.inf else f"a finite number{unit}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        refuse(field, expected, value)
     try:
-        finite = float(value)
-    except OverflowError:
-        refuse(field, expected, value)
-    if not math.isfinite(finite) or not low <= finite <= high:
-        refuse(field, expected, value)
-    return finite
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            finite = float(value)
+            if math.isfinite(finite) and low <= finite <= high:
+                return finite
+    except OverflowError:  # an integer that no float can hold
+        pass
+    ends = f" from {low:g} to {high:.12g}" if high < math.inf else f" of {low:g} or more"
+    refuse(field, f"a number{ends}{unit}" if low > -math.inf else f"a finite number{unit}", value)
 
 
 def count(value: object, field: str, *, low: int, high: int) -> int:
