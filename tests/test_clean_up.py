@@ -40,7 +40,7 @@ def aws() -> Iterator[Rehearsal]:
 def wait(aws: Rehearsal, seconds: float) -> None:
     """Months pass, without the traffic of each of their minutes."""
     aws._now += timedelta(seconds=seconds)
-    aws._traffic._until = aws.now().replace(second=0, microsecond=0)
+    aws._traffic._until["prod"] = aws.now().replace(second=0, microsecond=0)
 
 
 def there(aws: Rehearsal) -> set[str]:

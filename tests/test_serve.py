@@ -533,10 +533,11 @@ class TestMain:
             remote = RehearsalClient(exported["AWS_ENDPOINT_URL"])
             met.append(remote.rest_api_id)
             assert exported["AWS_DEFAULT_REGION"] == "eu-central-1"
+            assert {row.stage for row in remote.served} == {"live", "beta", "dev"}
             raise KeyboardInterrupt
 
         options = ["--backend", "alias=v2", "errors_5xx=0.5", "latency_ms=20", "--stage", "live"]
-        assert main(options, wait) == 0
+        assert main([*options, "--stages", "beta=50", "dev=1"], wait) == 0
         assert len(met) == 1
 
     @pytest.mark.parametrize(
@@ -547,6 +548,8 @@ class TestMain:
             (["--backend", "alias=v2", "errors_5xx=x"], "could not convert"),
             (["--backend", "alias=v2", "errors_5xx=2"], "errors_5xx"),
             (["--backend", "alias"], "keyed by stage variable"),
+            (["--stages", "beta"], "--stages takes NAME=REQUESTS, not beta"),
+            (["--stages", "prod=5"], "stages are those beside 'prod'"),
         ],
     )
     def test_refuses(

@@ -22,7 +22,13 @@ from moto import mock_aws
 
 import served_processes as processes
 from apigw_canary import Minute, Signal, Stage, StageState
-from apigw_canary.testing import Backend, Fault, Rehearsal, rehearsal
+from apigw_canary.testing import (
+    Backend,
+    Conditions,
+    Fault,
+    Rehearsal,
+    rehearsal,
+)
 
 pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
@@ -55,6 +61,30 @@ def test_processes_killed_inside_a_promotion(after: bool) -> None:
     )
     assert [(each.copies, each.after) for each in ended.kills] == [(True, after)]
     assert ended.end == processes.End("promoted", False, "new", V2)
+
+
+def test_two_stages_side_by_side() -> None:
+    """The same release is promoted on one stage while it is rolled back on the other."""
+
+    def bad_in_beta(now: Conditions) -> Backend:
+        return Backend(errors_5xx=0.1 if now.stage == "beta" else 0.001)
+
+    with (
+        rehearsal(backends={"alias=v2": bad_in_beta}, stages={"beta": 1000}) as aws,
+        aws.serve() as server,
+        processes.forks(server) as forked,
+    ):
+        outcomes: dict[str, str] = {}
+        for _ in range(20):
+            for stage in aws.stages.keys() - outcomes.keys():
+                event = {"rest_api_id": aws.rest_api_id, "stage": stage}
+                (look,) = forked.run("every_minute", {**event, "release": processes.RELEASE})
+                assert look["exit"] == 0, look
+                if "outcome" in look["said"]:
+                    outcomes[stage] = look["said"]["outcome"]
+            aws.sleep(60)
+        assert outcomes == {"prod": "promoted", "beta": "rolled_back"}
+        assert [dict(stage.describe().variables) for stage in aws.stages.values()] == [V2, V1]
 
 
 def _script(name: str, rest_api_id: str, folder: Path) -> Path:

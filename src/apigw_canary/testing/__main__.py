@@ -31,19 +31,21 @@ def main(arguments: list[str], wait: Callable[[], object]) -> int:
                 requests_per_minute=options.requests_per_minute,
                 backends=backends,
                 stage=options.stage,
+                stages=dict(_stage(each) for each in options.stages),
                 seed=options.seed,
             ) as aws,
             aws.serve(port=options.port, speed=options.speed) as server,
+            suppress(KeyboardInterrupt),
         ):
             for name, value in server.environment.items():
                 print(f"export {name}={value}")
-            print(f"# REST API {aws.rest_api_id}, stage {options.stage}, {aws.now():%FT%TZ}.")
+            names = " and ".join(aws.stages)
+            print(f"# REST API {aws.rest_api_id}, stage {names}, {aws.now():%FT%TZ}.")
             print(
                 f"# The clock: curl -d '{{\"seconds\": 60}}' {server.address}/_rehearsal/sleep",
                 flush=True,
             )
-            with suppress(KeyboardInterrupt):
-                wait()
+            wait()
     except (OSError, ValueError, RehearsalError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -60,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
         "--speed", type=float, default=0, help="virtual seconds a second; default: the clock stands"
     )
     parser.add_argument("--stage", default="prod", help="the stage with the traffic; default: prod")
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        default=[],
+        metavar="NAME=REQUESTS",
+        help="further stages, each with its requests per minute",
+    )
     parser.add_argument("--requests-per-minute", type=float, default=500, help="default: 500")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other traffic")
     parser.add_argument(
@@ -71,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
         help="how requests fare that see a stage variable: errors_5xx, errors_4xx, latency_ms",
     )
     return parser
+
+
+def _stage(given: str) -> tuple[str, float]:
+    name, _, rate = given.partition("=")
+    try:
+        return name, float(rate)
+    except ValueError:
+        raise ValueError(f"--stages takes NAME=REQUESTS, not {given}") from None
 
 
 def _backend(settings: list[str]) -> Backend:

@@ -23,7 +23,6 @@ from apigw_canary.testing.traffic import MINUTE, Arm, Segment, Traffic
 from apigw_canary.testing.wire import REGION
 
 GROUP = "rehearsal-access-logs"
-DESTINATION = f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:{GROUP}"
 LOG_LAG = timedelta(minutes=1)
 """AWS promises nothing; a minute or two is what people see."""
 
@@ -93,7 +92,8 @@ class _Started(NamedTuple):
 
 
 class Logs:
-    """The log groups of one stage: a line of access logs for each request, lines of execution logs.
+    """The log groups of each stage: a line of access logs for each request, lines of execution
+    logs.
 
     Each has the beginning of the request's minute. `line` is the format of the access logs, `level`
     that of the execution logs; None where there are none.
@@ -103,7 +103,6 @@ class Logs:
         self,
         traffic: Traffic,
         rest_api_id: str,
-        stage: str,
         line: str | None,
         lag: timedelta,
         *,
@@ -118,18 +117,24 @@ class Logs:
         self._fields = {field: variable for variable, field in parsed(line or "{}").items()}
         self._latency = [field for field, v in self._fields.items() if v == _LATENCY]
         self._ids = [field for field, v in self._fields.items() if v in _REQUEST_IDS]
-        self._same = {"apiId": rest_api_id, "stage": stage}
+        self._api = rest_api_id
         self._lag = lag
         self._started: dict[str, _Started] = {}
         self._level = level
-        execution = execution_log_group(rest_api_id, stage)
         # The canary's lines are in both groups of a kind.
-        self._groups: dict[str, tuple[Arm, ...]] = {}
-        for name in [GROUP] * (line is not None) + [execution] * (level is not None):
-            self._groups |= {name: ("baseline", "canary"), name + CANARY_GROUP: ("canary",)}
+        self._groups: dict[str, tuple[str, tuple[Arm, ...]]] = {}
+        self.destinations: dict[str, str] = {}
+        """Where the access logs of each stage go to; the first one's group has no name of it."""
+        for number, stage in enumerate(traffic.rates):
+            group = f"{GROUP}-{stage}" if number else GROUP
+            self.destinations[stage] = f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:{group}"
+            execution = execution_log_group(rest_api_id, stage)
+            for name in [group] * (line is not None) + [execution] * (level is not None):
+                self._groups[name] = (stage, ("baseline", "canary"))
+                self._groups[name + CANARY_GROUP] = (stage, ("canary",))
 
     def answer(self, operation: str, p: Json, now: datetime) -> Json | None:
-        """Answer for the stage's groups and queries of them; None for anything else."""
+        """Answer for the stages' groups and queries of them; None for anything else."""
         if operation == "StartQuery":
             groups: list[str] = p.get("logGroupNames") or [p.get("logGroupName", "")]
             return self._start_query(p, groups, now) if self._groups.keys() >= {*groups} else None
@@ -147,13 +152,13 @@ class Logs:
         return {"success": True}
 
     def _described(self, p: Json) -> Json | None:
-        """The stage's groups; those of execution logs are there from the first request on."""
+        """The stages' groups; those of execution logs are there from the first request on."""
         check_simulated("DescribeLogGroups", p, frozenset({"logGroupNamePrefix", "limit"}))
         there = sorted(
             name
-            for name, arms in self._groups.items()
+            for name, (stage, arms) in self._groups.items()
             if name.startswith(p["logGroupNamePrefix"])
-            and (name.startswith(GROUP) or self._traffic.first(arms))
+            and (name.startswith(GROUP) or self._traffic.first(arms, stage))
         )
         found = [{"logGroupName": name} for name in there[: p["limit"]]]
         return {"logGroups": found} if found else None
@@ -191,10 +196,11 @@ class Logs:
         """The lines of a group that have arrived."""
         start = datetime.fromtimestamp(-(-p["startTime"] // 60) * 60, UTC)
         end = datetime.fromtimestamp(p["endTime"], UTC)
-        first = self._traffic.first(("baseline", "canary"))
+        stage, arms = self._groups[group]
+        first = self._traffic.first(("baseline", "canary"), stage)
         at = max(start, first) if first else end + MINUTE
         while at <= end:
-            for segment in self._traffic.segments(at, self._groups[group]):
+            for segment in self._traffic.segments(at, arms, stage):
                 for outcome in _outcomes(segment):
                     late = self._lag / 2 if outcome.status == "200" else self._lag + self._late
                     if segment.served.at + MINUTE + late > now:
@@ -217,7 +223,8 @@ class Logs:
         ids, latencies = query.mentions(self._ids), query.mentions(self._latency)
         all_ms = segment.latencies() if latencies else []
         values = {
-            **self._same,
+            "apiId": self._api,
+            "stage": served.stage,
             "httpMethod": segment.method.partition(" ")[0],
             "resourcePath": segment.method.partition(" ")[2],
             "deploymentId": served.deployment_id,
@@ -250,7 +257,7 @@ class Logs:
     def _execution(self, segment: Segment, outcome: _Outcome, group: str) -> Iterator[Line]:
         """The lines of each request; of a cut one the line of the end has lost its beginning."""
         cut = self._cut_of(segment, outcome)
-        place = f"{self._same['apiId']}/{self._same['stage']}"
+        place = f"{self._api}/{segment.served.stage}"
         verb, _, path = segment.method.partition(" ")
         for number, request in enumerate(outcome.requests):
             ids = _ids(segment, request)

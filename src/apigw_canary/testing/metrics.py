@@ -98,7 +98,8 @@ class Published:
             }
             for dimensions, arms in self._series.items()
             for metric in self._lag
-            if (first := self._traffic.first(arms)) and first + MINUTE + _LISTED_AFTER <= now
+            if (first := self._traffic.first(arms, _stage_of(dimensions)))
+            if first + MINUTE + _LISTED_AFTER <= now
             if p.get("MetricName", metric) == metric
             if all(
                 any(
@@ -191,8 +192,8 @@ class Published:
 
     def _segments(self, dimensions: _Dimensions, minute: datetime) -> Iterable[Segment]:
         """What a series counts in a minute."""
-        segments = self._traffic.segments(minute, self._series.get(dimensions, ()))
-        given = dict(dimensions)
+        given, arms = dict(dimensions), self._series.get(dimensions, ())
+        segments = self._traffic.segments(minute, arms, _stage_of(dimensions))
         if "Method" not in given:
             return segments
         method = f"{given['Method']} {given['Resource']}"
@@ -200,14 +201,13 @@ class Published:
 
 
 class Metrics(Published):
-    """What CloudWatch has to say about the traffic of one stage, the only one that has any."""
+    """What CloudWatch has to say about the traffic of the API and its stages."""
 
     def __init__(
         self,
         traffic: Traffic,
         *,
         api_name: str,
-        stage: str,
         overlap: Literal["excluded", "included"],
         lag: Mapping[str, timedelta],
         latency_ranks: bool,
@@ -224,9 +224,11 @@ class Metrics(Published):
         if not published.strip():
             raise RehearsalError("the rehearsal does not publish metrics under an API's id")
         name = ("ApiName", published)
+        own: tuple[Arm, ...] = both if overlap == "included" else ("baseline",)
         by_stage: dict[_Dimensions, tuple[Arm, ...]] = {
-            frozenset({name, ("Stage", stage)}): both if overlap == "included" else ("baseline",),
-            frozenset({name, ("Stage", f"{stage}/Canary")}): ("canary",),
+            frozenset({name, ("Stage", f"{stage}{variant}")}): arms
+            for stage in traffic.rates
+            for variant, arms in (("", own), ("/Canary", ("canary",)))
         }
         by_method = {
             dimensions | {("Method", verb), ("Resource", path)}: arms
@@ -314,6 +316,11 @@ def _dimensions(stat: Json) -> _Dimensions:
         (dimension["Name"], dimension["Value"])
         for dimension in stat["Metric"].get("Dimensions", ())
     )
+
+
+def _stage_of(dimensions: _Dimensions) -> str | None:
+    """The stage that a series is of; None where it is of them all."""
+    return dict(dimensions).get("Stage", "").partition("/")[0] or None
 
 
 def _of_one(stat: Json) -> tuple[object, ...]:

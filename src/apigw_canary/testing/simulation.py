@@ -7,7 +7,7 @@ import random
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -26,13 +26,13 @@ from apigw_canary.testing.lambdas import (
     Invocations,
     check_policy_length,
 )
-from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, DESTINATION, LOG_LAG, Level, Logs
+from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, LOG_LAG, Level, Logs
 from apigw_canary.testing.metrics import LAG, Buckets, Metrics
 from apigw_canary.testing.patches import AbsentCanary
 from apigw_canary.testing.permissions import Allowance
 from apigw_canary.testing.resources import METHODS, Method
 from apigw_canary.testing.server import RehearsalServer
-from apigw_canary.testing.traffic import Arm, Backend, Behavior, Served, Traffic
+from apigw_canary.testing.traffic import Arm, Backend, Behavior, Rate, Served, Traffic
 from apigw_canary.testing.trials import AnyVerb, Trials
 from apigw_canary.testing.wire import simulated_session
 
@@ -49,6 +49,7 @@ _VARIABLES: Mapping[str, str] = MappingProxyType({"alias": "v1"})
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 _ROUTES: Mapping[str, float] = MappingProxyType({"GET /orders": 1})
 _NO_METHODS: Mapping[str, Method | None] = MappingProxyType({})
+_NO_STAGES: Mapping[str, Rate] = MappingProxyType({})
 _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 
@@ -80,7 +81,7 @@ class Rehearsal:
     """Every client made from it is simulated. Region eu-central-1, made-up credentials."""
 
     rest_api_id: str
-    """The API that exists from the start, with one stage that takes all the traffic."""
+    """The API that exists from the start, with the stages that have traffic."""
 
     calls: list[Call]
     """Every AWS call made through `session`, oldest first; empty at the start. One entry for each
@@ -98,7 +99,6 @@ class Rehearsal:
         cut_lines: Callable[[Arm, int], float],
         versions: Sequence[Behavior],
         api_name: str,
-        stage: str,
         variables: Mapping[str, str],
         methods: Mapping[str, Method],
         settings: Mapping[str, object],
@@ -115,7 +115,7 @@ class Rehearsal:
         self._allowance = Allowance(allow)
         self._others_act = False
         self._now = now
-        self._stage_name = stage
+        self._stage_name, *others = traffic.rates
         self._traffic = traffic
         self._metrics = metrics
         self._alarms = Alarms(self._metric_data)
@@ -123,38 +123,55 @@ class Rehearsal:
         self.session = simulated_session(self._dispatch, self.now, rng)
         self.rest_api_id = gateway.create_rest_api(name=api_name)["id"]
         first = gateway.create_deployment(
-            rest_api_id=self.rest_api_id, stage_name=stage, variables=variables
+            rest_api_id=self.rest_api_id, stage_name=self._stage_name, variables=variables
         )
         traffic.deploy(first["id"])
-        if access_logs is not None:
-            access = {"destinationArn": DESTINATION, "format": access_logs}
-            gateway.configure(self.rest_api_id, stage, {"accessLogSettings": access})
-        if execution_logs is not None:
-            level = {"*/*": {"loggingLevel": execution_logs}}
-            gateway.configure(self.rest_api_id, stage, {"methodSettings": level})
+        for other in others:
+            gateway.create_stage(
+                rest_api_id=self.rest_api_id,
+                stage_name=other,
+                deployment_id=first["id"],
+                variables=variables,
+            )
         self._logs = Logs(
             traffic,
             self.rest_api_id,
-            stage,
             access_logs,
             log_lag,
             level=execution_logs,
             late_failures=late_failures,
             cut=cut_lines,
         )
-        gateway.configure(self.rest_api_id, stage, dict(settings))
+        for stage, destination in self._logs.destinations.items():
+            if access_logs is not None:
+                access = {"destinationArn": destination, "format": access_logs}
+                gateway.configure(self.rest_api_id, stage, {"accessLogSettings": access})
+            if execution_logs is not None:
+                level = {"*/*": {"loggingLevel": execution_logs}}
+                gateway.configure(self.rest_api_id, stage, {"methodSettings": level})
+            gateway.configure(self.rest_api_id, stage, dict(settings))
         self._function = Function(versions, variables, rng) if versions else None
         if self._function is not None:
             traffic.function = self._function.targets
         self._invocations = Invocations(traffic)
         self._trials = Trials(gateway, traffic, self.now, seed, test_any)
 
-    @functools.cached_property
+    @property
     def stage(self) -> Stage:
         """The stage as this library sees it; its waits move the virtual clock."""
+        return self.stages[self._stage_name]
+
+    @functools.cached_property
+    def stages(self) -> Mapping[str, Stage]:
+        """Each stage with traffic as this library sees it, by its name, `stage` first."""
         from apigw_canary.stage import Stage
 
-        return Stage(self.rest_api_id, self._stage_name, session=self.session, sleep=self.sleep)
+        return MappingProxyType(
+            {
+                name: Stage(self.rest_api_id, name, session=self.session, sleep=self.sleep)
+                for name in self._traffic.rates
+            }
+        )
 
     def alias(self, name: str) -> LambdaAlias:
         """An alias of the function `orders` as this library sees it."""
@@ -173,7 +190,7 @@ class Rehearsal:
         with self._lock:
             self._now += timedelta(seconds=seconds)
             # Whole minutes: how often somebody sleeps must not change what the traffic is.
-            self._serve(until=self._now.replace(second=0, microsecond=0))
+            self._serve(self._traffic.rates, until=self._now.replace(second=0, microsecond=0))
 
     def edit(
         self,
@@ -247,8 +264,8 @@ class Rehearsal:
 
     @property
     def served(self) -> Sequence[Served]:
-        """What was really served: a row per minute, variant and deployment, of the minutes that are
-        over.
+        """What was really served: a row per minute, stage, variant and deployment, of the minutes
+        that are over.
 
         History included, in order of time.
         """
@@ -292,16 +309,25 @@ class Rehearsal:
             now=self.now,
             sleep=self.sleep,
             served=lambda: self.served,
-            described={"rest_api_id": self.rest_api_id, "stage": self._stage_name},
+            described={
+                "rest_api_id": self.rest_api_id,
+                "stage": self._stage_name,
+                "stages": list(self._traffic.rates),
+            },
             port=port,
             speed=speed,
             clock=time.monotonic,
         ).running()
 
-    def latencies(self, arm: Arm, start: datetime, end: datetime) -> list[float]:
-        """The truth: milliseconds of each request of a variant in the minutes of [start, end)."""
+    def latencies(
+        self, arm: Arm, start: datetime, end: datetime, *, stage: str | None = None
+    ) -> list[float]:
+        """The truth: milliseconds of each request of a variant in the minutes of [start, end).
+
+        `stage`: the name of another stage than `Rehearsal.stage`.
+        """
         with self._lock:
-            return self._traffic.latencies(arm, start, end)
+            return self._traffic.latencies(stage or self._stage_name, arm, start, end)
 
     def _dispatch(self, service: str, operation: str, parameters: Json) -> Json | None:
         """Answer one call, as `wire.Dispatcher` says; what else is to be simulated goes here."""
@@ -354,8 +380,9 @@ class Rehearsal:
     def _of_gateway(self, operation: str, parameters: Json) -> Json:
         if operation == "TestInvokeMethod":
             return self._trials.answer(parameters)
-        if not operation.startswith("Get"):
-            self._serve(until=self._now)
+        stage = parameters.get("stageName", "")
+        if stage in self._traffic.rates and not operation.startswith("Get"):
+            self._serve([stage], until=self._now)
         answer = self._gateway.answer(operation, parameters)
         if operation == "CreateDeployment":
             self._traffic.deploy(answer["id"])
@@ -367,11 +394,13 @@ class Rehearsal:
         if self._function is None:
             return None
         if not operation.startswith("Get"):
-            self._serve(until=self._now)
+            self._serve(self._traffic.rates, until=self._now)
         return self._function.answer(operation, parameters)
 
-    def _serve(self, until: datetime) -> None:
-        self._traffic.run(self._gateway.existing_stage(self.rest_api_id, self._stage_name), until)
+    def _serve(self, stages: Iterable[str], until: datetime) -> None:
+        """Serve what comes before `until`, which is at most at the end of a minute's traffic."""
+        of = functools.partial(self._gateway.existing_stage, self.rest_api_id)
+        self._traffic.run(map(of, stages), until)
 
 
 def _none_cut(arm: Arm, status: int) -> float:  # noqa: ARG001 - of no variant and status
@@ -381,7 +410,7 @@ def _none_cut(arm: Arm, status: int) -> float:  # noqa: ARG001 - of no variant a
 @contextmanager
 def rehearsal(
     *,
-    requests_per_minute: float | Callable[[datetime], float] = 500,
+    requests_per_minute: Rate = 500,
     routes: Mapping[str, float] = _ROUTES,
     api: Behavior = _HEALTHY,
     backends: Mapping[str, Behavior] = _NO_BACKENDS,
@@ -390,6 +419,7 @@ def rehearsal(
     methods: Mapping[str, Method] = METHODS,
     settings: Mapping[str, object] = _NOTHING,
     stage: str = "prod",
+    stages: Mapping[str, Rate] = _NO_STAGES,
     api_name: str = "rehearsal",
     overlap: Literal["excluded", "included"] = "excluded",
     lag: Mapping[str, timedelta] = LAG,
@@ -444,8 +474,11 @@ def rehearsal(
             there is an alias of version 1 by the name that the stage variable has; more are made
             with boto3, in moto's Lambda.
         variables: The stage's variables at the start.
-        stage: The name of the stage that takes the traffic; other stages can be made, and have
-            none.
+        stage: The name of the stage that takes the traffic.
+        stages: Further stages with traffic, each with its requests a minute, as in `{"beta": 50}`.
+            Each has a canary, metrics and logs of its own; what the other arguments state is the
+            same for all of them. `Rehearsal.stages` has them by name. A `Backend` of each is a
+            function of `Conditions.stage`. Stages that are made later have no traffic.
         api_name: The name of the API, by which CloudWatch knows it. Characters that are not ASCII
             are left out there, as AWS does; one of nothing else is not simulated.
         methods: The methods of the API at the start, keyed as in "GET /orders".
@@ -488,7 +521,8 @@ def rehearsal(
             processes act at once, try "refused" and "ignored".
 
     Raises:
-        ValueError: `start` is naive, or a key of `backends` or `lag` means nothing.
+        ValueError: `start` is naive, a key of `backends` or `lag` means nothing, or `stages` has
+            `stage` too.
         ImportError: moto, or a package of its extra for API Gateway, is not installed.
     """
     try:
@@ -505,16 +539,17 @@ def rehearsal(
     if start.tzinfo is None:
         raise ValueError(f"start must be aware, with a time zone: {start}")
     begins = start.astimezone(UTC) - history
-    rate = requests_per_minute if callable(requests_per_minute) else _constant(requests_per_minute)
+    if stage in stages:
+        raise ValueError(f"stages are those beside {stage!r}, each with its requests a minute")
+    rates = {stage: requests_per_minute, **stages}
     if versions and methods is METHODS:
         methods = dict.fromkeys(METHODS, Method(uri=URI))
     traffic = Traffic(
-        rate=rate, api=api, backends=backends, seed=seed, begins=begins, routes=routes
+        rates=rates, api=api, backends=backends, seed=seed, begins=begins, routes=routes
     )
     metrics = Metrics(
         traffic,
         api_name=api_name,
-        stage=stage,
         overlap=overlap,
         lag=lag,
         latency_ranks=latency_ranks,
@@ -534,7 +569,6 @@ def rehearsal(
             cut_lines=cut_lines,
             versions=versions,
             api_name=api_name,
-            stage=stage,
             variables=variables,
             methods=methods,
             settings=settings,
@@ -559,7 +593,3 @@ def _metrics_enabled(settings: Mapping[str, Any]) -> bool:
     """Whether the stage has detailed metrics, for all of its methods."""
     every: Mapping[str, object] = settings.get("methodSettings", {}).get("*/*", {})
     return every.get("metricsEnabled") is True
-
-
-def _constant(rate: float) -> Callable[[datetime], float]:
-    return lambda _: rate

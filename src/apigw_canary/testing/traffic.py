@@ -21,8 +21,12 @@ from apigw_canary.testing.patches import effective_variables
 
 Arm: TypeAlias = Literal["baseline", "canary"]
 
+Rate: TypeAlias = "float | Callable[[datetime], float]"
+"""Mean number of requests a minute, or a function from the time to it."""
+
 MINUTE = timedelta(minutes=1)
 _ROUTES = {"GET /orders": 0.9, "POST /orders": 0.1}
+_TEST_STAGE = "test-invoke-stage"
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +81,9 @@ class Conditions:
     method: str
     """Resource and method that are called, as in "GET /orders"."""
 
+    stage: str
+    """The stage that is called; "test-invoke-stage" for a smoke test, as on AWS."""
+
 
 Behavior: TypeAlias = "Backend | Callable[[Conditions], Backend]"
 """A backend that is always the same, or one that changes with time, load and route."""
@@ -88,6 +95,9 @@ class Served:
 
     at: datetime
     """Start of the minute."""
+
+    stage: str
+    """The stage that was called."""
 
     arm: Arm
     """Which side of the split the requests were on."""
@@ -143,14 +153,14 @@ class Segment:
 class Traffic:
     """All requests since `begins`.
 
-    `rate` gives requests per minute at a time, `api` is the API as it is being edited, `backends`
-    maps "variable=value" to what requests find that see it.
+    `rates` gives each stage's requests per minute at a time, `api` is the API as it is being
+    edited, `backends` maps "variable=value" to what requests find that see it.
     """
 
     def __init__(
         self,
         *,
-        rate: Callable[[datetime], float],
+        rates: Mapping[str, Rate],
         api: Behavior,
         backends: Mapping[str, Behavior],
         seed: int,
@@ -161,7 +171,7 @@ class Traffic:
         self.routes: Mapping[str, float] = _normalized(routes)
         """How many of the requests call each method, as fractions of 1."""
         self._first_requests: dict[int, datetime] = {}
-        self._rate = rate
+        self.rates = rates
         self._by_variable = {
             _variable(assignment): backend for assignment, backend in backends.items()
         }
@@ -171,58 +181,69 @@ class Traffic:
         self.function: Callable[[Mapping[str, str]], Sequence[Target]] | None = None
         """What the API calls, by the variables that a request sees, if that is a function."""
         self._seed = seed
-        self._until = begins
+        self._until = dict.fromkeys(rates, begins)
         self._minutes: dict[datetime, list[Segment]] = {}
 
     def deploy(self, deployment_id: str) -> None:
         """Fix the API as it is now as that deployment."""
         self._deployed[deployment_id] = self.api
 
-    def run(self, stage: Json, until: datetime) -> None:
-        """Serve what comes before `until`, all of it under the same configuration of the stage."""
-        while self._until < until:
-            begin = self._until
+    def run(self, stages: Iterable[Json], until: datetime) -> None:
+        """Serve what comes before `until`, all of it under the same configuration of each stage."""
+        by_name = {stage["stageName"]: stage for stage in stages}
+        # In order of time: a backend may have requests of several stages.
+        while (begin := self._until[name := min(by_name, key=self._until.__getitem__)]) < until:
             minute = begin.replace(second=0, microsecond=0)
             end = min(until, minute + MINUTE)
-            segments = self._segments(stage, minute, begin, (end - begin) / MINUTE)
+            segments = self._segments(by_name[name], minute, begin, (end - begin) / MINUTE)
             self._minutes.setdefault(minute, []).extend(segments)
-            self._until = end
+            self._until[name] = end
 
-    def segments(self, minute: datetime, arms: Iterable[Arm]) -> list[Segment]:
-        """What those arms served in that minute."""
-        return [segment for segment in self._minutes.get(minute, ()) if segment.served.arm in arms]
+    def segments(
+        self, minute: datetime, arms: Iterable[Arm], stage: str | None = None
+    ) -> list[Segment]:
+        """What those arms served in that minute, of one stage or of all."""
+        return [
+            segment
+            for segment in self._minutes.get(minute, ())
+            if segment.served.arm in arms and (stage is None or stage == segment.served.stage)
+        ]
 
-    def first(self, arms: Iterable[Arm]) -> datetime | None:
-        """The first minute in which those arms served anything."""
-        return next((minute for minute in self._minutes if self.segments(minute, arms)), None)
+    def first(self, arms: Iterable[Arm], stage: str | None = None) -> datetime | None:
+        """The first minute in which those arms served anything, of one stage or of all."""
+        return next((at for at in self._minutes if self.segments(at, arms, stage)), None)
 
-    def latencies(self, arm: Arm, start: datetime, end: datetime) -> list[float]:
+    def latencies(self, stage: str, arm: Arm, start: datetime, end: datetime) -> list[float]:
         """Milliseconds of each request of an arm in the minutes of [start, end), in no order."""
         return [
             latency
             for minute in self._minutes
             if start <= minute < end
-            for segment in self.segments(minute, [arm])
+            for segment in self.segments(minute, [arm], stage)
             for latency in segment.latencies()
         ]
 
     def served(self) -> tuple[Served, ...]:
-        """One row per minute, arm and deployment, in order of time."""
-        rows: dict[tuple[datetime, Arm, str], Served] = {}
+        """One row per minute, stage, arm and deployment, in order of time."""
+        rows: dict[tuple[datetime, str, Arm, str], Served] = {}
         for segments in self._minutes.values():
             for segment in segments:
                 row = segment.served
-                key = (row.at, row.arm, row.deployment_id)
+                key = (row.at, row.stage, row.arm, row.deployment_id)
                 rows[key] = _sum(rows[key], row) if key in rows else row
         return tuple(rows.values())
 
     def _segments(
         self, stage: Json, minute: datetime, begin: datetime, minutes: float
     ) -> Iterable[Segment]:
-        # A seed for each segment: what comes in a minute does not depend on what came before.
-        seed = f"{self._seed}/{begin.isoformat()}"
+        # A seed for each segment: what comes in a minute depends neither on what came before, nor
+        # on what the other stages get.
+        name = stage["stageName"]
+        own = "" if name == next(iter(self.rates)) else f"/{name}"
+        seed = f"{self._seed}{own}/{begin.isoformat()}"
         rng = random.Random(seed)
-        requests = poisson(rng, self._rate(begin) * minutes)
+        rate = self.rates[name]
+        requests = poisson(rng, (rate(begin) if callable(rate) else rate) * minutes)
         share = stage.get("canarySettings", {}).get("percentTraffic", 0.0) / 100
         to_canary = binomial(rng, requests, share)
         arms: tuple[tuple[Arm, int], ...] = (
@@ -240,11 +261,13 @@ class Traffic:
                     _split(rng, count, self._targets(self._deployed[deployment_id], variables))
                 ):
                     for k, (method, called) in enumerate(_called(rng, reached, self.routes)):
-                        backend = self._now(target.backend, minute, called / minutes, method)
+                        load = called / minutes
+                        backend = self._now(target.backend, minute, load, method, name)
                         served = _fared(
                             rng,
                             backend,
                             at=minute,
+                            stage=name,
                             arm=arm,
                             deployment_id=deployment_id,
                             requests=called,
@@ -258,19 +281,23 @@ class Traffic:
                             canary_enabled="canarySettings" in stage,
                         )
 
-    def _now(self, behavior: Behavior, at: datetime, rate: float, method: str) -> Backend:
+    def _now(
+        self, behavior: Behavior, at: datetime, load: float, method: str, stage: str
+    ) -> Backend:
         """What a behavior is under these conditions."""
         if isinstance(behavior, Backend):
             return behavior
         since = at - self._first_requests.setdefault(id(behavior), at)
-        return behavior(Conditions(at=at, since=since, requests_per_minute=rate, method=method))
+        return behavior(
+            Conditions(at=at, since=since, requests_per_minute=load, method=method, stage=stage)
+        )
 
     def tested(
         self, variables: Mapping[str, str], at: datetime, method: str
     ) -> Sequence[tuple[Backend, float]]:
         """Where a request ends up that tests the API as it is being edited, each with its share."""
         return [
-            (self._now(target.backend, at, 1, method), target.share)
+            (self._now(target.backend, at, 1, method, _TEST_STAGE), target.share)
             for target in self._targets(self.api, variables)
         ]
 
@@ -328,6 +355,7 @@ def _fared(
     backend: Backend,
     *,
     at: datetime,
+    stage: str,
     arm: Arm,
     deployment_id: str,
     requests: int,
@@ -341,6 +369,7 @@ def _fared(
     )
     return Served(
         at=at,
+        stage=stage,
         arm=arm,
         deployment_id=deployment_id,
         requests=requests,
