@@ -17,7 +17,7 @@ from random import Random
 
 from apigw_canary import Minute
 from apigw_canary.judge.guard import Gross
-from apigw_canary.planning.chance import binomial, whole
+from apigw_canary.planning.simulation import binomial, whole
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from apigw_canary import Minute, Observation, RolloutPolicy, Signal
 from apigw_canary.judge.latency import weighted_median
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)

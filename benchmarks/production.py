@@ -18,8 +18,7 @@ import attrs
 
 from apigw_canary import Minute, Promote, RolloutPolicy, Signal, Step
 from apigw_canary.judge.evidence import Row
-from apigw_canary.planning.chance import binomial
-from apigw_canary.planning.simulation import Ended, rolled_out
+from apigw_canary.planning.simulation import Ended, binomial, rolled_out
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, tzinfo=UTC)

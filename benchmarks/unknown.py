@@ -15,7 +15,7 @@ from random import Random
 from typing import NamedTuple
 
 from apigw_canary import Decision, Minute, Observation, RolloutPolicy, Shift, Signal, Step
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)

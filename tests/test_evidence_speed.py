@@ -14,7 +14,7 @@ import pytest
 
 from apigw_canary import Signal
 from apigw_canary.judge.evidence import NotWorse, Row, WorseEvidence, worse
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 
 ROLLOUTS = 40
 TOLERANCE: dict[str, Any] = {"ratio": 1.1, "slack": 0.0002, "noise": 0.05, "alpha": 0.05}

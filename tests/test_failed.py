@@ -11,7 +11,7 @@ import pytest
 from apigw_canary import Minute, Observation, Rollback, RolloutPolicy, Signal, Step
 from apigw_canary.judge.excess import Excess, excess
 from apigw_canary.judge.gathering import gather
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 from apigw_canary.rollout import rules
 from apigw_canary.rollout.view import View
 from test_decide import MINUTE, START

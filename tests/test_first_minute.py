@@ -12,7 +12,7 @@ import pytest
 
 from apigw_canary import Minute, Observation, Promote, RolloutPolicy, Signal, Verdict
 from apigw_canary.judge.gathering import gather
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)

@@ -24,8 +24,7 @@ from apigw_canary import (
 )
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.judge.evidence import Row
-from apigw_canary.planning.chance import binomial, divide, whole
-from apigw_canary.planning.simulation import Ended, Traffic, rolled_out
+from apigw_canary.planning.simulation import Ended, Traffic, binomial, divide, rolled_out, whole
 
 pytestmark = pytest.mark.long
 

@@ -13,7 +13,7 @@ import pytest
 from apigw_canary import Minute, Observation, RolloutPolicy, Signal, Step
 from apigw_canary.judge import guard
 from apigw_canary.judge.gathering import Gathered, gather
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -19,7 +19,7 @@ from apigw_canary.judge import kept
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.kept import Cache, keep_in
 from apigw_canary.judge.observation import Overlap
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 from apigw_canary.testing import rehearsal
 
 MINUTE = timedelta(minutes=1)

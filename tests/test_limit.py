@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from apigw_canary import Decision, Minute, Observation, Rollback, RolloutPolicy, Signal
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)

@@ -38,7 +38,7 @@ from apigw_canary import (
     decision_from_dict,
 )
 from apigw_canary.errors import InvalidInputError
-from apigw_canary.values.frozen import FrozenMapping
+from apigw_canary.values.serialization import FrozenMapping
 from strategies import PUBLIC_VALUES, decisions, measurements, ratios
 
 Json = Any

@@ -13,7 +13,7 @@ from apigw_canary import Minute, Observation, RolloutPolicy, Signal
 from apigw_canary.judge import production
 from apigw_canary.judge.gathering import gather
 from apigw_canary.judge.production import Unhealthy
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 from apigw_canary.rollout.rules import _cause as cause
 
 MINUTE = timedelta(minutes=1)

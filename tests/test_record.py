@@ -12,7 +12,6 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from apigw_canary.errors import InvalidInputError, RecordError
-from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import (
     KEPT_ENDINGS,
     MAX_LINE,
@@ -26,7 +25,7 @@ from apigw_canary.model.record import (
     written,
     written_line,
 )
-from apigw_canary.model.state import CanaryState, Outcome, StageState
+from apigw_canary.model.state import CanaryState, Outcome, Promotion, StageState
 from strategies import (
     begun,
     canary_states,

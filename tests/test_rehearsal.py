@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ParamValidationError, UnknownServiceError
 
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 from apigw_canary.testing import (
     Backend,
     Conditions,

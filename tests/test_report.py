@@ -33,11 +33,12 @@ from apigw_canary import (
 )
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.judge.paths import paths
-from apigw_canary.report import charts, escape, svg
+from apigw_canary.report import charts, escape
+from apigw_canary.report import page as html_page
 from apigw_canary.report.document import Chart, Line, Point, Table
 from apigw_canary.report.text import _cells, _rows
 from apigw_canary.testing import Backend, Fault, rehearsal
-from apigw_canary.values.rendering import Renderable
+from apigw_canary.values.serialization import Renderable
 from strategies import analyses, decisions, observations, policies
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -639,7 +640,7 @@ class TestCharts:
     @given(st.floats(0.05, 100))
     def test_scale(self, top: float) -> None:
         """A scale starts at nought, holds its largest value, and has few round steps."""
-        ticks = svg._ticks(top)
+        ticks = html_page._ticks(top)
         assert ticks[0] == 0
         assert top * 0.998 <= ticks[-1] <= 2 * top
         assert 3 <= len(ticks) <= 7
@@ -647,7 +648,7 @@ class TestCharts:
     @given(st.floats(1, 1e9))
     def test_log_scale(self, top: float) -> None:
         """A scale of odds has 1 well within it, and few powers of ten."""
-        ticks = svg._log_ticks(top)
+        ticks = html_page._log_ticks(top)
         assert ticks[0] < 1 < ticks[-1]
         assert ticks[-1] >= top * 0.999
         assert len(ticks) <= 7
@@ -657,7 +658,7 @@ class TestCharts:
     def test_times(self, length: timedelta, offset: int) -> None:
         """A time axis of any length has few labels, all within it."""
         start = START + timedelta(seconds=offset)
-        labels = list(svg._times(start, start + length))
+        labels = list(html_page._times(start, start + length))
         assert len(labels) <= 6
         assert all(start <= at <= start + length for at, _ in labels)
         if length >= timedelta(minutes=2):
@@ -689,11 +690,11 @@ class TestCharts:
             log=log,
             table=Table("t", ("a",), ()),
         )
-        drawn = svg.svg(chart)
+        drawn = html_page.svg(chart)
         assert_harmless(Page(drawn))
         for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", drawn):
-            assert svg._LEFT <= float(x) <= svg._RIGHT
-            assert float(y) <= svg._BOTTOM
+            assert html_page._LEFT <= float(x) <= html_page._RIGHT
+            assert float(y) <= html_page._BOTTOM
 
 
 class TestInput:

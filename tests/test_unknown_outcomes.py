@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from apigw_canary import Minute, Observation, Report, RolloutPolicy, Signal, Verdict
 from apigw_canary.judge.gathering import gather
 from apigw_canary.judge.unknown import UnknownOutcomes, unknown_outcomes
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 import typing
 
-from apigw_canary.values import rendering
+from apigw_canary.values import serialization
 
 if typing.TYPE_CHECKING:
     from apigw_canary import errors as errors
@@ -35,12 +35,12 @@ if typing.TYPE_CHECKING:
         VariantMetrics,
     )
     from apigw_canary.model.failure import Failure, Failures, LogGroup
-    from apigw_canary.model.promotion import Promotion
     from apigw_canary.model.results import CleanUp, CleanUpItem, SmokeRequest, SmokeResult
-    from apigw_canary.model.state import CanaryState, Outcome, Rollout, StageState
+    from apigw_canary.model.state import CanaryState, Outcome, Promotion, Rollout, StageState
     from apigw_canary.planning.backtest import Backtest, FalseRollback
     from apigw_canary.planning.forecast import Forecast, SimulatedRollout
     from apigw_canary.policy import RolloutPolicy
+    from apigw_canary.preflight.facts import Problem
     from apigw_canary.preflight.invocation import InvocationPermission
     from apigw_canary.preflight.preflight import (
         MethodChange,
@@ -48,7 +48,6 @@ if typing.TYPE_CHECKING:
         Preflight,
         VariableChange,
     )
-    from apigw_canary.preflight.problem import Problem
     from apigw_canary.report.report import Report
     from apigw_canary.rollout.decisions import (
         Decision,
@@ -162,9 +161,9 @@ _HOMES = {
     "SimulatedRollout": "planning.forecast",
     "PlannedCall": "preflight.preflight",
     "Preflight": "preflight.preflight",
-    "Problem": "preflight.problem",
+    "Problem": "preflight.facts",
     "Promote": "rollout.decisions",
-    "Promotion": "model.promotion",
+    "Promotion": "model.state",
     "Report": "report.report",
     "Rollback": "rollout.decisions",
     "Rollout": "model.state",
@@ -214,4 +213,4 @@ if not typing.TYPE_CHECKING:
 
         return Report(subject)._repr_html_()
 
-    rendering.page = _page
+    serialization.page = _page

@@ -18,9 +18,8 @@ from apigw_canary.metrics.cloudwatch import cloudwatch_of
 from apigw_canary.metrics.logs import AccessLogs
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.failure import Failures, FailureSource
-from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import EndedBy
-from apigw_canary.model.state import Outcome, StageState
+from apigw_canary.model.state import Outcome, Promotion, StageState
 from apigw_canary.rollouts import AnyCanary, Notes, Standing, unread
 from apigw_canary.values import validation
 

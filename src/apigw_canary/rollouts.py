@@ -32,9 +32,8 @@ from apigw_canary.judge.observation import (
     Phase,
 )
 from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import MAX_REASON, EndedBy
-from apigw_canary.model.state import Outcome, StageState
+from apigw_canary.model.state import Outcome, Promotion, StageState
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.preflight.traffic import never_given, outlook
 from apigw_canary.rollout.decisions import Decision, Hold, Promote, Rollback, Shift

@@ -28,14 +28,12 @@ from apigw_canary.metrics.logs import log_groups
 from apigw_canary.metrics.source import bound_to
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.failure import LogGroup
-from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.results import CleanUp, SmokeRequest, SmokeResult
-from apigw_canary.model.state import StageState, Variables
+from apigw_canary.model.state import Promotion, StageState, Variables
 from apigw_canary.policy import RolloutPolicy
-from apigw_canary.preflight.facts import read_facts, require_used
+from apigw_canary.preflight.facts import Problem, read_facts, require_used
 from apigw_canary.preflight.invocation import InvocationPermission, allow
 from apigw_canary.preflight.preflight import Preflight, preflight
-from apigw_canary.preflight.problem import Problem
 from apigw_canary.preflight.smoke import smoke_test
 from apigw_canary.rollouts import first_percent, measured, policy_fingerprint, watchable
 from apigw_canary.values import validation

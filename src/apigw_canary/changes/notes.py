@@ -7,9 +7,8 @@ import attrs
 
 from apigw_canary.aws.apigateway import StageSnapshot
 from apigw_canary.changes.control import Bond, Control, log
-from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import Begun, OnHold, Record
-from apigw_canary.model.state import Outcome, StageState
+from apigw_canary.model.state import Outcome, Promotion, StageState
 
 
 def hold(control: Control, bond: Bond, reason: str) -> Bond:

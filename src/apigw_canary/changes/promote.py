@@ -13,9 +13,8 @@ from apigw_canary.errors import (
     StageChangedError,
     UnconfirmedChangeError,
 )
-from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import Record
-from apigw_canary.model.state import CanaryState, Outcome, StageState, Variables
+from apigw_canary.model.state import CanaryState, Outcome, Promotion, StageState, Variables
 
 _AGAIN = "Nothing is lost: promote() again finishes it, rollback() undoes it."
 

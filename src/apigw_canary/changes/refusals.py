@@ -10,8 +10,7 @@ from apigw_canary.errors import (
     RolloutEndedError,
     StageChangedError,
 )
-from apigw_canary.model.promotion import Promotion
-from apigw_canary.model.state import ENDINGS, CanaryState, Outcome
+from apigw_canary.model.state import ENDINGS, CanaryState, Outcome, Promotion
 from apigw_canary.values import validation
 
 

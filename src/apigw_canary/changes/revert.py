@@ -14,9 +14,8 @@ from apigw_canary.errors import (
     NothingToRevertError,
     StageChangedError,
 )
-from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import NO_RECORD
-from apigw_canary.model.state import Outcome, StageState
+from apigw_canary.model.state import Outcome, Promotion, StageState
 
 
 def revert(

@@ -7,8 +7,7 @@ import attrs
 
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import share
-from apigw_canary.values.rendering import Renderable
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values.serialization import Renderable, Serializable
 
 
 class Verdict(StrEnum):

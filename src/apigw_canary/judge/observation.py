@@ -11,8 +11,7 @@ from apigw_canary.judge.alarms import Alarm
 from apigw_canary.judge.signals import Signal
 from apigw_canary.model.state import StageState
 from apigw_canary.values import validation
-from apigw_canary.values.frozen import NO_TEXTS, FrozenMapping, frozen_texts
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values.serialization import NO_TEXTS, FrozenMapping, Serializable, frozen_texts
 
 MINUTE = timedelta(minutes=1)
 

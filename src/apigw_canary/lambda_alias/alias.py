@@ -36,9 +36,8 @@ from apigw_canary.metrics.lambda_metrics import LambdaMetrics
 from apigw_canary.metrics.logs import AccessLogs
 from apigw_canary.metrics.source import bound_to
 from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import EndedBy
-from apigw_canary.model.state import CanaryState, Outcome, StageState, Variables
+from apigw_canary.model.state import CanaryState, Outcome, Promotion, StageState, Variables
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.rollouts import (
     AnyCanary,

@@ -24,9 +24,8 @@ from apigw_canary.errors import (
 )
 from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook
 from apigw_canary.lambda_alias.record import AliasRecord, check_text, new_id
-from apigw_canary.model.promotion import Promotion
 from apigw_canary.model.record import EndedBy
-from apigw_canary.model.state import CanaryState, Outcome, StageState
+from apigw_canary.model.state import CanaryState, Outcome, Promotion, StageState
 from apigw_canary.values import validation
 
 LATEST = "$LATEST"

@@ -8,8 +8,7 @@ import attrs
 
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import moment
-from apigw_canary.values.rendering import Renderable
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values.serialization import Renderable, Serializable
 
 
 @attrs.frozen(kw_only=True)

@@ -9,8 +9,7 @@ import attrs
 
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import moment, share
-from apigw_canary.values.rendering import Renderable
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values.serialization import Renderable, Serializable
 
 UNREADABLE = 0
 """The status of requests whose line does not give it."""

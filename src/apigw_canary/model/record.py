@@ -21,8 +21,7 @@ from typing import Any, Literal, Self, get_args
 import attrs
 
 from apigw_canary.errors import InvalidInputError, RecordError
-from apigw_canary.model.promotion import Promotion
-from apigw_canary.model.state import Outcome, StageState
+from apigw_canary.model.state import Outcome, Promotion, StageState
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import sentence
 from apigw_canary.values.serialization import Serializable

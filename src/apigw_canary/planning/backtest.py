@@ -10,14 +10,21 @@ import attrs
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute, Observation
 from apigw_canary.judge.plan import Plan
-from apigw_canary.planning.chance import binomial, divide, whole
 from apigw_canary.planning.forecast import Progress
-from apigw_canary.planning.simulation import Ended, ended_by, length, rolled_out, whole_minutes
+from apigw_canary.planning.simulation import (
+    Ended,
+    binomial,
+    divide,
+    ended_by,
+    length,
+    rolled_out,
+    whole,
+    whole_minutes,
+)
 from apigw_canary.rollout.decisions import Promote, Rollback
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import moment, span
-from apigw_canary.values.rendering import Renderable
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values.serialization import Renderable, Serializable
 
 
 @attrs.frozen(kw_only=True)

@@ -12,21 +12,20 @@ import attrs
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.observation import HISTORY, MINUTE, Minute
 from apigw_canary.judge.plan import Plan
-from apigw_canary.planning.chance import binomial, whole
 from apigw_canary.planning.simulation import (
     Ended,
+    binomial,
     ended_by,
     length,
     rolled_out,
     schedule,
+    whole,
     whole_minutes,
 )
 from apigw_canary.rollout.decisions import Promote, Rollback
 from apigw_canary.values import validation
 from apigw_canary.values.formatting import span
-from apigw_canary.values.frozen import FrozenMapping
-from apigw_canary.values.rendering import Renderable
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values.serialization import FrozenMapping, Renderable, Serializable
 
 OFTEN = 0.9
 """The share of the rollouts from which on a rise counts as found, and a plan as long enough."""

@@ -1,10 +1,14 @@
-"""A simulated rollout: minutes are drawn, and the policy's own decisions are carried out."""
+"""A simulated rollout: minutes are drawn, and the policy's own decisions are carried out.
+
+Draws are exact, without approximations: what a judge promises about rare errors can be tested.
+"""
 
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
+from random import Random
 from typing import NamedTuple
 
 import attrs
@@ -15,6 +19,48 @@ from apigw_canary.judge.observation import MINUTE, Minute, Observation
 from apigw_canary.judge.plan import Plan
 from apigw_canary.rollout.decisions import Decision, Promote, Shift
 from apigw_canary.rollout.rules import decide
+
+
+def binomial(rng: Random, trials: int, probability: float) -> int:
+    """How many of that many trials succeed.
+
+    A trial succeeds if a uniform number lies below the probability. The two are compared bit by
+    bit, from the top, for all trials at once: each bit decides about half of them. Exact, and about
+    log2(trials) steps.
+    """
+    successes = 0
+    while trials and probability:
+        ones = rng.getrandbits(trials).bit_count()
+        probability *= 2
+        if probability >= 1:
+            successes += trials - ones
+            trials = ones
+            probability -= 1
+        else:
+            trials -= ones
+    return successes
+
+
+def whole(rng: Random, mean: float) -> int:
+    """A whole number next to `mean`, which is its mean."""
+    return int(mean) + (rng.random() < mean % 1)
+
+
+def divide(rng: Random, bad: int, arms: tuple[int, int], weights: tuple[float, float]) -> int:
+    """How many of the `bad` requests are the second arm's, given each arm's number of requests.
+
+    A request of an arm is bad in proportion to the arm's weight. With equal weights that is a
+    random division of the same requests: hypergeometric.
+    """
+    first, second = arms
+    for _ in range(bad):
+        odds = second * weights[1]
+        if rng.random() * (first * weights[0] + odds) < odds:
+            second -= 1
+        else:
+            first -= 1
+    return arms[1] - second
+
 
 Traffic = Callable[[int, float], Mapping[str, Row]]
 """What a minute brought, by its number since the start and the canary's share, 0 to 1: a row for

@@ -6,9 +6,8 @@ from typing import NamedTuple
 from apigw_canary.judge.guard import MOST_PAST
 from apigw_canary.metrics.logformat import MESSAGES, breaking
 from apigw_canary.model.api_surface import Route
-from apigw_canary.preflight.facts import Facts
+from apigw_canary.preflight.facts import Facts, Problem, Severity
 from apigw_canary.preflight.invocation import Policy, Target
-from apigw_canary.preflight.problem import Problem, Severity
 from apigw_canary.preflight.traffic import (
     never_given,
     outlook,

@@ -19,12 +19,10 @@ from apigw_canary.errors import (
 from apigw_canary.model.api_surface import Changes
 from apigw_canary.model.record import without_records
 from apigw_canary.preflight.checks import check
-from apigw_canary.preflight.facts import Facts
+from apigw_canary.preflight.facts import Facts, Problem
 from apigw_canary.preflight.invocation import Target
-from apigw_canary.preflight.problem import Problem
 from apigw_canary.values import validation
-from apigw_canary.values.rendering import Renderable, Tone
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values.serialization import Renderable, Serializable, Tone
 
 MethodChangeKind = Literal["added", "removed", "weakened"]
 VariableChangeKind = Literal["added", "changed", "unchanged"]

@@ -1,21 +1,156 @@
-"""What a single value says: a decision, an analysis, or anything else that explains itself."""
+"""What a value has to show: a decision, a comparison, a smoke test, or a whole rollout."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal, NamedTuple
 
 from apigw_canary.judge.findings import Analysis, Finding, Verdict
-from apigw_canary.judge.observation import Basis
-from apigw_canary.model.comparison import Comparison
+from apigw_canary.judge.observation import Basis, Observation, Phase
+from apigw_canary.judge.paths import paths
+from apigw_canary.model.comparison import ComparedMinute, Comparison, number
 from apigw_canary.model.results import SmokeResult
-from apigw_canary.report.comparison import comparison
-from apigw_canary.report.document import Document, Facts, Paragraph, Section, Table
-from apigw_canary.rollout.decisions import Decided, Promote, Rollback
-from apigw_canary.values.formatting import evidence, moment, share, span
-from apigw_canary.values.rendering import Renderable, Tone
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.policy import RolloutPolicy
+from apigw_canary.report import charts
+from apigw_canary.report.charts import thinned
+from apigw_canary.report.document import (
+    Chart,
+    Document,
+    Facts,
+    Line,
+    Mark,
+    Paragraph,
+    Point,
+    Section,
+    Shape,
+    Table,
+)
+from apigw_canary.rollout.decisions import Decided, Promote, Rollback, Shift
+from apigw_canary.values.formatting import clock, evidence, moment, sentence, share, span
+from apigw_canary.values.serialization import Renderable, Serializable, Tone
+
+_LATENCY_QUESTIONS: dict[Literal["mean", "p50", "p99"], str] = {
+    "mean": "Is the canary slower on average? (mean latency, ms)",
+    "p50": "Is the canary slower for most requests? (p50 latency, ms)",
+    "p99": "Is the canary slower for the slowest 1 %? (p99 latency, ms)",
+}
+
+
+def _comparison(compared: Comparison) -> Document:
+    """The document of a comparison."""
+    return Document(
+        about=compared.about,
+        title=compared.title,
+        tone=compared.tone,
+        lead=sentence(f"Both variants side by side: {compared}"),
+        facts=Facts(
+            [
+                ("Stage", f"{compared.stage} of {compared.rest_api_id} in {compared.region}"),
+                ("From", moment(compared.start)),
+                ("To", moment(compared.end)),
+                ("Percentiles", f"of the {compared.percentiles}".replace("the median", "a median")),
+            ]
+        ),
+        sections=_comparison_sections(compared),
+        data=_comparison_data(compared),
+    )
+
+
+def _comparison_data(compared: Comparison) -> dict[str, object]:
+    """The comparison as plain JSON types, with the differences."""
+    return {
+        **compared.to_dict(),
+        "differences": {value.name: value.difference for value in compared.values()},
+    }
+
+
+def _comparison_sections(compared: Comparison) -> list[Section]:
+    """The values, the charts, and how they were read."""
+    found = [Section("Both variants, side by side", [_values_table(compared)])]
+    if charts := list(_latency_charts(compared)):
+        found.append(Section("Latency, minute by minute", charts))
+    notes = [*compared.notes]
+    if compared.suspect is not None:
+        notes.insert(0, f"The counts are suspect: {compared.suspect}")
+    if notes:
+        found.append(
+            Section("How they were measured", [Paragraph(sentence(note)) for note in notes])
+        )
+    return found
+
+
+def _values_table(compared: Comparison) -> Table:
+    return Table(
+        f"From {moment(compared.start)} to {moment(compared.end)}",
+        ("", "Baseline", "Canary", "Difference"),
+        [
+            (
+                value.name,
+                number(value.baseline, value.unit),
+                number(value.canary, value.unit),
+                number(value.difference, value.unit, signed=True),
+            )
+            for value in compared.values()
+        ],
+    )
+
+
+def _latency_charts(compared: Comparison) -> Iterator[Chart]:
+    minutes = thinned(compared.minutes)
+    for statistic, question in _LATENCY_QUESTIONS.items():
+        lines = [
+            Line(
+                variant,
+                variant,
+                [
+                    Point(minute.at, value)
+                    for minute in minutes
+                    if (value := _latency_of(minute, variant, statistic)) is not None
+                ],
+            )
+            for variant in _VARIANTS
+        ]
+        drawn = [line for line in lines if line.points]
+        if drawn:
+            yield Chart(
+                question=question,
+                answer=", ".join(
+                    f"{name} {number(getattr(getattr(compared, name).latency, statistic), 'ms')}"
+                    for name in _VARIANTS
+                ).capitalize()
+                + ".",
+                lines=drawn,
+                start=compared.start,
+                end=compared.end,
+                unit="ms",
+                top=1.05 * max(1.0, *(point.value for line in drawn for point in line.points)),
+                table=_numbers(minutes, statistic),
+            )
+
+
+_VARIANTS: Sequence[Literal["canary", "baseline"]] = ("canary", "baseline")
+
+
+def _numbers(minutes: Sequence[ComparedMinute], statistic: str) -> Table:
+    return Table(
+        f"The {statistic} of each minute's latency",
+        ("Minute (UTC)", "Canary", "Baseline"),
+        [
+            (
+                clock(minute.at),
+                *(number(_latency_of(minute, variant, statistic), "ms") for variant in _VARIANTS),
+            )
+            for minute in minutes
+        ],
+    )
+
+
+def _latency_of(minute: ComparedMinute, variant: str, statistic: str) -> float | None:
+    value: float | None = getattr(getattr(minute, variant).latency, statistic)
+    return value
+
 
 VERDICTS = {
     Verdict.WORSE: "worse",
@@ -41,7 +176,7 @@ def explain(subject: Renderable) -> Document:
         case Analysis():
             return _analysis(subject)
         case Comparison():
-            return comparison(subject)
+            return _comparison(subject)
         case SmokeResult():
             return smoke_test([subject])
         case _:
@@ -51,17 +186,17 @@ def explain(subject: Renderable) -> Document:
 def _decision(decision: Decided) -> Document:
     facts = [("Decided at", moment(decision.at))]
     if decision.basis is not None:
-        facts.append(("On", where(decision.basis)))
+        facts.append(("On", _where(decision.basis)))
     facts.append(
         ("Next observation", "none, it is final" if decision.final else f"in {span(decision.wait)}")
     )
     return Document(
         about="Decision",
-        title=headline(decision),
+        title=_headline(decision),
         tone=tone(decision),
-        lead=sentence(decision.reason),
+        lead=_sentence(decision.reason),
         facts=Facts(facts),
-        sections=[] if decision.analysis is None else [signals(decision.analysis)],
+        sections=[] if decision.analysis is None else [_signals(decision.analysis)],
         data=decision.to_dict(),
     )
 
@@ -72,7 +207,7 @@ def _analysis(analysis: Analysis) -> Document:
         about="The canary",
         title=VERDICTS[analysis.verdict],
         tone=_TONES[analysis.verdict],
-        lead=sentence(str(analysis)),
+        lead=_sentence(str(analysis)),
         facts=Facts(
             [
                 (
@@ -83,7 +218,7 @@ def _analysis(analysis: Analysis) -> Document:
                 *([] if since is None else [("Worse since", moment(since))]),
             ]
         ),
-        sections=[signals(analysis)],
+        sections=[_signals(analysis)],
         data=analysis.to_dict(),
     )
 
@@ -97,7 +232,7 @@ def smoke_test(results: Sequence[SmokeResult]) -> Document:
         about="Smoke test",
         title=", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())),
         tone=tone,
-        lead=sentence(str(others[0]) if others else "each request was answered as expected"),
+        lead=_sentence(str(others[0]) if others else "each request was answered as expected"),
         facts=Facts([("Requests", str(len(results)))]),
         sections=[
             Section(
@@ -132,10 +267,10 @@ def _anything(subject: Renderable) -> Document:
         about=subject.about,
         title=subject.title,
         tone=subject.tone,
-        lead=sentence(str(subject)),
+        lead=_sentence(str(subject)),
         facts=Facts([(name, value) for name, value in shown.items() if value is not None]),
         sections=[
-            Section(name.capitalize(), [_within(name, rows)])
+            Section(name.capitalize(), [_table_of(name, rows)])
             for name, value in values.items()
             if (rows := _rows(value))
         ],
@@ -148,7 +283,7 @@ def _rows(value: object) -> list[Serializable]:
     return [each for each in values if isinstance(each, Serializable)]
 
 
-def _within(name: str, values: Sequence[Serializable]) -> Table:
+def _table_of(name: str, values: Sequence[Serializable]) -> Table:
     rows = [{key: _listed(getattr(each, key)) for key in each.to_dict()} for each in values]
     columns = [key for key in rows[0] if any(row.get(key) for row in rows)]
     return Table(
@@ -184,16 +319,16 @@ def _shown(value: Any) -> str | None:
             return None
 
 
-def headline(decision: Decided) -> str:
+def _headline(decision: Decided) -> str:
     """The decision without its reason."""
     return str(decision).removesuffix(decision.reason).removesuffix(": ")
 
 
-def sentence(text: str) -> str:
+def _sentence(text: str) -> str:
     """With a capital letter and a full stop; a name keeps its first letter."""
     first = text.partition(" ")[0]
     began = text if not first.isalpha() or not first.islower() else text[0].upper() + text[1:]
-    return began if began.endswith((".", "!", "?")) else f"{began}."
+    return sentence(began)
 
 
 def tone(decision: Decided) -> Tone:
@@ -207,7 +342,7 @@ def tone(decision: Decided) -> Tone:
             return "open"
 
 
-def where(basis: Basis) -> str:
+def _where(basis: Basis) -> str:
     """The stage, and which of its deployments is the canary."""
     return (
         f"stage {basis.stage} of API {basis.rest_api_id} in {basis.region}, canary of deployment "
@@ -215,7 +350,7 @@ def where(basis: Basis) -> str:
     )
 
 
-def signals(analysis: Analysis) -> Section:
+def _signals(analysis: Analysis) -> Section:
     """What each signal says, and how sure."""
     return Section(
         "Signals",
@@ -248,3 +383,145 @@ def _row(finding: Finding) -> list[str]:
 def _of(reached: float, needed: float) -> str:
     enough = f"{needed:,.0f}" if needed <= 1e6 else "over 1,000,000"
     return f"{evidence(reached)} of {enough}"
+
+
+_ENDS: Mapping[Phase, tuple[str, Tone]] = {
+    "promoted": ("Promoted", "good"),
+    "promoted_outside": ("Promoted outside", "open"),
+    "reverted": ("Promotion undone", "bad"),
+    "disabled": ("Disabled", "open"),
+    "rolled_back": ("Rolled back", "bad"),
+    "removed_outside": ("Removed outside", "open"),
+    "replaced": ("Replaced by another canary", "open"),
+}
+
+
+class _Step(NamedTuple):
+    """Observations of a canary at one percent, and the decision on the last of them."""
+
+    observations: Sequence[Observation]
+    decision: Decided
+
+
+def history(
+    observations: Iterable[Observation], policy: RolloutPolicy, compared: Comparison | None = None
+) -> Document:
+    """The document of a rollout."""
+    ordered = sorted(observations, key=lambda each: each.at)
+    # Deciding takes the longer the longer the rollout is: one for each percent is enough.
+    steps = [
+        _Step(group, policy.decide(group[-1]))
+        for _, same in groupby(ordered, key=lambda each: (each.percent, each.phase))
+        for group in [list(same)]
+    ]
+    decision = steps[-1].decision
+    # What has ended has no numbers any more, and a source may have failed.
+    latest = next((each for each in reversed(ordered) if each.minutes), ordered[-1])
+    analysis = policy.analyze(latest)
+    title, outcome = _ENDS.get(ordered[-1].phase, (_headline(decision), tone(decision)))
+    basis = ordered[-1].basis
+    marks = [mark for step in steps for mark in _marks(step)]
+    return Document(
+        about="Rollout" if basis is None else f"Rollout on stage {basis.stage}",
+        title=title,
+        tone=outcome,
+        lead=_sentence(decision.reason),
+        facts=_facts(ordered, analysis),
+        sections=[
+            _signals(analysis),
+            Section(
+                "Evidence by minute",
+                charts.charts(ordered, policy, paths(policy, latest), marks),
+            ),
+            *([] if compared is None else _comparison_sections(compared)),
+            Section("Decisions", [_decisions(steps)]),
+            *_remarks(ordered, latest),
+        ],
+        data={
+            "policy": policy.to_dict(),
+            "decisions": [step.decision.to_dict() for step in steps],
+            "observation": latest.to_dict(),
+            **({} if compared is None else {"comparison": _comparison_data(compared)}),
+        },
+    )
+
+
+def _facts(observations: Sequence[Observation], analysis: Analysis) -> Facts:
+    first, last = observations[0], observations[-1]
+    running = [each.percent for each in observations if each.phase == "running"]
+    percents = [f"{percent:g} %" for percent, _ in groupby(running)]
+    requests = max((finding.canary_requests for finding in analysis.findings), default=0.0)
+    pairs = [
+        ("Started", moment(first.started_at)),
+        ("Last observation", moment(last.at)),
+        ("Duration", span(last.at - first.started_at)),
+        ("Observations", f"{len(observations):,}"),
+        ("Traffic percentage", " → ".join(percents) or "ended"),
+        ("Canary requests compared", f"{requests:,.0f}"),
+    ]
+    if last.basis is not None:
+        pairs.append(("API", f"{last.basis.rest_api_id} in {last.basis.region}"))
+        pairs.append(("Canary's deployment", last.basis.deployment_id))
+    return Facts(pairs)
+
+
+def _marks(step: _Step) -> Iterator[Mark]:
+    """Where on the chart of the traffic percentage a decision is drawn: where it leads to."""
+    shapes: dict[type[Decided], tuple[Shape, float]] = {
+        Shift: ("shift", step.decision.percent),
+        Promote: ("promote", 100.0),
+        Rollback: ("rollback", 0.0),
+    }
+    if type(step.decision) in shapes:
+        shape, value = shapes[type(step.decision)]
+        yield Mark(_headline(step.decision), shape, step.decision.at, value)
+
+
+def _decisions(steps: Sequence[_Step]) -> Table:
+    return Table(
+        "The last decision at each traffic percentage",
+        ("At (UTC)", "Percent", "Observations", "Decision", "Reason"),
+        [
+            (
+                clock(step.decision.at),
+                _percent(step.observations[-1]),
+                f"{len(step.observations):,}",
+                _headline(step.decision),
+                _sentence(step.decision.reason),
+            )
+            for step in steps
+        ],
+    )
+
+
+def _percent(observation: Observation) -> str:
+    return (
+        f"{observation.percent:g} %"
+        if observation.phase == "running"
+        else observation.phase.replace("_", " ")
+    )
+
+
+def _remarks(observations: Sequence[Observation], latest: Observation) -> Iterator[Section]:
+    """What the source reported, what could not be read, and what was changed outside."""
+    remarks = [
+        *(_sentence(note) for note in latest.notes),
+        *_counted("The metrics were suspect", [each.suspect for each in observations]),
+        *_counted("The metrics could not be read", [each.failure for each in observations]),
+        *_counted(
+            "The stage was changed outside this rollout",
+            [
+                "; ".join(f"{name}: {how}" for name, how in each.changed.items())
+                for each in observations
+            ],
+        ),
+    ]
+    if remarks:
+        yield Section("Remarks", [Paragraph(each) for each in remarks])
+
+
+def _counted(what: str, texts: Iterable[str | None]) -> Iterator[str]:
+    remarks = [text for text in texts if text]
+    for text in dict.fromkeys(remarks):
+        count = remarks.count(text)
+        yield _sentence(f"{what}{f' ({count:,} observations)' if count > 1 else ''}: {text}")

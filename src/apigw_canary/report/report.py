@@ -9,13 +9,11 @@ from apigw_canary.model.results import SmokeResult
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report import escape
 from apigw_canary.report.document import Document
-from apigw_canary.report.explain import explain, smoke_test
-from apigw_canary.report.history import history
-from apigw_canary.report.markdown import markdown
+from apigw_canary.report.explain import explain, history, smoke_test
 from apigw_canary.report.page import fragment, page
-from apigw_canary.report.text import text
+from apigw_canary.report.text import markdown, text
 from apigw_canary.values import validation
-from apigw_canary.values.rendering import Renderable
+from apigw_canary.values.serialization import Renderable
 
 _Kind = TypeVar("_Kind")
 

@@ -1,11 +1,14 @@
-"""A document as plain text: no color, no line longer than asked for."""
+"""A document as plain text, no line longer than asked for, and as Markdown for forges and chats."""
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import assert_never
 
 from apigw_canary.report.document import Block, Chart, Document, Facts, Paragraph, Table
+from apigw_canary.report.escape import markdown as safe
 from apigw_canary.report.escape import terminal
+from apigw_canary.values.serialization import Tone
 
 _GUTTER = "  "
 _NARROWEST = 4
@@ -104,3 +107,50 @@ def _cells(content: str) -> int:
         0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
         for char in content
     )
+
+
+_SIGNS: dict[Tone, str] = {"good": "✅", "bad": "❌", "open": "⏳"}
+
+
+def markdown(document: Document) -> str:
+    """The document, tables as GitHub and GitLab show them."""
+    parts = [
+        f"### {_SIGNS[document.tone]} {safe(document.about)}: {safe(document.title)}",
+        safe(document.lead),
+        _markdown_block(document.facts),
+    ]
+    for section in document.sections:
+        parts.append(f"#### {section.title}")
+        parts += [
+            "\n".join(map(_markdown_block, same)) for _, same in groupby(section.blocks, type)
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_block(block: Block) -> str:
+    match block:
+        case Paragraph(text=content):
+            return f"- {safe(content)}"
+        case Facts(pairs=pairs):
+            return "\n".join(f"- {safe(name)}: {safe(value)}" for name, value in pairs)
+        case Table():
+            return _markdown_table(block)
+        case Chart():
+            return f"- **{safe(block.question)}** {safe(block.answer)}"
+        case _:
+            assert_never(block)
+
+
+def _markdown_table(table: Table) -> str:
+    return "\n".join(
+        [
+            f"{table.caption}:\n",
+            _markdown_row(table.columns),
+            _markdown_row(["---"] * len(table.columns)),
+            *(_markdown_row([safe(cell) for cell in row]) for row in table.rows),
+        ]
+    )
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

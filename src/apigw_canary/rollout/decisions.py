@@ -10,7 +10,7 @@ from apigw_canary.judge.findings import Analysis
 from apigw_canary.judge.observation import Basis
 from apigw_canary.judge.plan import LIFETIME
 from apigw_canary.values import validation
-from apigw_canary.values.rendering import Renderable
+from apigw_canary.values.serialization import Renderable
 
 WaitingFor = Literal["bake", "metrics", "evidence", "operator"]
 

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from apigw_canary.metrics.logformat import VARIABLE, parsed
 from apigw_canary.model.failure import CANARY_GROUP, FailureCause, execution_log_group
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 from apigw_canary.testing.answers import Json, Refusal, check_simulated, unknown
 from apigw_canary.testing.gateway import ACCOUNT_ID
 from apigw_canary.testing.insights import Line, Query

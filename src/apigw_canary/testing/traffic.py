@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import attrs
 
 from apigw_canary.model.failure import FailureCause
-from apigw_canary.planning.chance import binomial
+from apigw_canary.planning.simulation import binomial
 from apigw_canary.testing.answers import Json
 from apigw_canary.testing.patches import effective_variables
 

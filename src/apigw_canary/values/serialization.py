@@ -1,18 +1,18 @@
-"""Value classes to plain JSON data and back, strict on the way in.
+"""What value classes are made of: plain JSON data and back, views, and mappings that do not change.
 
-Times become ISO 8601 strings, durations seconds, tuples lists. A key that is not known, one that
-is missing, a value of another type, a naive time, NaN or infinity is an `InvalidInputError` that
-names the path to it.
+Strict on the way in. Times become ISO 8601 strings, durations seconds, tuples lists. A key that is
+not known, one that is missing, a value of another type, a naive time, NaN or infinity is an
+`InvalidInputError` that names the path to it.
 """
 
 import functools
 import math
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 import attrs
 
@@ -146,3 +146,71 @@ def _parsed_time(value: object) -> object:
         return datetime.fromisoformat(cast("str", value))
     except (TypeError, ValueError):
         return value
+
+
+Tone = Literal["good", "bad", "open"]
+"""How it ended, for whoever only glances at it: well, badly, or not yet."""
+
+
+page: Callable[[Any], str] | None = None
+"""An `Renderable` value as HTML, set by `apigw_canary`; None where nothing makes pages."""
+
+
+class Renderable(Serializable):
+    """A value that explains itself: `apigw_canary.Report` shows it in every form."""
+
+    __slots__ = ()
+
+    @property
+    def about(self) -> str:
+        """What a report of it is about, in a word or two."""
+        return "Report"
+
+    @property
+    def title(self) -> str:
+        """What came out, in a few words."""
+        return type(self).__name__
+
+    @property
+    def tone(self) -> Tone:
+        """How a report of it is marked."""
+        return "open"
+
+    def _repr_html_(self) -> str | None:
+        return None if page is None else page(self)
+
+
+_Name = TypeVar("_Name")
+_Value_co = TypeVar("_Value_co", covariant=True)
+
+
+class FrozenMapping(Mapping[_Name, _Value_co]):
+    """A copy of a mapping, immutable, and hashable where its values are; equal to any like it."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[_Name, _Value_co]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, name: _Name) -> _Value_co:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[_Name]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+def frozen_texts(texts: Mapping[str, str]) -> Mapping[str, str]:
+    """For attrs: names and texts."""
+    return FrozenMapping(texts)
+
+
+NO_TEXTS: Mapping[str, str] = FrozenMapping({})
