@@ -27,7 +27,7 @@ from apigw_canary import (
     Stage,
     Step,
 )
-from apigw_canary.aws.invocation import (
+from apigw_canary.aws.lambdas import (
     Function,
     arn_covers,
     called,

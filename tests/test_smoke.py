@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from acting import ORDERS, V2, client, create_function, fresh, sent, serving, uri
 from apigw_canary import Report, SmokeRequest, SmokeResult, Stage
-from apigw_canary.aws.test_invocation import Answer, relevant
+from apigw_canary.aws.apigateway import InvocationAnswer, relevant_log
 from apigw_canary.errors import AccessDeniedError, InvalidInputError, NotFoundError, ThrottledError
 from apigw_canary.model.api_surface import Route, answering
 from apigw_canary.testing import Backend, Fault, Method, Rehearsal, RehearsalError, rehearsal
@@ -383,7 +383,7 @@ class TestSecrets:
             f"Sat Dec 03 01:39:37 UTC 2016 : {line.format(rng.choice(told))}"
             for line in rng.choices(self.LINES, k=6)
         )
-        for line in relevant(log, values, headers):
+        for line in relevant_log(log, values, headers):
             assert not set("QZ") & set(line)
 
     @given(st.text('QZ /:=&?#,%\\"+\u00e4\U0001f600', min_size=1, max_size=40), st.data())
@@ -396,7 +396,7 @@ class TestSecrets:
         forms += [re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in forms]
         form, before = data.draw(st.sampled_from(forms)), "x" * data.draw(st.integers(0, 300))
         log = f"Sat Dec 03 01:39:37 UTC 2016 : Execution failed {before}{form}"
-        (line,) = relevant(log, {}, {"a": value})
+        (line,) = relevant_log(log, {}, {"a": value})
         assert line == f"Execution failed {before}<header a>"[:300]
 
     def test_short_values(self) -> None:
@@ -404,21 +404,21 @@ class TestSecrets:
         time = "Sat Dec 03 01:39:37 UTC 2016 : "
         log = f"{time}Execution failed at a/b%2Fa, table\n{time}Method completed with status: 200"
         shard = "${stageVariables.shard}"
-        assert list(relevant(log, {"shard": "a", "none": ""}, {})) == [
+        assert list(relevant_log(log, {"shard": "a", "none": ""}, {})) == [
             f"Execution failed at {shard}/b%2F{shard}, table",
             "Method completed with status: 200",
         ]
 
     def test_an_answer(self) -> None:
         """The answer of AWS shows no body in a traceback."""
-        answer = Answer(status=200, body=SECRET, latency=None, log=(), not_allowed=False)
+        answer = InvocationAnswer(status=200, body=SECRET, latency=None, log=(), not_allowed=False)
         assert repr(answer) == "<answer of status 200>"
 
     def test_lines(self) -> None:
         """The lines that are kept, without times, in their order and on one line each."""
         time = "Sat Dec 03 01:39:37 UTC 2016 : "
         log = "".join(f"{time}{line.format(SECRET)}\n" for line in self.LINES)
-        assert list(relevant(f"Execution log for request x\n{log}", {"token": SECRET}, {})) == [
+        assert list(relevant_log(f"Execution log for request x\n{log}", {"token": SECRET}, {})) == [
             "Execution failed due to configuration error: Invalid endpoint ${stageVariables.token}",
             "Execution failed due to a timeout error",
             f"{CUSTOMER_ERROR}. {LAMBDA_ID}",
@@ -427,7 +427,7 @@ class TestSecrets:
             "Received response. Status: 200, Integration latency: 12 ms",
             "Method completed with status: 502",
         ]
-        (line,) = relevant(f"{time}Execution failed \x1b[2J{'x' * 5000}", {}, {})
+        (line,) = relevant_log(f"{time}Execution failed \x1b[2J{'x' * 5000}", {}, {})
         assert line.isprintable()
         assert len(line) < 400
 

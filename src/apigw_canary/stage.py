@@ -9,7 +9,7 @@ import attrs
 
 from apigw_canary.aws.apigateway import ApiGateway, StageSnapshot, apis_named
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
-from apigw_canary.aws.invocation import Functions
+from apigw_canary.aws.lambdas import Functions
 from apigw_canary.canary import Canary
 from apigw_canary.changes.clean_up import clean_up
 from apigw_canary.changes.control import Control

@@ -10,7 +10,7 @@ import attrs
 from apigw_canary.aws.alarms import alarms_now
 from apigw_canary.aws.apigateway import ApiGateway, Method, StageSettings, StageSnapshot
 from apigw_canary.aws.calls import Calls, log
-from apigw_canary.aws.invocation import Function, Functions
+from apigw_canary.aws.lambdas import Function, Functions
 from apigw_canary.errors import (
     AccessDeniedError,
     AwsError,

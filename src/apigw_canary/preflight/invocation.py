@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Self
 
 import attrs
 
-from apigw_canary.aws.apigateway import ApiGateway, Method
-from apigw_canary.aws.invocation import (
+from apigw_canary.aws.apigateway import TEST_STAGE, ApiGateway, Method
+from apigw_canary.aws.lambdas import (
     WHOLE_STAGE,
     Function,
     Functions,
@@ -20,7 +20,6 @@ from apigw_canary.aws.invocation import (
     statement_id,
     variables_in,
 )
-from apigw_canary.aws.test_invocation import STAGE
 from apigw_canary.errors import (
     AwsError,
     CallerError,
@@ -139,7 +138,7 @@ def tested(methods: Iterable[Method], stage: StageState, overrides: Variables) -
         if method.uri is not None:
             target = _target(method, method.uri, stage, overrides)
             if (function := target.function) is not None and target.needs_permission:
-                found.setdefault(function, _whole(target, function, stage, STAGE))
+                found.setdefault(function, _whole(target, function, stage, TEST_STAGE))
     return list(found.values())
 
 

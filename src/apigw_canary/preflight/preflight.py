@@ -8,7 +8,7 @@ import attrs
 
 from apigw_canary.aws.apigateway import OVERRIDES
 from apigw_canary.aws.dry_run import Sent
-from apigw_canary.aws.invocation import Function
+from apigw_canary.aws.lambdas import Function
 from apigw_canary.errors import (
     AccessDeniedError,
     CanaryError,

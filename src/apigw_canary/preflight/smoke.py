@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from apigw_canary.aws.apigateway import ApiGateway, Method
-from apigw_canary.aws.invocation import variables_in
-from apigw_canary.aws.test_invocation import Answer, invoke
+from apigw_canary.aws.apigateway import ApiGateway, InvocationAnswer, Method, invoke_method
+from apigw_canary.aws.lambdas import variables_in
 from apigw_canary.errors import (
     AccessDeniedError,
     AwsError,
@@ -94,7 +93,9 @@ def _result(
 ) -> SmokeResult:
     """What comes of a request that a method of the API answers."""
 
-    def result(reason: str, answer: Answer | None = None, *, passed: bool | None) -> SmokeResult:
+    def result(
+        reason: str, answer: InvocationAnswer | None = None, *, passed: bool | None
+    ) -> SmokeResult:
         return SmokeResult(
             request=str(request),
             outcome="not testable" if passed is None else "passed" if passed else "failed",
@@ -115,7 +116,7 @@ def _result(
     verbs = [request.method, ANY] if method.route.method == ANY else [request.method]
     try:
         answer = _first(
-            verbs, lambda verb: invoke(gateway, method.resource_id, verb, request, variables)
+            verbs, lambda verb: invoke_method(gateway, method.resource_id, verb, request, variables)
         )
     except _NOT_OF_THE_METHOD:
         raise
@@ -142,7 +143,7 @@ def _result(
     return result(f"{answered}{wrong}.", answer, passed=not wrong)
 
 
-def _wrong(request: SmokeRequest, answer: Answer) -> str:
+def _wrong(request: SmokeRequest, answer: InvocationAnswer) -> str:
     """How the answer differs from the expected one; empty where it does not."""
     wanted = _GOOD if request.status is None else (request.status,)
     if answer.status not in wanted:
@@ -152,7 +153,7 @@ def _wrong(request: SmokeRequest, answer: Answer) -> str:
     return ""
 
 
-def _first(verbs: Sequence[str], send: Callable[[str], Answer]) -> Answer:
+def _first(verbs: Sequence[str], send: Callable[[str], InvocationAnswer]) -> InvocationAnswer:
     """The answer to the first of the verbs that AWS knows the method by.
 
     How a method `ANY` is addressed is not documented: by the request's own verb, or as ANY.
