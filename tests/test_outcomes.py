@@ -23,7 +23,7 @@ from acting import (
     replace,
 )
 from apigw_canary import Canary, Outcome, RolloutPolicy, permissions
-from apigw_canary.changes.known import Known
+from apigw_canary.changes.sending import Known
 from apigw_canary.errors import StageChangedError
 from apigw_canary.model import outcomes
 from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal

@@ -6,11 +6,9 @@ from typing import cast, get_args
 from apigw_canary.aws.apigateway import StageSnapshot
 from apigw_canary.changes import notes
 from apigw_canary.changes.control import Bond, Control, log
-from apigw_canary.changes.journal import acting
-from apigw_canary.changes.known import Look, stated
 from apigw_canary.changes.promote import flush, promote
 from apigw_canary.changes.rollback import roll_back
-from apigw_canary.changes.sending import Condition, unconditionally
+from apigw_canary.changes.sending import Condition, Snapshot, acting, stated, unconditionally
 from apigw_canary.errors import CanaryError
 from apigw_canary.judge.observation import MINUTE, Basis, Phase
 from apigw_canary.metrics import execution_logs
@@ -139,7 +137,7 @@ class Canary(AnyCanary):
         self._ended = Outcome.PROMOTED
         return receipt
 
-    def _standing(self, seen: Look) -> Standing:
+    def _standing(self, seen: Snapshot) -> Standing:
         state, unreadable = seen.stage, None
         if state.canary is not None:
             try:

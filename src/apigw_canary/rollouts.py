@@ -10,10 +10,16 @@ import attrs
 
 from apigw_canary.aws.alarms import read_alarms, require_alarms
 from apigw_canary.aws.calls import Calls, log
-from apigw_canary.changes.journal import acting
-from apigw_canary.changes.known import Known, Look, stated
 from apigw_canary.changes.refusals import check_production
-from apigw_canary.changes.sending import Condition, listed, unconditionally
+from apigw_canary.changes.sending import (
+    Condition,
+    Known,
+    Snapshot,
+    acting,
+    listed,
+    stated,
+    unconditionally,
+)
 from apigw_canary.errors import (
     CanaryError,
     DecisionExpiredError,
@@ -317,7 +323,7 @@ class AnyCanary(ABC):
         )
         return keep_in(self._cache, observation)
 
-    def _failing(self, seen: Look, standing: Standing, failures: list[str]) -> datetime | None:
+    def _failing(self, seen: Snapshot, standing: Standing, failures: list[str]) -> datetime | None:
         """Since when metrics or alarms cannot be read; recorded once, where that is news.
 
         An observation that was complete, of this object or as the caller states, is known best.
@@ -424,7 +430,7 @@ class AnyCanary(ABC):
         """The condition on which a decision may change anything."""
         due = _still_due(decision)
 
-        def check(seen: Look) -> None:
+        def check(seen: Snapshot) -> None:
             due(seen)
             standing = self._standing(seen)
             if standing.on_hold is not None:
@@ -503,7 +509,7 @@ def watchable(calls: Calls, metrics: MetricSource, policy: RolloutPolicy | None)
     if policy is not None and not isinstance(policy, RolloutPolicy):
         validation.refuse("policy", "a RolloutPolicy or None", policy)
 
-    def check(seen: Look) -> None:
+    def check(seen: Snapshot) -> None:
         if policy is None:
             return
         try:
@@ -557,7 +563,7 @@ def _still_due(decision: Shift | Promote) -> Condition:
     basis = decision.basis
     assert basis is not None
 
-    def check(seen: Look) -> None:
+    def check(seen: Snapshot) -> None:
         age = seen.at - decision.at
         if age > decision.lifetime:
             raise DecisionExpiredError(

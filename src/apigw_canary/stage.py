@@ -13,14 +13,11 @@ from apigw_canary.aws.lambdas import Functions
 from apigw_canary.canary import Canary
 from apigw_canary.changes.clean_up import clean_up
 from apigw_canary.changes.control import Control
-from apigw_canary.changes.dry_run import dry_run
-from apigw_canary.changes.enable import CanaryRequest, enable
-from apigw_canary.changes.journal import acting
-from apigw_canary.changes.known import Known, Look, stated
+from apigw_canary.changes.enable import CanaryRequest, dry_run, enable
 from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
 from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
-from apigw_canary.changes.sending import Condition
+from apigw_canary.changes.sending import Condition, Known, Snapshot, acting, stated
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
 from apigw_canary.judge.observation import Measurements, MetricSource, Observation
 from apigw_canary.metrics.cloudwatch import CloudWatchMetrics, cloudwatch_of
@@ -45,7 +42,7 @@ Acceptance = Literal["unused_variables", "weakened_methods"]
 def _only_if(gateway: ApiGateway, request: CanaryRequest, watch: Condition) -> Condition:
     """The condition on which a canary is enabled: that it is another one, and can be watched."""
 
-    def check(seen: Look) -> None:
+    def check(seen: Snapshot) -> None:
         if "unused_variables" not in request.accept:
             require_used(gateway, seen.stage, request.variables, request.deployment_id)
         watch(seen)

@@ -17,10 +17,9 @@ from apigw_canary.aws.apigateway import (
     shift_patch,
 )
 from apigw_canary.aws.calls import Calls
-from apigw_canary.changes.known import Known
 from apigw_canary.changes.records import Records
 from apigw_canary.changes.refusals import changed_outside, no_canary
-from apigw_canary.changes.sending import Condition, carried_out, kept, unconditionally
+from apigw_canary.changes.sending import Condition, Known, carried_out, kept, unconditionally
 from apigw_canary.errors import (
     CallerError,
     CanaryError,

@@ -1,15 +1,17 @@
-"""Enabling a canary, once however often it is asked for."""
+"""Enabling a canary, once however often it is asked for; and its dry run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.aws.apigateway import Deployment, StageSnapshot, enable_patch
+from apigw_canary.aws.apigateway import ApiGateway, Deployment, StageSnapshot, enable_patch
+from apigw_canary.aws.dry_run import DryCalls, Sent
 from apigw_canary.changes.control import Bond, Control, log, unrecorded
 from apigw_canary.changes.refusals import already_enabled, had_its_rollout
-from apigw_canary.changes.sending import Condition, listed
+from apigw_canary.changes.sending import Condition, listed, without_log
 from apigw_canary.errors import (
     CanaryError,
     NotFoundError,
@@ -316,3 +318,25 @@ def _of_release(
     for deployment in unused[1:]:
         log.warning("release %s: deployment %s is left over", release, deployment.id)
     return unused[0] if unused else None
+
+
+class DryRun(NamedTuple):
+    """What enabling a canary would come to."""
+
+    sent: list[Sent]
+    error: CanaryError | None
+    """What it would raise."""
+
+
+def dry_run(
+    control: Control, request: CanaryRequest, only_if: Callable[[ApiGateway], Condition]
+) -> DryRun:
+    """Enables the canary with reads alone; `only_if` gives the condition for a gateway."""
+    calls = DryCalls(control.gateway.calls)
+    gateway = ApiGateway(calls, control.gateway.rest_api_id, control.gateway.stage_name)
+    try:
+        with without_log():
+            enable(control.dry(gateway), request, only_if(gateway))
+    except CanaryError as error:
+        return DryRun(calls.sent, error)
+    return DryRun(calls.sent, None)

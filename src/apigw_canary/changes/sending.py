@@ -1,17 +1,27 @@
-"""Sending one change, and making sure of what became of it."""
+"""Sending one change: what is known of the stage meanwhile, what became of it, and its log.
 
+The log is one record of the logger `apigw_canary` for each change of a stage or alias, at INFO.
+Beside its text each has an attribute `apigw_canary`: a mapping of texts with the keys of `Change`,
+for programs that read logs. No values of stage variables.
+"""
+
+import functools
+import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 import attrs
 
-from apigw_canary.changes import journal
-from apigw_canary.changes.known import Known, Look
 from apigw_canary.errors import (
     AccessDeniedError,
     CanaryError,
     CredentialsError,
+    KnownState,
+    StageAsRead,
     ThrottledError,
     UnansweredError,
     UnconfirmedChangeError,
@@ -19,19 +29,298 @@ from apigw_canary.errors import (
 )
 from apigw_canary.model.state import StageState
 
+_REMEMBERED = 16
+"""Own changes that are told from changes outside this process: more than threads make at once."""
+
+
+class Snapshot(Protocol):
+    """A stage as it was read, and AWS's time when it was."""
+
+    @property
+    def stage(self) -> StageState:
+        """The stage."""
+        ...
+
+    @property
+    def at(self) -> datetime:
+        """When it was like that."""
+        ...
+
+
+_Snapshot = TypeVar("_Snapshot", bound=Snapshot)
+
+
+class _Own(NamedTuple):
+    """A change of this process."""
+
+    before: StageState
+    wanted: StageState
+
+
+class _Call(Generic[_Snapshot]):
+    """One call of the library, in one thread."""
+
+    def __init__(self) -> None:
+        self.reads = False
+        self.seen: _Snapshot | None = None
+        self.sent: list[str] = []
+        self.made: list[str] = []
+
+
+class Known(Generic[_Snapshot]):
+    """Reads and changes of one stage, of all threads of this process.
+
+    `dated`: AWS states when it was changed last, as it does for stages and not for aliases.
+    """
+
+    def __init__(self, *, dated: bool = True) -> None:
+        self._dated = dated
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self.last: _Snapshot | None = None
+        """The newest read."""
+        self._own: list[_Own] = []
+
+    def copy(self) -> "Known[_Snapshot]":
+        """Another one that knows the same, for a dry run."""
+        other = Known[_Snapshot](dated=self._dated)
+        with self._lock:
+            other.last, other._own = self.last, self._own
+        return other
+
+    def _call(self) -> "_Call[_Snapshot] | None":
+        return getattr(self._local, "call", None)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """One call of the library: an error that leaves it gets what is known of the stage."""
+        if self._call() is not None:  # within another call, which does it
+            yield
+            return
+        call = self._local.call = _Call[_Snapshot]()
+        try:
+            yield
+        except CanaryError as error:
+            if call.reads and error.state is None:
+                error.located(self.state(call))
+            raise
+        finally:
+            self._local.call = None
+
+    def state(self, call: "_Call[_Snapshot]") -> KnownState:
+        """What is known at the end of a call."""
+        seen = call.seen or self.last
+        return KnownState(
+            # pyright takes the attrs converter of `variables` for its type.
+            stage=cast("StageAsRead | None", seen.stage if seen else None),
+            read_at=seen.at if seen else None,
+            sent=tuple(dict.fromkeys(call.sent)),
+            made=tuple(call.made),
+            read_by_call=call.seen is not None,
+        )
+
+    def reading(self) -> None:
+        """The stage is about to be read."""
+        if (call := self._call()) is not None:
+            call.reads = True
+
+    def saw(self, seen: _Snapshot) -> None:
+        """The stage was read, or is in AWS's answer to a change."""
+        if (call := self._call()) is not None:
+            call.seen = seen
+        with self._lock:
+            last = self.last
+            if last is None or not self._dated or seen.stage.updated_at >= last.stage.updated_at:
+                self.last = seen
+
+    def sending(self, what: str, before: StageState, wanted: StageState) -> None:
+        """A change is about to be sent."""
+        if (call := self._call()) is not None:
+            call.sent.append(what)
+        with self._lock:
+            self._own = [*self._own, _Own(before, wanted)][-_REMEMBERED:]
+
+    def refused(self, what: str) -> None:
+        """AWS refused the change that was sent last: it was not carried out."""
+        if (call := self._call()) is not None:
+            call.sent.remove(what)
+
+    def is_sent(self, what: str) -> bool:
+        """Whether the change was sent by this call, and nothing has shown that it took effect."""
+        call = self._call()
+        return call is not None and what in call.sent
+
+    def made(self, what: str) -> None:
+        """The change was carried out, as its answer or a read shows."""
+        if (call := self._call()) is not None:
+            call.sent = [sent for sent in call.sent if sent != what]
+            call.made.append(what)
+
+    def own(self) -> tuple[StageState, ...]:
+        """What the stage was asked to be by this process, latest last."""
+        with self._lock:
+            return tuple(own.wanted for own in self._own)
+
+    def is_older(self, state: StageState) -> bool:
+        """Whether this process has seen a later state of the stage, by AWS's date of it."""
+        with self._lock:
+            return self.last is not None and state.updated_at < self.last.stage.updated_at
+
+    def may_be_older(self, state: StageState) -> bool:
+        """Whether it is as before this process's last change, within the second of that change.
+
+        AWS states whole seconds: it is then not known which of the two is the later one.
+        """
+        with self._lock:
+            last, own = self.last, self._own[-1:]
+        if last is None or state.updated_at != last.stage.updated_at or not own:
+            return False
+        return bool(state.differences(last.stage)) and not state.differences(own[0].before)
+
+
+class _HasKnown(Protocol):
+    @property
+    def _known(self) -> Known[Any]: ...
+
+
+_Self = TypeVar("_Self", bound=_HasKnown)
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def stated(
+    method: Callable[Concatenate[_Self, _Parameters], _Result],
+) -> Callable[Concatenate[_Self, _Parameters], _Result]:
+    """A method whose errors carry what is known of the stage."""
+
+    def call(self: _Self, /, *args: _Parameters.args, **named: _Parameters.kwargs) -> _Result:
+        with self._known.call():
+            return method(self, *args, **named)
+
+    functools.update_wrapper(call, method)
+    return call
+
+
+log: logging.Logger = logging.getLogger("apigw_canary")
+
+DONE = "done"
+"""The outcome of a change that was made; any other outcome is the name of an error."""
+
+
+class Change(NamedTuple):
+    """One change of a stage or alias, or an attempt at one."""
+
+    at: str
+    """AWS's time of its answer, in ISO 8601; empty where there was none."""
+    verb: str
+    """`enable`, `shift`, `promote`, `end` or `revert`: what the change does to the canary."""
+    stage: str
+    """Region, API and stage, or region, function and alias: `eu-central-1/a1b2c3d4e5/prod`."""
+    before: str
+    """What served the requests before it, such as `d1 and c2 at 10 %`."""
+    after: str
+    """What was to serve them after it."""
+    release: str
+    """The release, as given to `enable_canary`; empty where it is not known."""
+    reason: str
+    """The reason of the decision that was applied; empty without a decision."""
+    outcome: str
+    """`done`, or the name of the error that was raised."""
+
+
+class _Act(NamedTuple):
+    release: str | None = None
+    reason: str = ""
+    is_dry: bool = False
+
+
+_act: ContextVar[_Act] = ContextVar("apigw_canary_act", default=_Act())  # noqa: B039 - immutable
+
+
+@contextmanager
+def acting(release: str | None, reason: str = "") -> Iterator[None]:
+    """State what the changes that are made meanwhile are about."""
+    token = _act.set(_Act(release, reason or _act.get().reason))
+    try:
+        yield
+    finally:
+        _act.reset(token)
+
+
+@contextmanager
+def without_log() -> Iterator[None]:
+    """Log no changes meanwhile: none is made."""
+    token = _act.set(_Act(is_dry=True))
+    try:
+        yield
+    finally:
+        _act.reset(token)
+
+
+def log_made(before: StageState, wanted: StageState, at: datetime) -> None:
+    """Log a change that was made."""
+    _write(before, wanted, at.isoformat(), DONE)
+
+
+def log_failed(before: StageState, wanted: StageState, error: CanaryError) -> None:
+    """Log a change that was asked for, and whose outcome is an error."""
+    _write(before, wanted, "", type(error).__name__)
+
+
+def _write(before: StageState, wanted: StageState, at: str, outcome: str) -> None:
+    act = _act.get()
+    if act.is_dry or not wanted.differences(before):
+        return  # nothing was sent, or only a record was written
+    change = Change(
+        at=at,
+        verb=_verb(before, wanted),
+        stage=f"{before.region}/{before.rest_api_id}/{before.name}",
+        before=_serving(before),
+        after=_serving(wanted),
+        release=act.release or "",
+        reason=act.reason,
+        outcome=outcome,
+    )
+    log.info(
+        "%s %s: %s to %s: %s; release %s%s",
+        change.verb,
+        change.stage,
+        change.before,
+        change.after,
+        change.outcome,
+        change.release or "unknown",
+        f"; {change.reason}" if change.reason else "",
+        extra={"apigw_canary": change._asdict()},
+    )
+
+
+def _verb(before: StageState, wanted: StageState) -> str:
+    if before.canary is None:
+        return "revert" if wanted.canary is None else "enable"
+    moves = before.deployment_id != wanted.deployment_id or before.variables != wanted.variables
+    if moves:
+        return "promote"
+    return "end" if wanted.canary is None else "shift"
+
+
+def _serving(state: StageState) -> str:
+    if state.canary is None:
+        return state.deployment_id
+    return f"{state.deployment_id} and {state.canary.deployment_id} at {state.canary.percent:g} %"
+
+
 SENDINGS = 3
 """How often a write is sent that, as reading shows, did not happen."""
 
 _CERTAIN = (AccessDeniedError, CredentialsError, ThrottledError, UnreachableError)
 """Refusals that have nothing to do with what the stage is like."""
 
-_Look = TypeVar("_Look", bound=Look)
 
-Condition = Callable[[Look], None]
+Condition = Callable[[Snapshot], None]
 """Raises where a change must not be made to the stage as it was read."""
 
 
-def unconditionally(_: Look) -> None:
+def unconditionally(_: Snapshot) -> None:
     """The condition that always holds."""
 
 
@@ -58,15 +347,15 @@ def missing(found: StageState, before: StageState, wanted: StageState) -> dict[s
 
 
 def carried_out(
-    known: Known[_Look],
-    send: Callable[[], _Look],
-    look: Callable[[], _Look],
+    known: Known[_Snapshot],
+    send: Callable[[], _Snapshot],
+    look: Callable[[], _Snapshot],
     *,
     what: str,
     before: StageState,
     wanted: StageState,
     remedy: str,
-) -> _Look:
+) -> _Snapshot:
     """Sends a change and returns the stage as it then is, which is as asked; both are logged.
 
     A change whose answer is lost is settled by reading, and sent again if it did not happen. The
@@ -76,25 +365,25 @@ def carried_out(
     try:
         seen = sending.settled()
     except CanaryError as error:
-        journal.failed(before, wanted, error)
+        log_failed(before, wanted, error)
         raise
-    journal.changed(before, wanted, seen.at)
+    log_made(before, wanted, seen.at)
     return seen
 
 
 @attrs.frozen
-class _Sending(Generic[_Look]):
+class _Sending(Generic[_Snapshot]):
     """One change that is sent, as often as it takes."""
 
-    known: Known[_Look]
-    send: Callable[[], _Look]
-    look: Callable[[], _Look]
+    known: Known[_Snapshot]
+    send: Callable[[], _Snapshot]
+    look: Callable[[], _Snapshot]
     what: str
     before: StageState
     wanted: StageState
     remedy: str
 
-    def settled(self) -> _Look:
+    def settled(self) -> _Snapshot:
         """The stage, which is as asked."""
         sent, seen = 0, None
         while seen is None:
@@ -110,7 +399,7 @@ class _Sending(Generic[_Look]):
             self.known.made(self.what)
         return seen
 
-    def _once(self, sent: int) -> _Look | None:
+    def _once(self, sent: int) -> _Snapshot | None:
         """The stage after one sending; None where it did not happen, and is to be sent again."""
         self.known.sending(self.what, self.before, self.wanted)
         try:

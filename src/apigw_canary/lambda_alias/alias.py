@@ -10,10 +10,8 @@ import attrs
 
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.lambdas import Alias
-from apigw_canary.changes.journal import acting
-from apigw_canary.changes.known import Known, stated
 from apigw_canary.changes.records import RolloutRecords
-from apigw_canary.changes.sending import Condition, unconditionally
+from apigw_canary.changes.sending import Condition, Known, acting, stated, unconditionally
 from apigw_canary.errors import RecordError
 from apigw_canary.judge.observation import Basis, MetricSource, Phase
 from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook

@@ -12,9 +12,8 @@ import attrs
 from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.lambdas import Alias, AliasSnapshot
 from apigw_canary.changes.control import APART, READS, log
-from apigw_canary.changes.known import Known
 from apigw_canary.changes.refusals import changed_outside, no_canary
-from apigw_canary.changes.sending import carried_out
+from apigw_canary.changes.sending import Known, carried_out
 from apigw_canary.errors import CanaryError, CannotTellError, RecordError
 from apigw_canary.lambda_alias.record import AliasRecord, new_id
 from apigw_canary.lambda_alias.records import AliasRecords, Kept
