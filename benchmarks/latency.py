@@ -19,7 +19,7 @@ from statistics import median
 from typing import NamedTuple
 
 from apigw_canary import Minute, Observation, RolloutPolicy, Signal
-from apigw_canary.judge.latency import weighted_median
+from apigw_canary.metrics.latency import weighted_median
 from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)

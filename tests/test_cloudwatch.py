@@ -23,7 +23,7 @@ from apigw_canary import (
     Stage,
 )
 from apigw_canary.errors import AccessDeniedError, InvalidInputError, MetricsError
-from apigw_canary.metrics.metricdata import Query, plan
+from apigw_canary.metrics.source import Query, plan
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 from cloud import END, MINUTE, SIGNALS, STAGE, START, Aws, at, read
 

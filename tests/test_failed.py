@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from apigw_canary import Minute, Observation, Rollback, RolloutPolicy, Signal, Step
-from apigw_canary.judge.excess import Excess, excess
-from apigw_canary.judge.gathering import gather
+from apigw_canary.judge.analysis import gather
+from apigw_canary.judge.guard import Excess, excess
 from apigw_canary.planning.simulation import binomial
 from apigw_canary.rollout import rules
 from apigw_canary.rollout.view import View

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from apigw_canary import Minute, Observation, Promote, RolloutPolicy, Signal, Verdict
-from apigw_canary.judge.gathering import gather
+from apigw_canary.judge.analysis import gather
 from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)

@@ -12,7 +12,7 @@ import pytest
 
 from apigw_canary import Minute, Observation, RolloutPolicy, Signal, Step
 from apigw_canary.judge import guard
-from apigw_canary.judge.gathering import Gathered, gather
+from apigw_canary.judge.analysis import Gathered, gather
 from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)

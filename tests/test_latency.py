@@ -25,7 +25,7 @@ from apigw_canary import (
     Signal,
 )
 from apigw_canary.errors import InvalidInputError, MetricsError
-from apigw_canary.judge.latency import LADDER, share_above, weighted_median
+from apigw_canary.metrics.latency import LADDER, share_above, weighted_median
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 from cloud import END, MINUTE, STAGE, START, Aws, at
 

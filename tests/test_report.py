@@ -32,7 +32,7 @@ from apigw_canary import (
     decision_from_dict,
 )
 from apigw_canary.errors import InvalidInputError
-from apigw_canary.judge.paths import paths
+from apigw_canary.judge.analysis import paths
 from apigw_canary.report import charts, escape
 from apigw_canary.report import page as html_page
 from apigw_canary.report.document import Chart, Line, Point, Table

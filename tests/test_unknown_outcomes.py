@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apigw_canary import Minute, Observation, Report, RolloutPolicy, Signal, Verdict
-from apigw_canary.judge.gathering import gather
+from apigw_canary.judge.analysis import gather
 from apigw_canary.judge.unknown import UnknownOutcomes, unknown_outcomes
 from apigw_canary.planning.simulation import binomial
 

@@ -1,16 +1,197 @@
-"""From minutes to findings and a verdict."""
+"""The evidence in the minutes of an observation: of each signal, of all together, the verdict."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain, islice
+from typing import NamedTuple
 
 import attrs
 
 from apigw_canary.judge import evidence, intervals, routes
+from apigw_canary.judge.eligibility import Changes, changes_of, first_minute, is_warm_up
+from apigw_canary.judge.evidence import Row, odds
 from apigw_canary.judge.findings import Analysis, Finding, Verdict
-from apigw_canary.judge.gathering import Evidence, Gathered, gather
-from apigw_canary.judge.kept import kept_of
-from apigw_canary.judge.observation import Observation
+from apigw_canary.judge.kept import Kept, Reading, kept_of
+from apigw_canary.judge.observation import Minute, Observation
+from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
+from apigw_canary.judge.readings import INTERPRETATIONS, as_row, weakest
+from apigw_canary.judge.routes import RouteEvidence, Totals, Voice, Worse
+from apigw_canary.judge.signals import Signal
+
+_RECENT = 5
+"""Minutes that tell whether the baseline is sick now."""
+
+_LATELY = 30
+"""Minutes in which a baseline that exceeds the limit shows."""
+
+
+class Gathered(NamedTuple):
+    """One signal's evidence. Where two readings of the series are open, the weaker of both."""
+
+    signal: Signal
+    weight: float
+    """Its part of the capital that bets against the canary; 0 where it is only reported."""
+    alpha: float
+    """What it may spend of the risk of a false rollback."""
+    minutes: list[Minute]
+    """The settled minutes, with the baseline's history."""
+    times: list[datetime]
+    """When they began."""
+    folds: list[Reading]
+    """They in each reading that is open."""
+    readings: list[list[Row]]
+    """They as rows of two separate arms, in each reading that is open."""
+    worse: list[float]
+    """Log capital after each of them."""
+    confirmed: list[Minute]
+    """Those of the minutes that are old enough to speak for the canary."""
+    confirmed_folds: list[Reading]
+    """They in each reading that is open."""
+    confirmed_readings: list[list[Row]]
+    """They as rows of two separate arms, in each reading that is open."""
+    not_worse: list[float]
+    """Log capital after each of these."""
+    totals: Row
+    baseline_unhealthy: bool
+    sample_ratio_ok: bool
+    """Whether the counts can be those of a canary with its share."""
+
+
+class Evidence(NamedTuple):
+    """All there is."""
+
+    signals: list[Gathered]
+    """In the policy's order."""
+    routes: list[RouteEvidence]
+    times: list[datetime]
+    """The minutes that any evidence is of."""
+    against: list[float]
+    """The log of the weighted mean of all capital, after each of them.
+
+    A mean of e-processes is one, whatever their dependence; a product would not be. The weights sum
+    to 1, so `false_rollback` holds for all signals together, and a signal alone rolls back at
+    `false_rollback` times its weight. By default 5xx, 4xx and latency weigh 5/7, 1/7 and 1/7: 5xx
+    has what it has beside 4xx alone at weights of 0.5 and 0.2, so latency takes none of its part.
+    """
+
+
+def gather(policy: Plan, observation: Observation, kept: Kept | None = None) -> Evidence:
+    """The evidence in the settled minutes of an observation."""
+    kept = kept or Kept()
+    deciding = sum(signal.weight for signal in policy.signals if not signal.report_only)
+    routed = policy.route_weight if observation.routes is not None else 0.0
+    weights = [
+        0.0 if signal.report_only else (1 - routed) * signal.weight / deciding
+        for signal in policy.signals
+    ]
+    signals = [
+        _gather(signal, observation, policy, weight, kept)
+        for signal, weight in zip(policy.signals, weights, strict=True)
+    ]
+    of_routes = routes.evidence_of(policy, observation, kept)
+    voices = [Voice(g.weight, g.times, g.worse) for g in signals]
+    voices += [route.voice for route in of_routes]
+    return Evidence(signals, of_routes, *_mean([each for each in voices if each.weight], kept))
+
+
+def _gather(
+    signal: Signal, observation: Observation, policy: Plan, weight: float, kept: Kept
+) -> Gathered:
+    # What it may spend of the risk: at its 1/alpha the weighted mean is at the policy's.
+    alpha = policy.false_rollback * (weight or 1)
+    series = kept.series(observation, signal.name)
+    settled, confirmed = (
+        series.count(observation.at - delay)
+        for delay in (policy.metric_delay, policy.promotion_metric_delay)
+    )
+    overlap, sample_ratio_ok = reading(series, confirmed, observation)
+    folds, confirmed_folds = (
+        [Reading(series, each, count) for each in INTERPRETATIONS[overlap]]
+        for count in (settled, confirmed)
+    )
+    alone_from = observation.step_judged_from() if observation.percent == 100 else None
+    changes = changes_of(signal, observation)
+    limited = None if signal.limit is None else (signal.limit, alone_from)
+    against = (signal, alpha, limited, changes)
+    first = first_minute(signal, observation)
+    readings = [fold.rows for fold in folds]
+    return Gathered(
+        signal=signal,
+        weight=weight,
+        alpha=alpha,
+        minutes=series.minutes[:settled],
+        times=series.times[:settled],
+        folds=folds,
+        readings=readings,
+        worse=weakest(
+            [
+                fold.path(Worse, *against, None if first is None else as_row(first, each))
+                for fold, each in zip(folds, INTERPRETATIONS[overlap], strict=True)
+            ]
+        ),
+        confirmed=series.minutes[:confirmed],
+        confirmed_folds=confirmed_folds,
+        confirmed_readings=[fold.rows for fold in confirmed_folds],
+        not_worse=weakest([fold.path(_NotWorse, signal, changes) for fold in confirmed_folds]),
+        totals=folds[0].after(Totals, observation.judged_from()).row(),
+        baseline_unhealthy=all(_is_sick(rows, signal, policy.false_rollback) for rows in readings),
+        sample_ratio_ok=sample_ratio_ok,
+    )
+
+
+class _NotWorse:
+    """The evidence for "not worse"."""
+
+    def __init__(self, signal: Signal, changes: Changes) -> None:
+        self._evidence = evidence.NotWorse(
+            ratio=signal.ratio, margin=signal.margin, noise=signal.noise
+        )
+        self._changes = changes
+        self._log = 0.0
+
+    def add(self, minute: Minute, row: Row) -> float:
+        if not is_warm_up(minute, self._changes):
+            self._log = self._evidence.add(row)
+        return self._log
+
+
+def latest(rows: Sequence[Row], of: int, count: int) -> list[Row]:
+    """The latest rows, in order, in which that field is above 0."""
+    return list(islice((row for row in reversed(rows) if row[of] > 0), count))[::-1]
+
+
+def _is_sick(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
+    """Whether the baseline, lately, exceeds the limit itself, or leaves no room to be worse."""
+    served = latest(rows, 0, _LATELY if signal.limit is not None else _RECENT)
+    bad, requests = (sum(row[i] for row in served[-_RECENT:]) for i in (1, 0))
+    if requests and signal.ratio * bad / requests + signal.slack >= 1:
+        return True
+    if signal.limit is None:
+        return False
+    lately = ((row.baseline_requests, row.baseline_bad) for row in served)
+    return max(evidence.above(lately, limit=signal.limit), default=0.0) >= math.log(1 / alpha)
+
+
+def _mean(voices: Sequence[Voice], kept: Kept) -> tuple[list[datetime], list[float]]:
+    """The times of all the voices' minutes, and the log of their weighted mean after each."""
+    times = voices[0].times
+    if any(voice.times != times for voice in voices):
+        times = sorted({*chain.from_iterable(voice.times for voice in voices)})
+    columns = [v.worse if v.times == times else _filled(v, times) for v in voices]
+    weights = tuple(voice.weight for voice in voices)
+    points = list(zip(*columns, strict=True))
+    return times, kept.mapped(weights, points, lambda logs: evidence.log_mean(logs, weights))
+
+
+def _filled(voice: Voice, times: Sequence[datetime]) -> list[float]:
+    """The log at each of the times; where there is none, the one before, and none at first."""
+    logs = dict(zip(voice.times, voice.worse, strict=True))
+    found: list[float] = []
+    for at in times:
+        found.append(logs.get(at, found[-1] if found else 0.0))
+    return found
 
 
 def analyze(policy: Plan, observation: Observation, *, with_intervals: bool = False) -> Analysis:
@@ -83,4 +264,49 @@ def _with_intervals(finding: Finding, g: Gathered, alpha: float) -> Finding:
         finding,
         ratio=intervals.ratio(g.readings, noise=g.signal.noise, alpha=alpha),
         difference=intervals.difference(g.readings, noise=g.signal.noise, alpha=alpha),
+    )
+
+
+class SignalPath(NamedTuple):
+    """One signal's minutes since the canary is judged, the baseline's history left out."""
+
+    signal: Signal
+    counts: list[tuple[datetime, Row]]
+    """The settled minutes and what was counted in them, of two separate arms."""
+    not_worse: list[tuple[datetime, float]]
+    """The odds for "not worse" after each minute that is old enough to speak for the canary."""
+
+
+class Paths(NamedTuple):
+    """How the evidence of an observation came about."""
+
+    worse: list[tuple[datetime, float]]
+    """The odds for "worse", all signals together, after each settled minute."""
+    signals: list[SignalPath]
+    """In the policy's order."""
+
+
+def paths(policy: Plan, observation: Observation) -> Paths:
+    """The evidence that `analyze` sums up, minute by minute."""
+    gathered = gather(policy, observation)
+    first = observation.judged_from()
+    against = zip(gathered.times, gathered.against, strict=True)
+    return Paths(
+        [(at, odds(log)) for at, log in against if at >= first],
+        [
+            SignalPath(
+                g.signal,
+                [
+                    (minute.at, row)
+                    for minute, row in zip(g.minutes, g.readings[0], strict=True)
+                    if minute.at >= first
+                ],
+                [
+                    (minute.at, odds(log))
+                    for minute, log in zip(g.confirmed, g.not_worse, strict=True)
+                    if minute.at >= first
+                ],
+            )
+            for g in gathered.signals
+        ],
     )

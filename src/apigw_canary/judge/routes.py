@@ -12,11 +12,10 @@ from operator import add
 from typing import NamedTuple
 
 from apigw_canary.judge import evidence
+from apigw_canary.judge.eligibility import Changes, FirstMinute, Warmth, changes_of
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.findings import Finding, Verdict
-from apigw_canary.judge.first_minute import FirstMinute
 from apigw_canary.judge.kept import Kept, Reading, Series
-from apigw_canary.judge.latency import Changes, Warmth, changes_of
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan

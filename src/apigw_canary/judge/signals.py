@@ -148,8 +148,8 @@ class Signal(Serializable):
         is evidence for neither side, and decisions and preflights state it.
 
         Minutes in which the canary's containers may be new are no evidence against it
-        (`judge.latency.Warmth`): those within five minutes of the start or of a shift, and those
-        before which it had no request for a minute.
+        (`judge.eligibility.Warmth`): those within five minutes of the start or of a shift, and
+        those before which it had no request for a minute.
 
         About 1 % of the requests are above a p99 and 10 % above a p90, and counts are interpolated
         between published values: hence ratio 1.2, slack 0.5 %, and margin 1.5 %. The slack also

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from apigw_canary.judge.analysis import Gathered
 from apigw_canary.judge.evidence import Row
-from apigw_canary.judge.gathering import Gathered
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.signals import Signal
 from apigw_canary.values.formatting import share

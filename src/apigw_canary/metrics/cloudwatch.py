@@ -1,21 +1,329 @@
 """CloudWatch: minutes of both arms from the metrics that API Gateway publishes."""
 
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import get_args
 
 from apigw_canary.aws.calls import Calls, Session
-from apigw_canary.judge.observation import Measurements, MetricSource, Overlap
-from apigw_canary.judge.signals import Signal
+from apigw_canary.judge import overlap
+from apigw_canary.judge.observation import (
+    MINUTE,
+    Measurements,
+    MetricSource,
+    Minute,
+    Overlap,
+    ceil_minute,
+)
+from apigw_canary.judge.overlap import Totals
+from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
+from apigw_canary.metrics import comparison
 from apigw_canary.metrics.comparison import nothing, window
-from apigw_canary.metrics.published import published
+from apigw_canary.metrics.latency import Latencies, Shares
+from apigw_canary.metrics.published import Listing, Published, published
 from apigw_canary.metrics.ratio import CloudWatchRatio, ratios_of
-from apigw_canary.metrics.reader import ERRORS, Reader
-from apigw_canary.metrics.source import AwsSource
+from apigw_canary.metrics.routes import ByRoute, Routes
+from apigw_canary.metrics.source import (
+    KEPT,
+    SETTLED,
+    Arms,
+    AwsSource,
+    Query,
+    Series,
+    counted,
+    fetched,
+    joined,
+    joined_shares,
+)
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.state import StageState
 from apigw_canary.values import validation
+from apigw_canary.values.formatting import moment
+
+ERRORS = {ERRORS_5XX: "5XXError", ERRORS_4XX: "4XXError"}
+"""Signals that have a metric of their own."""
+
+ENOUGH = 2_000
+"""Requests without one datapoint of an error metric from which that is missing data. API Gateway
+publishes a 0 for each good request ("Amazon API Gateway dimensions and metrics": the average is the
+rate), so one would do; so many are no coincidence of a few that are late."""
+
+
+class Reader:
+    """Reads the metrics of one stage, and remembers what was found out about them."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        known: Published,
+        canary_stage: str,
+        stage: str,
+        *,
+        routes: bool | Sequence[str],
+        ratios: Mapping[str, CloudWatchRatio],
+    ) -> None:
+        self._calls = calls
+        self._known = known
+        api = ("ApiName", known.api_name)
+        self._api = (api,)
+        arms = {
+            name: {
+                "baseline": (api, ("Stage", name)),
+                "canary": (api, ("Stage", canary_stage.format(stage=name))),
+            }
+            for name in sorted({stage, *known.stages})
+        }
+        self._own = arms.pop(stage)
+        self._others = list(arms.values())
+        self._latencies = Latencies(calls, self._own)
+        self._ratios = ratios
+        self._listing = Listing(calls, known.api_name, canary_stage.format(stage=stage))
+        only = None if isinstance(routes, bool) else routes
+        self._routes = Routes(calls, known.api_name, stage, only) if routes else None
+        self._found = overlap.Found()
+        # A look depends on what the one before it found out; looks at other stages do not wait.
+        self._lock = threading.Lock()
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether the name was not the API's alone when it was looked up."""
+        return self._known.suspect is not None
+
+    def read(
+        self,
+        stage: StageState,
+        signals: Sequence[Signal],
+        start: datetime,
+        end: datetime,
+        stated: Overlap,
+    ) -> Measurements:
+        """The minutes of each signal in [start, end), and how they are to be read."""
+        with self._lock:
+            return self._read(stage, signals, start, end, stated)
+
+    def _read(
+        self,
+        stage: StageState,
+        signals: Sequence[Signal],
+        start: datetime,
+        end: datetime,
+        stated: Overlap,
+    ) -> Measurements:
+        kept_from = ceil_minute(end - KEPT)
+        limits, notes, not_observed = self._latencies.limits(
+            [s for s in signals if s.is_latency], start, kept_from
+        )
+        if start < kept_from:
+            notes.append(f"minutes from before {moment(kept_from)} are no longer kept: left out")
+            start = kept_from
+        errors = [s.name for s in signals if s.name in ERRORS]
+        ratios = {
+            f"ratio{i}": name
+            for i, name in enumerate(s.name for s in signals if s.name in self._ratios)
+        }
+        own = self._queries(errors)
+        others = [q for key, name in ratios.items() for q in self._ratios[name].queries(key, stage)]
+        series = self._latencies.answered(
+            [*own, *others, *self._totals_queries()], limits, start, end
+        )
+        minutes, shares = self._minutes(series, errors, limits, end)
+        settled = [
+            row for row in counted(_arms(series, "requests")) if row.at + MINUTE <= end - SETTLED
+        ]
+        self._look_for_signs(stage, settled, {name: minutes[name] for name in errors}, series)
+        dark = [self._listing.note(end)] if _is_dark(stage, settled) else []
+        routes, read = self._of_routes(own, errors, limits, start, end)
+        reading, how = self._found.read(stated)
+        found = Measurements(
+            minutes,
+            overlap=reading,
+            notes=[*self._known.notes, *notes, *shares.notes, *dark, *read, how],
+            suspect=self._suspect(stated, settled, errors, series),
+            routes=routes,
+            not_observed={**not_observed, **shares.not_observed},
+        )
+        return found.merged_with(
+            {name: self._ratios[name].minutes(key, series, end) for key, name in ratios.items()}
+        )
+
+    def _queries(self, errors: Sequence[str]) -> list[Query]:
+        """Requests and errors of both variants."""
+        return [
+            Query(f"{arm}_{name}", metric, statistic, dimensions)
+            for arm, dimensions in self._own.items()
+            for name, metric, statistic in (
+                ("requests", "Count", "SampleCount"),
+                *((name, ERRORS[name], "Sum") for name in errors),
+            )
+        ]
+
+    def compare(self, stage: StageState, window: comparison.Window, stated: Overlap) -> Comparison:
+        """Both variants side by side: one GetMetricData."""
+        with self._lock:
+            names = comparison.API_GATEWAY
+            asked = [*comparison.queries(self._own, names, window), *self._totals_queries()]
+            series = fetched(self._calls, asked, window.start, window.end)
+            settled = counted(_arms(series, "requests"))
+            errors = comparison.errors_of(series, names, window.end)
+            self._look_for_signs(stage, settled, errors, series)
+            dark = _is_dark(stage, settled)
+            said = [self._listing.note(window.end)] if dark else []
+            reading, how = self._found.read(stated)
+            return comparison.compared(
+                stage,
+                series,
+                names,
+                window._replace(notes=(*self._known.notes, *window.notes, how, *said)),
+                overlap=reading,
+                dark=dark,
+                suspect=self._suspect(stated, settled, [*names.errors], series),
+            )
+
+    def _suspect(
+        self,
+        stated: Overlap,
+        settled: Sequence[Minute],
+        errors: Sequence[str],
+        series: Mapping[str, Series],
+    ) -> str | None:
+        """Why the counts are not trusted."""
+        if contrary := self._found.contrary(stated):
+            return f"overlap={stated!r} was stated, but {contrary}; correct it or leave it out"
+        return self._known.suspect or _without_errors(settled, errors, series)
+
+    def _minutes(
+        self,
+        series: Mapping[str, Series],
+        errors: Sequence[str],
+        limits: Mapping[str, float],
+        end: datetime,
+    ) -> tuple[dict[str, tuple[Minute, ...]], Shares]:
+        """The minutes of each signal, and how those of latency were read."""
+        requests = _arms(series, "requests")
+        minutes = {name: tuple(joined(requests, _arms(series, name), end)) for name in errors}
+        shares = self._latencies.shares(limits, series, end)
+        for name, arms in shares.of.items():
+            minutes[name] = tuple(joined_shares(requests, arms, end))
+        return minutes, shares
+
+    def _of_routes(
+        self,
+        own: Sequence[Query],
+        errors: Sequence[str],
+        limits: Mapping[str, float],
+        start: datetime,
+        end: datetime,
+    ) -> tuple[ByRoute | None, list[str]]:
+        """The minutes of each route, where they are asked for, and what was read."""
+        if self._routes is None:
+            return None, []
+        ranked = limits if self._latencies.is_ranked else {}
+        routes, read = self._routes.read(
+            [*own, *self._latencies.queries(ranked)],
+            start,
+            end,
+            lambda series: self._minutes(series, errors, ranked, end)[0],
+        )
+        return routes, [read]
+
+    def _totals_queries(self) -> list[Query]:
+        """The requests of the whole API and of its other stages, until the overlap is known."""
+        if self._found or not self._known.stages:
+            return []
+        arms = {"api": self._api} | {
+            f"{arm}_{i}": dimensions
+            for i, arms in enumerate(self._others)
+            for arm, dimensions in arms.items()
+        }
+        return [
+            Query(f"{name}_requests", "Count", "SampleCount", dimensions)
+            for name, dimensions in arms.items()
+        ]
+
+    def _look_for_signs(
+        self,
+        stage: StageState,
+        settled: Sequence[Minute],
+        errors: Mapping[str, Sequence[Minute]],
+        series: Mapping[str, Series],
+    ) -> None:
+        # A variant with errors and without requests has lost its count: it tells nothing.
+        lost = {
+            at
+            for name in errors
+            for count, bad in zip(_arms(series, "requests"), _arms(series, name), strict=True)
+            for at in bad.keys() - count.keys()
+        }
+        settled = [row for row in settled if row.at not in lost]
+        times = {row.at for row in settled}
+        known = (
+            row
+            for minutes in errors.values()
+            for row in minutes
+            if row.at in times and not (row.baseline_unknown or row.canary_unknown)
+        )
+        rows = [*settled, *known]
+        percent = stage.canary.percent if stage.canary else 0.0
+        signs = (
+            overlap.by_totals(_totals(series, len(self._others), times)),
+            overlap.by_excess(rows),
+            overlap.by_all(_of_step(stage, settled), percent),
+            overlap.by_share(_of_step(stage, settled), percent),
+        )
+        self._found.add(signs)
+
+
+def _arms(series: Mapping[str, Series], name: str) -> Arms:
+    return Arms(series[f"baseline_{name}"], series[f"canary_{name}"])
+
+
+def _without_errors(
+    settled: Sequence[Minute], errors: Iterable[str], series: Mapping[str, Series]
+) -> str | None:
+    """Why the counts are not trusted: requests, and not one datapoint of their errors."""
+    requests = sum(row.baseline_requests + row.canary_requests for row in settled)
+    missing = [ERRORS[name] for name in errors if not any(_arms(series, name))]
+    if requests < ENOUGH or not missing:
+        return None
+    return (
+        f"CloudWatch has no datapoint of {' and '.join(missing)}, of neither variant, for "
+        f"{requests:,.0f} requests since {moment(settled[0].at)}, although API Gateway publishes "
+        "one for each request; find out why CloudWatch lacks it, or read access logs"
+    )
+
+
+def _totals(
+    series: Mapping[str, Series], others: int, times: Collection[datetime]
+) -> Iterator[Totals]:
+    """The minutes of which the API's total is known, where it was asked for."""
+    stages, canaries = (
+        [f"{arm}_requests", *(f"{arm}_{i}_requests" for i in range(others))]
+        for arm in ("baseline", "canary")
+    )
+    for at, api in series.get("api_requests", {}).items():
+        if at in times:
+            yield Totals(
+                at,
+                api,
+                sum(series[name].get(at, 0.0) for name in stages),
+                sum(series[name].get(at, 0.0) for name in canaries),
+            )
+
+
+def _of_step(stage: StageState, rows: Sequence[Minute]) -> list[Minute]:
+    """The minutes in which the canary has the share it has now."""
+    first = ceil_minute(stage.updated_at + MINUTE)
+    return [row for row in rows if row.at >= first]
+
+
+def _is_dark(stage: StageState, settled: Sequence[Minute]) -> bool:
+    """Whether a canary with a share has no requests, and not by chance."""
+    rows = _of_step(stage, settled)
+    if stage.canary is None or any(row.canary_requests for row in rows):
+        return False
+    busy = sum(row.baseline_requests for row in rows)
+    return overlap.is_dark(busy, stage.canary.percent / 100)
 
 
 class CloudWatchMetrics(AwsSource):

@@ -4,10 +4,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from apigw_canary.judge.latency import weighted_median
 from apigw_canary.judge.observation import MINUTE, Minute, Overlap, ceil_minute
-from apigw_canary.metrics.metricdata import KEPT, NAMESPACE, PERIOD, Query, Series
-from apigw_canary.metrics.series import SETTLED, Arms, joined
+from apigw_canary.metrics.latency import weighted_median
+from apigw_canary.metrics.source import (
+    KEPT,
+    NAMESPACE,
+    PERIOD,
+    SETTLED,
+    Arms,
+    Query,
+    Series,
+    joined,
+)
 from apigw_canary.model.comparison import (
     ComparedMinute,
     Comparison,

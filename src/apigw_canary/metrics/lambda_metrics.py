@@ -10,9 +10,17 @@ from apigw_canary.judge.observation import Measurements, ceil_minute
 from apigw_canary.judge.signals import ERRORS_5XX, Signal
 from apigw_canary.metrics import comparison
 from apigw_canary.metrics.latency import Latencies, Metric
-from apigw_canary.metrics.metricdata import KEPT, Dimensions, Query, Series, fetched
-from apigw_canary.metrics.series import Arms, joined, joined_shares
-from apigw_canary.metrics.source import AwsSource
+from apigw_canary.metrics.source import (
+    KEPT,
+    Arms,
+    AwsSource,
+    Dimensions,
+    Query,
+    Series,
+    fetched,
+    joined,
+    joined_shares,
+)
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.state import AliasState, StageState
 from apigw_canary.values import validation

@@ -1,16 +1,75 @@
 """Latency from CloudWatch: the limit, what is asked, and shares of the answers."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import MetricsError
-from apigw_canary.judge.latency import LADDER, share_above, weighted_median
 from apigw_canary.judge.signals import Signal
-from apigw_canary.metrics.metricdata import NAMESPACE, Dimensions, Query, Series, fetched
-from apigw_canary.metrics.series import SETTLED, Arms
+from apigw_canary.metrics.source import NAMESPACE, SETTLED, Arms, Dimensions, Query, Series, fetched
 from apigw_canary.values.formatting import moment
+
+LADDER: Mapping[str, float] = MappingProxyType(
+    {
+        "Minimum": 0.0,
+        "p50": 0.5,
+        "p75": 0.75,
+        "p90": 0.9,
+        "p95": 0.95,
+        "p99": 0.99,
+        "p99.9": 0.999,
+        "Maximum": 1.0,
+    }
+)
+"""Statistics of a minute's latencies, and the share of them that each is not exceeded by: closest
+where limits usually lie."""
+
+_ROUNDING = 1e-9
+"""0.99 times 300 is a little above 297."""
+
+
+def weighted_median(values: Iterable[tuple[float, float]]) -> float | None:
+    """Of (value, weight): the smallest value with half the weight at or below it; None of none.
+
+    An incident moves it only if it has half of all the requests.
+    """
+    ordered = sorted(values)
+    half = sum(weight for _, weight in ordered) / 2
+    below = 0.0
+    for value, weight in ordered:
+        below += weight
+        if weight and below >= half:
+            return value
+    return None
+
+
+def share_above(limit: float, rungs: Mapping[str, float], requests: float) -> float | None:
+    """The share of so many latencies above a limit, 0 to 1, from the statistics of `LADDER`.
+
+    A percentile is taken for the latency of its rank, and those between two of them for evenly
+    spread: exact for a handful, where shares alone would count too few. None where a statistic is
+    missing, or they do not rise.
+    """
+    if rungs.keys() != LADDER.keys() or requests < 1:
+        return None
+    steps = [
+        (rungs[name], max(math.ceil(below * requests - _ROUNDING), 1))
+        for name, below in LADDER.items()
+    ]
+    if steps != sorted(steps):
+        return None
+    if limit < steps[0][0]:
+        return 1.0
+    for (low, reached), (high, next_reached) in pairwise(steps):
+        if low <= limit < high:
+            between = max(next_reached - 1 - reached, 0) * (limit - low) / (high - low)
+            return 1 - (reached + between) / requests
+    return 0.0
+
 
 LIMIT_FROM = timedelta(minutes=50)
 """How much of the hour before the start sets a limit. Its last ten minutes do not: values converge

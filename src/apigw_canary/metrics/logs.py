@@ -52,9 +52,8 @@ from apigw_canary.metrics.logformat import (
     AccessLog,
     access_log,
 )
-from apigw_canary.metrics.metricdata import Query, fetched
 from apigw_canary.metrics.published import Published, published
-from apigw_canary.metrics.source import AwsSource
+from apigw_canary.metrics.source import AwsSource, Query, fetched
 from apigw_canary.model.failure import (
     CANARY_GROUP,
     UNREADABLE,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from apigw_canary.aws.apigateway import ApiGateway, api_names, stage_names
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import AccessDeniedError, NotFoundError
-from apigw_canary.metrics.metricdata import NAMESPACE
+from apigw_canary.metrics.source import NAMESPACE
 from apigw_canary.model.state import StageState
 
 _EVERY = timedelta(minutes=5)

@@ -9,8 +9,7 @@ import attrs
 
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.judge.observation import Minute
-from apigw_canary.metrics.metricdata import Dimensions, Query, Series
-from apigw_canary.metrics.series import Arms, joined
+from apigw_canary.metrics.source import Arms, Dimensions, Query, Series, joined
 from apigw_canary.model.state import StageState
 from apigw_canary.values import validation
 

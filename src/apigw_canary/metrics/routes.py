@@ -7,7 +7,7 @@ from typing import Any
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import AccessDeniedError
 from apigw_canary.judge.observation import Minute
-from apigw_canary.metrics.metricdata import NAMESPACE, Query, Series, fetched
+from apigw_canary.metrics.source import NAMESPACE, Query, Series, fetched
 
 READ_AGAIN = timedelta(minutes=15)
 """How much of what was read is read again at the next look: values converge for minutes."""

@@ -6,9 +6,9 @@ from datetime import datetime
 from itertools import accumulate
 from typing import TypeVar
 
+from apigw_canary.judge.analysis import Paths, SignalPath
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.observation import Observation
-from apigw_canary.judge.paths import Paths, SignalPath
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report.document import Chart, Line, LineStyle, Mark, Point, Table

@@ -7,9 +7,9 @@ from enum import Enum
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
+from apigw_canary.judge.analysis import paths
 from apigw_canary.judge.findings import Analysis, Finding, Verdict
 from apigw_canary.judge.observation import Basis, Observation, Phase
-from apigw_canary.judge.paths import paths
 from apigw_canary.model.comparison import ComparedMinute, Comparison, number
 from apigw_canary.model.results import SmokeResult
 from apigw_canary.policy import RolloutPolicy

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from apigw_canary.judge import sample_ratio
+from apigw_canary.judge import overlap
 from apigw_canary.judge.observation import MINUTE, ceil_minute
 from apigw_canary.judge.signals import Signal
 from apigw_canary.rollout.view import View, minutes_since
@@ -85,9 +85,7 @@ def _without_data(view: View) -> timedelta | None:
         since = view.seen.step_judged_from()
         since = max(since, served + MINUTE) if served is not None else since
         busy = [row for row in minutes_since(g.minutes, since) if row.baseline_requests > 0]
-        if sample_ratio.is_dark(
-            sum(row.baseline_requests for row in busy), view.seen.percent / 100
-        ):
+        if overlap.is_dark(sum(row.baseline_requests for row in busy), view.seen.percent / 100):
             lengths.append(busy[-1].at + MINUTE - busy[0].at)
     return max(lengths, default=None)
 

@@ -6,22 +6,23 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from apigw_canary.judge import alarms
+from apigw_canary.judge.analysis import Gathered, latest
 from apigw_canary.judge.evidence import Row, odds
-from apigw_canary.judge.excess import DRIFT, excess
 from apigw_canary.judge.findings import Finding, Verdict
-from apigw_canary.judge.gathering import Gathered, latest
 from apigw_canary.judge.guard import (
+    DRIFT,
     AgainstPast,
+    Unhealthy,
     canary_only_excess,
     confirmed_by_past,
     exceeds_past,
+    excess,
     gross_failure,
     has_comparable_minute,
 )
 from apigw_canary.judge.kept import kept_of
 from apigw_canary.judge.observation import Observation
 from apigw_canary.judge.plan import Plan
-from apigw_canary.judge.production import Unhealthy
 from apigw_canary.judge.signals import Signal
 from apigw_canary.rollout import quality
 from apigw_canary.rollout.decisions import Decision

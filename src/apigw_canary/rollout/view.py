@@ -8,14 +8,12 @@ from typing import Any
 
 from apigw_canary.judge import alarms
 from apigw_canary.judge.alarms import Alarm
-from apigw_canary.judge.analysis import summarize
+from apigw_canary.judge.analysis import Gathered, gather, summarize
 from apigw_canary.judge.findings import Analysis, Finding
-from apigw_canary.judge.gathering import Gathered, gather
-from apigw_canary.judge.guard import MOST_PAST
+from apigw_canary.judge.guard import MOST_PAST, Unhealthy, unhealthy
 from apigw_canary.judge.kept import Kept
 from apigw_canary.judge.observation import MINUTE, Minute, Observation, ceil_minute
 from apigw_canary.judge.plan import LONGEST_ROLLOUT, Plan
-from apigw_canary.judge.production import Unhealthy, unhealthy
 from apigw_canary.judge.signals import Signal
 from apigw_canary.judge.unknown import UnknownOutcomes, unknown_outcomes
 from apigw_canary.rollout.decisions import Hold, Promote, Rollback, Shift, WaitingFor
