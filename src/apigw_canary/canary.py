@@ -8,17 +8,17 @@ from apigw_canary.changes import notes
 from apigw_canary.changes.control import Bond, Control, log
 from apigw_canary.changes.promote import flush, promote
 from apigw_canary.changes.rollback import roll_back
-from apigw_canary.changes.sending import Condition, Snapshot, acting, stated, unconditionally
+from apigw_canary.changes.sending import Snapshot, stated
 from apigw_canary.errors import CanaryError
 from apigw_canary.judge.observation import MINUTE, Basis, Phase
 from apigw_canary.metrics import execution_logs
-from apigw_canary.metrics.cloudwatch import cloudwatch_of
+from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
 from apigw_canary.metrics.logs import AccessLogs
+from apigw_canary.metrics.source import source_of
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.failure import Failures, FailureSource
-from apigw_canary.model.record import EndedBy
-from apigw_canary.model.state import Outcome, Promotion, StageState
-from apigw_canary.rollouts import AnyCanary, Notes, Standing, unread
+from apigw_canary.model.state import Promotion, StageState
+from apigw_canary.rollouts import AnyCanary, Standing, Verbs, unread
 from apigw_canary.values import validation
 
 
@@ -44,7 +44,15 @@ class Canary(AnyCanary):
 
     _control: Control
     _bond: Bond
-    _notes = Notes(notes.hold, notes.resume, notes.accept_production, notes.failing)
+    _verbs = Verbs(
+        notes.hold,
+        notes.resume,
+        notes.accept_production,
+        notes.failing,
+        Control.shift,
+        promote,
+        roll_back,
+    )
 
     def __repr__(self) -> str:
         return (
@@ -82,15 +90,13 @@ class Canary(AnyCanary):
         if source == "execution":
             place = gateway.rest_api_id, gateway.stage_name
             return execution_logs.find(gateway.calls, *place, start, end, limit=int(limit))
-        logs = self._metrics
-        if not isinstance(logs, AccessLogs):
-            logs = AccessLogs().using(gateway.calls)
+        logs = source_of(AccessLogs, self._metrics, gateway.calls)
         return logs.failures(seen.stage, start, end, limit=int(limit))
 
     def _compared(self) -> Comparison:
         seen = self._control.look()
         start, end = self._lasted(seen)
-        source = cloudwatch_of(self._metrics, self._control.calls)
+        source = source_of(CloudWatchMetrics, self._metrics, self._control.calls)
         return source.compare(seen.stage, start, end, at=seen.at)
 
     def _lasted(self, seen: StageSnapshot) -> tuple[datetime, datetime]:
@@ -122,19 +128,6 @@ class Canary(AnyCanary):
         receipt = self._promote(recorded=not unrecorded)
         if flush_cache:
             flush(self._control)
-        return receipt
-
-    def _end(self, by: EndedBy, outcome: Outcome) -> bool:
-        return roll_back(self._control, self._bond, by=by, outcome=outcome)
-
-    def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
-        with acting(self.release):
-            self._control.shift(self._bond, percent, only_if=only_if)
-
-    def _promote(self, *, recorded: bool = True, only_if: Condition = unconditionally) -> Promotion:
-        with acting(self.release):
-            receipt = promote(self._control, self._bond, recorded=recorded, only_if=only_if)
-        self._ended = Outcome.PROMOTED
         return receipt
 
     def _standing(self, seen: Snapshot) -> Standing:

@@ -1,15 +1,17 @@
 """Observe and apply: what a canary of a stage and one of an alias have in common."""
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeVar, assert_never
+from typing import Any, NamedTuple, TypedDict, TypeVar, assert_never
 
 import attrs
 
 from apigw_canary.aws.alarms import read_alarms, require_alarms
-from apigw_canary.aws.calls import Calls, log
+from apigw_canary.aws.calls import RETRY_FOR, Calls, Session, log
+from apigw_canary.changes.records import RolloutRecords
 from apigw_canary.changes.refusals import check_production
 from apigw_canary.changes.sending import (
     Condition,
@@ -37,6 +39,9 @@ from apigw_canary.judge.observation import (
     Observation,
     Phase,
 )
+from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
+from apigw_canary.metrics.lambda_metrics import LambdaMetrics
+from apigw_canary.metrics.source import bound_to, source_of
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.record import MAX_REASON, EndedBy
 from apigw_canary.model.state import Outcome, Promotion, StageState
@@ -109,13 +114,92 @@ def _no_step(percent: float, policy: RolloutPolicy) -> str | None:
     return f"The canary's {percent:g} % is no step of the policy, whose steps are {shown}."
 
 
-class Notes(NamedTuple):
-    """What changes the record of a rollout, of a stage or of an alias."""
+class Connection(TypedDict, total=False):
+    """How AWS is called about a stage or an alias, and where its minutes and records are kept."""
 
-    hold: Callable[[Any, Any, str], Any]
-    resume: Callable[[Any, Any], Any]
-    accept_production: Callable[[Any, Any], Any]
-    failing: Callable[[Any, Any, datetime | None], Any]
+    session: Session | None
+    metrics: MetricSource | None
+    records: RolloutRecords | None
+    clock: Callable[[], datetime] | None
+    sleep: Callable[[float], None]
+    retry_for: timedelta
+
+
+class AnyPlace:
+    """A stage or an alias on which a canary can be enabled.
+
+    Its classes give the type of `_control`, which reads and changes it.
+    """
+
+    _control: Any
+    _compares: type[CloudWatchMetrics | LambdaMetrics] = CloudWatchMetrics
+    """Its own source of metrics, which is the default, and which compares its variants."""
+
+    def __init__(
+        self,
+        *,
+        session: Session | None = None,
+        metrics: MetricSource | None = None,
+        records: RolloutRecords | None = None,
+        clock: Callable[[], datetime] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        retry_for: timedelta = RETRY_FOR,
+    ) -> None:
+        self._calls = Calls(session, clock=clock, sleep=sleep, retry_for=retry_for)
+        self._records = records
+        self._metrics = bound_to(self._calls, self._compares() if metrics is None else metrics)
+
+    @property
+    def metrics(self) -> MetricSource:
+        """Where the minutes come from."""
+        return self._metrics
+
+    @property
+    def region(self) -> str:
+        """The region that calls go to."""
+        return self._calls.region
+
+    @property
+    def _known(self) -> Known[Any]:
+        known: Known[Any] = self._control.known
+        return known
+
+    def _compared(self, start: datetime, end: datetime) -> Comparison:
+        start, end = window(start, end)
+        seen = self._control.look()
+        source = source_of(self._compares, self._metrics, self._calls)
+        return source.compare(seen.stage, start, end, at=seen.at)
+
+
+def window(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """A past window, checked."""
+    start, end = validation.aware(start, "start"), validation.aware(end, "end")
+    if end <= start:
+        validation.refuse("end", f"after start ({start})", end)
+    return start, end
+
+
+def check_revert(promotion: object, dry_run: object) -> None:
+    """Refuse what `revert` does not take."""
+    if promotion is not None and not isinstance(promotion, Promotion):
+        validation.refuse("promotion", "a Promotion or None", promotion)
+    validation.flag(dry_run, "dry_run")
+
+
+class Verbs(NamedTuple):
+    """What changes a stage, or an alias, or the record of a rollout on it.
+
+    Each takes what reads and changes the place, and which canary it is about. `promote` returns the
+    receipt, `roll_back` whether there was a canary, all others which canary it is about now.
+    """
+
+    hold: Callable[..., Any]
+    resume: Callable[..., Any]
+    accept_production: Callable[..., Any]
+    failing: Callable[..., Any]
+    shift: Callable[..., Any]
+    promote: Callable[..., Promotion]
+    roll_back: Callable[..., bool]
 
 
 class AnyCanary(ABC):
@@ -127,7 +211,7 @@ class AnyCanary(ABC):
 
     _control: Any
     _bond: Any
-    _notes: Notes
+    _verbs: Verbs
 
     def __init__(self, control: Any, bond: Any, metrics: MetricSource) -> None:
         self._control = control
@@ -152,24 +236,12 @@ class AnyCanary(ABC):
         return known
 
     @abstractmethod
-    def _end(self, by: EndedBy, outcome: Outcome) -> bool:
-        """End the canary at once; whether there was one."""
-
-    @abstractmethod
     def _standing(self, seen: Any) -> Standing:
         """Where the rollout stands, as seen."""
 
     @abstractmethod
     def _basis(self, percent: float) -> Basis:
         """What a decision about this canary at that share is made on."""
-
-    @abstractmethod
-    def _shift(self, percent: float, *, only_if: Condition) -> None:
-        """Set the percent, on a condition."""
-
-    @abstractmethod
-    def _promote(self, *, only_if: Condition) -> Promotion:
-        """Promote the canary, on a condition."""
 
     @abstractmethod
     def _compared(self) -> Comparison:
@@ -190,7 +262,7 @@ class AnyCanary(ABC):
         already, and where a promotion was begun, which `promote` finishes. A percent of an alias
         that was set outside is taken over, with this moment as the start of its step.
         """
-        self._shift(validation.percent(percent), only_if=unconditionally)
+        self._shift(validation.percent(percent))
 
     @stated
     def hold(self, reason: str) -> None:
@@ -203,12 +275,12 @@ class AnyCanary(ABC):
         `records` other processes learn that the rollout is on hold, not why.
         """
         reason = validation.text(reason, "reason", limit=MAX_REASON)
-        self._bond = self._notes.hold(self._control, self._bond, reason)
+        self._bond = self._verbs.hold(self._control, self._bond, reason)
 
     @stated
     def resume(self) -> None:
         """End the hold, from any process; success where there is none. At most five calls."""
-        self._bond = self._notes.resume(self._control, self._bond)
+        self._bond = self._verbs.resume(self._control, self._bond)
 
     @stated
     def accept_production_changes(self) -> None:
@@ -218,7 +290,7 @@ class AnyCanary(ABC):
         `apply` neither shifts nor promotes, and `promote` refuses; `shift` refuses too for an
         alias. A later change holds again. At most five calls.
         """
-        self._bond = self._notes.accept_production(self._control, self._bond)
+        self._bond = self._verbs.accept_production(self._control, self._bond)
 
     @stated
     def rollback(self) -> None:
@@ -240,9 +312,19 @@ class AnyCanary(ABC):
         """
         self._roll_back("caller", Outcome.DISABLED)
 
+    def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
+        with acting(self.release):
+            self._bond = self._verbs.shift(self._control, self._bond, percent, only_if=only_if)
+
+    def _promote(self, **how: Any) -> Promotion:
+        with acting(self.release):
+            receipt = self._verbs.promote(self._control, self._bond, **how)
+        self._ended = Outcome.PROMOTED
+        return receipt
+
     def _roll_back(self, by: EndedBy, outcome: Outcome = Outcome.ROLLED_BACK) -> None:
         with acting(self.release):
-            if self._end(by, outcome):
+            if self._verbs.roll_back(self._control, self._bond, by=by, outcome=outcome):
                 self._ended = outcome
 
     @stated
@@ -268,11 +350,11 @@ class AnyCanary(ABC):
             validation.refuse("policy", "a RolloutPolicy", policy)
         own_before, seen = self._known.own(), self._control.look()
         standing = self._standing(seen)
-        phase, started_at, step_started_at = standing[:3]
-        if phase in ("removed_outside", "promoted_outside") and seen.stage.canary is None:
+        ended_outside = standing.phase in ("removed_outside", "promoted_outside")
+        if ended_outside and seen.stage.canary is None:
             seen = self._control.present()
             standing = self._standing(seen)
-            phase, started_at, step_started_at = standing[:3]
+        phase, started_at, step_started_at = standing[:3]
         state = seen.stage
         before, self._observed = self._observed, state
         found = Measurements({})
@@ -337,7 +419,7 @@ class AnyCanary(ABC):
         is_news = (since is None) != (recorded is None) or (since and recorded and since > recorded)
         if is_news and standing.phase == "running":
             try:
-                self._bond = self._notes.failing(self._control, self._bond, since)
+                self._bond = self._verbs.failing(self._control, self._bond, since)
             except Exception as error:  # noqa: BLE001 - of the caller's store of records, perhaps
                 log.warning("since when metrics cannot be read is not on record: %s", error)
         return since
@@ -428,10 +510,9 @@ class AnyCanary(ABC):
 
     def _still_due(self, decision: Shift | Promote) -> Condition:
         """The condition on which a decision may change anything."""
-        due = _still_due(decision)
 
         def check(seen: Snapshot) -> None:
-            due(seen)
+            _check_due(decision, seen)
             standing = self._standing(seen)
             if standing.on_hold is not None:
                 raise StageChangedError(
@@ -558,27 +639,22 @@ def _check_traffic(policy: RolloutPolicy, past_hour: Measurements) -> None:
         log.warning("With the traffic of the past hour %s.", found.said)
 
 
-def _still_due(decision: Shift | Promote) -> Condition:
-    """The condition on which a decision may change anything."""
+def _check_due(decision: Shift | Promote, seen: Snapshot) -> None:
+    """Refuse a decision that is too old, or was made on another percent than the canary has."""
     basis = decision.basis
     assert basis is not None
-
-    def check(seen: Snapshot) -> None:
-        age = seen.at - decision.at
-        if age > decision.lifetime:
-            raise DecisionExpiredError(
-                f"The decision was made {span(age)} ago, and holds for {span(decision.lifetime)}.",
-                age=age,
-                remedy="Observe and decide again.",
-            )
-        percent = seen.stage.canary.percent if seen.stage.canary else 0.0
-        if percent != basis.percent:
-            differences = {"canary.percent": f"{percent:g} instead of {basis.percent:g}"}
-            raise StageChangedError(
-                "The canary's percent is not the one the decision was made on: "
-                f"{listed(differences)}.",
-                differences=differences,
-                remedy="Observe and decide again.",
-            )
-
-    return check
+    age = seen.at - decision.at
+    if age > decision.lifetime:
+        raise DecisionExpiredError(
+            f"The decision was made {span(age)} ago, and holds for {span(decision.lifetime)}.",
+            age=age,
+            remedy="Observe and decide again.",
+        )
+    percent = seen.stage.canary.percent if seen.stage.canary else 0.0
+    if percent != basis.percent:
+        differences = {"canary.percent": f"{percent:g} instead of {basis.percent:g}"}
+        raise StageChangedError(
+            f"The canary's percent is not the one the decision was made on: {listed(differences)}.",
+            differences=differences,
+            remedy="Observe and decide again.",
+        )

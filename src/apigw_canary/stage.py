@@ -1,28 +1,24 @@
 """A stage of a REST API: the way in."""
 
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Literal, Self, get_args
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Literal, Self, Unpack, get_args
 
 import attrs
 
-from apigw_canary.aws.apigateway import ApiGateway, StageSnapshot, apis_named
-from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
+from apigw_canary.aws.apigateway import ApiGateway, apis_named
 from apigw_canary.aws.lambdas import Functions
 from apigw_canary.canary import Canary
 from apigw_canary.changes.clean_up import clean_up
 from apigw_canary.changes.control import Control
 from apigw_canary.changes.enable import CanaryRequest, dry_run, enable
-from apigw_canary.changes.records import DescriptionRecords, RolloutRecords, StoredRecords
+from apigw_canary.changes.records import DescriptionRecords, StoredRecords
 from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
-from apigw_canary.changes.sending import Condition, Known, Snapshot, acting, stated
+from apigw_canary.changes.sending import Condition, Snapshot, acting, stated
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
-from apigw_canary.judge.observation import Measurements, MetricSource, Observation
-from apigw_canary.metrics.cloudwatch import CloudWatchMetrics, cloudwatch_of
+from apigw_canary.judge.observation import Measurements, Observation
 from apigw_canary.metrics.logs import log_groups
-from apigw_canary.metrics.source import bound_to
 from apigw_canary.model.comparison import Comparison
 from apigw_canary.model.failure import LogGroup
 from apigw_canary.model.results import CleanUp, SmokeRequest, SmokeResult
@@ -32,7 +28,16 @@ from apigw_canary.preflight.facts import Problem, read_facts, require_used
 from apigw_canary.preflight.invocation import InvocationPermission, allow
 from apigw_canary.preflight.preflight import Preflight, preflight
 from apigw_canary.preflight.smoke import smoke_test
-from apigw_canary.rollouts import first_percent, measured, policy_fingerprint, watchable
+from apigw_canary.rollouts import (
+    AnyPlace,
+    Connection,
+    check_revert,
+    first_percent,
+    measured,
+    policy_fingerprint,
+    watchable,
+    window,
+)
 from apigw_canary.values import validation
 
 Acceptance = Literal["unused_variables", "weakened_methods"]
@@ -50,7 +55,7 @@ def _only_if(gateway: ApiGateway, request: CanaryRequest, watch: Condition) -> C
     return check
 
 
-class Stage:
+class Stage(AnyPlace):
     """One stage of one REST API, in one region.
 
     ```python
@@ -73,19 +78,10 @@ class Stage:
     boto3 is imported when the first call is made. Threads may use one stage.
     """
 
-    def __init__(
-        self,
-        rest_api_id: str,
-        name: str,
-        *,
-        session: Session | None = None,
-        metrics: MetricSource | None = None,
-        records: RolloutRecords | None = None,
-        clock: Callable[[], datetime] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-        retry_for: timedelta = RETRY_FOR,
-    ) -> None:
-        self._calls = Calls(session, clock=clock, sleep=sleep, retry_for=retry_for)
+    _control: Control
+
+    def __init__(self, rest_api_id: str, name: str, **connection: Unpack[Connection]) -> None:
+        super().__init__(**connection)
         gateway = ApiGateway(
             self._calls,
             validation.identifier(rest_api_id, "rest_api_id"),
@@ -93,30 +89,18 @@ class Stage:
         )
         self._control = Control(
             gateway,
-            DescriptionRecords(gateway) if records is None else StoredRecords(records, gateway),
-        )
-        self._metrics: MetricSource = bound_to(
-            self._calls, CloudWatchMetrics() if metrics is None else metrics
+            DescriptionRecords(gateway)
+            if self._records is None
+            else StoredRecords(self._records, gateway),
         )
 
     @classmethod
-    def find(
-        cls,
-        api_name: str,
-        name: str,
-        *,
-        session: Session | None = None,
-        metrics: MetricSource | None = None,
-        records: RolloutRecords | None = None,
-        clock: Callable[[], datetime] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-        retry_for: timedelta = RETRY_FOR,
-    ) -> Self:
+    def find(cls, api_name: str, name: str, **connection: Unpack[Connection]) -> Self:
         """The stage `name` of the REST API called `api_name`: one GetRestApis.
 
         No API of that name is `NotFoundError`; several are `AmbiguousNameError`, which lists them.
         """
-        calls = Calls(session, clock=clock, sleep=sleep, retry_for=retry_for)
+        calls = AnyPlace(**connection)._calls  # noqa: SLF001 - of its own class
         found = apis_named(calls, validation.text(api_name, "api_name", limit=1024))
         if not found:
             raise NotFoundError(
@@ -130,16 +114,7 @@ class Stage:
                 candidates=tuple(found),
                 remedy="Name the one by its id: Stage(rest_api_id, name).",
             )
-        return cls(
-            found[0],
-            name,
-            session=session,
-            metrics=metrics,
-            records=records,
-            clock=clock,
-            sleep=sleep,
-            retry_for=retry_for,
-        )
+        return cls(found[0], name, **connection)
 
     def __repr__(self) -> str:
         return f"Stage({self.rest_api_id!r}, {self.name!r})"
@@ -153,20 +128,6 @@ class Stage:
     def name(self) -> str:
         """The stage's name."""
         return self._control.gateway.stage_name
-
-    @property
-    def metrics(self) -> MetricSource:
-        """Where the minutes come from."""
-        return self._metrics
-
-    @property
-    def region(self) -> str:
-        """The region that calls go to."""
-        return self._calls.region
-
-    @property
-    def _known(self) -> Known[StageSnapshot]:
-        return self._control.known
 
     @stated
     def describe(self) -> StageState:
@@ -405,9 +366,7 @@ class Stage:
         basis: a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days. Alarms
         are not read.
         """
-        start, end = validation.aware(start, "start"), validation.aware(end, "end")
-        if end <= start:
-            validation.refuse("end", f"after start ({start})", end)
+        start, end = window(start, end)
         found = measured(self._metrics, self._control.look().stage, policy, start, end)
         canary, total = 0.0, 0.0
         for row in next(iter(found.values()), ()):
@@ -442,11 +401,7 @@ class Stage:
         As `Canary.compare`, which is about the rollout of one canary. Only complete minutes are
         compared, those younger than five are left out, and CloudWatch keeps minutes for 15 days.
         """
-        if validation.aware(end, "end") <= validation.aware(start, "start"):
-            validation.refuse("end", f"after start ({start})", end)
-        seen = self._control.look()
-        source = cloudwatch_of(self._metrics, self._calls)
-        return source.compare(seen.stage, start, end, at=seen.at)
+        return self._compared(start, end)
 
     @stated
     def rollback(self) -> None:
@@ -481,12 +436,9 @@ class Stage:
         the record, which all who may call UpdateDeployment can write: check the dry run first, or
         keep records in a store of your own (`records=`).
         """
-        if promotion is not None and not isinstance(promotion, Promotion):
-            validation.refuse("promotion", "a Promotion or None", promotion)
-        validation.flag(dry_run, "dry_run")
+        check_revert(promotion, dry_run)
         return revert(self._control, promotion, dry_run=dry_run)
 
-    @stated
     @stated
     def clean_up(self, keep: int = 10, *, dry_run: bool = False) -> CleanUp:
         """Delete the deployments that this library made and that nothing needs any more.

@@ -285,20 +285,20 @@ class Control:
         wanted = attrs.evolve(state, canary=None)
         return self.change(end_patch(), state, wanted, "ending the canary", remedy)
 
-    def shift(self, bond: Bond, percent: float, *, only_if: Condition = unconditionally) -> None:
-        """Sets the canary's percent; success where it is that already."""
+    def shift(self, bond: Bond, percent: float, *, only_if: Condition = unconditionally) -> Bond:
+        """Sets the canary's percent; success where it is that already. The same bond."""
         seen = self.present()
         state = seen.stage
         canary = self.mine(bond, seen)
         if canary.percent == percent:
-            return
+            return bond
         only_if(seen)
         if state.canary_is_promoted:
             record = self.readable(self.gateway.deployment(canary.deployment_id))
             promotion = record.begun_promotion()
             if promotion is not None and promotion.is_under_way_on(state):
                 log.info("a promotion was begun; the percent is left as it is, promote() goes on")
-                return
+                return bond
             raise self.nothing_to_promote(bond, state) or promoted_by_hand(
                 "canary.disable() ends what is left of the canary."
             )
@@ -322,6 +322,7 @@ class Control:
                 differences=error.differences,
                 remedy="stage.enable_canary(...) starts a new one, under another release's name.",
             ) from error
+        return bond
 
     def _end_accidental(self) -> bool:
         """Ends what AWS makes of a percent on a stage whose canary has just been ended."""

@@ -20,7 +20,7 @@ _AGAIN = "Nothing is lost: promote() again finishes it, rollback() undoes it."
 
 
 def promote(
-    control: Control, bond: Bond, *, recorded: bool, only_if: Condition = unconditionally
+    control: Control, bond: Bond, *, recorded: bool = True, only_if: Condition = unconditionally
 ) -> Promotion:
     """Makes the canary the stage's own and ends it; finishes what an earlier call began."""
     seen = control.present()

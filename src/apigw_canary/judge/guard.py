@@ -6,10 +6,10 @@
   limit is a choice (drifts of twice the past rate are tolerated), and how often healthy canaries
   are held by it was measured.
 - Where the canary has no baseline beside it, at a step at 100 % or in a quiet minute, it is
-  compared with the baseline's own past. That is no test: the past is another time of day, so no error
-  probability can be promised, and it is only done for signals that are rare by nature (5xx errors)
-  and were rare in the past. The constants are from measurements of healthy days with a daily cycle
-  of times 1.8 and three incidents a day of times 30 for 8 minutes.
+  compared with the baseline's own past. That is no test: the past is another time of day, so no
+  error probability can be promised, and it is only done for signals that are rare by nature (5xx
+  errors) and were rare in the past. The constants are from measurements of healthy days with a
+  daily cycle of times 1.8 and three incidents a day of times 30 for 8 minutes.
 - How many more requests a canary has failed than it would have at production's rate is a cost, and
   no test: `max_failed_requests` is held against it.
 """

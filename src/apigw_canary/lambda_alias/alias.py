@@ -1,17 +1,13 @@
 """A weighted alias of a Lambda function: the same verbs as for a stage."""
 
 import re
-import time
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Unpack, cast
 
 import attrs
 
-from apigw_canary.aws.calls import RETRY_FOR, Calls, Session
 from apigw_canary.aws.lambdas import Alias
-from apigw_canary.changes.records import RolloutRecords
-from apigw_canary.changes.sending import Condition, Known, acting, stated, unconditionally
+from apigw_canary.changes.sending import acting, stated
 from apigw_canary.errors import RecordError
 from apigw_canary.judge.observation import Basis, MetricSource, Phase
 from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook
@@ -32,15 +28,17 @@ from apigw_canary.lambda_alias.verbs import (
 from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
 from apigw_canary.metrics.lambda_metrics import LambdaMetrics
 from apigw_canary.metrics.logs import AccessLogs
-from apigw_canary.metrics.source import bound_to
+from apigw_canary.metrics.source import source_of
 from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.record import EndedBy
-from apigw_canary.model.state import CanaryState, Outcome, Promotion, StageState, Variables
+from apigw_canary.model.state import CanaryState, Promotion, StageState, Variables
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.rollouts import (
     AnyCanary,
-    Notes,
+    AnyPlace,
+    Connection,
     Standing,
+    Verbs,
+    check_revert,
     first_percent,
     policy_fingerprint,
     unread,
@@ -49,7 +47,7 @@ from apigw_canary.rollouts import (
 from apigw_canary.values import validation
 
 
-class LambdaAlias:
+class LambdaAlias(AnyPlace):
     """An alias of a Lambda function, in one region, and the weighted canaries on it.
 
     The verbs, values and decisions are those of a `Stage`, with the function's name for
@@ -76,28 +74,18 @@ class LambdaAlias:
     ```
     """
 
-    def __init__(
-        self,
-        function: str,
-        alias: str,
-        *,
-        session: Session | None = None,
-        metrics: MetricSource | None = None,
-        clock: Callable[[], datetime] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-        retry_for: timedelta = RETRY_FOR,
-        records: RolloutRecords | None = None,
-    ) -> None:
+    _control: AliasControl
+    _compares = LambdaMetrics
+
+    def __init__(self, function: str, alias: str, **connection: Unpack[Connection]) -> None:
         if re.fullmatch("[0-9]+", validation.identifier(alias, "alias")):
             validation.refuse("alias", "an alias, which is not all digits as a version is", alias)
-        self._calls = Calls(session, clock=clock, sleep=sleep, retry_for=retry_for)
-        resource = Alias(self._calls, validation.identifier(function, "function"), alias)
-        self._control = AliasControl(resource, AliasRecords(resource, records))
+        metrics = connection.get("metrics")
         if isinstance(metrics, CloudWatchMetrics | AccessLogs):
             validation.refuse("metrics", "LambdaMetrics(), or a source of your own", type(metrics))
-        self._metrics: MetricSource = bound_to(
-            self._calls, LambdaMetrics() if metrics is None else metrics
-        )
+        super().__init__(**connection)
+        resource = Alias(self._calls, validation.identifier(function, "function"), alias)
+        self._control = AliasControl(resource, AliasRecords(resource, self._records))
 
     def __repr__(self) -> str:
         return f"LambdaAlias({self.function!r}, {self.alias!r})"
@@ -111,20 +99,6 @@ class LambdaAlias:
     def alias(self) -> str:
         """The alias's name."""
         return self._control.alias.name
-
-    @property
-    def metrics(self) -> MetricSource:
-        """Where the minutes come from."""
-        return self._metrics
-
-    @property
-    def region(self) -> str:
-        """The region that calls go to."""
-        return self._calls.region
-
-    @property
-    def _known(self) -> Known[AliasLook]:
-        return self._control.known
 
     @stated
     def describe(self) -> StageState:
@@ -190,11 +164,7 @@ class LambdaAlias:
 
         As `Stage.compare`, from `AWS/Lambda`. Without a canary there is the alias's own version.
         """
-        if validation.aware(end, "end") <= validation.aware(start, "start"):
-            validation.refuse("end", f"after start ({start})", end)
-        seen = self._control.look()
-        source = _lambda_metrics_of(self._metrics, self._calls)
-        return source.compare(seen.stage, start, end, at=seen.at)
+        return self._compared(start, end)
 
     @stated
     def rollback(self) -> None:
@@ -214,9 +184,7 @@ class LambdaAlias:
         A promotion that has been undone already is success. Returns the promotion that is undone;
         `dry_run=True` returns the same and changes nothing. Three calls.
         """
-        if promotion is not None and not isinstance(promotion, Promotion):
-            validation.refuse("promotion", "a Promotion or None", promotion)
-        validation.flag(dry_run, "dry_run")
+        check_revert(promotion, dry_run)
         return revert(self._control, promotion, dry_run=dry_run)
 
 
@@ -230,7 +198,7 @@ class AliasCanary(AnyCanary):
 
     _control: AliasControl
     _bond: AliasBond
-    _notes = Notes(hold, resume, accept_production, failing)
+    _verbs = Verbs(hold, resume, accept_production, failing, shift, promote, roll_back)
 
     def __init__(self, control: AliasControl, bond: AliasBond, metrics: MetricSource) -> None:
         super().__init__(control, bond, metrics)
@@ -261,19 +229,6 @@ class AliasCanary(AnyCanary):
         """
         return self._promote()
 
-    def _end(self, by: EndedBy, outcome: Outcome) -> bool:
-        return roll_back(self._control, self._bond, by=by, outcome=outcome)
-
-    def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
-        with acting(self.release):
-            self._bond = shift(self._control, self._bond, percent, only_if=only_if)
-
-    def _promote(self, *, only_if: Condition = unconditionally) -> Promotion:
-        with acting(self.release):
-            receipt = promote(self._control, self._bond, only_if=only_if)
-        self._ended = Outcome.PROMOTED
-        return receipt
-
     def _record(self, seen: AliasLook) -> AliasRecord | None:
         """The record as it is now, unless it is of another rollout."""
         found, record = seen.readable, self._bond.record
@@ -292,7 +247,7 @@ class AliasCanary(AnyCanary):
             end = record.step_started_at if record is not None else self._bond.started_at
         canary = CanaryState(deployment_id=self._bond.version, percent=0.0)
         ours = attrs.evolve(state, deployment_id=self._bond.before, canary=canary)
-        source = _lambda_metrics_of(self._metrics, self._control.calls)
+        source = source_of(LambdaMetrics, self._metrics, self._control.calls)
         return source.compare(ours, self._bond.started_at, end, at=seen.at)
 
     def _standing(self, seen: AliasLook) -> Standing:
@@ -337,8 +292,3 @@ class AliasCanary(AnyCanary):
             percent=percent,
             release=self.release,
         )
-
-
-def _lambda_metrics_of(metrics: MetricSource, calls: Calls) -> LambdaMetrics:
-    """What compares the versions of an alias: its own source, if that is Lambda's metrics."""
-    return metrics if isinstance(metrics, LambdaMetrics) else LambdaMetrics().using(calls)

@@ -11,7 +11,6 @@ from apigw_canary.judge import overlap
 from apigw_canary.judge.observation import (
     MINUTE,
     Measurements,
-    MetricSource,
     Minute,
     Overlap,
     ceil_minute,
@@ -427,8 +426,3 @@ class CloudWatchMetrics(AwsSource):
 def _check_routes(routes: Sequence[str]) -> None:
     if isinstance(routes, str) or not all(re.fullmatch(r"[A-Z]+ /.*", route) for route in routes):
         validation.refuse("routes", 'True, False, or a list as in ["GET /orders/{id}"]', routes)
-
-
-def cloudwatch_of(metrics: MetricSource, calls: Calls) -> CloudWatchMetrics:
-    """What compares the variants of a stage: its own source, if that is CloudWatch."""
-    return metrics if isinstance(metrics, CloudWatchMetrics) else CloudWatchMetrics().using(calls)

@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.errors import MetricsError
@@ -255,7 +255,7 @@ def _of_share(at: datetime, count: Series, share: Series, *, settled: bool) -> _
 class AwsSource(ABC):
     """A source that a stage lets call AWS as it does itself."""
 
-    def __init__(self, session: Session | None) -> None:
+    def __init__(self, session: Session | None = None) -> None:
         self._session = session
         self._calls: Calls | None = None
         self._forget()
@@ -288,6 +288,14 @@ class AwsSource(ABC):
         if self._calls is None:
             self._calls = Calls(self._session)
         return self._calls
+
+
+_Source = TypeVar("_Source", bound=AwsSource)
+
+
+def source_of(kind: type[_Source], metrics: MetricSource, calls: Calls) -> _Source:
+    """The source itself if it is of that kind, else one of that kind that calls AWS as `calls`."""
+    return metrics if isinstance(metrics, kind) else kind().using(calls)
 
 
 def bound_to(calls: Calls, source: MetricSource) -> MetricSource:
