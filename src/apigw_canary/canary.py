@@ -10,14 +10,12 @@ from apigw_canary.changes.promote import flush, promote
 from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Snapshot, stated
 from apigw_canary.errors import CanaryError
-from apigw_canary.judge.observation import MINUTE, Basis, Phase
+from apigw_canary.judge import MINUTE, Basis, Phase
 from apigw_canary.metrics import execution_logs
 from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
 from apigw_canary.metrics.logs import AccessLogs
 from apigw_canary.metrics.source import source_of
-from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.failure import Failures, FailureSource
-from apigw_canary.model.state import Promotion, StageState
+from apigw_canary.model import Comparison, Failures, FailureSource, Promotion, StageState
 from apigw_canary.rollouts import AnyCanary, Standing, Verbs, unread
 from apigw_canary.values import validation
 

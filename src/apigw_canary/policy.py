@@ -8,18 +8,13 @@ from typing import Literal, Self, TypedDict, Unpack
 
 import attrs
 
-from apigw_canary.judge.analysis import analyze
-from apigw_canary.judge.findings import Analysis
-from apigw_canary.judge.observation import Minute, Observation
-from apigw_canary.judge.plan import Plan, Step
-from apigw_canary.judge.signals import Signal
+from apigw_canary.judge import Analysis, Minute, Observation, Plan, Signal, Step, analyze
 from apigw_canary.planning.backtest import Backtest, backtest
 from apigw_canary.planning.forecast import Forecast, forecast
 from apigw_canary.rollout.decisions import Decision
 from apigw_canary.rollout.rules import decide
 from apigw_canary.rollout.view import guards_at_100
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import span
+from apigw_canary.values import span, validation
 
 _CODEDEPLOY = (
     r"((?:CodeDeployDefault\.)?(?:Lambda|ECS)?)"

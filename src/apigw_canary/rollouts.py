@@ -28,29 +28,27 @@ from apigw_canary.errors import (
     MetricsError,
     StageChangedError,
 )
-from apigw_canary.judge.alarms import Alarm
-from apigw_canary.judge.findings import Analysis
-from apigw_canary.judge.kept import Cache, keep_in
-from apigw_canary.judge.observation import (
+from apigw_canary.judge import (
     HISTORY,
+    Alarm,
+    Analysis,
     Basis,
+    Cache,
     Measurements,
     MetricSource,
     Observation,
     Phase,
+    keep_in,
 )
 from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
 from apigw_canary.metrics.lambda_metrics import LambdaMetrics
 from apigw_canary.metrics.source import bound_to, source_of
-from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.record import MAX_REASON, EndedBy
-from apigw_canary.model.state import Outcome, Promotion, StageState
+from apigw_canary.model import MAX_REASON, Comparison, EndedBy, Outcome, Promotion, StageState
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.preflight.traffic import never_given, outlook
 from apigw_canary.rollout.decisions import Decision, Hold, Promote, Rollback, Shift
 from apigw_canary.texts import bounded
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import share, span
+from apigw_canary.values import share, span, validation
 
 _Read = TypeVar("_Read")
 

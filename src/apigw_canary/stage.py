@@ -17,12 +17,18 @@ from apigw_canary.changes.revert import revert
 from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Condition, Snapshot, acting, stated
 from apigw_canary.errors import AmbiguousNameError, NotFoundError
-from apigw_canary.judge.observation import Measurements, Observation
+from apigw_canary.judge import Measurements, Observation
 from apigw_canary.metrics.logs import log_groups
-from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.failure import LogGroup
-from apigw_canary.model.results import CleanUp, SmokeRequest, SmokeResult
-from apigw_canary.model.state import Promotion, StageState, Variables
+from apigw_canary.model import (
+    CleanUp,
+    Comparison,
+    LogGroup,
+    Promotion,
+    SmokeRequest,
+    SmokeResult,
+    StageState,
+    Variables,
+)
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.preflight.facts import Problem, read_facts, require_used
 from apigw_canary.preflight.invocation import InvocationPermission, allow

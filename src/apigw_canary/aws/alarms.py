@@ -10,8 +10,8 @@ import attrs
 
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import MetricsError, NotFoundError
-from apigw_canary.judge.alarms import Alarm, AlarmState
-from apigw_canary.values.formatting import moment
+from apigw_canary.judge import Alarm, AlarmState
+from apigw_canary.values import moment
 
 _TYPES = ("MetricAlarm", "CompositeAlarm", "LogAlarm")
 """Asked for by name: by default AWS leaves composite alarms and their history out. An older

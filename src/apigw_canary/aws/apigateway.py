@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 from apigw_canary.aws.answers import CONFLICT, Answer, misunderstood
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import AwsError, CannotTellError, NotFoundError, ThrottledError
-from apigw_canary.model.api_surface import Contract, Guard, Route
-from apigw_canary.model.results import SmokeRequest
-from apigw_canary.model.state import CanaryState, StageState
+from apigw_canary.model import CanaryState, Contract, Guard, Route, SmokeRequest, StageState
 from apigw_canary.values import validation
 
 Patch = list[dict[str, str]]

@@ -36,7 +36,7 @@ from apigw_canary.errors import (
     UnreachableError,
 )
 from apigw_canary.texts import bounded
-from apigw_canary.values.formatting import sentence
+from apigw_canary.values import sentence
 
 log: logging.Logger = logging.getLogger("apigw_canary")
 

@@ -16,8 +16,7 @@ from typing import Any, Literal, NamedTuple
 from apigw_canary.aws.answers import Answer, misunderstood
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import AwsError, NotFoundError, StageChangedError
-from apigw_canary.model.api_surface import ANY, Route
-from apigw_canary.model.state import AliasState, CanaryState
+from apigw_canary.model import ANY, AliasState, CanaryState, Route
 
 _STALE = "PreconditionFailedException"
 _NOT_PROVISIONED = "ProvisionedConcurrencyConfigNotFoundException"

@@ -19,8 +19,7 @@ from apigw_canary.errors import (
     UnansweredError,
     UnreachableError,
 )
-from apigw_canary.model.record import Record, read, stages_in
-from apigw_canary.model.results import CleanUp, CleanUpItem
+from apigw_canary.model import CleanUp, CleanUpItem, Record, read, stages_in
 
 REMEMBERED = timedelta(days=30)
 """How long a deployment is kept for its release: without its record `enable_canary` would start the

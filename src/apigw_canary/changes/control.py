@@ -28,10 +28,19 @@ from apigw_canary.errors import (
     StageChangedError,
     UnconfirmedChangeError,
 )
-from apigw_canary.model import outcomes
-from apigw_canary.model.record import NO_RECORD, Begun, EndedBy, Record
-from apigw_canary.model.state import CanaryState, Outcome, Rollout, StageState, Variables
-from apigw_canary.values.formatting import span
+from apigw_canary.model import (
+    NO_RECORD,
+    Begun,
+    CanaryState,
+    EndedBy,
+    Outcome,
+    Record,
+    Rollout,
+    StageState,
+    Variables,
+    outcomes,
+)
+from apigw_canary.values import span
 
 log: logging.Logger = logging.getLogger("apigw_canary")
 

@@ -21,12 +21,19 @@ from apigw_canary.errors import (
     UnansweredError,
     WeakenedApiError,
 )
-from apigw_canary.model import outcomes
-from apigw_canary.model.api_surface import changes
-from apigw_canary.model.record import NO_RECORD, Begun, Record, check_text
-from apigw_canary.model.state import CanaryState, Outcome, StageState, Variables
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import span
+from apigw_canary.model import (
+    NO_RECORD,
+    Begun,
+    CanaryState,
+    Outcome,
+    Record,
+    StageState,
+    Variables,
+    changes,
+    check_text,
+    outcomes,
+)
+from apigw_canary.values import span, validation
 
 
 def _checked_variables(values: Mapping[str, str] | None) -> Variables:

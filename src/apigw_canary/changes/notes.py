@@ -7,8 +7,7 @@ import attrs
 
 from apigw_canary.aws.apigateway import StageSnapshot
 from apigw_canary.changes.control import Bond, Control, log
-from apigw_canary.model.record import Begun, OnHold, Record
-from apigw_canary.model.state import Outcome, Promotion, StageState
+from apigw_canary.model import Begun, OnHold, Outcome, Promotion, Record, StageState
 
 
 def hold(control: Control, bond: Bond, reason: str) -> Bond:

@@ -11,8 +11,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from apigw_canary.aws.calls import partition
 from apigw_canary.metrics.logs import AccessLogs
-from apigw_canary.model.failure import CANARY_GROUP, execution_log_group
-from apigw_canary.model.state import AliasState
+from apigw_canary.model import CANARY_GROUP, AliasState, execution_log_group
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.values import validation
 

@@ -13,8 +13,7 @@ from apigw_canary.errors import (
     StageChangedError,
     UnconfirmedChangeError,
 )
-from apigw_canary.model.record import Record
-from apigw_canary.model.state import CanaryState, Outcome, Promotion, StageState, Variables
+from apigw_canary.model import CanaryState, Outcome, Promotion, Record, StageState, Variables
 
 _AGAIN = "Nothing is lost: promote() again finishes it, rollback() undoes it."
 

@@ -12,8 +12,8 @@ import attrs
 from apigw_canary.aws.apigateway import ApiGateway, Deployment
 from apigw_canary.changes.sending import SENDINGS
 from apigw_canary.errors import RecordError, StageChangedError, UnansweredError
-from apigw_canary.model.record import NO_RECORD, Record, read, read_line, written, written_line
-from apigw_canary.values.formatting import moment
+from apigw_canary.model import NO_RECORD, Record, read, read_line, written, written_line
+from apigw_canary.values import moment
 
 
 class RolloutRecords(Protocol):

@@ -10,7 +10,7 @@ from apigw_canary.errors import (
     RolloutEndedError,
     StageChangedError,
 )
-from apigw_canary.model.state import ENDINGS, CanaryState, Outcome, Promotion
+from apigw_canary.model import ENDINGS, CanaryState, Outcome, Promotion
 from apigw_canary.values import validation
 
 

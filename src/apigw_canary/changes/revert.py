@@ -14,8 +14,7 @@ from apigw_canary.errors import (
     NothingToRevertError,
     StageChangedError,
 )
-from apigw_canary.model.record import NO_RECORD
-from apigw_canary.model.state import Outcome, Promotion, StageState
+from apigw_canary.model import NO_RECORD, Outcome, Promotion, StageState
 
 
 def revert(

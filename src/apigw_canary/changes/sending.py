@@ -27,7 +27,7 @@ from apigw_canary.errors import (
     UnconfirmedChangeError,
     UnreachableError,
 )
-from apigw_canary.model.state import StageState
+from apigw_canary.model import StageState
 
 _REMEMBERED = 16
 """Own changes that are told from changes outside this process: more than threads make at once."""

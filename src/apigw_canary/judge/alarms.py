@@ -6,9 +6,7 @@ from typing import Literal, get_args
 
 import attrs
 
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import moment
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values import Serializable, moment, validation
 
 AlarmState = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
 

@@ -5,9 +5,7 @@ from enum import StrEnum
 
 import attrs
 
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import share
-from apigw_canary.values.serialization import Renderable, Serializable
+from apigw_canary.values import Renderable, Serializable, share, validation
 
 
 class Verdict(StrEnum):

@@ -32,7 +32,7 @@ from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.kept import Reading
 from apigw_canary.judge.observation import MINUTE, Minute, Observation
 from apigw_canary.judge.signals import Signal
-from apigw_canary.values.formatting import share
+from apigw_canary.values import share
 
 AFTER_A_CHANGE = timedelta(minutes=5)
 """How soon after the canary's start, or a shift, a rise may be due to it."""

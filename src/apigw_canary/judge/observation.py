@@ -9,9 +9,8 @@ import attrs
 
 from apigw_canary.judge.alarms import Alarm
 from apigw_canary.judge.signals import Signal
-from apigw_canary.model.state import StageState
-from apigw_canary.values import validation
-from apigw_canary.values.serialization import NO_TEXTS, FrozenMapping, Serializable, frozen_texts
+from apigw_canary.model import StageState
+from apigw_canary.values import NO_TEXTS, FrozenMapping, Serializable, frozen_texts, validation
 
 MINUTE = timedelta(minutes=1)
 

@@ -10,8 +10,7 @@ import attrs
 from apigw_canary.judge.alarms import MAX_NAME
 from apigw_canary.judge.observation import MINUTE
 from apigw_canary.judge.signals import Signal
-from apigw_canary.values import validation
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values import Serializable, validation
 
 LIFETIME = timedelta(minutes=10)
 """How long a Shift or Promote may be applied, unless the policy says otherwise: long enough for an

@@ -4,8 +4,7 @@ from typing import Self, TypedDict, Unpack
 
 import attrs
 
-from apigw_canary.values import validation
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values import Serializable, validation
 
 ERRORS_5XX = "errors_5xx"
 ERRORS_4XX = "errors_4xx"

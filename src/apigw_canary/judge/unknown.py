@@ -14,7 +14,7 @@ from apigw_canary.judge.analysis import Gathered
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.signals import Signal
-from apigw_canary.values.formatting import share
+from apigw_canary.values import share
 
 RECENT = 10
 """Complete minutes, the latest with requests of the variant, that are looked at."""

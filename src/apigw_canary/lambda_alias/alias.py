@@ -9,7 +9,7 @@ import attrs
 from apigw_canary.aws.lambdas import Alias
 from apigw_canary.changes.sending import acting, stated
 from apigw_canary.errors import RecordError
-from apigw_canary.judge.observation import Basis, MetricSource, Phase
+from apigw_canary.judge import Basis, MetricSource, Phase
 from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook
 from apigw_canary.lambda_alias.record import AliasRecord
 from apigw_canary.lambda_alias.records import AliasRecords
@@ -29,8 +29,7 @@ from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
 from apigw_canary.metrics.lambda_metrics import LambdaMetrics
 from apigw_canary.metrics.logs import AccessLogs
 from apigw_canary.metrics.source import source_of
-from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.state import CanaryState, Promotion, StageState, Variables
+from apigw_canary.model import CanaryState, Comparison, Promotion, StageState, Variables
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.rollouts import (
     AnyCanary,

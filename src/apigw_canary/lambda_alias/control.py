@@ -17,8 +17,8 @@ from apigw_canary.changes.sending import Known, carried_out
 from apigw_canary.errors import CanaryError, CannotTellError, RecordError
 from apigw_canary.lambda_alias.record import AliasRecord, new_id
 from apigw_canary.lambda_alias.records import AliasRecords, Kept
-from apigw_canary.model.state import AliasState, CanaryState, Rollout, StageState
-from apigw_canary.values.formatting import span
+from apigw_canary.model import AliasState, CanaryState, Rollout, StageState
+from apigw_canary.values import span
 
 _AGAIN = "Check alias.describe(), and run the same line again."
 

@@ -19,11 +19,16 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from apigw_canary.errors import InvalidInputError, RecordError
-from apigw_canary.model.record import MAX_LINE, MAX_REASON, EndedBy, check_digest, check_year
-from apigw_canary.model.state import Outcome, StageState
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import sentence
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.model import (
+    MAX_LINE,
+    MAX_REASON,
+    EndedBy,
+    Outcome,
+    StageState,
+    check_digest,
+    check_year,
+)
+from apigw_canary.values import Serializable, sentence, validation
 
 MAX_DESCRIPTION = 256
 """Characters that Lambda takes (its API reference, UpdateAlias)."""

@@ -7,7 +7,7 @@ from apigw_canary.changes.control import log
 from apigw_canary.changes.records import CLOCKS_APART, RolloutRecords, Store
 from apigw_canary.errors import CanaryError, RecordError
 from apigw_canary.lambda_alias.record import AliasRecord, line, read, read_line, text_of, written
-from apigw_canary.values.formatting import moment
+from apigw_canary.values import moment
 
 _NOW, _BEFORE = "record", "before"
 """Names in the store: the record, and while a change is being made the one from before it."""

@@ -24,8 +24,7 @@ from apigw_canary.errors import (
 )
 from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook
 from apigw_canary.lambda_alias.record import AliasRecord, check_text, new_id
-from apigw_canary.model.record import EndedBy
-from apigw_canary.model.state import CanaryState, Outcome, Promotion, StageState
+from apigw_canary.model import CanaryState, EndedBy, Outcome, Promotion, StageState
 from apigw_canary.values import validation
 
 LATEST = "$LATEST"

@@ -7,16 +7,18 @@ from datetime import datetime
 from typing import get_args
 
 from apigw_canary.aws.calls import Calls, Session
-from apigw_canary.judge import overlap
-from apigw_canary.judge.observation import (
+from apigw_canary.judge import (
+    ERRORS_4XX,
+    ERRORS_5XX,
     MINUTE,
     Measurements,
     Minute,
     Overlap,
+    Signal,
+    Totals,
     ceil_minute,
+    overlap,
 )
-from apigw_canary.judge.overlap import Totals
-from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
 from apigw_canary.metrics import comparison
 from apigw_canary.metrics.comparison import nothing, window
 from apigw_canary.metrics.latency import Latencies, Shares
@@ -35,10 +37,8 @@ from apigw_canary.metrics.source import (
     joined,
     joined_shares,
 )
-from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.state import StageState
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import moment
+from apigw_canary.model import Comparison, StageState
+from apigw_canary.values import moment, validation
 
 ERRORS = {ERRORS_5XX: "5XXError", ERRORS_4XX: "4XXError"}
 """Signals that have a metric of their own."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from apigw_canary.judge.observation import MINUTE, Minute, Overlap, ceil_minute
+from apigw_canary.judge import MINUTE, Minute, Overlap, ceil_minute
 from apigw_canary.metrics.latency import weighted_median
 from apigw_canary.metrics.source import (
     KEPT,
@@ -16,13 +16,13 @@ from apigw_canary.metrics.source import (
     Series,
     joined,
 )
-from apigw_canary.model.comparison import (
+from apigw_canary.model import (
     ComparedMinute,
     Comparison,
     LatencyStatistics,
+    StageState,
     VariantMetrics,
 )
-from apigw_canary.model.state import StageState
 from apigw_canary.values import validation
 
 _LONGEST_PERIOD = timedelta(days=1)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.insights import USD_PER_GB, Found, Insights, Row, count, existing
 from apigw_canary.errors import NotFoundError
-from apigw_canary.model.failure import (
+from apigw_canary.model import (
     CANARY_GROUP,
     UNREADABLE,
     FailureCause,

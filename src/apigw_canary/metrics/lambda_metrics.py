@@ -6,8 +6,7 @@ from datetime import datetime
 
 from apigw_canary.aws.calls import Session
 from apigw_canary.errors import InvalidInputError
-from apigw_canary.judge.observation import Measurements, ceil_minute
-from apigw_canary.judge.signals import ERRORS_5XX, Signal
+from apigw_canary.judge import ERRORS_5XX, Measurements, Signal, ceil_minute
 from apigw_canary.metrics import comparison
 from apigw_canary.metrics.latency import Latencies, Metric
 from apigw_canary.metrics.source import (
@@ -21,8 +20,7 @@ from apigw_canary.metrics.source import (
     joined,
     joined_shares,
 )
-from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.state import AliasState, StageState
+from apigw_canary.model import AliasState, Comparison, StageState
 from apigw_canary.values import validation
 
 NAMESPACE = "AWS/Lambda"

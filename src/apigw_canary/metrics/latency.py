@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import MetricsError
-from apigw_canary.judge.signals import Signal
+from apigw_canary.judge import Signal
 from apigw_canary.metrics.source import NAMESPACE, SETTLED, Arms, Dimensions, Query, Series, fetched
-from apigw_canary.values.formatting import moment
+from apigw_canary.values import moment
 
 LADDER: Mapping[str, float] = MappingProxyType(
     {

@@ -8,7 +8,7 @@ from apigw_canary.aws.apigateway import ApiGateway, api_names, stage_names
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import AccessDeniedError, NotFoundError
 from apigw_canary.metrics.source import NAMESPACE
-from apigw_canary.model.state import StageState
+from apigw_canary.model import StageState
 
 _EVERY = timedelta(minutes=5)
 """How often it is asked again: a new series is listed within 15 minutes."""

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 
 from apigw_canary.errors import InvalidInputError
-from apigw_canary.judge.observation import Minute
+from apigw_canary.judge import Minute
 from apigw_canary.metrics.source import Arms, Dimensions, Query, Series, joined
-from apigw_canary.model.state import StageState
+from apigw_canary.model import StageState
 from apigw_canary.values import validation
 
 _MOST_DIMENSIONS = 30

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from apigw_canary.aws.calls import Calls, Session
 from apigw_canary.errors import MetricsError
-from apigw_canary.judge.observation import MINUTE, Measurements, MetricSource, Minute
-from apigw_canary.judge.signals import Signal
-from apigw_canary.model.state import StageState
+from apigw_canary.judge import MINUTE, Measurements, MetricSource, Minute, Signal
+from apigw_canary.model import StageState
 from apigw_canary.values import validation
 
 NAMESPACE = "AWS/ApiGateway"

@@ -6,9 +6,7 @@ from typing import Literal
 
 import attrs
 
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import moment
-from apigw_canary.values.serialization import Renderable, Serializable
+from apigw_canary.values import Renderable, Serializable, moment, validation
 
 
 @attrs.frozen(kw_only=True)

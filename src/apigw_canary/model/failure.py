@@ -7,9 +7,7 @@ from typing import Literal, NamedTuple, overload
 
 import attrs
 
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import moment, share
-from apigw_canary.values.serialization import Renderable, Serializable
+from apigw_canary.values import Renderable, Serializable, moment, share, validation
 
 UNREADABLE = 0
 """The status of requests whose line does not give it."""

@@ -22,9 +22,7 @@ import attrs
 
 from apigw_canary.errors import InvalidInputError, RecordError
 from apigw_canary.model.state import Outcome, Promotion, StageState
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import sentence
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values import Serializable, sentence, validation
 
 VERSION = 2
 MAX_LINE = 32 * 1024

@@ -8,9 +8,7 @@ from typing import Literal, get_args
 import attrs
 
 from apigw_canary.model.state import Variables
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import sentence
-from apigw_canary.values.serialization import Renderable, Serializable
+from apigw_canary.values import Renderable, Serializable, sentence, validation
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 """Methods that change nothing where the backend keeps to the standard (RFC 9110, section 9.2.1)."""

@@ -7,8 +7,7 @@ from typing import Literal
 
 import attrs
 
-from apigw_canary.values import validation
-from apigw_canary.values.serialization import FrozenMapping, Serializable
+from apigw_canary.values import FrozenMapping, Serializable, validation
 
 
 class Variables(FrozenMapping[str, str]):

@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.judge.evidence import Row
-from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute, Observation
-from apigw_canary.judge.plan import Plan
+from apigw_canary.judge import HISTORY, MINUTE, Measurements, Minute, Observation, Plan, Row
 from apigw_canary.planning.forecast import Progress
 from apigw_canary.planning.simulation import (
     Ended,
@@ -22,9 +20,7 @@ from apigw_canary.planning.simulation import (
     whole_minutes,
 )
 from apigw_canary.rollout.decisions import Promote, Rollback
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import moment, span
-from apigw_canary.values.serialization import Renderable, Serializable
+from apigw_canary.values import Renderable, Serializable, moment, span, validation
 
 
 @attrs.frozen(kw_only=True)

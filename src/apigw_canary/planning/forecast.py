@@ -9,9 +9,7 @@ from typing import Any
 
 import attrs
 
-from apigw_canary.judge.evidence import Row
-from apigw_canary.judge.observation import HISTORY, MINUTE, Minute
-from apigw_canary.judge.plan import Plan
+from apigw_canary.judge import HISTORY, MINUTE, Minute, Plan, Row
 from apigw_canary.planning.simulation import (
     Ended,
     binomial,
@@ -23,9 +21,7 @@ from apigw_canary.planning.simulation import (
     whole_minutes,
 )
 from apigw_canary.rollout.decisions import Promote, Rollback
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import span
-from apigw_canary.values.serialization import FrozenMapping, Renderable, Serializable
+from apigw_canary.values import FrozenMapping, Renderable, Serializable, span, validation
 
 OFTEN = 0.9
 """The share of the rollouts from which on a rise counts as found, and a plan as long enough."""

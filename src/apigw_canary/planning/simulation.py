@@ -13,10 +13,7 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.judge.evidence import Row
-from apigw_canary.judge.kept import Cache, keep_in
-from apigw_canary.judge.observation import MINUTE, Minute, Observation
-from apigw_canary.judge.plan import Plan
+from apigw_canary.judge import MINUTE, Cache, Minute, Observation, Plan, Row, keep_in
 from apigw_canary.rollout.decisions import Decision, Promote, Shift
 from apigw_canary.rollout.rules import decide
 

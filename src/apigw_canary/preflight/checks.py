@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from apigw_canary.judge.guard import MOST_PAST
+from apigw_canary.judge import MOST_PAST
 from apigw_canary.metrics.logformat import MESSAGES, breaking
-from apigw_canary.model.api_surface import Route
+from apigw_canary.model import Route
 from apigw_canary.preflight.facts import Facts, Problem, Severity
 from apigw_canary.preflight.invocation import Policy, Target
 from apigw_canary.preflight.traffic import (
@@ -15,7 +15,7 @@ from apigw_canary.preflight.traffic import (
     requests_per_minute,
 )
 from apigw_canary.rollout.view import guards_at_100
-from apigw_canary.values.formatting import listed, sentence, span
+from apigw_canary.values import listed, sentence, span
 
 Check = Callable[[Facts], Iterator[Problem]]
 

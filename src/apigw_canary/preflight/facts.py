@@ -19,16 +19,12 @@ from apigw_canary.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from apigw_canary.judge.alarms import Alarm
-from apigw_canary.judge.observation import Measurements
-from apigw_canary.model.api_surface import Changes, Contract, Route, changes
-from apigw_canary.model.state import StageState, Variables
+from apigw_canary.judge import Alarm, Measurements
+from apigw_canary.model import Changes, Contract, Route, StageState, Variables, changes
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.preflight.invocation import Policy, Target, targets, tested
 from apigw_canary.texts import bounded
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import sentence
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.values import Serializable, sentence, validation
 
 _LONGEST_WHAT, _LONGEST_REMEDY = 1400, 500
 """Characters: names in it come from AWS, and there can be hundreds."""

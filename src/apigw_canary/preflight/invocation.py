@@ -28,10 +28,8 @@ from apigw_canary.errors import (
     UnansweredError,
     UnconfirmedChangeError,
 )
-from apigw_canary.model.api_surface import Route
-from apigw_canary.model.state import StageState, Variables
-from apigw_canary.values import validation
-from apigw_canary.values.serialization import Serializable
+from apigw_canary.model import Route, StageState, Variables
+from apigw_canary.values import Serializable, validation
 
 MOST_STATEMENTS = 20
 """How many statements `allow` adds to one function's policy before it adds one for the whole stage

@@ -16,13 +16,11 @@ from apigw_canary.errors import (
     RolloutEndedError,
     StageChangedError,
 )
-from apigw_canary.model.api_surface import Changes
-from apigw_canary.model.record import without_records
+from apigw_canary.model import Changes, without_records
 from apigw_canary.preflight.checks import check
 from apigw_canary.preflight.facts import Facts, Problem
 from apigw_canary.preflight.invocation import Target
-from apigw_canary.values import validation
-from apigw_canary.values.serialization import Renderable, Serializable, Tone
+from apigw_canary.values import Renderable, Serializable, Tone, validation
 
 MethodChangeKind = Literal["added", "removed", "weakened"]
 VariableChangeKind = Literal["added", "changed", "unchanged"]

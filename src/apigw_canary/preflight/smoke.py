@@ -14,9 +14,16 @@ from apigw_canary.errors import (
     UnansweredError,
     UnreachableError,
 )
-from apigw_canary.model.api_surface import ANY, Route, answering
-from apigw_canary.model.results import SAFE_METHODS, SmokeRequest, SmokeResult
-from apigw_canary.model.state import StageState, Variables
+from apigw_canary.model import (
+    ANY,
+    SAFE_METHODS,
+    Route,
+    SmokeRequest,
+    SmokeResult,
+    StageState,
+    Variables,
+    answering,
+)
 from apigw_canary.values import validation
 
 _NOT_OF_THE_METHOD = (AccessDeniedError, CredentialsError, ThrottledError, UnreachableError)

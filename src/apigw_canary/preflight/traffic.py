@@ -5,12 +5,11 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.judge.evidence import Row
-from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute
+from apigw_canary.judge import HISTORY, MINUTE, Measurements, Minute, Row
 from apigw_canary.planning.simulation import length, rolled_out
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.rollout.decisions import Promote
-from apigw_canary.values.formatting import span
+from apigw_canary.values import span
 
 _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 _MINUTES = HISTORY // MINUTE

@@ -6,13 +6,10 @@ from datetime import datetime
 from itertools import accumulate
 from typing import TypeVar
 
-from apigw_canary.judge.analysis import Paths, SignalPath
-from apigw_canary.judge.evidence import Row
-from apigw_canary.judge.observation import Observation
-from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX
+from apigw_canary.judge import ERRORS_4XX, ERRORS_5XX, Observation, Paths, Row, SignalPath
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report.document import Chart, Line, LineStyle, Mark, Point, Table
-from apigw_canary.values.formatting import clock, evidence, share
+from apigw_canary.values import clock, evidence, share
 
 MOST_POINTS = 120
 """Points of a line: more cannot be distinguished, and each is a row of a table."""

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import attrs
 
-from apigw_canary.values.serialization import Tone
+from apigw_canary.values import Tone
 
 LineStyle = Literal["canary", "baseline", "third", "fourth", "needed"]
 """How a line is distinguished: by color and by dashes."""

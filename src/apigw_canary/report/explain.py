@@ -7,11 +7,8 @@ from enum import Enum
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
-from apigw_canary.judge.analysis import paths
-from apigw_canary.judge.findings import Analysis, Finding, Verdict
-from apigw_canary.judge.observation import Basis, Observation, Phase
-from apigw_canary.model.comparison import ComparedMinute, Comparison, number
-from apigw_canary.model.results import SmokeResult
+from apigw_canary.judge import Analysis, Basis, Finding, Observation, Phase, Verdict, paths
+from apigw_canary.model import ComparedMinute, Comparison, SmokeResult, number
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report import charts
 from apigw_canary.report.charts import thinned
@@ -28,8 +25,17 @@ from apigw_canary.report.document import (
     Table,
 )
 from apigw_canary.rollout.decisions import Decided, Promote, Rollback, Shift
-from apigw_canary.values.formatting import clock, evidence, moment, sentence, share, span
-from apigw_canary.values.serialization import Renderable, Serializable, Tone
+from apigw_canary.values import (
+    Renderable,
+    Serializable,
+    Tone,
+    clock,
+    evidence,
+    moment,
+    sentence,
+    share,
+    span,
+)
 
 _LATENCY_QUESTIONS: dict[Literal["mean", "p50", "p99"], str] = {
     "mean": "Is the canary slower on average? (mean latency, ms)",

@@ -27,7 +27,7 @@ from apigw_canary.report.document import (
     Table,
 )
 from apigw_canary.report.escape import html as safe
-from apigw_canary.values.serialization import Tone
+from apigw_canary.values import Tone
 
 WIDTH, HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 338, 10, 182

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from apigw_canary.judge.observation import Observation
-from apigw_canary.model.comparison import Comparison
-from apigw_canary.model.results import SmokeResult
+from apigw_canary.judge import Observation
+from apigw_canary.model import Comparison, SmokeResult
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report import escape
 from apigw_canary.report.document import Document
 from apigw_canary.report.explain import explain, history, smoke_test
 from apigw_canary.report.page import fragment, page
 from apigw_canary.report.text import markdown, text
-from apigw_canary.values import validation
-from apigw_canary.values.serialization import Renderable
+from apigw_canary.values import Renderable, validation
 
 _Kind = TypeVar("_Kind")
 

@@ -8,7 +8,7 @@ from typing import assert_never
 from apigw_canary.report.document import Block, Chart, Document, Facts, Paragraph, Table
 from apigw_canary.report.escape import markdown as safe
 from apigw_canary.report.escape import terminal
-from apigw_canary.values.serialization import Tone
+from apigw_canary.values import Tone
 
 _GUTTER = "  "
 _NARROWEST = 4

@@ -6,11 +6,8 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 import attrs
 
-from apigw_canary.judge.findings import Analysis
-from apigw_canary.judge.observation import Basis
-from apigw_canary.judge.plan import LIFETIME
-from apigw_canary.values import validation
-from apigw_canary.values.serialization import Renderable
+from apigw_canary.judge import LIFETIME, Analysis, Basis
+from apigw_canary.values import Renderable, validation
 
 WaitingFor = Literal["bake", "metrics", "evidence", "operator"]
 

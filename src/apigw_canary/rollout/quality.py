@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from apigw_canary.judge import overlap
-from apigw_canary.judge.observation import MINUTE, ceil_minute
-from apigw_canary.judge.signals import Signal
+from apigw_canary.judge import MINUTE, Signal, ceil_minute, overlap
 from apigw_canary.rollout.view import View, minutes_since
-from apigw_canary.values.formatting import moment, span
+from apigw_canary.values import moment, span
 
 SILENT = timedelta(minutes=10)
 """How long both variants may be without requests before it is reported."""

@@ -5,29 +5,32 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from apigw_canary.judge import alarms
-from apigw_canary.judge.analysis import Gathered, latest
-from apigw_canary.judge.evidence import Row, odds
-from apigw_canary.judge.findings import Finding, Verdict
-from apigw_canary.judge.guard import (
+from apigw_canary.judge import (
     DRIFT,
     AgainstPast,
+    Finding,
+    Gathered,
+    Observation,
+    Plan,
+    Row,
+    Signal,
     Unhealthy,
+    Verdict,
+    alarms,
     canary_only_excess,
     confirmed_by_past,
     exceeds_past,
     excess,
     gross_failure,
     has_comparable_minute,
+    kept_of,
+    latest,
+    odds,
 )
-from apigw_canary.judge.kept import kept_of
-from apigw_canary.judge.observation import Observation
-from apigw_canary.judge.plan import Plan
-from apigw_canary.judge.signals import Signal
 from apigw_canary.rollout import quality
 from apigw_canary.rollout.decisions import Decision
 from apigw_canary.rollout.view import View, guards_at_100
-from apigw_canary.values.formatting import evidence, share, span
+from apigw_canary.values import evidence, share, span
 
 RECENT = 10
 """Minutes, the latest complete ones, in which a canary must be within the margin as counted."""

@@ -6,18 +6,30 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
-from apigw_canary.judge import alarms
-from apigw_canary.judge.alarms import Alarm
-from apigw_canary.judge.analysis import Gathered, gather, summarize
-from apigw_canary.judge.findings import Analysis, Finding
-from apigw_canary.judge.guard import MOST_PAST, Unhealthy, unhealthy
-from apigw_canary.judge.kept import Kept
-from apigw_canary.judge.observation import MINUTE, Minute, Observation, ceil_minute
-from apigw_canary.judge.plan import LONGEST_ROLLOUT, Plan
-from apigw_canary.judge.signals import Signal
-from apigw_canary.judge.unknown import UnknownOutcomes, unknown_outcomes
+from apigw_canary.judge import (
+    LONGEST_ROLLOUT,
+    MINUTE,
+    MOST_PAST,
+    Alarm,
+    Analysis,
+    Finding,
+    Gathered,
+    Kept,
+    Minute,
+    Observation,
+    Plan,
+    Signal,
+    Unhealthy,
+    UnknownOutcomes,
+    alarms,
+    ceil_minute,
+    gather,
+    summarize,
+    unhealthy,
+    unknown_outcomes,
+)
 from apigw_canary.rollout.decisions import Hold, Promote, Rollback, Shift, WaitingFor
-from apigw_canary.values.formatting import span
+from apigw_canary.values import span
 
 
 def guards_at_100(policy: Plan) -> str:
