@@ -45,21 +45,18 @@ class CanaryRequest:
     """The canary that `enable_canary` was asked for."""
 
     percent: float = attrs.field(converter=validation.percent)
-    release: str | None
-    deployment_id: str | None
+    release: str | None = attrs.field(validator=validation.checked(validation.text, or_none=True))
+    deployment_id: str | None = attrs.field(
+        validator=validation.checked(validation.identifier, or_none=True)
+    )
     variables: Variables = attrs.field(converter=_checked_variables)
-    use_stage_cache: bool
+    use_stage_cache: bool = attrs.field(validator=validation.checked(validation.flag))
     description: str | None
     accept: frozenset[str]
     policy: str | None = None
     """A fingerprint of the policy that the canary is to be observed with."""
 
     def __attrs_post_init__(self) -> None:
-        if self.release is not None:
-            validation.text(self.release, "release")
-        if self.deployment_id is not None:
-            validation.identifier(self.deployment_id, "deployment_id")
-        validation.flag(self.use_stage_cache, "use_stage_cache")
         if self.description is not None:
             if self.deployment_id is not None:
                 validation.refuse(

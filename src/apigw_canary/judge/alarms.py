@@ -22,9 +22,11 @@ class Alarm(Serializable):
     rolls back as often as it was made to fire, and does not distinguish the variants.
     """
 
-    name: str
+    name: str = attrs.field(validator=validation.checked(validation.text, limit=MAX_NAME))
     """Its name, unique in account and region."""
-    state: AlarmState
+    state: AlarmState = attrs.field(
+        validator=validation.checked(validation.choice, choices=get_args(AlarmState))
+    )
     """Its state; INSUFFICIENT_DATA is never taken for OK. Where CloudWatch could not evaluate it in
     full, INSUFFICIENT_DATA too, whatever state it was in before."""
     since: datetime = attrs.field(
@@ -39,18 +41,16 @@ class Alarm(Serializable):
     )
     """When it last began firing, where it has stopped again, also between two observations; None
     where that is not known of the time since the rollout's start."""
-    evaluation: str | None = attrs.field(default=None, kw_only=True)
+    evaluation: str | None = attrs.field(
+        default=None, validator=validation.checked(validation.text, or_none=True), kw_only=True
+    )
     """What CloudWatch calls its last evaluation where that was not a full one, such as
     "PARTIAL_DATA", "EVALUATION_FAILURE" or "EVALUATION_ERROR" (`EvaluationState` in the CloudWatch
     API Reference); None after a full one."""
 
     def __attrs_post_init__(self) -> None:
-        validation.text(self.name, "name", limit=MAX_NAME)
-        validation.choice(self.state, "state", get_args(AlarmState))
-        if self.evaluation is not None:
-            validation.text(self.evaluation, "evaluation")
-            if self.state != "INSUFFICIENT_DATA":
-                validation.refuse("state", "INSUFFICIENT_DATA with an evaluation", self.state)
+        if self.evaluation is not None and self.state != "INSUFFICIENT_DATA":
+            validation.refuse("state", "INSUFFICIENT_DATA with an evaluation", self.state)
 
     @property
     def in_alarm_since(self) -> datetime | None:

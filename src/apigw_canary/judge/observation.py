@@ -208,12 +208,17 @@ class Observation(Serializable):
     """Signal name to its minutes. Those from before `started_at` without canary requests are the
     baseline's history; the series also holds earlier canaries, which is why other minutes are left
     out."""
-    overlap: Overlap = "excluded"
+    overlap: Overlap = attrs.field(
+        default="excluded",
+        validator=validation.checked(validation.choice, choices=get_args(Overlap)),
+    )
     """Whether the baseline's counts include the canary's: then these are subtracted. "unknown":
     both interpretations are evaluated, and only what holds in both counts."""
     basis: Basis | None = None
     """What it was made on; without it a decision cannot be applied."""
-    phase: Phase = "running"
+    phase: Phase = attrs.field(
+        default="running", validator=validation.checked(validation.choice, choices=get_args(Phase))
+    )
     """Whether the canary runs, is being promoted, or how it ended."""
     changed: Mapping[str, str] = attrs.field(default=NO_TEXTS, converter=frozen_texts)
     """What was changed outside this process on the stage since the observation before, as far as
@@ -254,8 +259,6 @@ class Observation(Serializable):
     """What makes a decision about it cheap and never changes it (`judge.kept.Cache`)."""
 
     def __attrs_post_init__(self) -> None:
-        validation.choice(self.overlap, "overlap", get_args(Overlap))
-        validation.choice(self.phase, "phase", get_args(Phase))
         if len({alarm.name for alarm in self.alarms}) < len(self.alarms):
             validation.refuse("alarms", "of different names", [alarm.name for alarm in self.alarms])
         _check_told(self.minutes, self.routes, self.suspect)
@@ -305,7 +308,11 @@ class Measurements(Mapping[str, tuple[Minute, ...]]):
 
     minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
     """Signal name to its minutes."""
-    overlap: Overlap = attrs.field(default="excluded", kw_only=True)
+    overlap: Overlap = attrs.field(
+        default="excluded",
+        validator=validation.checked(validation.choice, choices=get_args(Overlap)),
+        kw_only=True,
+    )
     """Whether the baseline's counts include the canary's."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes, kw_only=True)
     """How it was read, and what could not be seen: a sentence each."""
@@ -322,7 +329,6 @@ class Measurements(Mapping[str, tuple[Minute, ...]]):
     source, and evidence for neither side; a critical signal is then never confirmed."""
 
     def __attrs_post_init__(self) -> None:
-        validation.choice(self.overlap, "overlap", get_args(Overlap))
         _check_told(self.minutes, self.routes, self.suspect)
 
     def merged_with(self, others: Mapping[str, Iterable[Minute]]) -> "Measurements":

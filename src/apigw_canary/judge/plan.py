@@ -28,13 +28,12 @@ class Step(Serializable):
 
     percent: float = attrs.field(converter=validation.percent)
     """The canary's percent, above 0 and up to 100."""
-    bake: timedelta
+    bake: timedelta = attrs.field(validator=validation.checked(validation.duration))
     """How long it keeps it before the next step is considered."""
 
     def __attrs_post_init__(self) -> None:
         if self.percent == 0:
             validation.refuse("percent", "above 0", self.percent)
-        validation.duration(self.bake, "bake")
 
 
 _Item = TypeVar("_Item")
@@ -86,41 +85,73 @@ class Plan(Serializable):
     alarms: tuple[str, ...] = attrs.field(default=(), converter=_as_names, kw_only=True)
     """Names of CloudWatch alarms, metric and composite ones: one that begins firing during the
     rollout rolls back. Outside the two risks below, which are about the signals' evidence."""
-    false_rollback: float = attrs.field(default=0.05, kw_only=True)
+    false_rollback: float = attrs.field(
+        default=0.05,
+        validator=validation.checked(validation.number, low=1e-6, high=0.5),
+        kw_only=True,
+    )
     """The most of all rollouts of healthy canaries that may be rolled back, 0 to 0.5."""
-    false_promotion: float = attrs.field(default=0.05, kw_only=True)
+    false_promotion: float = attrs.field(
+        default=0.05,
+        validator=validation.checked(validation.number, low=1e-6, high=0.5),
+        kw_only=True,
+    )
     """The most of all canaries worse by the margin that may be promoted, 0 to 0.5."""
     deadline: timedelta | None = attrs.field(default=None, kw_only=True)
     """How long after its start a rollout without a verdict ends; None for the default of
     `effective_deadline`."""
-    on_inconclusive: Literal["hold", "rollback"] = attrs.field(default="rollback", kw_only=True)
+    on_inconclusive: Literal["hold", "rollback"] = attrs.field(
+        default="rollback",
+        validator=validation.checked(validation.choice, choices=("hold", "rollback")),
+        kw_only=True,
+    )
     """What to do then. "rollback": an unattended loop leaves no canary behind. "hold": the
     canary keeps its percent until an operator acts (`Decision.waiting_for` is "operator"), nothing
     is shifted up any more, and what rolls back goes on doing so while the loop goes on."""
     on_production_unhealthy: Literal["hold", "rollback"] = attrs.field(
-        default="rollback", kw_only=True
+        default="rollback",
+        validator=validation.checked(validation.choice, choices=("hold", "rollback")),
+        kw_only=True,
     )
     """What to do where production became unhealthy within five minutes after the canary's start or
     a shift, and has been so for `max_unobserved`: the canary may be the cause, which no comparison
     of the variants shows. At a step at 100 % it need not follow the shift: all requests are the
     canary's. Outside the two risks above. "hold": nothing is shifted up meanwhile."""
-    max_failed_requests: float | None = attrs.field(default=None, kw_only=True)
+    max_failed_requests: float | None = attrs.field(
+        default=None,
+        validator=validation.checked(validation.number, or_none=True, low=1),
+        kw_only=True,
+    )
     """How many failed requests a rollout may cost: it is rolled back once the canary has had that
     many more than at the baseline's rate, in a critical signal that is `rare`. At 100 %, where
     there is no baseline, it counts those beyond twice the baseline's rate before the step. Four
     standard errors of the estimate are in the canary's favor. 1 or more; None for no such
     number."""
-    decision_lifetime: timedelta = attrs.field(default=LIFETIME, kw_only=True)
+    decision_lifetime: timedelta = attrs.field(
+        default=LIFETIME,
+        validator=validation.checked(validation.duration, low=MINUTE, high=timedelta(days=1)),
+        kw_only=True,
+    )
     """How long a Shift or Promote may be applied, 1 minute to 1 day. Default 10 minutes. Longer
     where an approval takes longer; what it rests on is then older. A Rollback never expires."""
-    max_unobserved: timedelta = attrs.field(default=timedelta(minutes=30), kw_only=True)
+    max_unobserved: timedelta = attrs.field(
+        default=timedelta(minutes=30),
+        validator=validation.checked(validation.duration, low=MINUTE),
+        kw_only=True,
+    )
     """How long a canary may be unobserved before it is rolled back."""
-    metric_delay: timedelta = attrs.field(default=timedelta(minutes=2), kw_only=True)
+    metric_delay: timedelta = attrs.field(
+        default=timedelta(minutes=2),
+        validator=validation.checked(validation.duration, high=timedelta(hours=1)),
+        kw_only=True,
+    )
     """How old a minute must be to count against the canary: metrics arrive late."""
     promotion_metric_delay: timedelta = attrs.field(default=timedelta(minutes=5), kw_only=True)
     """How old a minute must be to count for it: errors arrive later than counts, so a young minute
     has fewer errors than it will have. Exporters of CloudWatch metrics wait 3 to 10 minutes."""
-    route_weight: float = attrs.field(default=0.25, kw_only=True)
+    route_weight: float = attrs.field(
+        default=0.25, validator=validation.checked(validation.number, low=0, high=0.9), kw_only=True
+    )
     """The routes' part in the evidence for rolling back, 0 to 0.9, where the source measures them;
     the signals of the whole stage have the rest. Default 0.25: it takes the stage a few requests
     more, and each of 100 routes about twice the requests it would take alone. 0 only reports."""
@@ -140,25 +171,10 @@ class Plan(Serializable):
             validation.refuse("signals", "of different names", names)
         if not any(signal.critical for signal in self.signals):
             validation.refuse("signals", "a list with at least one that is critical", names)
-        for risk in ("false_rollback", "false_promotion"):
-            validation.number(getattr(self, risk), risk, low=1e-6, high=0.5)
         if self.deadline is not None:
             shortest = max(self.total_bake, timedelta(minutes=1))
             longest = max(self.total_bake, LONGEST_ROLLOUT)
             validation.duration(self.deadline, "deadline", low=shortest, high=longest)
-        for field in ("on_inconclusive", "on_production_unhealthy"):
-            validation.choice(getattr(self, field), field, ("hold", "rollback"))
-        if self.max_failed_requests is not None:
-            validation.number(self.max_failed_requests, "max_failed_requests", low=1)
-        validation.duration(
-            self.decision_lifetime,
-            "decision_lifetime",
-            low=timedelta(minutes=1),
-            high=timedelta(days=1),
-        )
-        validation.number(self.route_weight, "route_weight", low=0, high=0.9)
-        validation.duration(self.max_unobserved, "max_unobserved", low=timedelta(minutes=1))
-        validation.duration(self.metric_delay, "metric_delay", high=timedelta(hours=1))
         validation.duration(
             self.promotion_metric_delay,
             "promotion_metric_delay",

@@ -61,11 +61,13 @@ class CloudWatchRatio:
     two variants: with the embedded metric format a version or alias is enough.
     """
 
-    namespace: str
+    namespace: str = attrs.field(validator=validation.checked(validation.text))
     """The namespace of both metrics, such as "Shop"."""
-    bad: str = attrs.field(kw_only=True)
+    bad: str = attrs.field(validator=validation.checked(validation.text), kw_only=True)
     """The metric whose sum is the number of bad requests, such as "OrdersFailed"."""
-    requests: str | None = attrs.field(default=None, kw_only=True)
+    requests: str | None = attrs.field(
+        default=None, validator=validation.checked(validation.text, or_none=True), kw_only=True
+    )
     """The metric whose sum is the number of requests. None: each request publishes one value of
     `bad`, 0 or 1, and the number of values is the number of requests."""
     baseline: Dimensions = attrs.field(converter=_as_dimensions, kw_only=True)
@@ -74,19 +76,16 @@ class CloudWatchRatio:
     the value that this variable has for the variant."""
     canary: Dimensions = attrs.field(converter=_as_dimensions, kw_only=True)
     """The canary's dimensions, as above."""
-    sparse: bool = attrs.field(default=False, kw_only=True)
+    sparse: bool = attrs.field(
+        default=False, validator=validation.checked(validation.flag), kw_only=True
+    )
     """Whether a minute with requests and without a value of `bad` had no bad request. Default
     False: then its outcome is unknown, because a value that was lost looks the same. Publish a 0
     for each good request where you can."""
 
     def __attrs_post_init__(self) -> None:
-        validation.text(self.namespace, "namespace")
-        validation.text(self.bad, "bad")
-        if self.requests is not None:
-            validation.text(self.requests, "requests")
-        elif self.sparse:
+        if self.requests is None and self.sparse:
             validation.refuse("sparse", "False where requests is None", self.sparse)
-        validation.flag(self.sparse, "sparse")
 
     def queries(self, key: str, stage: StageState) -> list[Query]:
         """What to ask for the variants that the stage has, the ids beginning with `key`."""

@@ -87,14 +87,10 @@ def _check_digests(digests: Mapping[str, str], field: str) -> None:
 class OnHold(Serializable):
     """A rollout that an operator holds."""
 
-    reason: str = attrs.field(validator=lambda _, __, value: _check_reason(value))
+    reason: str = attrs.field(validator=validation.checked(validation.text, limit=MAX_REASON))
     """Why, in the operator's words: one line of at most 120 characters."""
     since: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """Since when."""
-
-
-def _check_reason(value: str) -> None:
-    validation.text(value, "reason", limit=MAX_REASON)
 
 
 @attrs.frozen(kw_only=True)

@@ -38,7 +38,7 @@ class SmokeRequest(Serializable):
     secrets: repr and results do not show their values.
     """
 
-    method: str
+    method: str = attrs.field(validator=validation.checked(validation.choice, choices=METHODS))
     """The HTTP method: DELETE, GET, HEAD, OPTIONS, PATCH, POST or PUT."""
     path: str
     """The path with its values, such as `/orders/42`, and the query string if there is one."""
@@ -48,13 +48,16 @@ class SmokeRequest(Serializable):
     """Headers, name to value."""
     body: str | None = attrs.field(kw_only=True, default=None, repr=_shown)
     """The body; None for none."""
-    status: int | None = attrs.field(kw_only=True, default=None)
+    status: int | None = attrs.field(
+        kw_only=True,
+        default=None,
+        validator=validation.checked(validation.count, or_none=True, low=100, high=599),
+    )
     """The status that passes, 100 to 599; None for any from 200 to 299."""
     contains: str | None = attrs.field(kw_only=True, default=None)
     """What the body of the answer must contain; None for nothing in particular."""
 
     def __attrs_post_init__(self) -> None:
-        validation.choice(self.method, "method", METHODS)
         if not _is_text(self.path) or not re.fullmatch(r"/[!-z|~]*", self.path):
             validation.refuse(
                 "path",
@@ -69,8 +72,6 @@ class SmokeRequest(Serializable):
                 validation.refuse(f"headers[{name!r}]", "printable text", type(value).__name__)
         if self.body is not None and not _is_text(self.body):
             validation.refuse("body", "a text or None", type(self.body).__name__)
-        if self.status is not None:
-            validation.count(self.status, "status", low=100, high=599)
         if self.contains is not None and (not _is_text(self.contains) or not self.contains):
             validation.refuse("contains", "a text that is not empty, or None", self.contains)
 
@@ -96,7 +97,9 @@ class SmokeResult(Renderable):
 
     request: str
     """The request, such as `GET /orders/42`."""
-    outcome: SmokeOutcome
+    outcome: SmokeOutcome = attrs.field(
+        validator=validation.checked(validation.choice, choices=get_args(SmokeOutcome))
+    )
     """"passed": answered as expected. "failed": it was answered otherwise, or the canary's requests
     could not be answered. "not testable": nothing is known, because AWS refused the test itself."""
     expected: str
@@ -114,9 +117,6 @@ class SmokeResult(Renderable):
     times, headers, bodies, addresses and the values of stage variables, also percent-encoded or
     escaped as in JSON. A value of one or two characters is hidden where no letter or digit is next
     to it."""
-
-    def __attrs_post_init__(self) -> None:
-        validation.choice(self.outcome, "outcome", get_args(SmokeOutcome))
 
     @property
     def passed(self) -> bool:
@@ -141,14 +141,13 @@ class CleanUpItem(Serializable):
     """When it was created."""
     release: str | None = None
     """The release that it was last used for; None without one."""
-    outcome: CleanUpOutcome
+    outcome: CleanUpOutcome = attrs.field(
+        validator=validation.checked(validation.choice, choices=get_args(CleanUpOutcome))
+    )
     """"removed": it is deleted. "kept": something needs it. "refused": it was to be deleted, and is
     still there, or may be."""
     reason: str
     """The reason as a sentence."""
-
-    def __attrs_post_init__(self) -> None:
-        validation.choice(self.outcome, "outcome", get_args(CleanUpOutcome))
 
     def __str__(self) -> str:
         """One line: which deployment, what came of it, and why."""

@@ -223,9 +223,7 @@ class Promotion(Serializable):
 
     region: str
     """The region of the stage."""
-    rest_api_id: str = attrs.field(
-        validator=lambda _, __, value: _check_identifier(value, "rest_api_id")
-    )
+    rest_api_id: str = attrs.field(validator=validation.checked(validation.identifier))
     """The REST API's id."""
     stage: str
     """The stage's name."""
@@ -233,13 +231,9 @@ class Promotion(Serializable):
     """The release, as given to `enable_canary`."""
     rollout_id: str | None = None
     """The rollout's own id; None where the record was lost."""
-    deployment_before: str = attrs.field(
-        validator=lambda _, __, value: _check_identifier(value, "deployment_before")
-    )
+    deployment_before: str = attrs.field(validator=validation.checked(validation.identifier))
     """The deployment that production had until then."""
-    deployment_after: str = attrs.field(
-        validator=lambda _, __, value: _check_identifier(value, "deployment_after")
-    )
+    deployment_after: str = attrs.field(validator=validation.checked(validation.identifier))
     """The deployment that became production."""
     variables_before: Mapping[str, str | None] = attrs.field(converter=_sorted, repr=_shown_names)
     """The changed stage variables as they were; None where there was none of that name."""
@@ -334,7 +328,3 @@ class Promotion(Serializable):
         return attrs.evolve(
             state, deployment_id=self.deployment_before, variables={**kept, **restored}
         )
-
-
-def _check_identifier(value: str, field: str) -> None:
-    validation.identifier(value, field)

@@ -44,16 +44,15 @@ def _as_remedy(text: str) -> str:
 class Problem(Serializable):
     """A problem of a canary release on this stage."""
 
-    severity: Severity
+    severity: Severity = attrs.field(
+        validator=validation.checked(validation.choice, choices=get_args(Severity))
+    )
     """"error": a canary would be refused, fail, or never be promoted. "warning": it would work,
     with less to go by, or perhaps not as meant."""
     what: str = attrs.field(converter=_as_what)
     """What is so, with the evidence. No variable values."""
     remedy: str = attrs.field(converter=_as_remedy)
     """What to do about it."""
-
-    def __attrs_post_init__(self) -> None:
-        validation.choice(self.severity, "severity", get_args(Severity))
 
     def __str__(self) -> str:
         """What is so, and what to do."""

@@ -30,15 +30,14 @@ VariableChangeKind = Literal["added", "changed", "unchanged"]
 class MethodChange(Serializable):
     """A method that differs between the canary's deployment and production's."""
 
-    change: MethodChangeKind
+    change: MethodChangeKind = attrs.field(
+        validator=validation.checked(validation.choice, choices=get_args(MethodChangeKind))
+    )
     """"weakened": it asks less of its callers."""
     method: str
     """The method, such as `GET /orders/{id}`."""
     detail: str = ""
     """What a weakened method asked, and asks now."""
-
-    def __attrs_post_init__(self) -> None:
-        validation.choice(self.change, "change", get_args(MethodChangeKind))
 
     def __str__(self) -> str:
         """One line."""
@@ -55,7 +54,9 @@ class VariableChange(Serializable):
 
     name: str
     """The variable's name."""
-    change: VariableChangeKind
+    change: VariableChangeKind = attrs.field(
+        validator=validation.checked(validation.choice, choices=get_args(VariableChangeKind))
+    )
     """"added": production has no variable of that name. "unchanged": it has the same value."""
     integration: str | None = None
     """The target as the integration writes it, variables by name; None where none uses it."""
@@ -66,9 +67,6 @@ class VariableChange(Serializable):
     """The one that canary requests would call; None as above."""
     methods: tuple[str, ...] = ()
     """The methods whose requests lead there."""
-
-    def __attrs_post_init__(self) -> None:
-        validation.choice(self.change, "change", get_args(VariableChangeKind))
 
     def __str__(self) -> str:
         """One line."""

@@ -33,17 +33,17 @@ class Decided(Renderable):
     """The evidence it rests on; None where none was needed."""
     basis: Basis | None
     """What it was made on, and so the only thing it may be applied to."""
-    waiting_for: WaitingFor | None = None
+    waiting_for: WaitingFor | None = attrs.field(
+        default=None,
+        validator=validation.checked(validation.choice, or_none=True, choices=get_args(WaitingFor)),
+    )
     """What a Hold that is not final waits for: the end of the "bake", complete or trustworthy
     "metrics", more "evidence" (requests, or a production that has recovered), or an "operator" who
     has to act, without whom it never ends. None for every other decision."""
-    lifetime: timedelta = LIFETIME
+    lifetime: timedelta = attrs.field(
+        default=LIFETIME, validator=validation.checked(validation.duration)
+    )
     """How long after `at` it may be applied, if it is a Shift or a Promote."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.waiting_for is not None:
-            validation.choice(self.waiting_for, "waiting_for", get_args(WaitingFor))
-        validation.duration(self.lifetime, "lifetime")
 
     @property
     def release(self) -> str | None:

@@ -6,7 +6,7 @@ the value in the form it is kept in.
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -174,17 +174,30 @@ def choices(value: object, field: str, choices: tuple[str, ...]) -> frozenset[st
     return frozenset(value)
 
 
-def aware_field(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-    """For attrs: a time with a time zone, or None where the field allows it."""
-    if value is not None:
-        aware(value, attribute.name)
-
-
 def aware(value: object, field: str) -> datetime:
     """A time with a time zone, in UTC."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         refuse(field, "a datetime with a time zone", value)
     return utc(value)
+
+
+def checked(
+    check: Callable[..., object], *, or_none: bool = False, field: str | None = None, **limits: Any
+) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
+    """For attrs: the validator of a field that passes a check, or is None if that is allowed.
+
+    `field`: its name in an error, if it is another one than the attribute's.
+    """
+
+    def validate(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        if value is not None or not or_none:
+            check(value, field or attribute.name, **limits)
+
+    return validate
+
+
+aware_field: Callable[[object, "attrs.Attribute[Any]", Any], None] = checked(aware, or_none=True)
+"""For attrs: a time with a time zone, or None where the field allows it."""
 
 
 def duration(
