@@ -424,7 +424,7 @@ def _id(answer: Mapping[str, Any], name: str) -> str:
     return found
 
 
-TEST_STAGE = "test-invoke_method-stage"
+TEST_STAGE = "test-invoke-stage"
 """The stage that test invocations call Lambda functions from, as console and issues show."""
 NOT_ALLOWED = "Invalid permissions on Lambda function"
 """The log's text where a function does not let API Gateway in, or does not exist."""
