@@ -269,6 +269,32 @@ def test_a_boosted_minute_keeps_its_expectation_for_each_number_of_bad_requests(
             assert kept == pytest.approx(promised, rel=1e-9)
 
 
+@pytest.mark.parametrize("before", [0.05, 0.3, 0.9])
+def test_a_minute_is_multiplied_unless_that_brings_next_to_nothing(
+    monkeypatch: pytest.MonkeyPatch, before: float
+) -> None:
+    """Of many bad requests the factor is left out where it is 1, to a part in 5,000."""
+    left_out, computed = 0, 0
+    for m in (40, 400, 4000, 40_000):
+        split, damping = Split(15 * m, 5 * m, m, 1.0), Damping(1.0, 1e-3)
+        for change in (0.1, 0.3, 1.0, 2.0):
+            slope = change / math.sqrt(m)
+            still = -m * math.log1p(math.expm1(slope) / 4)
+            parts = [Part(math.log(before), still, slope)]
+            factor = overshoot.log_factor(split, parts, damping, before)
+            with monkeypatch.context() as patch:
+                patch.setattr(overshoot, "_WIDE", math.inf)
+                exact = overshoot.log_factor(split, parts, damping, before)
+            if factor == exact:
+                computed += 1
+            else:
+                left_out += 1
+                assert factor == 0.0
+                assert abs(exact) < 2e-4
+    assert computed >= 4
+    assert left_out >= 1
+
+
 counts = st.one_of(
     st.sampled_from([0.0, 1e-300, 0.5, 1.0, 2.0, 60.0, 1e4, 1e9, 1e15, 1e300]),
     st.floats(0, 1e6),

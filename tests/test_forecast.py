@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
+from statistics import fmean, pvariance
 from typing import Any
 
 import attrs
@@ -577,6 +579,18 @@ def test_divided_bad_requests_have_the_right_mean(
     rng = Random(3)
     drawn = [divide(rng, 10, (80_000, 20_000), weights) for _ in range(4000)]
     assert sum(drawn) / 4000 == pytest.approx(10 * mean, abs=0.1)
+
+
+@pytest.mark.parametrize("probability", [0.0001, 0.02, 0.5, 0.9999])
+def test_draws_of_many_trials_are_binomial(probability: float) -> None:
+    """A million requests take a few halvings, and have the mean and the variance of the law."""
+    rng = Random(3)
+    drawn = [binomial(rng, 10**6, probability) for _ in range(2000)]
+    variance = 10**6 * probability * (1 - probability)
+    assert fmean(drawn) == pytest.approx(10**6 * probability, abs=4 * math.sqrt(variance / 2000))
+    assert pvariance(drawn) == pytest.approx(variance, rel=0.13)
+    assert binomial(rng, 10**6, 0.0) == 0
+    assert binomial(rng, 10**6, 1.0) == 10**6
 
 
 def test_all_bad_requests_fill_both_arms() -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from statistics import NormalDist
 from typing import Any, Final, Literal
 
 import pytest
@@ -379,6 +380,22 @@ class TestMetrics:
             p84 = points(aws, "Latency", "p84.1345")[at]
             assert math.log(p84 / median) == pytest.approx(0.3, rel=0.1)
             assert 0 < median - points(aws, "IntegrationLatency", "p50")[at] < 10
+
+    def test_a_million_requests_have_the_latencies_of_their_backend(self) -> None:
+        """Shares and percentiles are as exact as those of so many requests, minute by minute."""
+        backend = Backend(latency_ms=200, latency_spread=0.3)
+        stats = ("PR(380:)", "TC(0:)", "p99")
+        with rehearsal(requests_per_minute=10**6, api=backend) as aws:
+            asked = [query("Latency", stat) for stat in stats]
+            lately = {"StartTime": aws.now() - timedelta(minutes=8)}
+            results = data(aws, *asked, query("Count", "Sum"), **lately)["MetricDataResults"]
+        shares, counts, p99s, real = (result["Values"] for result in results)
+        normal = NormalDist(math.log(200), 0.3)
+        slow = 100 * (1 - normal.cdf(math.log(380)))
+        assert len(shares) > 3
+        assert shares == pytest.approx([slow] * len(shares), abs=0.05)
+        assert p99s == pytest.approx([math.exp(normal.inv_cdf(0.99))] * len(shares), rel=0.01)
+        assert counts == real[: len(counts)]
 
     def test_longer_periods_take_several_minutes_together(self, aws: Rehearsal) -> None:
         """A period of five minutes has the sum of its minutes, as far as they are visible."""

@@ -17,15 +17,29 @@ from apigw_canary.judge import MINUTE, Cache, Minute, Observation, Plan, Row, ke
 from apigw_canary.rollout.decisions import Decision, Promote, Shift
 from apigw_canary.rollout.rules import decide
 
+_MANY = 20_000
+"""Trials from which on they are halved, which is faster than a bit for each."""
+
 
 def binomial(rng: Random, trials: int, probability: float) -> int:
     """How many of that many trials succeed.
 
     A trial succeeds if a uniform number lies below the probability. The two are compared bit by
-    bit, from the top, for all trials at once: each bit decides about half of them. Exact, and about
-    log2(trials) steps.
+    bit, from the top, for all trials at once: each bit decides about half of them. Of very many
+    trials the number in the middle of their order is drawn first, which is beta distributed and
+    decides half of them (Relles 1972). Exact, and about log2(trials) steps.
     """
     successes = 0
+    while trials > _MANY:
+        half = trials // 2
+        middle = rng.betavariate(half, trials + 1 - half)
+        if middle < probability:
+            successes += half
+            trials -= half
+            probability = (probability - middle) / (1 - middle)
+        else:
+            trials = half - 1
+            probability /= middle
     while trials and probability:
         ones = rng.getrandbits(trials).bit_count()
         probability *= 2

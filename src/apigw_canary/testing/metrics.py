@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate, pairwise
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from apigw_canary.testing.answers import Json, Refusal, RehearsalError, check_simulated, unknown
 from apigw_canary.testing.traffic import MINUTE, Arm, Segment, Traffic
@@ -31,7 +34,26 @@ _MOST_QUERIES = 500
 _MOST_DATAPOINTS = 100_800
 
 _Dimensions: TypeAlias = frozenset[tuple[str, str]]
-_Statistic: TypeAlias = Callable[[Sequence[float]], float]
+
+
+class _Values(NamedTuple):
+    """Published values: the distinct ones in order, and how many there are up to each."""
+
+    values: list[float]
+    up_to: list[int]
+
+    def total(self) -> float:
+        """The sum of all."""
+        counts = (b - a for a, b in pairwise([0, *self.up_to]))
+        return math.fsum(map(operator.mul, self.values, counts))
+
+    def count(self, high: float = math.inf) -> int:
+        """How many there are up to `high`."""
+        i = bisect_right(self.values, high)
+        return self.up_to[i - 1] if i else 0
+
+
+_Statistic: TypeAlias = Callable[[_Values], float]
 
 Buckets: TypeAlias = Literal["start", "clock"]
 """Where the periods of more than a minute begin: at StartTime, or at whole multiples of the period
@@ -181,14 +203,15 @@ class Published:
 
     def _values(
         self, metric: str, dimensions: _Dimensions, start: datetime, end: datetime
-    ) -> list[float]:
-        """What was published in that time, sorted: one value per request."""
-        values: list[float] = []
+    ) -> _Values:
+        """What was published in that time: one value per request."""
+        counts = Counter[float]()
         while start < end:
             for segment in self._segments(dimensions, start):
-                values += _published(metric, segment)
+                _publish(metric, segment, counts)
             start += MINUTE
-        return sorted(values)
+        values = sorted(value for value, count in counts.items() if count)
+        return _Values(values, list(accumulate(counts[value] for value in values)))
 
     def _segments(self, dimensions: _Dimensions, minute: datetime) -> Iterable[Segment]:
         """What a series counts in a minute."""
@@ -247,21 +270,30 @@ class Metrics(Published):
         )
 
 
-def _published(metric: str, segment: Segment) -> list[float]:
-    served = segment.served
+def _publish(metric: str, segment: Segment, counts: Counter[float]) -> None:
+    """Add the values of a segment, and how often each occurs."""
+    requests = segment.served.requests
     match metric:
         case "Count" | "Invocations":
-            return [1.0] * served.requests
+            counts[1.0] += requests
         case "4XXError":
-            return [1.0] * served.errors_4xx + [0.0] * (served.requests - served.errors_4xx)
+            _publish_errors(segment.served.errors_4xx, requests, counts)
         case "5XXError" | "Errors":
-            return [1.0] * served.errors_5xx + [0.0] * (served.requests - served.errors_5xx)
-        case "Throttles":
-            return []
-        case "Latency":
-            return segment.latencies()
-        case _:
-            return [max(0.0, latency - _OVERHEAD_MS) for latency in segment.latencies()]
+            _publish_errors(segment.served.errors_5xx, requests, counts)
+        case "Latency" | "Duration" | "IntegrationLatency":
+            overhead = 0.0 if metric == "Latency" else _OVERHEAD_MS
+            drawn = [max(0.0, ms - overhead) for ms in segment.drawn_latencies()]
+            times, rest = divmod(requests, len(drawn))
+            if times == 1:
+                counts.update(drawn)  # as below, and faster
+            else:
+                for ms in drawn:
+                    counts[ms] += times
+            counts.update(drawn[:rest])
+
+
+def _publish_errors(errors: int, requests: int, counts: Counter[float]) -> None:
+    counts.update({1.0: errors, 0.0: requests - errors})
 
 
 def _check_request(p: Json) -> None:
@@ -333,25 +365,27 @@ def _minute(time: datetime) -> datetime:
 
 
 def _statistic(name: str) -> _Statistic:
-    """A statistic of sorted values; of none it is NaN, as there is no datapoint."""
+    """A statistic of values; of none it is NaN, as there is no datapoint."""
     number = r"(\d+(?:\.\d+)?)"
     if name in _SIMPLE:
-        return lambda values: _SIMPLE[name](values) if values else math.nan
+        return lambda given: _SIMPLE[name](given) if given.values else math.nan
     if (percentile := re.fullmatch(f"p{number}", name)) and float(percentile[1]) <= 100:
         share = float(percentile[1]) / 100
         # Nearest rank: the smallest value that at least that share of values does not exceed.
-        return lambda values: (
-            values[max(0, math.ceil(share * len(values)) - 1)] if values else math.nan
+        return lambda given: (
+            given.values[bisect_left(given.up_to, math.ceil(share * given.count()))]
+            if given.values
+            else math.nan
         )
     if bounds := re.fullmatch(rf"(PR|TC)\((?!:\)){number}?:{number}?\)", name):
         kind, low, high = bounds[1], float(bounds[2] or "-inf"), float(bounds[3] or "inf")
 
-        def between(values: Sequence[float]) -> float:
+        def between(given: _Values) -> float:
             """Of the values, those above the lower bound and up to the upper one."""
-            if not values:
+            if not given.values:
                 return math.nan
-            count = bisect_right(values, high) - bisect_right(values, low)
-            return 100 * count / len(values) if kind == "PR" else float(count)
+            count = given.count(high) - given.count(low)
+            return 100 * count / given.count() if kind == "PR" else float(count)
 
         return between
     raise RehearsalError(f"the rehearsal does not simulate the statistic {name}")
@@ -359,10 +393,10 @@ def _statistic(name: str) -> _Statistic:
 
 _SIMPLE: Mapping[str, _Statistic] = MappingProxyType(
     {
-        "SampleCount": lambda values: float(len(values)),
-        "Sum": math.fsum,
-        "Average": lambda values: math.fsum(values) / len(values),
-        "Minimum": lambda values: values[0],
-        "Maximum": lambda values: values[-1],
+        "SampleCount": lambda given: float(given.count()),
+        "Sum": lambda given: given.total(),
+        "Average": lambda given: given.total() / given.count(),
+        "Minimum": lambda given: given.values[0],
+        "Maximum": lambda given: given.values[-1],
     }
 )

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from statistics import NormalDist
 from typing import Literal, NamedTuple, TypeAlias
 
 import attrs
@@ -115,6 +116,10 @@ class Served:
     """How many of them were answered with a 4xx status."""
 
 
+_MOST_LATENCIES = 10_000
+"""Latencies drawn for one variant in a minute: one of a million requests costs no more."""
+
+
 class Target(NamedTuple):
     """Where a share of an arm's requests ends up."""
 
@@ -137,17 +142,31 @@ class Segment:
     canary_enabled: bool
 
     def latencies(self) -> list[float]:
-        """Milliseconds, one per request, in no order.
+        """Milliseconds, one per request, in no order."""
+        drawn = self.drawn_latencies()
+        if self.served.requests > len(drawn):
+            random.Random(self.seed).shuffle(drawn)
+        times, rest = divmod(self.served.requests, len(drawn))
+        return drawn * times + drawn[:rest]
+
+    def drawn_latencies(self) -> list[float]:
+        """Milliseconds of 10,000 requests at most; more requests have the same ones, in turn.
 
         Drawn afresh from the segment's own seed, hence always the same: nothing is kept for
-        metrics that nobody asks for.
+        metrics that nobody asks for. Of more requests one latency is drawn in each ten-thousandth
+        of the distribution, so that a share of them varies no more than by chance.
         """
-        gauss = random.Random(self.seed).gauss
+        rng = random.Random(self.seed)
         center, spread = (
             math.log(self.backend.latency_ms),
             self.backend.latency_spread,
         )
-        return [math.exp(gauss(center, spread)) for _ in range(self.served.requests)]
+        if self.served.requests <= _MOST_LATENCIES:
+            gauss = rng.gauss
+            return [math.exp(gauss(center, spread)) for _ in range(self.served.requests)]
+        draw, inverse = rng.random, NormalDist().inv_cdf
+        scores = [inverse(max(i + draw(), 0.5) / _MOST_LATENCIES) for i in range(_MOST_LATENCIES)]
+        return [math.exp(center + spread * score) for score in scores]
 
 
 class Traffic:
