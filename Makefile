@@ -20,6 +20,7 @@
 # make forecasts  forecasts and backtests against an independent simulation (ROLLOUTS=n)
 # make low-traffic  how long a verdict takes at low traffic (ROLLOUTS=n)
 # make latency  what latency by default finds, and rolls back wrongly (ROLLOUTS=n)
+# make sharpness  confirmation beside its limit, late changes and bursts (ROLLOUTS=n)
 # make evidence  run all of these that the manual quotes, and write docs/evidence (NAME=one of them)
 
 PYTHON ?= python3
@@ -44,7 +45,7 @@ unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-emulators test-terraform lint style mypy pyright pytest quick \
   bench dist docs evidence faults forecasts fuzz guards hostile interleavings kills latency low-traffic overlap production \
-  unknown signatures pictures outputs clean search search-proof
+  unknown signatures pictures outputs clean search search-proof sharpness
 .DELETE_ON_ERROR:
 
 demo: .venv/.testing
@@ -149,6 +150,9 @@ latency: .venv/.testing
 
 low-traffic: .venv/.testing
 	@$(PY) benchmarks/low_traffic.py $(ROLLOUTS)
+
+sharpness: .venv/.testing
+	@$(PY) benchmarks/sharpness.py $(ROLLOUTS)
 
 evidence: .venv/.testing $(if $(filter-out judges,$(or $(NAME),judges)),,.venv/.bench)
 	@$(PY) benchmarks/evidence.py $(NAME)

@@ -19,6 +19,7 @@ import latency
 import low_traffic
 import overlap
 import production
+import sharpness
 import unknown
 
 ROOT = Path(__file__).parent.parent
@@ -101,6 +102,19 @@ FIGURES = (
         ["benchmarks/latency.py", "40"],
         "the canary, the traffic and the number of the rollout, as text",
         lambda: [latency.row(latency.CASES[number], 5) for number in (0, 1, 7)],
+    ),
+    Figure(
+        "sharpness",
+        "How near its limit is a confirmation, how soon is a late change found, and what do bursts "
+        "of one variant cost?",
+        "statistics.md#a-late-change-and-bursts",
+        "make sharpness ROLLOUTS=100",
+        ["benchmarks/sharpness.py", "100"],
+        "what is measured and the number of the rollout, as text",
+        lambda: [
+            sharpness.confirmation(0.0, 4),
+            sharpness.late(*sharpness.CHANGES[0][:2], 60, sharpness.CHANGES[0][2], 2),
+        ],
     ),
     Figure(
         "judges",

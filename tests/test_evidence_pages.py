@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 BENCHMARKS = str(Path(__file__).parent.parent / "benchmarks")
-FIGURES = ("guards", "production", "unknown", "overlap", "low-traffic", "latency", "judges")
+FIGURES = (
+    "guards",
+    "production",
+    "unknown",
+    "overlap",
+    "low-traffic",
+    "latency",
+    "sharpness",
+    "judges",
+)
 
 
 @pytest.fixture
