@@ -591,12 +591,9 @@ def watchable(calls: Calls, metrics: MetricSource, policy: RolloutPolicy | None)
     def check(seen: Snapshot) -> None:
         if policy is None:
             return
-        try:
-            if policy.alarms:
-                require_alarms(calls, policy.alarms)
-            _check_traffic(policy, measured(metrics, seen.stage, policy, seen.at, seen.at))
-        except CanaryError as error:
-            raise error.within("") from error.__cause__
+        if policy.alarms:
+            require_alarms(calls, policy.alarms)
+        _check_traffic(policy, measured(metrics, seen.stage, policy, seen.at, seen.at))
 
     return check
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from apigw_canary.aws.answers import CONFLICT, Answer, misunderstood
-from apigw_canary.aws.calls import Calls
+from apigw_canary.aws.calls import Calls, explained
 from apigw_canary.errors import AwsError, CannotTellError, NotFoundError, ThrottledError
 from apigw_canary.model import CanaryState, Contract, Guard, Route, SmokeRequest, StageState
 from apigw_canary.values import validation
@@ -161,19 +161,15 @@ class ApiGateway:
     """One stage of one REST API, as AWS's operations see it."""
 
     def __init__(self, calls: Calls, rest_api_id: str, stage_name: str) -> None:
-        self._calls = calls
+        self.calls = calls
+        """For what is asked of other services, in the same session and with the same patience."""
         self.rest_api_id = rest_api_id
         self.stage_name = stage_name
 
     @property
-    def calls(self) -> Calls:
-        """For what is asked of other services, in the same session and with the same patience."""
-        return self._calls
-
-    @property
     def region(self) -> str:
         """The region that calls go to."""
-        return self._calls.region
+        return self.calls.region
 
     def stage(self) -> StageSnapshot:
         """One GetStage."""
@@ -209,7 +205,7 @@ class ApiGateway:
 
     def methods(self) -> list[Method]:
         """The methods of the API as it is being edited: one GetResources for 500 resources."""
-        found = pages(self._calls, "GetResources", restApiId=self.rest_api_id, embed=["methods"])
+        found = pages(self.calls, "GetResources", restApiId=self.rest_api_id, embed=["methods"])
         return [
             _method(resource, name, method)
             for resource in found
@@ -218,7 +214,7 @@ class ApiGateway:
 
     def variables_of_authorizers(self) -> frozenset[str]:
         """The stage variables that the API's authorizers name: one GetAuthorizers."""
-        found = pages(self._calls, "GetAuthorizers", restApiId=self.rest_api_id)
+        found = pages(self.calls, "GetAuthorizers", restApiId=self.rest_api_id)
         return frozenset(name for each in found for name in _variables_named(each))
 
     def unused_of(self, names: Iterable[str], methods: Iterable[Method]) -> list[str]:
@@ -233,13 +229,13 @@ class ApiGateway:
         """All deployments: one GetDeployments for each 500 of them."""
         return [
             _deployment(item)
-            for item in pages(self._calls, "GetDeployments", restApiId=self.rest_api_id)
+            for item in pages(self.calls, "GetDeployments", restApiId=self.rest_api_id)
         ]
 
     def serving(self) -> tuple[tuple[Serving, ...], datetime]:
         """What each stage of the API serves, and AWS's time when it did: one GetStages."""
-        answer = self._calls.call("apigateway", "GetStages", restApiId=self.rest_api_id)
-        return tuple(map(_serving, answer.get("item", []))), self._calls.now(answer)
+        answer = self.calls.call("apigateway", "GetStages", restApiId=self.rest_api_id)
+        return tuple(map(_serving, answer.get("item", []))), self.calls.now(answer)
 
     def delete_deployment(self, deployment_id: str) -> None:
         """One DeleteDeployment, which AWS refuses for one that a stage or canary serves."""
@@ -265,7 +261,7 @@ class ApiGateway:
 
     def api_name(self) -> str:
         """One GetRestApi. Metrics are published under the name, not the id."""
-        answer = self._calls.call("apigateway", "GetRestApi", restApiId=self.rest_api_id)
+        answer = self.calls.call("apigateway", "GetRestApi", restApiId=self.rest_api_id)
         return str(answer["name"])
 
     def protocol(self) -> str | None:
@@ -274,16 +270,19 @@ class ApiGateway:
         One GetApi, of API Gateway's other service.
         """
         try:
-            answer = self._calls.call("apigatewayv2", "GetApi", ApiId=self.rest_api_id)
+            answer = self.calls.call("apigatewayv2", "GetApi", ApiId=self.rest_api_id)
         except (AwsError, CannotTellError, NotFoundError):
             return None  # an optional question
         return str(answer["ProtocolType"])
 
     def _call(self, operation: str, **parameters: object) -> Answer:
         try:
-            return self._calls.call(
-                "apigateway", operation, restApiId=self.rest_api_id, **parameters
-            )
+            with explained(
+                NotFoundError, f"Asked for was stage {self.stage_name} of API {self.rest_api_id}."
+            ):
+                return self.calls.call(
+                    "apigateway", operation, restApiId=self.rest_api_id, **parameters
+                )
         except ThrottledError as error:
             if error.code == CONFLICT:
                 # An API that does not exist can answer with conflicts for ever: then this raises.
@@ -291,10 +290,6 @@ class ApiGateway:
                 with suppress(AwsError, CannotTellError):
                     self.api_name()
             raise
-        except NotFoundError as error:
-            raise error.within(
-                f"Asked for was stage {self.stage_name} of API {self.rest_api_id}."
-            ) from error.__cause__
 
     def _seen(self, answer: Answer) -> StageSnapshot:
         """From the answer of GetStage or UpdateStage. What is absent there is absent here."""
@@ -310,7 +305,7 @@ class ApiGateway:
             canary=None if settings is None else _parsed_canary(settings),
             updated_at=answer["lastUpdatedDate"],
         )
-        return StageSnapshot(stage, self._calls.now(answer), _parsed_settings(answer))
+        return StageSnapshot(stage, self.calls.now(answer), _parsed_settings(answer))
 
 
 def api_names(calls: Calls) -> dict[str, str]:

@@ -9,11 +9,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from apigw_canary.aws.answers import EARLIEST, LATEST, Answer, conforming, misunderstood
-from apigw_canary.errors import InvalidInputError
+from apigw_canary.errors import CanaryError, InvalidInputError
 from apigw_canary.values import validation
 
 log: logging.Logger = logging.getLogger("apigw_canary")
@@ -31,6 +32,17 @@ class Session(Protocol):
 
     def client(self, service_name: Any, *, config: Any = None) -> Any:
         """A client of one service."""
+
+
+@contextmanager
+def explained(
+    kinds: type[CanaryError] | tuple[type[CanaryError], ...], happened: str = "", remedy: str = ""
+) -> Iterator[None]:
+    """Errors of these kinds get one more sentence about what happened, and one more remedy."""
+    try:
+        yield
+    except kinds as error:
+        raise error.within(happened, remedy) from error.__cause__
 
 
 @functools.cache

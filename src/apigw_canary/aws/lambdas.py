@@ -14,7 +14,7 @@ from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
 from apigw_canary.aws.answers import Answer, misunderstood
-from apigw_canary.aws.calls import Calls
+from apigw_canary.aws.calls import Calls, explained
 from apigw_canary.errors import AwsError, NotFoundError, StageChangedError
 from apigw_canary.model import ANY, AliasState, CanaryState, Route
 
@@ -82,12 +82,8 @@ class Alias:
 
     def check_version(self, version: str) -> None:
         """One GetFunctionConfiguration: whether the version is published and can be invoked."""
-        try:
+        with explained(NotFoundError, "", "Publish the version first: PublishVersion."):
             found = self._call("GetFunctionConfiguration", Qualifier=version)
-        except NotFoundError as error:
-            raise error.within(
-                "", "Publish the version first: PublishVersion."
-            ) from error.__cause__
         if found.get("State", "Active") not in _CALLABLE:
             raise NotFoundError(
                 f"Version {version} of function {self.function} cannot be invoked: it is "
@@ -107,12 +103,10 @@ class Alias:
         return int(answer["RequestedProvisionedConcurrentExecutions"])
 
     def _call(self, operation: str, **parameters: object) -> Answer:
-        try:
+        with explained(
+            NotFoundError, "", f"Asked for was alias {self.name} of function {self.function}."
+        ):
             return self.calls.call("lambda", operation, FunctionName=self.function, **parameters)
-        except NotFoundError as error:
-            raise error.within(
-                "", f"Asked for was alias {self.name} of function {self.function}."
-            ) from error.__cause__
 
     def _seen(self, answer: Answer) -> AliasSnapshot:
         """From the answer of GetAlias or UpdateAlias, the alias in the form of a stage."""

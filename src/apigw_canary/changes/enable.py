@@ -8,6 +8,7 @@ from typing import NamedTuple
 import attrs
 
 from apigw_canary.aws.apigateway import ApiGateway, Deployment, StageSnapshot, enable_patch
+from apigw_canary.aws.calls import explained
 from apigw_canary.aws.dry_run import DryCalls, Sent
 from apigw_canary.changes.control import Bond, Control, log, unrecorded
 from apigw_canary.changes.refusals import already_enabled, had_its_rollout
@@ -162,11 +163,9 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
         return
     unused = f"Deployment {deployment_id} is on no stage."
     accept = 'accept={"weakened_methods"} enables the canary all the same'
-    try:
+    with explained(CanaryError, unused, f"{accept}, without this check."):
         before = control.gateway.contract(state.deployment_id)
         after = control.gateway.contract(deployment_id)
-    except CanaryError as error:
-        raise error.within(unused, f"{accept}, without this check.") from error.__cause__
     _, removed, weakened = changes(before, after)
     lost = [f"{method} was removed" for method in removed] + list(weakened)
     if lost:
@@ -240,7 +239,11 @@ def _prepared(
             "variables out for a canary that differs in its deployment only)",
             list(request.variables),
         )
-    try:
+    with explained(
+        CanaryError,
+        "",
+        "Without its record a rollout can be neither resumed nor reverted, so none was begun.",
+    ):
         earlier = control.record(chosen) if chosen else NO_RECORD
         # Of a deployment that another run of this release has made ready the rollout is the same.
         same = unused and earlier.rollout and earlier.rollout.id
@@ -259,11 +262,6 @@ def _prepared(
         ended = outcomes.ending(chosen.id, records, state) if earlier.rollout else None
         record = earlier.beginning(begun, ended.outcome if ended else Outcome.NEVER_STARTED)
         return control.records.save(chosen, record), record
-    except CanaryError as error:
-        raise error.within(
-            "",
-            "Without its record a rollout can be neither resumed nor reverted, so none was begun.",
-        ) from error.__cause__
 
 
 def _created(control: Control, request: CanaryRequest, record: Record, token: str) -> Deployment:

@@ -3,6 +3,7 @@
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, promote_patch, restore_patch
+from apigw_canary.aws.calls import explained
 from apigw_canary.changes.control import Bond, Control, log, promoted_by_hand
 from apigw_canary.changes.refusals import check_production, promoted_outside
 from apigw_canary.changes.sending import Condition, kept, listed, unconditionally
@@ -146,14 +147,13 @@ def _note_promoted(control: Control, deployment_id: str, receipt: Promotion) -> 
 
 def flush(control: Control) -> None:
     """Empties the cache of a stage that has one, once its canary is promoted."""
-    try:
+    with explained(
+        CanaryError,
+        "The canary is promoted; it is not known whether the stage's cache was emptied.",
+        "promote(flush_cache=True) again changes nothing else.",
+    ):
         if control.gateway.stage().settings.cache_enabled:
             control.gateway.flush_cache()
-    except CanaryError as error:
-        raise error.within(
-            "The canary is promoted; it is not known whether the stage's cache was emptied.",
-            "promote(flush_cache=True) again changes nothing else.",
-        ) from error.__cause__
 
 
 def _repair(control: Control, canary: CanaryState, before: StageState) -> bool:

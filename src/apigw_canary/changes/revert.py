@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import attrs
 
 from apigw_canary.aws.apigateway import Deployment, restore_patch
+from apigw_canary.aws.calls import explained
 from apigw_canary.changes.control import Control, log
 from apigw_canary.changes.refusals import already_enabled, check_place
 from apigw_canary.changes.sending import listed
@@ -43,10 +44,8 @@ def revert(
         return promotion
     target = deployments[promotion.deployment_before]
     mark = attrs.evolve(control.readable(target), reverted_from=promotion.deployment_after)
-    try:
+    with explained(CanaryError, "", "Fix that and run the same line again."):
         control.records.save(target, mark)
-    except CanaryError as error:
-        raise error.within("", "Fix that and run the same line again.") from error.__cause__
     restore(control, promotion, state)
     if promotion.rollout_id is not None and promotion.deployment_after != target.id:
         _note_reverted(control, promotion)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from apigw_canary.aws.apigateway import ApiGateway, InvocationAnswer, Method, invoke_method
+from apigw_canary.aws.calls import explained
 from apigw_canary.aws.lambdas import variables_in
 from apigw_canary.errors import (
     AccessDeniedError,
@@ -48,16 +49,14 @@ def smoke_test(
     results: list[SmokeResult] = []
     for request in asked:
         route = answering(methods, Route(request.method, request.path.partition("?")[0]))
-        try:
+        with explained(
+            CanaryError, f"{len(results)} of {len(asked)} requests were answered before."
+        ):
             results.append(
                 _unanswerable(request)
                 if route is None
                 else _result(gateway, request, methods[route], variables)
             )
-        except CanaryError as error:
-            raise error.within(
-                f"{len(results)} of {len(asked)} requests were answered before."
-            ) from error.__cause__
     return tuple(results)
 
 
