@@ -1,9 +1,11 @@
 """The checks: each a function from the facts to what is wrong, and their order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from apigw_canary.judge import MOST_PAST
+import attrs
+
+from apigw_canary.judge import MOST_PAST, AlarmState
 from apigw_canary.metrics.logformat import MESSAGES, breaking
 from apigw_canary.model import Route
 from apigw_canary.preflight.facts import Facts, Problem, Severity
@@ -23,6 +25,7 @@ _NOT_COMPARED = (
     "Integrations, authorizers, scopes, issuers and models are not in AWS's summary, and were not "
     "compared."
 )
+_PRODUCTIONS = "production's deployment {facts.stage.deployment_id}"
 _MOST_POWER_AT = 50
 """The share, in percent, at which the arms tell each other apart soonest."""
 _AT_THE_DEADLINE = {
@@ -38,93 +41,35 @@ def check(facts: Facts) -> tuple[Problem, ...]:
     return tuple(sorted(found, key=lambda problem: problem.severity == "warning"))
 
 
-def _canary_there(facts: Facts) -> Iterator[Problem]:
-    if facts.stage.canary is not None and not facts.resumes:
-        age = span(facts.at - facts.stage.updated_at)
-        yield Problem(
-            "error",
-            f"The stage has {facts.stage.canary}, last changed {age} ago; another one is refused.",
-            "Wait for it to end, or end it with stage.rollback().",
-        )
+@attrs.frozen
+class _Check:
+    """A check that finds at most one problem."""
+
+    severity: Severity
+    finds: Callable[[Facts], object]
+    """What is wrong: a text, names to be listed, or just True. What is falsy is nothing wrong."""
+    what: str
+    """The sentence about it, with `{found}` and parts of the `{facts}` filled in."""
+    remedy: str
+    accepted_by: str = ""
+    """What `enable_canary` accepts to make a warning of the error."""
+
+    def __call__(self, facts: Facts) -> Iterator[Problem]:
+        """The problem, where there is one."""
+        found = self.finds(facts)
+        if found:
+            severity: Severity = "warning" if self.accepted_by in facts.accepted else self.severity
+            shown = (
+                listed(found)
+                if isinstance(found, Collection) and not isinstance(found, str)
+                else found
+            )
+            yield Problem(severity, self.what.format(found=shown, facts=facts), self.remedy)
 
 
-def _logging_off(facts: Facts) -> Iterator[Problem]:
-    if facts.settings.logging_level == "OFF":
-        yield Problem(
-            "warning",
-            "Execution logs are off: the reasons why canary requests fail are not recorded.",
-            "Set the stage's log level to ERROR.",
-        )
-
-
-def _metrics_off(facts: Facts) -> Iterator[Problem]:
-    if not facts.settings.metrics_enabled:
-        yield Problem(
-            "warning",
-            "Detailed metrics are off: CloudWatch counts for the whole stage, not for each method.",
-            "Enable detailed CloudWatch metrics on the stage; they are billed as custom metrics.",
-        )
-
-
-def _access_logs(facts: Facts) -> Iterator[Problem]:
-    written = facts.settings.access_log_format
-    if facts.settings.access_log_stream is not None:
-        yield Problem(
-            "warning",
-            f"Access logs go to the Firehose stream {facts.settings.access_log_stream}: AccessLogs "
-            "and canary.failures() cannot read them there.",
-            "Write them to a log group of CloudWatch Logs to count or list requests.",
-        )
-    if written is None:
-        yield Problem(
-            "warning",
-            "Access logs are off: the requests of each variant cannot be counted exactly.",
-            "Enable them in JSON, with isCanaryRequest.",
-        )
-    elif "$context.isCanaryRequest" not in written:
-        yield Problem(
-            "warning",
-            "The format of the access logs has no isCanaryRequest: the variants cannot be "
-            "distinguished.",
-            'Add "isCanaryRequest":"$context.isCanaryRequest" to it.',
-        )
-    if names := breaking(written or ""):
-        yield Problem(
-            "warning",
-            "Lines of the access logs are not valid JSON where these variables have no value or "
-            f"bring quotes of their own, mostly for failed requests: {listed(names)}.",
-            f"Put them in quotes, except {MESSAGES[1]}, which needs none. What AccessLogs cannot "
-            "read of such a line is an unknown outcome.",
-        )
-
-
-def _cache(facts: Facts) -> Iterator[Problem]:
-    if not facts.settings.cache_enabled:
-        return
-    if facts.stage.canary is not None and facts.stage.canary.use_stage_cache:
-        yield Problem(
-            "warning",
-            "The canary uses the stage's cache: responses of one variant are served to callers of "
-            "the other one, and hide its errors.",
-            "Enable the canary with use_stage_cache=False.",
-        )
-    yield Problem(
-        "warning",
-        "The stage has a cache: after a promotion it is empty for the promoted deployment.",
-        "Expect more load on the backends right after it.",
-    )
-
-
-def _unused_variables(facts: Facts) -> Iterator[Problem]:
-    if facts.unused and facts.deployment_id is None:
-        yield Problem(
-            "warning" if "unused_variables" in facts.accepted else "error",
-            f"Neither the stage nor the API uses the variable {listed(facts.unused)}: no "
-            "integration, template, parameter or authorizer names it, so canary requests would go "
-            "where production's go.",
-            "Correct the name. If only a Lambda function or a gateway response reads it, "
-            'enable the canary with accept={"unused_variables"}.',
-        )
+def _in_state(facts: Facts, state: AlarmState) -> list[str]:
+    """The policy's alarms that are in a state now."""
+    return [each.name for each in facts.alarms.values() if each is not None and each.state == state]
 
 
 def _unknown_variables(facts: Facts) -> Iterator[Problem]:
@@ -173,27 +118,6 @@ def _too_little_traffic(facts: Facts) -> Iterator[Problem]:
     )
 
 
-def _suspect_metrics(facts: Facts) -> Iterator[Problem]:
-    if facts.traffic is not None and facts.traffic.suspect is not None:
-        yield Problem(
-            "error",
-            f"The metrics may be of something else: {sentence(facts.traffic.suspect)}",
-            "Until that is corrected no canary is promoted.",
-        )
-
-
-def _no_minutes(facts: Facts) -> Iterator[Problem]:
-    if facts.policy is None or facts.traffic is None:
-        return
-    if missing := never_given(facts.policy, facts.traffic):
-        yield Problem(
-            "error",
-            f"The metric source has given no minute of {listed(missing)} in the past hour, which "
-            "a promotion needs.",
-            "Correct the source, or take the signal out of the policy.",
-        )
-
-
 def _not_observed(facts: Facts) -> Iterator[Problem]:
     if facts.traffic is not None:
         for name, why in facts.traffic.not_observed.items():
@@ -230,73 +154,6 @@ def _no_baseline_at_100(facts: Facts) -> Iterator[Problem]:
             )
 
 
-def _unknown_alarms(facts: Facts) -> Iterator[Problem]:
-    unknown = [name for name, alarm in facts.alarms.items() if alarm is None]
-    if unknown:
-        yield Problem(
-            "error",
-            f"CloudWatch has no alarm {listed(unknown)}.",
-            "Correct the policy's alarms, or create them in the stage's account and region; "
-            "AWS shows composite alarms only to identities that may call DescribeAlarms on *.",
-        )
-
-
-def _alarms_now(facts: Facts) -> Iterator[Problem]:
-    known = [alarm for alarm in facts.alarms.values() if alarm is not None]
-    if silent := [alarm.name for alarm in known if alarm.state == "INSUFFICIENT_DATA"]:
-        yield Problem(
-            "warning",
-            f"An alarm without data does not count as OK: {listed(silent)}. Until it has "
-            "data no canary is promoted.",
-            "Let it treat missing data as good where that is right, or leave it out of the policy.",
-        )
-    if firing := [alarm.name for alarm in known if alarm.state == "ALARM"]:
-        yield Problem(
-            "warning",
-            f"Already in ALARM: {listed(firing)}. An alarm that was in ALARM before the rollout is "
-            "ignored during the rollout.",
-            "Fix its cause first, unless the release is the fix.",
-        )
-
-
-def _contract(facts: Facts) -> Iterator[Problem]:
-    if facts.changes is None:
-        return
-    added, removed, weakened = facts.changes
-    before = f"production's deployment {facts.stage.deployment_id}"
-    severity: Severity = "warning" if "weakened_methods" in facts.accepted else "error"
-    if removed:
-        yield Problem(
-            severity,
-            f"{facts.compared} lacks what {before} has: {', '.join(removed)}. {_NOT_COMPARED}",
-            'Put it back, or enable the canary with accept={"weakened_methods"}.',
-        )
-    if weakened:
-        yield Problem(
-            severity,
-            f"{facts.compared} asks less of callers than {before}: {'; '.join(weakened)}. "
-            f"{_NOT_COMPARED}",
-            'Correct it, or enable the canary with accept={"weakened_methods"}.',
-        )
-    if added:
-        yield Problem(
-            "warning",
-            f"{facts.compared} has what {before} has not: {', '.join(added)}. {_NOT_COMPARED}",
-            "Check that it is meant to be released.",
-        )
-
-
-def _authorizers(facts: Facts) -> Iterator[Problem]:
-    if facts.changes is not None and facts.with_authorizer:
-        yield Problem(
-            "warning",
-            f"An authorizer guards {listed(facts.with_authorizer)}. AWS's summary of a deployment "
-            "has its type only: another authorizer of that type, fewer scopes or another issuer "
-            "do not show.",
-            "If authorizers were changed since production's deployment, test them.",
-        )
-
-
 def _no_step(facts: Facts) -> Iterator[Problem]:
     policy, percent = facts.policy, facts.percent
     if policy is None or percent in {0, *(step.percent for step in policy.steps)}:
@@ -328,26 +185,6 @@ def _short_steps(facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _no_integration(facts: Facts) -> Iterator[Problem]:
-    if facts.unintegrated:
-        yield Problem(
-            "warning",
-            f"AWS shows no integration of {listed(facts.unintegrated)}: where requests lead was "
-            "not checked, and if there is none the API cannot be deployed.",
-            "Give each method an integration, a mock one at least.",
-        )
-
-
-def _as_edited(facts: Facts) -> Iterator[Problem]:
-    if facts.overrides and facts.deployment_id is not None:
-        yield Problem(
-            "warning",
-            "Integrations were read from the API as it is edited now; AWS does not show those of "
-            f"deployment {facts.deployment_id}.",
-            "If the API was changed since, check them yourself.",
-        )
-
-
 def _same_values(facts: Facts) -> Iterator[Problem]:
     same = [
         name for name, value in facts.overrides.items() if facts.stage.variables.get(name) == value
@@ -361,16 +198,6 @@ def _same_values(facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _same_function(facts: Facts) -> Iterator[Problem]:
-    names = {t.written for t in facts.targets if t.is_productions}
-    if names and not facts.stage.carries(facts.overrides):
-        yield Problem(
-            "warning",
-            f"Canary requests call the same function and alias as production's: {listed(names)}.",
-            "Give each release an alias of its own; changing this one changes production with it.",
-        )
-
-
 def _unresolved(facts: Facts) -> Iterator[Problem]:
     for target in facts.targets:
         if target.unknown:
@@ -380,18 +207,6 @@ def _unresolved(facts: Facts) -> Iterator[Problem]:
                 f"{listed(target.unknown)}, which canary requests would not have. {_ANSWERED_500}",
                 "Set it on the stage, or among the canary's variables.",
             )
-
-
-def _other_targets(facts: Facts) -> Iterator[Problem]:
-    methods = [
-        target.route for target in facts.targets if target.function is None and not target.unknown
-    ]
-    if methods:
-        yield Problem(
-            "warning",
-            f"Not checked, because it calls no Lambda function of this region: {listed(methods)}.",
-            "Make sure that the targets of these integrations exist.",
-        )
 
 
 class _FunctionCheck(NamedTuple):
@@ -468,31 +283,192 @@ def _not_testable(facts: Facts) -> Iterator[Problem]:
 
 
 CHECKS: tuple[Check, ...] = (
-    _canary_there,
+    _Check(
+        "error",
+        lambda facts: (
+            span(facts.at - facts.stage.updated_at)
+            if facts.stage.canary is not None and not facts.resumes
+            else ""
+        ),
+        "The stage has {facts.stage.canary}, last changed {found} ago; another one is refused.",
+        "Wait for it to end, or end it with stage.rollback().",
+    ),
     _same_values,
-    _same_function,
-    _unused_variables,
+    _Check(
+        "warning",
+        lambda facts: (
+            not facts.stage.carries(facts.overrides)
+            and {target.written for target in facts.targets if target.is_productions}
+        ),
+        "Canary requests call the same function and alias as production's: {found}.",
+        "Give each release an alias of its own; changing this one changes production with it.",
+    ),
+    _Check(
+        "error",
+        lambda facts: facts.deployment_id is None and facts.unused,
+        "Neither the stage nor the API uses the variable {found}: no integration, template, "
+        "parameter or authorizer names it, so canary requests would go where production's go.",
+        "Correct the name. If only a Lambda function or a gateway response reads it, "
+        'enable the canary with accept={"unused_variables"}.',
+        accepted_by="unused_variables",
+    ),
     _unknown_variables,
     _unresolved,
     _functions,
     _not_testable,
-    _other_targets,
-    _no_integration,
-    _as_edited,
-    _contract,
-    _authorizers,
-    _suspect_metrics,
-    _no_minutes,
+    _Check(
+        "warning",
+        lambda facts: [
+            each.route for each in facts.targets if each.function is None and not each.unknown
+        ],
+        "Not checked, because it calls no Lambda function of this region: {found}.",
+        "Make sure that the targets of these integrations exist.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: facts.unintegrated,
+        "AWS shows no integration of {found}: where requests lead was not checked, and if there is "
+        "none the API cannot be deployed.",
+        "Give each method an integration, a mock one at least.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: facts.overrides and facts.deployment_id,
+        "Integrations were read from the API as it is edited now; AWS does not show those of "
+        "deployment {found}.",
+        "If the API was changed since, check them yourself.",
+    ),
+    _Check(
+        "error",
+        lambda facts: facts.changes and ", ".join(facts.changes.removed),
+        f"{{facts.compared}} lacks what {_PRODUCTIONS} has: {{found}}. {_NOT_COMPARED}",
+        'Put it back, or enable the canary with accept={"weakened_methods"}.',
+        accepted_by="weakened_methods",
+    ),
+    _Check(
+        "error",
+        lambda facts: facts.changes and "; ".join(facts.changes.weakened),
+        f"{{facts.compared}} asks less of callers than {_PRODUCTIONS}: {{found}}. {_NOT_COMPARED}",
+        'Correct it, or enable the canary with accept={"weakened_methods"}.',
+        accepted_by="weakened_methods",
+    ),
+    _Check(
+        "warning",
+        lambda facts: facts.changes and ", ".join(facts.changes.added),
+        f"{{facts.compared}} has what {_PRODUCTIONS} has not: {{found}}. {_NOT_COMPARED}",
+        "Check that it is meant to be released.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: facts.changes and facts.with_authorizer,
+        "An authorizer guards {found}. AWS's summary of a deployment has its type only: another "
+        "authorizer of that type, fewer scopes or another issuer do not show.",
+        "If authorizers were changed since production's deployment, test them.",
+    ),
+    _Check(
+        "error",
+        lambda facts: (
+            facts.traffic is not None and facts.traffic.suspect and sentence(facts.traffic.suspect)
+        ),
+        "The metrics may be of something else: {found}",
+        "Until that is corrected no canary is promoted.",
+    ),
+    _Check(
+        "error",
+        lambda facts: (
+            facts.policy is not None
+            and facts.traffic is not None
+            and never_given(facts.policy, facts.traffic)
+        ),
+        "The metric source has given no minute of {found} in the past hour, which a promotion "
+        "needs.",
+        "Correct the source, or take the signal out of the policy.",
+    ),
     _not_observed,
     _too_little_traffic,
-    _unknown_alarms,
-    _alarms_now,
+    _Check(
+        "error",
+        lambda facts: [name for name, alarm in facts.alarms.items() if alarm is None],
+        "CloudWatch has no alarm {found}.",
+        "Correct the policy's alarms, or create them in the stage's account and region; "
+        "AWS shows composite alarms only to identities that may call DescribeAlarms on *.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: _in_state(facts, "INSUFFICIENT_DATA"),
+        "An alarm without data does not count as OK: {found}. Until it has data no canary is "
+        "promoted.",
+        "Let it treat missing data as good where that is right, or leave it out of the policy.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: _in_state(facts, "ALARM"),
+        "Already in ALARM: {found}. An alarm that was in ALARM before the rollout is ignored "
+        "during the rollout.",
+        "Fix its cause first, unless the release is the fix.",
+    ),
     _no_baseline_at_100,
     _no_step,
     _short_steps,
-    _cache,
-    _metrics_off,
-    _access_logs,
-    _logging_off,
+    _Check(
+        "warning",
+        lambda facts: (
+            facts.settings.cache_enabled
+            and facts.stage.canary is not None
+            and facts.stage.canary.use_stage_cache
+        ),
+        "The canary uses the stage's cache: responses of one variant are served to callers of the "
+        "other one, and hide its errors.",
+        "Enable the canary with use_stage_cache=False.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: facts.settings.cache_enabled,
+        "The stage has a cache: after a promotion it is empty for the promoted deployment.",
+        "Expect more load on the backends right after it.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: not facts.settings.metrics_enabled,
+        "Detailed metrics are off: CloudWatch counts for the whole stage, not for each method.",
+        "Enable detailed CloudWatch metrics on the stage; they are billed as custom metrics.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: facts.settings.access_log_stream,
+        "Access logs go to the Firehose stream {found}: AccessLogs and canary.failures() cannot "
+        "read them there.",
+        "Write them to a log group of CloudWatch Logs to count or list requests.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: facts.settings.access_log_format is None,
+        "Access logs are off: the requests of each variant cannot be counted exactly.",
+        "Enable them in JSON, with isCanaryRequest.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: (
+            facts.settings.access_log_format is not None
+            and "$context.isCanaryRequest" not in facts.settings.access_log_format
+        ),
+        "The format of the access logs has no isCanaryRequest: the variants cannot be "
+        "distinguished.",
+        'Add "isCanaryRequest":"$context.isCanaryRequest" to it.',
+    ),
+    _Check(
+        "warning",
+        lambda facts: breaking(facts.settings.access_log_format or ""),
+        "Lines of the access logs are not valid JSON where these variables have no value or bring "
+        "quotes of their own, mostly for failed requests: {found}.",
+        f"Put them in quotes, except {MESSAGES[1]}, which needs none. What AccessLogs cannot "
+        "read of such a line is an unknown outcome.",
+    ),
+    _Check(
+        "warning",
+        lambda facts: facts.settings.logging_level == "OFF",
+        "Execution logs are off: the reasons why canary requests fail are not recorded.",
+        "Set the stage's log level to ERROR.",
+    ),
 )
 """What is looked at, the gravest first."""
