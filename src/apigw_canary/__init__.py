@@ -11,32 +11,44 @@ if typing.TYPE_CHECKING:
     from apigw_canary.changes.permissions import permissions
     from apigw_canary.changes.records import RolloutRecords
     from apigw_canary.errors import CanaryError
-    from apigw_canary.judge.alarms import Alarm
-    from apigw_canary.judge.findings import Analysis, Finding, Interval, Verdict
-    from apigw_canary.judge.observation import (
+    from apigw_canary.judge import (
+        Alarm,
+        Analysis,
         Basis,
+        Finding,
+        Interval,
         Measurements,
         MetricSource,
         Minute,
         Observation,
+        Signal,
+        Step,
+        Verdict,
     )
-    from apigw_canary.judge.plan import Step
-    from apigw_canary.judge.signals import Signal
     from apigw_canary.lambda_alias.alias import AliasCanary, LambdaAlias
     from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
     from apigw_canary.metrics.lambda_metrics import LambdaMetrics
     from apigw_canary.metrics.logs import AccessLogs
     from apigw_canary.metrics.ratio import CloudWatchRatio
-    from apigw_canary.model.comparison import (
+    from apigw_canary.model import (
+        CanaryState,
+        CleanUp,
+        CleanUpItem,
         ComparedMinute,
         ComparedValue,
         Comparison,
+        Failure,
+        Failures,
         LatencyStatistics,
+        LogGroup,
+        Outcome,
+        Promotion,
+        Rollout,
+        SmokeRequest,
+        SmokeResult,
+        StageState,
         VariantMetrics,
     )
-    from apigw_canary.model.failure import Failure, Failures, LogGroup
-    from apigw_canary.model.results import CleanUp, CleanUpItem, SmokeRequest, SmokeResult
-    from apigw_canary.model.state import CanaryState, Outcome, Promotion, Rollout, StageState
     from apigw_canary.planning.backtest import Backtest, FalseRollback
     from apigw_canary.planning.forecast import Forecast, SimulatedRollout
     from apigw_canary.policy import RolloutPolicy

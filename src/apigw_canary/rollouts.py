@@ -12,12 +12,12 @@ import attrs
 from apigw_canary.aws.alarms import read_alarms, require_alarms
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session, log
 from apigw_canary.changes.records import RolloutRecords
-from apigw_canary.changes.refusals import check_production
 from apigw_canary.changes.sending import (
     Condition,
     Known,
     Snapshot,
     acting,
+    check_production,
     listed,
     stated,
     unconditionally,

@@ -18,8 +18,15 @@ from apigw_canary.aws.apigateway import (
 )
 from apigw_canary.aws.calls import Calls
 from apigw_canary.changes.records import Records
-from apigw_canary.changes.refusals import changed_outside, no_canary
-from apigw_canary.changes.sending import Condition, Known, carried_out, kept, unconditionally
+from apigw_canary.changes.sending import (
+    Condition,
+    Known,
+    carried_out,
+    changed_outside,
+    kept,
+    no_canary,
+    unconditionally,
+)
 from apigw_canary.errors import (
     CallerError,
     CanaryError,

@@ -11,8 +11,13 @@ from apigw_canary.aws.apigateway import ApiGateway, Deployment, StageSnapshot, e
 from apigw_canary.aws.calls import explained
 from apigw_canary.aws.dry_run import DryCalls, Sent
 from apigw_canary.changes.control import Bond, Control, log, unrecorded
-from apigw_canary.changes.refusals import already_enabled, had_its_rollout
-from apigw_canary.changes.sending import Condition, listed, without_log
+from apigw_canary.changes.sending import (
+    Condition,
+    already_enabled,
+    had_its_rollout,
+    listed,
+    without_log,
+)
 from apigw_canary.errors import (
     CanaryError,
     NotFoundError,

@@ -5,8 +5,14 @@ import attrs
 from apigw_canary.aws.apigateway import Deployment, promote_patch, restore_patch
 from apigw_canary.aws.calls import explained
 from apigw_canary.changes.control import Bond, Control, log, promoted_by_hand
-from apigw_canary.changes.refusals import check_production, promoted_outside
-from apigw_canary.changes.sending import Condition, kept, listed, unconditionally
+from apigw_canary.changes.sending import (
+    Condition,
+    check_production,
+    kept,
+    listed,
+    promoted_outside,
+    unconditionally,
+)
 from apigw_canary.errors import (
     AwsError,
     CanaryError,

@@ -7,8 +7,7 @@ import attrs
 from apigw_canary.aws.apigateway import Deployment, restore_patch
 from apigw_canary.aws.calls import explained
 from apigw_canary.changes.control import Control, log
-from apigw_canary.changes.refusals import already_enabled, check_place
-from apigw_canary.changes.sending import listed
+from apigw_canary.changes.sending import already_enabled, check_place, listed
 from apigw_canary.errors import (
     CanaryError,
     NotFoundError,

@@ -2,8 +2,8 @@
 
 from apigw_canary.aws.apigateway import StageSnapshot
 from apigw_canary.changes.control import Bond, Control, promoted_by_hand
-from apigw_canary.changes.refusals import is_promoted
 from apigw_canary.changes.revert import restore
+from apigw_canary.changes.sending import is_promoted
 from apigw_canary.errors import CanaryError, RecordError, StageChangedError
 from apigw_canary.model import NO_RECORD, CanaryState, EndedBy, Outcome, Record, StageState
 from apigw_canary.values import moment

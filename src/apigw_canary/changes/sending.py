@@ -1,4 +1,4 @@
-"""Sending one change: what is known of the stage meanwhile, what became of it, and its log.
+"""Sending one change: what is known of the stage, refusals, what became of it, and its log.
 
 The log is one record of the logger `apigw_canary` for each change of a stage or alias, at INFO.
 Beside its text each has an attribute `apigw_canary`: a mapping of texts with the keys of `Change`,
@@ -9,25 +9,30 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 import attrs
 
 from apigw_canary.errors import (
     AccessDeniedError,
+    CanaryAlreadyEnabledError,
     CanaryError,
     CredentialsError,
     KnownState,
+    NoCanaryError,
+    RolloutEndedError,
     StageAsRead,
+    StageChangedError,
     ThrottledError,
     UnansweredError,
     UnconfirmedChangeError,
     UnreachableError,
 )
-from apigw_canary.model import StageState
+from apigw_canary.model import ENDINGS, CanaryState, Outcome, Promotion, StageState
+from apigw_canary.values import validation
 
 _REMEMBERED = 16
 """Own changes that are told from changes outside this process: more than threads make at once."""
@@ -88,13 +93,14 @@ class Known(Generic[_Snapshot]):
             other.last, other._own = self.last, self._own
         return other
 
-    def _call(self) -> "_Call[_Snapshot] | None":
-        return getattr(self._local, "call", None)
+    def _call(self) -> _Call[_Snapshot]:
+        """The call that this thread is in; outside of one, one that nobody asks."""
+        return getattr(self._local, "call", None) or _Call()
 
     @contextmanager
     def call(self) -> Iterator[None]:
         """One call of the library: an error that leaves it gets what is known of the stage."""
-        if self._call() is not None:  # within another call, which does it
+        if getattr(self._local, "call", None) is not None:  # within another call, which does it
             yield
             return
         call = self._local.call = _Call[_Snapshot]()
@@ -121,13 +127,11 @@ class Known(Generic[_Snapshot]):
 
     def reading(self) -> None:
         """The stage is about to be read."""
-        if (call := self._call()) is not None:
-            call.reads = True
+        self._call().reads = True
 
     def saw(self, seen: _Snapshot) -> None:
         """The stage was read, or is in AWS's answer to a change."""
-        if (call := self._call()) is not None:
-            call.seen = seen
+        self._call().seen = seen
         with self._lock:
             last = self.last
             if last is None or not self._dated or seen.stage.updated_at >= last.stage.updated_at:
@@ -135,26 +139,24 @@ class Known(Generic[_Snapshot]):
 
     def sending(self, what: str, before: StageState, wanted: StageState) -> None:
         """A change is about to be sent."""
-        if (call := self._call()) is not None:
-            call.sent.append(what)
+        self._call().sent.append(what)
         with self._lock:
             self._own = [*self._own, _Own(before, wanted)][-_REMEMBERED:]
 
     def refused(self, what: str) -> None:
         """AWS refused the change that was sent last: it was not carried out."""
-        if (call := self._call()) is not None:
-            call.sent.remove(what)
+        with suppress(ValueError):  # outside of a call nothing is remembered
+            self._call().sent.remove(what)
 
     def is_sent(self, what: str) -> bool:
         """Whether the change was sent by this call, and nothing has shown that it took effect."""
-        call = self._call()
-        return call is not None and what in call.sent
+        return what in self._call().sent
 
     def made(self, what: str) -> None:
         """The change was carried out, as its answer or a read shows."""
-        if (call := self._call()) is not None:
-            call.sent = [sent for sent in call.sent if sent != what]
-            call.made.append(what)
+        call = self._call()
+        call.sent = [sent for sent in call.sent if sent != what]
+        call.made.append(what)
 
     def own(self) -> tuple[StageState, ...]:
         """What the stage was asked to be by this process, latest last."""
@@ -440,3 +442,86 @@ def kept(first: CanaryError) -> Iterator[None]:
 def listed(differences: Mapping[str, str]) -> str:
     """Differences for a message."""
     return "; ".join(f"{name}: {how}" for name, how in differences.items())
+
+
+def check_production(changes: Mapping[str, str]) -> None:
+    """Refuse to shift or promote beside changes of production that were not accepted."""
+    if changes:
+        raise StageChangedError(
+            f"Production was changed outside this rollout: {listed(changes)}.",
+            differences=changes,
+            remedy="If that change is intended, call canary.accept_production_changes(), then "
+            "observe and decide again, or run the same line again. Otherwise canary.rollback() "
+            "ends the canary.",
+        )
+
+
+def changed_outside(place: str, differences: Mapping[str, str]) -> StageChangedError:
+    """The error for a `place`, "stage" or "alias", that is not as the change expects it."""
+    return StageChangedError(
+        f"The {place} was changed outside this rollout: {listed(differences)}.",
+        differences=differences,
+        remedy=f"Check {place}.describe(); {place}.canary() is what is running now, and "
+        f"{place}.rollback() ends it.",
+    )
+
+
+def no_canary(place: str, *, promoted: bool) -> NoCanaryError:
+    """The error for a canary that has ended."""
+    return NoCanaryError(
+        f"The canary does not exist any more: it was {'promoted' if promoted else 'ended'}.",
+        remedy=f"{place}.enable_canary(...) starts a new one, under another release's name.",
+    )
+
+
+def already_enabled(
+    place: str, happened: str, canary: CanaryState, age: timedelta
+) -> CanaryAlreadyEnabledError:
+    """The error for another canary, which is in the way."""
+    return CanaryAlreadyEnabledError(
+        happened,
+        deployment_id=canary.deployment_id,
+        percent=canary.percent,
+        age=age,
+        remedy=f"Wait for it to end, or end it with {place}.rollback().",
+    )
+
+
+def had_its_rollout(place: str, release: str, outcome: Outcome) -> RolloutEndedError:
+    """The error for a release that is not started again."""
+    undo = f"Nothing is left to do; {place}.revert() would undo it. "
+    return RolloutEndedError(
+        f"Release {release} has had its rollout: {ENDINGS[outcome]}.",
+        release=release,
+        outcome=outcome.value,
+        remedy=(undo if outcome is Outcome.PROMOTED else "")
+        + f"To release it again, give it another name, such as release={release + '-again'!r}.",
+    )
+
+
+def is_promoted(place: str, release: str | None, outcome: Outcome) -> RolloutEndedError:
+    """The error for ending a canary that was promoted."""
+    return RolloutEndedError(
+        "The canary has been promoted; there is none to end.",
+        release=release or "unknown",
+        outcome=outcome.value,
+        remedy=f"{place}.revert() undoes the promotion.",
+    )
+
+
+def promoted_outside(release: str | None) -> RolloutEndedError:
+    """The error for a finished promotion of which no receipt is known."""
+    return RolloutEndedError(
+        "The canary was promoted outside this library; what production served before is not "
+        "recorded.",
+        release=release or "unknown",
+        outcome=Outcome.PROMOTED_OUTSIDE.value,
+        remedy="There is nothing left to promote.",
+    )
+
+
+def check_place(promotion: Promotion, place: str, ours: tuple[str, str, str]) -> None:
+    """Refuse a receipt of another stage or alias; `ours` is region, API or function, and name."""
+    theirs = (promotion.region, promotion.rest_api_id, promotion.stage)
+    if ours != theirs:
+        validation.refuse("promotion", f"of {place} {'/'.join(ours)}", "/".join(theirs))

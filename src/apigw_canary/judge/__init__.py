@@ -16,7 +16,7 @@ from apigw_canary.judge.analysis import (
     summarize,
 )
 from apigw_canary.judge.evidence import Row, odds
-from apigw_canary.judge.findings import Analysis, Finding, Verdict
+from apigw_canary.judge.findings import Analysis, Finding, Interval, Verdict
 from apigw_canary.judge.guard import (
     DRIFT,
     MOST_PAST,
@@ -65,6 +65,7 @@ __all__ = [
     "Cache",
     "Finding",
     "Gathered",
+    "Interval",
     "Kept",
     "Measurements",
     "MetricSource",

@@ -12,11 +12,10 @@ from apigw_canary.judge import evidence, intervals, routes
 from apigw_canary.judge.eligibility import Changes, changes_of, first_minute, is_warm_up
 from apigw_canary.judge.evidence import Row, odds
 from apigw_canary.judge.findings import Analysis, Finding, Verdict
-from apigw_canary.judge.kept import Kept, Reading, kept_of
+from apigw_canary.judge.kept import INTERPRETATIONS, Kept, Reading, as_row, kept_of, weakest
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
-from apigw_canary.judge.readings import INTERPRETATIONS, as_row, weakest
 from apigw_canary.judge.routes import RouteEvidence, Totals, Voice, Worse
 from apigw_canary.judge.signals import Signal
 

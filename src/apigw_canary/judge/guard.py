@@ -327,7 +327,7 @@ def gross_failure(g: Gathered, observation: Observation) -> GrossFailure | None:
     for fold in (g.folds[0], g.confirmed_folds[0]):  # the canary's counts are the same in each
         gross = fold.after(Gross, highest, observation.step_judged_from())
         if gross.minutes:
-            requests, bad = _sums(gross.latest[-gross.minutes :])
+            requests, bad = sums(gross.latest[-gross.minutes :])
             threshold = gross.limits[2 - gross.minutes]
             return GrossFailure(requests, bad, gross.minutes, min(pasts, default=None), threshold)
     return None
@@ -377,8 +377,8 @@ def confirmed_by_past(
     tolerated = g.signal.ratio * p + g.signal.margin
     applies = past is not None and past <= MOST_PAST and tolerated < 1
     minutes = _of_step(g.confirmed, observation)
-    requests, bad = _sums(_pessimistic(minutes))
-    n_recent, x_recent = _sums(_pessimistic(minutes[-RECENT:]))
+    requests, bad = sums(_pessimistic(minutes))
+    n_recent, x_recent = sums(_pessimistic(minutes[-RECENT:]))
     log = _log_against(tolerated, p, requests, bad) if applies else 0.0
     threshold = -math.log(false_promotion)
     return AgainstPast(
@@ -407,7 +407,7 @@ def exceeds_past(g: Gathered, observation: Observation) -> PastExcess | None:
     if past is None:
         return None
     tolerated = g.signal.ratio * past + g.signal.margin
-    requests, bad = _sums(_pessimistic(_of_step(g.confirmed, observation)[-RECENT:]))
+    requests, bad = sums(_pessimistic(_of_step(g.confirmed, observation)[-RECENT:]))
     return PastExcess(requests, bad, past, tolerated) if bad > tolerated * requests else None
 
 
@@ -422,7 +422,7 @@ def canary_only_excess(g: Gathered, observation: Observation) -> CanaryOnly | No
     for fold in g.folds:
         alone = fold.after(_Alone, g.signal, observation.judged_from())
         if alone.since is not None:
-            requests, bad = _sums(alone.counts)
+            requests, bad = sums(alone.counts)
             return CanaryOnly(requests, bad, alone.tolerated, alone.since)
     return None
 
@@ -446,7 +446,7 @@ class _Alone:
             if self._detector.add(n, x, self.tolerated) >= _FORBIDS and self.since is None:
                 self.since = minute.at
             self.counts = [*self.counts, (n, x)] if self.since else []
-            requests, bad = _sums(self.counts[-_ALLOWS:])
+            requests, bad = sums(self.counts[-_ALLOWS:])
             if len(self.counts) >= _ALLOWS and bad <= self.tolerated * requests:
                 self._detector, self.since = Detector(), None
         self._bad, self._requests = (
@@ -491,8 +491,9 @@ def _pessimistic(minutes: Iterable[Minute]) -> list[tuple[float, float]]:
     return [(m.canary_requests, m.canary_bad + m.canary_unknown) for m in minutes]
 
 
-def _sums(counts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    return sum(requests for requests, _ in counts), sum(bad for _, bad in counts)
+def sums(counts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The sum of each of the two counts, such as requests and bad ones."""
+    return sum([first for first, _ in counts]), sum([second for _, second in counts])
 
 
 def _from_odds(odds: float) -> float:

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence, Sized
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from apigw_canary.judge.kept import Reading, Series
+from apigw_canary.judge.kept import INTERPRETATIONS, Reading, Series
 from apigw_canary.judge.observation import Minute, Observation, Overlap, baseline_alone
-from apigw_canary.judge.readings import INTERPRETATIONS
 
 TOLERANCE = 0.1
 """How far, relative to the share in force, the canary's part of the counts may be from it: late

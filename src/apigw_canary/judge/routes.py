@@ -15,11 +15,10 @@ from apigw_canary.judge import evidence
 from apigw_canary.judge.eligibility import Changes, FirstMinute, Warmth, changes_of
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.findings import Finding, Verdict
-from apigw_canary.judge.kept import Kept, Reading, Series
+from apigw_canary.judge.kept import INTERPRETATIONS, Kept, Reading, Series, weakest
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
-from apigw_canary.judge.readings import INTERPRETATIONS, weakest
 from apigw_canary.judge.signals import Signal
 
 MOST_JUDGED = 50

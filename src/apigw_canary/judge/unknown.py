@@ -6,12 +6,12 @@ suspect, and more of them on the canary than on the baseline are a canary that i
 """
 
 import math
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from apigw_canary.judge.analysis import Gathered
 from apigw_canary.judge.evidence import Row
+from apigw_canary.judge.guard import sums
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.signals import Signal
 from apigw_canary.values import share
@@ -99,19 +99,15 @@ class _Latest:
             latest = (minute.canary_unknown, minute.canary_requests)
             self._canary = [*self._canary, latest][-RECENT:]
             exceeds = any(unknown for unknown, _ in self._canary) and _exceeds(
-                self._signal, _sums(self._canary), _sums(self._baseline)
+                self._signal, sums(self._canary), sums(self._baseline)
             )
             self._since = (self._since or minute.at) if exceeds else None
 
     def outcomes(self) -> UnknownOutcomes:
         """What they come to."""
-        (u_c, n_c), (u_b, n_b) = _sums(self._canary), _sums(self._baseline)
+        (u_c, n_c), (u_b, n_b) = sums(self._canary), sums(self._baseline)
         suspect = u_c > self._signal.margin / 2 * n_c
         return UnknownOutcomes(u_c, n_c, u_b, n_b, suspect, self._since)
-
-
-def _sums(counts: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    return sum([unknown for unknown, _ in counts]), sum([requests for _, requests in counts])
 
 
 def _exceeds(signal: Signal, canary: tuple[float, float], baseline: tuple[float, float]) -> bool:

@@ -12,8 +12,7 @@ import attrs
 from apigw_canary.aws.calls import Calls
 from apigw_canary.aws.lambdas import Alias, AliasSnapshot
 from apigw_canary.changes.control import APART, READS, log
-from apigw_canary.changes.refusals import changed_outside, no_canary
-from apigw_canary.changes.sending import Known, carried_out
+from apigw_canary.changes.sending import Known, carried_out, changed_outside, no_canary
 from apigw_canary.errors import CanaryError, CannotTellError, RecordError
 from apigw_canary.lambda_alias.record import AliasRecord, new_id
 from apigw_canary.lambda_alias.records import AliasRecords, Kept
@@ -109,7 +108,7 @@ class AliasControl:
             log.warning("alias %s: %s", self.alias.name, kept.record)
         look = AliasLook(*seen, kept=kept)
         record, state, last = look.readable, seen.stage, self.known.last
-        if record is not None and record.runs_on(state) and record.percent == _percent(state):
+        if record is not None and record.runs_on(state) and record.is_on(state):
             state = attrs.evolve(state, updated_at=record.step_started_at)
         elif last is not None and not state.differences(last.stage):
             state = attrs.evolve(state, updated_at=last.stage.updated_at)
@@ -244,7 +243,3 @@ class AliasControl:
             past=record.settled_on(state).remembered() if record else "",
             promoted=record.settled_on(state).last_promotion() if record else None,
         )
-
-
-def _percent(state: AliasState) -> float:
-    return state.canary.percent if state.canary else 0.0

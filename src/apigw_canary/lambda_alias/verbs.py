@@ -7,15 +7,17 @@ from typing import Any
 import attrs
 
 from apigw_canary.changes.control import log
-from apigw_canary.changes.refusals import (
+from apigw_canary.changes.sending import (
+    SENDINGS,
+    Condition,
     already_enabled,
     check_place,
     check_production,
     had_its_rollout,
     is_promoted,
     promoted_outside,
+    unconditionally,
 )
-from apigw_canary.changes.sending import SENDINGS, Condition, unconditionally
 from apigw_canary.errors import (
     CallerError,
     NothingToRevertError,
@@ -23,7 +25,7 @@ from apigw_canary.errors import (
     StageChangedError,
 )
 from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook
-from apigw_canary.lambda_alias.record import AliasRecord, check_text, new_id
+from apigw_canary.lambda_alias.record import AliasRecord, LastPromotion, check_text, new_id
 from apigw_canary.model import CanaryState, EndedBy, Outcome, Promotion, StageState
 from apigw_canary.values import validation
 
@@ -42,16 +44,15 @@ class CanaryRequest:
 
     percent: float = attrs.field(converter=validation.percent)
     version: str = attrs.field(converter=_checked_version)
-    release: str | None
-    description: str | None
+    release: str | None = attrs.field(
+        validator=[
+            validation.checked(validation.text, or_none=True),
+            validation.checked(check_text, or_none=True),
+        ]
+    )
+    description: str | None = attrs.field(validator=validation.checked(check_text, or_none=True))
     policy: str | None = None
     """A fingerprint of the policy that the canary is to be observed with."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.release is not None:
-            check_text(validation.text(self.release, "release"), "release")
-        if self.description is not None:
-            check_text(self.description, "description")
 
 
 def enable(control: AliasControl, request: CanaryRequest, only_if: Condition) -> AliasBond:
@@ -183,17 +184,22 @@ def promote(
 
 
 def _receipt(control: AliasControl, record: AliasRecord) -> Promotion:
+    promoted = LastPromotion(record.before, record.after, record.step_started_at)
+    receipt = _receipt_of(control, promoted)
+    return attrs.evolve(receipt, release=record.release, rollout_id=record.id)
+
+
+def _receipt_of(control: AliasControl, promoted: LastPromotion) -> Promotion:
+    """The receipt of a promotion whose rollout is not on record any more."""
     return Promotion(
         region=control.alias.region,
         rest_api_id=control.alias.function,
         stage=control.alias.name,
-        release=record.release,
-        rollout_id=record.id,
-        deployment_before=record.before,
-        deployment_after=record.after,
+        deployment_before=promoted.before,
+        deployment_after=promoted.after,
         variables_before={},
         variables_after={},
-        begun_at=record.step_started_at,
+        begun_at=promoted.at,
     )
 
 
@@ -317,16 +323,7 @@ def _on_record(control: AliasControl, record: AliasRecord | None, state: StageSt
             "No promotion is on record.",
             remedy="Give alias.revert() the receipt that promote() returned.",
         )
-    return Promotion(
-        region=control.alias.region,
-        rest_api_id=control.alias.function,
-        stage=control.alias.name,
-        deployment_before=found.before,
-        deployment_after=found.after,
-        variables_before={},
-        variables_after={},
-        begun_at=found.at,
-    )
+    return _receipt_of(control, found)
 
 
 def _reverted(

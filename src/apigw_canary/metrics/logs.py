@@ -27,6 +27,7 @@ from apigw_canary.aws.insights import field as quoted_field
 from apigw_canary.errors import CanaryError
 from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute, ceil_minute
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
+from apigw_canary.metrics.cloudwatch import Published, published
 from apigw_canary.metrics.logcounts import (
     ARM,
     ARMS,
@@ -52,7 +53,6 @@ from apigw_canary.metrics.logformat import (
     AccessLog,
     access_log,
 )
-from apigw_canary.metrics.published import Published, published
 from apigw_canary.metrics.source import AwsSource, Query, fetched
 from apigw_canary.model.failure import (
     CANARY_GROUP,

@@ -3,6 +3,7 @@
 from apigw_canary.model.api_surface import ANY, Changes, Contract, Guard, Route, answering, changes
 from apigw_canary.model.comparison import (
     ComparedMinute,
+    ComparedValue,
     Comparison,
     LatencyStatistics,
     VariantMetrics,
@@ -11,6 +12,7 @@ from apigw_canary.model.comparison import (
 from apigw_canary.model.failure import (
     CANARY_GROUP,
     UNREADABLE,
+    Failure,
     FailureCause,
     Failures,
     FailureSource,
@@ -65,9 +67,11 @@ __all__ = [
     "CleanUp",
     "CleanUpItem",
     "ComparedMinute",
+    "ComparedValue",
     "Comparison",
     "Contract",
     "EndedBy",
+    "Failure",
     "FailureCause",
     "FailureSource",
     "Failures",

@@ -97,9 +97,12 @@ class OnHold(Serializable):
 class Begun(Serializable):
     """A rollout that was begun with the deployment."""
 
-    id: str
+    id: str = attrs.field(validator=validation.checked(validation.identifier, field="rollout.id"))
     """Unique to the rollout; also the token by which a deployment is recognized as its own."""
-    release: str | None = None
+    release: str | None = attrs.field(
+        default=None,
+        validator=validation.checked(validation.text, field="rollout.release", or_none=True),
+    )
     """The release, as given to `enable_canary`."""
     started_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """AWS's time just before the canary was enabled."""
@@ -107,22 +110,36 @@ class Begun(Serializable):
         converter=validation.utc, validator=validation.aware_field
     )
     """The stage's last change before that."""
-    stage_deployment_id: str
+    stage_deployment_id: str = attrs.field(
+        validator=validation.checked(validation.identifier, field="rollout.stage_deployment_id")
+    )
     """The stage's own deployment then; the canary's too if it overrides variables only."""
-    policy: str | None = None
+    policy: str | None = attrs.field(
+        default=None,
+        validator=validation.checked(check_digest, field="rollout.policy", or_none=True),
+    )
     """A fingerprint of the policy that was given to `enable_canary`."""
     enabled_at: datetime | None = attrs.field(
         default=None, converter=validation.utc_or_none, validator=validation.aware_field
     )
     """When the canary was found enabled; None: it may never have been."""
-    production: Mapping[str, str] = attrs.field(factory=dict)
+    production: Mapping[str, str] = attrs.field(
+        factory=dict, validator=validation.checked(_check_digests, field="rollout.production")
+    )
     """Fingerprints of production's deployment, and of each variable that the canary overrides, as
     production had them when the rollout began, or when they were accepted."""
-    overrides: Mapping[str, str] = attrs.field(factory=dict)
+    overrides: Mapping[str, str] = attrs.field(
+        factory=dict, validator=validation.checked(_check_digests, field="rollout.overrides")
+    )
     """Fingerprints of the values that the canary overrides these variables with."""
     hold: OnHold | None = None
     """The operator's hold, while one is in force."""
-    held: timedelta = timedelta(0)
+    held: timedelta = attrs.field(
+        default=timedelta(0),
+        validator=validation.checked(
+            validation.duration, field="rollout.held", high=timedelta(days=365)
+        ),
+    )
     """How long earlier holds lasted in all."""
     failing_since: datetime | None = attrs.field(
         default=None, converter=validation.utc_or_none, validator=validation.aware_field
@@ -130,26 +147,20 @@ class Begun(Serializable):
     """Since when metrics or alarms cannot be read; None while they can."""
     outcome: Outcome | None = None
     """How it ended, where that is known."""
-    ended_by: EndedBy | None = None
+    ended_by: EndedBy | None = attrs.field(
+        default=None,
+        validator=validation.checked(
+            validation.choice, field="rollout.ended_by", or_none=True, choices=get_args(EndedBy)
+        ),
+    )
     """Who ended the canary, where that is known."""
 
     def __attrs_post_init__(self) -> None:
-        validation.identifier(self.id, "rollout.id")
         for name in ("started_at", "enabled_at", "failing_since"):
             if (at := getattr(self, name)) is not None:
                 check_year(at, f"rollout.{name}")
         if self.hold is not None:
             check_year(self.hold.since, "rollout.hold.since")
-        validation.identifier(self.stage_deployment_id, "rollout.stage_deployment_id")
-        if self.release is not None:
-            validation.text(self.release, "rollout.release")
-        if self.policy is not None:
-            check_digest(self.policy, "rollout.policy")
-        _check_digests(self.production, "rollout.production")
-        _check_digests(self.overrides, "rollout.overrides")
-        validation.duration(self.held, "rollout.held", high=timedelta(days=365))
-        if self.ended_by is not None:
-            validation.choice(self.ended_by, "rollout.ended_by", get_args(EndedBy))
 
     @classmethod
     def of(

@@ -27,9 +27,14 @@ from apigw_canary.judge import (
     latest,
     odds,
 )
-from apigw_canary.rollout import quality
 from apigw_canary.rollout.decisions import Decision
-from apigw_canary.rollout.view import View, guards_at_100
+from apigw_canary.rollout.view import (
+    View,
+    guards_at_100,
+    missing_from_step,
+    problem_of_metrics,
+    unobserved,
+)
 from apigw_canary.values import evidence, share, span
 
 RECENT = 10
@@ -124,7 +129,7 @@ def _gross_failure(view: View) -> Decision | None:
 
 def _unobserved_too_long(view: View) -> Decision | None:
     """The canary has traffic and has been unobserved for longer than `max_unobserved`."""
-    found = quality.unobserved(view) if view.seen.percent > 0 else None
+    found = unobserved(view) if view.seen.percent > 0 else None
     if found is None or found[0] <= view.policy.max_unobserved:
         return None
     return view.roll_back(
@@ -203,8 +208,8 @@ def _on_hold(view: View) -> Decision | None:
 
 def _metrics_insufficient(view: View) -> Decision | None:
     """The metrics cannot be read, are suspect, or do not show how the canary fares."""
-    found = quality.unobserved(view)
-    said = found[1] if found is not None else quality.problem(view)
+    found = unobserved(view)
+    said = found[1] if found is not None else problem_of_metrics(view)
     return view.hold(said, waiting_for="metrics") if said is not None else None
 
 
@@ -253,7 +258,7 @@ def _baking(view: View) -> Decision | None:
             f"waiting for complete metrics of this step, about {span(left)} more; {view.analysis}",
             waiting_for="metrics",
         )
-    missing = quality.missing_from_step(view)
+    missing = missing_from_step(view)
     return view.hold(missing, waiting_for="metrics") if missing is not None else None
 
 

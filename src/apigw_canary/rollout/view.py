@@ -1,10 +1,11 @@
-"""An observation as the rules see it, and the making of decisions about it."""
+"""An observation as the rules see it: what its metrics lack, and decisions about it."""
 
-from bisect import bisect_left
+from bisect import bisect, bisect_left
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from apigw_canary.judge import (
     LONGEST_ROLLOUT,
@@ -24,12 +25,13 @@ from apigw_canary.judge import (
     alarms,
     ceil_minute,
     gather,
+    overlap,
     summarize,
     unhealthy,
     unknown_outcomes,
 )
 from apigw_canary.rollout.decisions import Hold, Promote, Rollback, Shift, WaitingFor
-from apigw_canary.values import span
+from apigw_canary.values import moment, span
 
 
 def guards_at_100(policy: Plan) -> str:
@@ -221,3 +223,245 @@ class View:
         if self.seen.held_for:
             said += f" ({span(self.seen.held_for)} on hold not counted)"
         return said
+
+
+SILENT = timedelta(minutes=10)
+"""How long both variants may be without requests before it is reported."""
+
+BUSY_MINUTES = 30
+"""Minutes before a silence that tell whether it is implausible."""
+
+BUSY = 10
+"""Requests in each of these minutes from which on ten minutes without any are implausible: with
+ten a minute the chance of one empty minute is e^-10 already."""
+
+ENDING = 5
+"""Minutes directly before a silence. Where they have less than half of the requests of the 30, the
+traffic was ending, and its end is no sign of lost metrics."""
+
+LEFT_OUT = 0.1
+"""Part of a step's complete minutes, and more than one minute, that may be without requests between
+busy ones: single late or lost minutes are no reason to hold."""
+
+NAMED = 5
+"""Missing minutes that a reason names."""
+
+
+class Silence(NamedTuple):
+    """Both variants are without requests in a critical signal."""
+
+    signal: str
+    since: datetime
+    implausible: bool
+    """Whether the minutes before rule out that there was no traffic."""
+
+
+def unobserved(view: View) -> tuple[timedelta, str] | None:
+    """For how long the canary has been unobserved, and why; None where it is observed."""
+    if view.seen.failure is not None:
+        return _failing(view, view.seen.failure)
+    quiet = silence(view)
+    if quiet is not None and quiet.implausible:
+        since = max(quiet.since, view.seen.started_at)
+        return view.complete_until(view.policy.metric_delay) - since, (
+            f"no requests of either variant in {quiet.signal} since {moment(quiet.since)}, after "
+            f"{BUSY_MINUTES} minutes with at least {BUSY} requests each: check that the metrics "
+            "arrive"
+        )
+    dark = _without_data(view)
+    if dark is None:
+        return _unreadable(view)
+    return dark, (
+        f"no data from the canary for {span(dark)} while the baseline has requests: check that the "
+        "metric source reads the right API, stage and canary"
+    )
+
+
+def _failing(view: View, failure: str) -> tuple[timedelta, str]:
+    """How long readings have failed, as recorded, or as a process knows that saw them succeed."""
+    since, seen = view.seen.failing_since, view.seen.last_complete_at
+    if since is None and seen != view.seen.at:
+        since = seen
+    if since is None:
+        return timedelta(0), (
+            f"the metrics or alarms cannot be read; it is not known since when ({failure})"
+        )
+    since = max(since, view.seen.step_started_at)
+    reason = f"the metrics or alarms could not be read since {moment(since)} ({failure})"
+    return view.seen.at - since, reason
+
+
+def _without_data(view: View) -> timedelta | None:
+    """For how long a canary that should have had requests has shown none; None where it has."""
+    lengths: list[timedelta] = []
+    for g in view.observed:
+        served = next((row.at for row in reversed(g.minutes) if row.canary_requests > 0), None)
+        since = view.seen.step_judged_from()
+        since = max(since, served + MINUTE) if served is not None else since
+        busy = [row for row in minutes_since(g.minutes, since) if row.baseline_requests > 0]
+        if overlap.is_dark(sum(row.baseline_requests for row in busy), view.seen.percent / 100):
+            lengths.append(busy[-1].at + MINUTE - busy[0].at)
+    return max(lengths, default=None)
+
+
+def _unreadable(view: View) -> tuple[timedelta, str] | None:
+    """For how long more of the canary's outcomes than of the baseline's could not be read."""
+    for signal, found in view.unknown:
+        if found.unobserved_since is not None:
+            since = found.unobserved_since
+            return view.seen.at - since, f"in {signal.name}, since {moment(since)}, {found}"
+    return None
+
+
+def silence(view: View) -> Silence | None:
+    """The silence of a critical signal, an implausible one first; None where there is none."""
+    found = [quiet for signal in view.critical if (quiet := _silence(view, signal)) is not None]
+    return min(found, key=lambda quiet: (not quiet.implausible, quiet.since), default=None)
+
+
+def _silence(view: View, signal: Signal) -> Silence | None:
+    delay = view.policy.metric_delay
+    last = view.last_served(signal, delay)
+    if last is None:
+        return None
+    since = last + MINUTE
+    if view.complete_until(delay) - since < SILENT:
+        return None
+    requests = view.totals(signal, delay, since=since - BUSY_MINUTES * MINUTE)
+    before = [requests.get(since - i * MINUTE, 0.0) for i in range(BUSY_MINUTES, 0, -1)]
+    ending = sum(before[-ENDING:]) / ENDING < sum(before) / BUSY_MINUTES / 2
+    return Silence(signal.name, since, implausible=min(before) >= BUSY and not ending)
+
+
+def _suspect(view: View) -> str | None:
+    if view.seen.suspect is None:
+        return None
+    return f"the metrics are suspect: {view.seen.suspect}"
+
+
+def _wrong_part(view: View) -> str | None:
+    observed = {g.signal.name for g in view.observed}
+    wrong = [f for f in view.deciding() if f.signal in observed and not f.sample_ratio_ok]
+    if not wrong:
+        return None
+    return (
+        f"the metrics are suspect: the counts do not fit {view.seen.percent:g} % of the traffic "
+        f"({wrong[0]}); check that the metric source reads the right API, stage and canary"
+    )
+
+
+def _unknown(view: View) -> str | None:
+    for signal, found in view.unknown:
+        if found.suspect:
+            return f"the metrics are suspect: in {signal.name}, {found}; correct what is logged"
+    return None
+
+
+def _never_given(view: View) -> str | None:
+    missing = [signal.name for signal in view.critical if not view.seen.minutes.get(signal.name)]
+    if not missing:
+        return None
+    names = ", ".join(missing)
+    if any(view.seen.minutes.values()):
+        return (
+            f"the metric source has given no minute of {names}, which a promotion needs: correct "
+            "the source, or take the signal out of the policy"
+        )
+    if view.complete_until(view.policy.metric_delay) - view.seen.started_at < SILENT:
+        return None
+    return (
+        f"no metrics have arrived: the metric source has given no minute of {names}; check that "
+        "the stage has traffic and that the source reads the right API and stage"
+    )
+
+
+def _silent(view: View) -> str | None:
+    quiet = silence(view)
+    if quiet is None:
+        return None
+    return f"neither variant has had requests in {quiet.signal} since {moment(quiet.since)}"
+
+
+PROBLEMS: tuple[Callable[[View], str | None], ...] = (
+    _suspect,
+    _wrong_part,
+    _unknown,
+    _never_given,
+    _silent,
+)
+"""What can be wrong with metrics that can be read, each in its own words."""
+
+
+def problem_of_metrics(view: View) -> str | None:
+    """The first of the problems of the metrics; None for none."""
+    return next((said for each in PROBLEMS if (said := each(view)) is not None), None)
+
+
+def missing_from_step(view: View) -> str | None:
+    """What the complete minutes of a step lack for the step to be left; None where it may be left.
+
+    At least half of them have had requests of either variant, or all of them together at least
+    half of what the hour before the step had in the same time; the canary has had some lately; and
+    the source has not left out minutes that busy traffic cannot have been without.
+    """
+    delay = view.policy.promotion_metric_delay
+    recently = max(view.seen.step_started_at, view.seen.at - delay - view.policy.max_unobserved)
+    if view.confirmed_canary_requests(recently) == 0:
+        return (
+            "the bake is over, but no canary request was seen, in each critical signal, from "
+            f"{moment(recently)} to {moment(view.seen.at - delay)}"
+        )
+    first, end = view.seen.step_judged_from(), view.complete_until(delay)
+    minutes = int((end - first) / MINUTE)
+    # An earlier step of this rollout may have had the same gaps.
+    before = (first, ceil_minute(view.seen.started_at))
+    for signal in view.critical:
+        requests = view.totals(signal, delay, since=first - 61 * MINUTE)
+        step = [count for at, count in requests.items() if first <= at]
+        served = sum(count > 0 for count in step)
+        hour = sum(n for at, n in requests.items() if first - 61 * MINUTE <= at < first - MINUTE)
+        if not (2 * served >= minutes or (hour and 2 * sum(step) >= hour * minutes / 60)):
+            return (
+                f"the bake is over, but only {served} of this step's {minutes} "
+                f"complete minutes had requests in {signal.name}, {sum(step):,.0f} in all; "
+                "the step is left once half of its minutes have, or once it has had half of what "
+                "the hour before had in the same time"
+            )
+        missing = []
+        if served < minutes:
+            requests = view.totals(signal, delay)
+            if any(_busy_hour(requests, at) for at in before):
+                missing = _left_out(requests, first, end)
+        if len(missing) > max(1, LEFT_OUT * minutes):
+            named = ", ".join(map(moment, missing[:NAMED]))
+            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            return (
+                f"the bake is over, but {len(missing)} of this step's {minutes} "
+                f"complete minutes are missing in {signal.name} "
+                f"({named}{more}), though minutes before and next to them had at least {BUSY} "
+                "requests each: check that the metrics arrive; the step is left once at most "
+                "one in ten of its minutes is missing"
+            )
+    return None
+
+
+def _busy_hour(requests: Mapping[datetime, float], end: datetime) -> bool:
+    """Whether nine in ten minutes of the hour before had so many requests that none is empty."""
+    hour = [requests.get(end - i * MINUTE, 0.0) for i in range(61, 1, -1)]
+    return sum(count >= BUSY for count in hour) >= (1 - LEFT_OUT) * len(hour)
+
+
+def _left_out(requests: Mapping[datetime, float], first: datetime, end: datetime) -> list[datetime]:
+    """Minutes without requests whose nearest ones with requests are busy, oldest first.
+
+    To be asked after a busy hour only: CloudWatch has no data for a minute without requests either.
+    """
+    served = sorted(at for at, count in requests.items() if count > 0)
+    missing: list[datetime] = []
+    for i in range(int((end - first) / MINUTE)):
+        at = first + i * MINUTE
+        if requests.get(at, 0.0) <= 0:
+            after = bisect(served, at)
+            if all(requests[near] >= BUSY for near in served[after - 1 : after + 1]):
+                missing.append(at)
+    return missing
