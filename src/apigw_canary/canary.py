@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import cast, get_args
 
-from apigw_canary.aws.apigateway import StageSnapshot
+from apigw_canary.aws import StageSnapshot
 from apigw_canary.changes import notes
 from apigw_canary.changes.control import Bond, Control, log
 from apigw_canary.changes.promote import flush, promote

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple, TypedDict, TypeVar, assert_never
 
 import attrs
 
-from apigw_canary.aws.alarms import read_alarms, require_alarms
-from apigw_canary.aws.calls import RETRY_FOR, Calls, Session, log
+from apigw_canary.aws import RETRY_FOR, Calls, Session, log, read_alarms, require_alarms
 from apigw_canary.changes.records import RolloutRecords
 from apigw_canary.changes.sending import (
     Condition,

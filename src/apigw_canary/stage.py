@@ -6,8 +6,7 @@ from typing import Literal, Self, Unpack, get_args
 
 import attrs
 
-from apigw_canary.aws.apigateway import ApiGateway, apis_named
-from apigw_canary.aws.lambdas import Functions
+from apigw_canary.aws import ApiGateway, Functions, apis_named
 from apigw_canary.canary import Canary
 from apigw_canary.changes.clean_up import clean_up
 from apigw_canary.changes.control import Control

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.aws.apigateway import Deployment, Serving
+from apigw_canary.aws import Deployment, Serving
 from apigw_canary.changes.control import Control
 from apigw_canary.errors import (
     AccessDeniedError,

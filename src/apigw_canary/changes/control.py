@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.aws.apigateway import (
+from apigw_canary.aws import (
     ApiGateway,
+    Calls,
     Deployment,
     Patch,
     StageSnapshot,
     end_patch,
     shift_patch,
 )
-from apigw_canary.aws.calls import Calls
 from apigw_canary.changes.records import Records
 from apigw_canary.changes.sending import (
     Condition,

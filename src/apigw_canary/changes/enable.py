@@ -7,9 +7,15 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.aws.apigateway import ApiGateway, Deployment, StageSnapshot, enable_patch
-from apigw_canary.aws.calls import explained
-from apigw_canary.aws.dry_run import DryCalls, Sent
+from apigw_canary.aws import (
+    ApiGateway,
+    Deployment,
+    DryCalls,
+    Sent,
+    StageSnapshot,
+    enable_patch,
+    explained,
+)
 from apigw_canary.changes.control import Bond, Control, log, unrecorded
 from apigw_canary.changes.sending import (
     Condition,

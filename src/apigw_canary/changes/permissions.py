@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-from apigw_canary.aws.calls import partition
+from apigw_canary.aws import partition
 from apigw_canary.metrics.logs import AccessLogs
 from apigw_canary.model import CANARY_GROUP, AliasState, execution_log_group
 from apigw_canary.policy import RolloutPolicy

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import attrs
 
-from apigw_canary.aws.apigateway import ApiGateway, Deployment
+from apigw_canary.aws import ApiGateway, Deployment
 from apigw_canary.changes.sending import SENDINGS
 from apigw_canary.errors import RecordError, StageChangedError, UnansweredError
 from apigw_canary.model import NO_RECORD, Record, read, read_line, written, written_line

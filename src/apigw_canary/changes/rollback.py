@@ -1,6 +1,6 @@
 """Ending a canary."""
 
-from apigw_canary.aws.apigateway import StageSnapshot
+from apigw_canary.aws import StageSnapshot
 from apigw_canary.changes.control import Bond, Control, promoted_by_hand
 from apigw_canary.changes.revert import restore
 from apigw_canary.changes.sending import is_promoted

@@ -6,7 +6,7 @@ from typing import Unpack, cast
 
 import attrs
 
-from apigw_canary.aws.lambdas import Alias
+from apigw_canary.aws import Alias
 from apigw_canary.changes.sending import acting, stated
 from apigw_canary.errors import RecordError
 from apigw_canary.judge import Basis, MetricSource, Phase

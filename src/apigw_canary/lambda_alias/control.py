@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.aws.calls import Calls
-from apigw_canary.aws.lambdas import Alias, AliasSnapshot
+from apigw_canary.aws import Alias, AliasSnapshot, Calls
 from apigw_canary.changes.control import APART, READS, log
 from apigw_canary.changes.sending import Known, carried_out, changed_outside, no_canary
 from apigw_canary.errors import CanaryError, CannotTellError, RecordError

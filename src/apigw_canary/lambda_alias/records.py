@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from apigw_canary.aws.lambdas import Alias, AliasSnapshot
+from apigw_canary.aws import Alias, AliasSnapshot
 from apigw_canary.changes.control import log
 from apigw_canary.changes.records import CLOCKS_APART, RolloutRecords, Store
 from apigw_canary.errors import CanaryError, RecordError

@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, get_args
 
-from apigw_canary.aws.apigateway import ApiGateway, api_names, stage_names
-from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws import ApiGateway, Calls, Session, api_names, stage_names
 from apigw_canary.errors import AccessDeniedError, NotFoundError
 from apigw_canary.judge import (
     ERRORS_4XX,

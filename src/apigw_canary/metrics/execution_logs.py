@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from apigw_canary.aws.calls import Calls
-from apigw_canary.aws.insights import USD_PER_GB, Found, Insights, Row, count, existing
+from apigw_canary.aws import USD_PER_GB, Calls, Found, Insights, Row, count, existing
 from apigw_canary.errors import NotFoundError
 from apigw_canary.model import (
     CANARY_GROUP,

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from apigw_canary.aws.calls import Session
+from apigw_canary.aws import Session
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.judge import ERRORS_5XX, Measurements, Signal, ceil_minute
 from apigw_canary.metrics import comparison

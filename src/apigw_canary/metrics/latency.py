@@ -7,7 +7,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import NamedTuple
 
-from apigw_canary.aws.calls import Calls
+from apigw_canary.aws import Calls
 from apigw_canary.errors import MetricsError
 from apigw_canary.judge import Signal
 from apigw_canary.metrics.source import NAMESPACE, SETTLED, Arms, Dimensions, Query, Series, fetched

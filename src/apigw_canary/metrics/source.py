@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self, TypeVar
 
-from apigw_canary.aws.calls import Calls, Session
+from apigw_canary.aws import Calls, Session
 from apigw_canary.errors import MetricsError
 from apigw_canary.judge import MINUTE, Measurements, MetricSource, Minute, Signal
 from apigw_canary.model import StageState

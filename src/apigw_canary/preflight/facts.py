@@ -7,10 +7,17 @@ from typing import Literal, TypeVar, get_args
 
 import attrs
 
-from apigw_canary.aws.alarms import alarms_now
-from apigw_canary.aws.apigateway import ApiGateway, Method, StageSettings, StageSnapshot
-from apigw_canary.aws.calls import Calls, log
-from apigw_canary.aws.lambdas import Function, Functions
+from apigw_canary.aws import (
+    ApiGateway,
+    Calls,
+    Function,
+    Functions,
+    Method,
+    StageSettings,
+    StageSnapshot,
+    alarms_now,
+    log,
+)
 from apigw_canary.errors import (
     AccessDeniedError,
     AwsError,

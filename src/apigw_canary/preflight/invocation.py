@@ -6,11 +6,13 @@ from typing import Any, NamedTuple, Self
 
 import attrs
 
-from apigw_canary.aws.apigateway import TEST_STAGE, ApiGateway, Method
-from apigw_canary.aws.lambdas import (
+from apigw_canary.aws import (
+    TEST_STAGE,
     WHOLE_STAGE,
+    ApiGateway,
     Function,
     Functions,
+    Method,
     applies,
     arn_covers,
     called,

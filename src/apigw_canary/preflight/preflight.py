@@ -6,9 +6,7 @@ from typing import Any, Literal, get_args
 
 import attrs
 
-from apigw_canary.aws.apigateway import OVERRIDES
-from apigw_canary.aws.dry_run import Sent
-from apigw_canary.aws.lambdas import Function
+from apigw_canary.aws import OVERRIDES, Function, Sent
 from apigw_canary.errors import (
     AccessDeniedError,
     CanaryError,

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from apigw_canary.aws.apigateway import ApiGateway, InvocationAnswer, Method, invoke_method
-from apigw_canary.aws.calls import explained
-from apigw_canary.aws.lambdas import variables_in
+from apigw_canary.aws import (
+    ApiGateway,
+    InvocationAnswer,
+    Method,
+    explained,
+    invoke_method,
+    variables_in,
+)
 from apigw_canary.errors import (
     AccessDeniedError,
     AwsError,
