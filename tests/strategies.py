@@ -58,7 +58,7 @@ from apigw_canary import (
     VariantMetrics,
     Verdict,
 )
-from apigw_canary.judge.alarms import AlarmState
+from apigw_canary.judge.observation import AlarmState
 from apigw_canary.model.record import Begun, OnHold, Record
 
 VALUE_CHARACTERS = (

@@ -17,7 +17,7 @@ import yaml  # type: ignore[import-untyped]
 
 import apigw_canary
 from apigw_canary import RolloutPolicy, Stage, errors, testing
-from apigw_canary.judge import alarms
+from apigw_canary.judge import observation
 from apigw_canary.rollout import rules, view
 from apigw_canary.testing import Rehearsal
 
@@ -178,7 +178,7 @@ def test_the_pager_knows_what_decisions_say() -> None:
     table = PAGES["incident-runbook"].partition("| The reason contains |")[2].partition("\n\n")[0]
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     said = [text for row in rows for text in re.findall("`([^`]+)`", row)]
-    reasons = "".join(map(inspect.getsource, (rules, view, alarms)))
+    reasons = "".join(map(inspect.getsource, (rules, view, observation)))
     assert len(said) >= 10
     assert [text for text in said if text not in reasons] == []
 

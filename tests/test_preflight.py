@@ -46,7 +46,7 @@ from apigw_canary.errors import (
     UnansweredError,
     UnconfirmedChangeError,
 )
-from apigw_canary.judge.alarms import AlarmState
+from apigw_canary.judge.observation import AlarmState
 from apigw_canary.model.api_surface import Route
 from apigw_canary.preflight.invocation import Policy, Target
 from apigw_canary.preflight.traffic import outlook

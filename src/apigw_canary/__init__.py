@@ -136,7 +136,7 @@ __all__ = [
 
 _HOMES = {
     "AccessLogs": "metrics.logs",
-    "Alarm": "judge.alarms",
+    "Alarm": "judge.observation",
     "AliasCanary": "lambda_alias.alias",
     "Analysis": "judge.findings",
     "Backtest": "planning.backtest",

@@ -4,7 +4,6 @@ Nothing in this package, in `rollout` and in `values` and `model` calls a clock,
 random numbers or does I/O; it imports the standard library and attrs only.
 """
 
-from apigw_canary.judge.alarms import Alarm, AlarmState
 from apigw_canary.judge.analysis import (
     Gathered,
     Paths,
@@ -34,6 +33,8 @@ from apigw_canary.judge.kept import Cache, Kept, keep_in, kept_of
 from apigw_canary.judge.observation import (
     HISTORY,
     MINUTE,
+    Alarm,
+    AlarmState,
     Basis,
     Measurements,
     MetricSource,
@@ -41,7 +42,10 @@ from apigw_canary.judge.observation import (
     Observation,
     Overlap,
     Phase,
+    alarms_fired,
+    alarms_without_data,
     ceil_minute,
+    remarks_on_alarms,
 )
 from apigw_canary.judge.overlap import Totals
 from apigw_canary.judge.plan import LIFETIME, LONGEST_ROLLOUT, Plan, Step
@@ -83,6 +87,8 @@ __all__ = [
     "Unhealthy",
     "UnknownOutcomes",
     "Verdict",
+    "alarms_fired",
+    "alarms_without_data",
     "analyze",
     "canary_only_excess",
     "ceil_minute",
@@ -97,6 +103,7 @@ __all__ = [
     "latest",
     "odds",
     "paths",
+    "remarks_on_alarms",
     "summarize",
     "unhealthy",
     "unknown_outcomes",

@@ -8,8 +8,7 @@ canary, it is compared as well. It never counts for the canary.
 
 from datetime import datetime, timedelta
 
-from apigw_canary.judge.detector import UNHEALTHY, Detector, highest_healthy
-from apigw_canary.judge.evidence import Row
+from apigw_canary.judge.evidence import UNHEALTHY, Detector, Row, highest_healthy
 from apigw_canary.judge.observation import MINUTE, Minute, Observation, ceil_minute
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
 

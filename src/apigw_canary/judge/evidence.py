@@ -15,6 +15,13 @@ Null hypotheses, with `p_b`, `p_c` the arms' rates of bad requests, in every min
 The objects that follow a capital keep no history, and what they keep is replaced and never changed
 in place, so that a copy of them goes on by itself.
 
+`Detector` is an e-detector for one series of counts: whether its rate is above a limit lately.
+For each excess of `EXCESSES` it follows R = L * (0.9 R + 0.1), with L the likelihood ratio of the
+minute for that excess against the limit. What lies ten minutes back counts about a third, so that
+hours of health do not delay the detection. If the rate is at the limit, the mean over the excesses
+has an expectation of at most the number of minutes; a threshold on it is a choice that is measured,
+not a bound on the probability of a false detection.
+
 Stakes come from past minutes only; a bad guess costs speed, never validity. Sources: Waudby-Smith
 and Ramdas, "Estimating means of bounded random variables by betting" (2024); Turner, Ly and
 Grünwald, "Generic e-variables for exact sequential k-sample tests" (2024).
@@ -28,6 +35,7 @@ from typing import NamedTuple
 from apigw_canary.judge import betting, overshoot
 from apigw_canary.judge.noise import Damping, Noise
 from apigw_canary.judge.overshoot import Part
+from apigw_canary.judge.signals import Signal
 
 EXCESSES = ((1.25, 0.20), (1.7, 0.25), (2.5, 0.25), (5.0, 0.15), (15.0, 0.10), (1000.0, 0.05))
 """How many times its limit an arm's rate may be, and the capital of `above` that bets on it: from
@@ -49,7 +57,7 @@ _MOST_MARGIN = 0.999
 _HALVINGS = 20
 """Bisections for the nearest null: with ten more a promotion takes equally many requests."""
 
-_PRIOR_BAD, _PRIOR_REQUESTS = 0.5, 200.0
+PRIOR_BAD, PRIOR_REQUESTS = 0.5, 200.0
 """The guess of a baseline rate nobody has seen yet: half a bad request in 200."""
 
 _FEWEST, _MOST = 1e-6, 1e15
@@ -119,8 +127,8 @@ class Row(NamedTuple):
 class _Baseline(NamedTuple):
     """The baseline's counts in the minutes before; unknown outcomes are left out."""
 
-    bad: float = _PRIOR_BAD
-    requests: float = _PRIOR_REQUESTS
+    bad: float = PRIOR_BAD
+    requests: float = PRIOR_REQUESTS
 
     @property
     def rate(self) -> float:
@@ -129,7 +137,7 @@ class _Baseline(NamedTuple):
     @property
     def is_new(self) -> bool:
         """Whether the rate is a guess more than it is known."""
-        return self.requests < 2 * _PRIOR_REQUESTS
+        return self.requests < 2 * PRIOR_REQUESTS
 
     def with_row(self, row: Row) -> "_Baseline":
         if row.baseline_requests > _MOST:
@@ -558,3 +566,38 @@ def above(counts: Iterable[tuple[float, float]], *, limit: float) -> list[float]
         logs = [log + gain for log, gain in zip(logs, gains, strict=True)]
         path.append(log_mean(logs, weights))
     return path
+
+
+_KEPT, _ADDED = math.log(0.9), math.log(0.1)
+"""What is kept of R from a minute to the next, and what is added anew."""
+
+_MOST_LOG = 50.0
+"""R is cut off at e^50, so that it falls again in a few healthy minutes."""
+
+UNHEALTHY = math.log(20)
+"""The evidence from which production is unhealthy."""
+_DRIFT = 2.0
+"""Times the past rate that production may drift to by itself, with the margin on top."""
+_MOST_LIMIT = 0.9
+
+
+class Detector:
+    """The evidence that a rate is above its limit now, minute by minute."""
+
+    def __init__(self) -> None:
+        self._logs = [-math.inf] * len(EXCESSES)
+
+    def add(self, requests: float, bad: float, limit: float) -> float:
+        """The log of R after a minute more. `limit`: above 0 and below 1."""
+        gains = gains_above(limit, requests, bad)
+        self._logs = [
+            min(log_sum((_KEPT + log, _ADDED)) + gain, _MOST_LOG)
+            for log, gain in zip(self._logs, gains, strict=True)
+        ]
+        return log_mean(self._logs, [weight for _, weight in EXCESSES])
+
+
+def highest_healthy(signal: Signal, past_bad: float, past_requests: float) -> float:
+    """The highest rate at which production counts as healthy, from its past counts."""
+    past_rate = (past_bad + PRIOR_BAD) / (past_requests + PRIOR_REQUESTS)
+    return min(_DRIFT * past_rate + signal.margin, _MOST_LIMIT)

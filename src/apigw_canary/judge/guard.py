@@ -21,14 +21,14 @@ from typing import NamedTuple
 
 from apigw_canary.judge import evidence
 from apigw_canary.judge.analysis import Gathered
-from apigw_canary.judge.detector import (
+from apigw_canary.judge.evidence import (
     PRIOR_BAD,
     PRIOR_REQUESTS,
     UNHEALTHY,
     Detector,
+    Row,
     highest_healthy,
 )
-from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.kept import Reading
 from apigw_canary.judge.observation import MINUTE, Minute, Observation
 from apigw_canary.judge.signals import Signal

@@ -7,8 +7,7 @@ from typing import Literal, TypeVar
 
 import attrs
 
-from apigw_canary.judge.alarms import MAX_NAME
-from apigw_canary.judge.observation import MINUTE
+from apigw_canary.judge.observation import MAX_NAME, MINUTE
 from apigw_canary.judge.signals import Signal
 from apigw_canary.values import Serializable, validation
 

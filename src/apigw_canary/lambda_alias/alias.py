@@ -10,9 +10,8 @@ from apigw_canary.aws import Alias
 from apigw_canary.changes.sending import acting, stated
 from apigw_canary.errors import RecordError
 from apigw_canary.judge import Basis, MetricSource, Phase
-from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook
+from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook, AliasRecords
 from apigw_canary.lambda_alias.record import AliasRecord
-from apigw_canary.lambda_alias.records import AliasRecords
 from apigw_canary.lambda_alias.verbs import (
     CanaryRequest,
     accept_production,

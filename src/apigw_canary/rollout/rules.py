@@ -16,7 +16,8 @@ from apigw_canary.judge import (
     Signal,
     Unhealthy,
     Verdict,
-    alarms,
+    alarms_fired,
+    alarms_without_data,
     canary_only_excess,
     confirmed_by_past,
     exceeds_past,
@@ -111,7 +112,7 @@ def _alarmed(view: View) -> Decision | None:
 
     Outside the promise of the evidence: an alarm knows nothing of the two variants.
     """
-    fired = alarms.fired(view.alarms, view.seen.started_at)
+    fired = alarms_fired(view.alarms, view.seen.started_at)
     return view.roll_back(f"during the rollout {fired}") if fired else None
 
 
@@ -308,7 +309,7 @@ def _complete(view: View) -> Decision | None:
         or _without_baseline(view)
         or _recent_excess(view, significant=False)
         or _unconfirmed_at_100(view)
-        or alarms.without_data(view.policy.alarms, view.alarms)
+        or alarms_without_data(view.policy.alarms, view.alarms)
         or ""
     )
     if view.missing:

@@ -22,10 +22,10 @@ from apigw_canary.judge import (
     Signal,
     Unhealthy,
     UnknownOutcomes,
-    alarms,
     ceil_minute,
     gather,
     overlap,
+    remarks_on_alarms,
     summarize,
     unhealthy,
     unknown_outcomes,
@@ -143,7 +143,7 @@ class View:
             reason = f"{reason} (the stage was changed outside this rollout: {changes})"
         if self.seen.phase == "running":  # only then are alarms read
             named = self.policy.alarms
-            for remark in alarms.remarks(named, self.alarms, self.seen.started_at):
+            for remark in remarks_on_alarms(named, self.alarms, self.seen.started_at):
                 reason = f"{reason} ({remark})"
         for name, why in self.seen.not_observed.items():
             reason = f"{reason} ({name} is not observed: {why})"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeVar, get_args
 
-from apigw_canary.judge.alarms import MAX_NAME, AlarmState
+from apigw_canary.judge.observation import MAX_NAME, AlarmState
 from apigw_canary.testing.answers import Json, Refusal, RehearsalError, check_simulated
 from apigw_canary.testing.evaluation import MetricData, Rule
 from apigw_canary.testing.traffic import MINUTE

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
-from apigw_canary.judge.alarms import AlarmState
+from apigw_canary.judge.observation import AlarmState
 from apigw_canary.testing.answers import Json, check_simulated, unknown
 
 MetricData = Callable[[Json, datetime], Json | None]

@@ -39,7 +39,7 @@ from apigw_canary.testing.wire import simulated_session
 if TYPE_CHECKING:
     import boto3
 
-    from apigw_canary.judge.alarms import AlarmState
+    from apigw_canary.judge.observation import AlarmState
     from apigw_canary.lambda_alias.alias import LambdaAlias
     from apigw_canary.stage import Stage
 
