@@ -2,9 +2,9 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import attrs
 
@@ -21,6 +21,7 @@ from apigw_canary.changes.records import Records
 from apigw_canary.changes.sending import (
     Condition,
     Known,
+    Snapshot,
     carried_out,
     changed_outside,
     kept,
@@ -56,6 +57,7 @@ APART = timedelta(seconds=2)
 answer with an older state; two seconds are more than the second that its dates resolve."""
 READS = 4
 """How many further reads may be older, or disagree, before that is an error."""
+_Snapshot = TypeVar("_Snapshot", bound=Snapshot)
 JUST_NOW = timedelta(minutes=1)
 """How long a rollout that was begun, and not found enabled, may be about to be enabled: far longer
 than the calls between the two take."""
@@ -99,6 +101,27 @@ class Bond(NamedTuple):
         begun = self.record.rollout
         known = begun if begun is not None and begun.production else self.production
         return known.production_changes(state, self.variables)
+
+
+def agreed(
+    place: str,
+    seen: _Snapshot,
+    look: Callable[[], _Snapshot],
+    calls: Calls,
+    agree: Callable[[_Snapshot, _Snapshot], bool],
+) -> _Snapshot:
+    """A `place` read without a canary, once two reads agree; or the read that shows a canary."""
+    for _ in range(READS):
+        calls.pause(APART.total_seconds())
+        again = look()
+        if again.stage.canary is not None or agree(again, seen):
+            return again
+        seen = again
+    raise CannotTellError(
+        f"{READS} reads of the {place}, each at least {span(APART)} after the one before, do not "
+        "agree. A canary may still be active.",
+        remedy="Run the same line again.",
+    )
 
 
 class Control:
@@ -156,22 +179,12 @@ class Control:
         """
         if self._ended_at is not None and seen.stage.updated_at == self._ended_at:
             return seen  # as AWS answered this process when it ended the canary
-        for _ in range(READS):
-            self.calls.pause(APART.total_seconds())
-            again = self.look()
-            if again.stage.canary is not None:
-                return again
-            if again.stage == seen.stage:
-                break
-            seen = again
-        else:
-            raise CannotTellError(
-                f"{READS} reads of the stage, each at least {span(APART)} after the one before, do "
-                "not agree. A canary may still be active.",
-                remedy="Run the same line again.",
-            )
-        for record in self.all_records().values():
-            self._check_age(record, again, for_good=for_good)
+        again = agreed(
+            "stage", seen, self.look, self.calls, lambda one, other: one.stage == other.stage
+        )
+        if again.stage.canary is None:
+            for record in self.all_records().values():
+                self._check_age(record, again, for_good=for_good)
         return again
 
     def _check_age(self, record: Record, seen: StageSnapshot, *, for_good: bool) -> None:

@@ -35,69 +35,74 @@ class Signal(Serializable):
     two no verdict is promised.
     """
 
-    name: str
+    name: str = attrs.field(validator=validation.checked(validation.text))
     """The key of its minutes in `Observation.minutes`."""
-    ratio: float = 1.1
+    ratio: float = attrs.field(
+        default=1.1, validator=validation.checked(validation.number, low=1, high=100)
+    )
     """How many times the baseline's rate is tolerated, 1 or more. Default 1.1: two variants of
     different size never have quite the same rate, as caches and connection pools warm differently.
     """
-    slack: float = 0.0002
+    slack: float = attrs.field(
+        default=0.0002, validator=validation.checked(validation.number, low=0, high=0.99)
+    )
     """What is tolerated on top, as a fraction of the requests, 0 to 1. Default 0.02 %: where the
     baseline has next to no errors, a single one is no multiple of anything."""
-    noise: float = 0.05
+    noise: float = attrs.field(
+        default=0.05, validator=validation.checked(validation.number, low=0, high=2)
+    )
     """The coefficient of variation, minute by minute, of what affects one variant only (such as a
     cold container), 0 to 2. Default 0.05. Bursts that affect only one variant look like bad code:
     raise it if they are ordinary."""
-    margin: float = 0.005
+    margin: float = attrs.field(
+        default=0.005, validator=validation.checked(validation.number, low=0, high=1)
+    )
     """The excess that a promotion may overlook, as a fraction of the requests, above `slack`.
     Default 0.5 %: it sets how many canary requests a promotion needs, about 700 without errors."""
-    limit: float | None = None
+    limit: float | None = attrs.field(
+        default=None,
+        validator=validation.checked(validation.number, or_none=True, low=1e-6, high=0.999),
+    )
     """A rate that the canary must not exceed, 0 to 1; None for no limit. It rolls back a canary
     that exceeds it and fares worse than the baseline in the same minutes. Minutes in which the
     baseline happens to have no request are left out; at 100 %, where it has none by design, the
     limit is judged by itself. Where the baseline exceeds it too, both are unhealthy, and the
     rollout holds until the baseline recovers or the deadline passes."""
-    weight: float = 0.5
+    weight: float = attrs.field(
+        default=0.5, validator=validation.checked(validation.number, low=1e-3, high=1e3)
+    )
     """Its part in the evidence for rolling back, relative to the other signals'."""
-    critical: bool = True
+    critical: bool = attrs.field(default=True, validator=validation.checked(validation.flag))
     """Whether it must be confirmed as not worse before a promotion."""
-    report_only: bool = False
+    report_only: bool = attrs.field(default=False, validator=validation.checked(validation.flag))
     """Whether it is only reported and decides nothing."""
     rare: bool = attrs.field(
-        default=attrs.Factory(lambda self: bool(self.name == ERRORS_5XX), takes_self=True)
+        default=attrs.Factory(lambda self: bool(self.name == ERRORS_5XX), takes_self=True),
+        validator=validation.checked(validation.flag),
     )
     """Whether bad requests should be rare, as 5xx errors are. Then also counts without a comparison
     matter: a gross failure at 100 %, where there is no baseline, and production that becomes
     unhealthy. By default True for `errors_5xx`, however it is made, and False for all other
     signals."""
-    over: float | None = None
+    over: float | None = attrs.field(
+        default=None,
+        validator=validation.checked(validation.number, or_none=True, low=1, high=900_000),
+    )
     """For latency: above how many milliseconds a request is bad, 1 to 900,000; else None."""
-    quantile: float | None = None
+    quantile: float | None = attrs.field(
+        default=None,
+        validator=validation.checked(validation.number, or_none=True, low=0.5, high=0.9999),
+    )
     """For latency: which quantile of the baseline's latency, in the hour before the start, is the
     limit instead, 0.5 to 0.9999; else None."""
 
     def __attrs_post_init__(self) -> None:
-        validation.text(self.name, "name")
-        validation.number(self.ratio, "ratio", low=1, high=100)
-        validation.number(self.slack, "slack", low=0, high=0.99)
-        validation.number(self.noise, "noise", low=0, high=2)
-        validation.number(self.margin, "margin", low=0, high=1)
         if self.margin <= self.slack:
             validation.refuse("margin", f"above slack ({self.slack:g})", self.margin)
-        if self.limit is not None:
-            validation.number(self.limit, "limit", low=1e-6, high=0.999)
-        validation.number(self.weight, "weight", low=1e-3, high=1e3)
-        validation.flag(self.critical, "critical")
-        validation.flag(self.report_only, "report_only")
-        validation.flag(self.rare, "rare")
         if self.critical and self.report_only:
             validation.refuse("report_only", "False for a critical signal", value=True)
-        if self.over is not None:
-            validation.number(self.over, "over", low=1, high=900_000)
-        if self.quantile is not None:
-            validation.number(self.quantile, "quantile", low=0.5, high=0.9999)
-            if self.over is not None:
-                validation.refuse("quantile", "None where over is given", self.quantile)
+        if self.over is not None and self.quantile is not None:
+            validation.refuse("quantile", "None where over is given", self.quantile)
 
     @property
     def is_latency(self) -> bool:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import attrs
 
 from apigw_canary.aws import Alias, AliasSnapshot, Calls
-from apigw_canary.changes.control import APART, READS, log
+from apigw_canary.changes.control import agreed, log
 from apigw_canary.changes.records import CLOCKS_APART, RolloutRecords, Store
 from apigw_canary.changes.sending import Known, carried_out, changed_outside, no_canary
-from apigw_canary.errors import CanaryError, CannotTellError, RecordError
+from apigw_canary.errors import CanaryError, RecordError
 from apigw_canary.lambda_alias.record import (
     AliasRecord,
     line,
@@ -25,7 +25,7 @@ from apigw_canary.lambda_alias.record import (
     written,
 )
 from apigw_canary.model import AliasState, CanaryState, Rollout, StageState
-from apigw_canary.values import moment, span
+from apigw_canary.values import moment
 
 _NOW, _BEFORE = "record", "before"
 """Names in the store: the record, and while a change is being made the one from before it."""
@@ -197,16 +197,8 @@ class AliasControl:
         last = self.known.own()[-1:]
         if seen.stage.canary is not None or (last and not seen.stage.differences(last[0])):
             return seen
-        for _ in range(READS):
-            self.calls.pause(APART.total_seconds())
-            again = self.look()
-            if again.stage.canary is not None or again.revision == seen.revision:
-                return again
-            seen = again
-        raise CannotTellError(
-            f"{READS} reads of the alias, each at least {span(APART)} after the one before, do not "
-            "agree. A canary may still be active.",
-            remedy="Run the same line again.",
+        return agreed(
+            "alias", seen, self.look, self.calls, lambda one, other: one.revision == other.revision
         )
 
     def _looked(self, seen: AliasSnapshot) -> AliasLook:
