@@ -178,7 +178,7 @@ class TestDoors:
     @given(texts)
     def test_terminal(self, text: str) -> None:
         """No control, no direction override, no new line reaches a terminal."""
-        assert escape.terminal(text).isprintable()
+        assert escape.visible(text).isprintable()
 
     @pytest.mark.parametrize(
         "text, said",
@@ -192,11 +192,11 @@ class TestDoors:
     )
     def test_terminal_shows_what_it_holds_back(self, text: str, said: str) -> None:
         """A character that would not show is shown by its number; all others stay as they are."""
-        assert escape.terminal(text) == said
+        assert escape.visible(text) == said
 
     def test_long_texts_are_cut(self) -> None:
         """A message of a megabyte does not become a page of one."""
-        assert len(escape.terminal("x" * 10**6)) == escape.LONGEST + 1
+        assert len(escape.visible("x" * 10**6)) == escape.LONGEST + 1
 
     @given(texts)
     def test_html(self, text: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from apigw_canary import Minute, Observation, Report, RolloutPolicy, Signal, Verdict
 from apigw_canary.judge.analysis import gather
-from apigw_canary.judge.unknown import UnknownOutcomes, unknown_outcomes
+from apigw_canary.judge.guard import UnknownOutcomes, unknown_outcomes
 from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)

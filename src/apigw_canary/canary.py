@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 from typing import cast, get_args
 
-from apigw_canary.aws import StageSnapshot
+from apigw_canary.aws import StageSnapshot, log
 from apigw_canary.changes import notes
-from apigw_canary.changes.control import Bond, Control, log
+from apigw_canary.changes.control import Bond, Control
 from apigw_canary.changes.promote import flush, promote
 from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Snapshot, stated

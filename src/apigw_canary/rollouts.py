@@ -122,13 +122,20 @@ class Connection(TypedDict, total=False):
     retry_for: timedelta
 
 
-class AnyPlace:
-    """A stage or an alias on which a canary can be enabled.
-
-    Its classes give the type of `_control`, which reads and changes it.
-    """
+class Controlled:
+    """What reads and changes a stage or an alias: its classes give the type of `_control`."""
 
     _control: Any
+
+    @property
+    def _known(self) -> Known[Any]:
+        known: Known[Any] = self._control.known
+        return known
+
+
+class AnyPlace(Controlled):
+    """A stage or an alias on which a canary can be enabled."""
+
     _compares: type[CloudWatchMetrics | LambdaMetrics] = CloudWatchMetrics
     """Its own source of metrics, which is the default, and which compares its variants."""
 
@@ -155,11 +162,6 @@ class AnyPlace:
     def region(self) -> str:
         """The region that calls go to."""
         return self._calls.region
-
-    @property
-    def _known(self) -> Known[Any]:
-        known: Known[Any] = self._control.known
-        return known
 
     def _compared(self, start: datetime, end: datetime) -> Comparison:
         start, end = window(start, end)
@@ -199,14 +201,12 @@ class Verbs(NamedTuple):
     roll_back: Callable[..., bool]
 
 
-class AnyCanary(ABC):
+class AnyCanary(Controlled, ABC):
     """A canary that can be watched, and decisions about it carried out.
 
-    Its classes give the types of `_control`, which reads and changes what the canary is on, and of
-    `_bond`, which states which canary it is.
+    Its classes give the type of `_bond`, which states which canary it is.
     """
 
-    _control: Any
     _bond: Any
     _verbs: Verbs
 
@@ -226,11 +226,6 @@ class AnyCanary(ABC):
         """The release, as given to `enable_canary`."""
         release: str | None = self._bond.release
         return release
-
-    @property
-    def _known(self) -> Known[Any]:
-        known: Known[Any] = self._control.known
-        return known
 
     @abstractmethod
     def _standing(self, seen: Any) -> Standing:

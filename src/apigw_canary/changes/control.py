@@ -1,6 +1,5 @@
 """Reading one stage, and changing it one step at a time."""
 
-import logging
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from apigw_canary.aws import (
     Patch,
     StageSnapshot,
     end_patch,
+    log,
     shift_patch,
 )
 from apigw_canary.changes.records import Records
@@ -49,8 +49,6 @@ from apigw_canary.model import (
     outcomes,
 )
 from apigw_canary.values import span
-
-log: logging.Logger = logging.getLogger("apigw_canary")
 
 APART = timedelta(seconds=2)
 """The pause between two reads that are to agree. AWS documents no bound for how long GetStage may

@@ -15,8 +15,9 @@ from apigw_canary.aws import (
     StageSnapshot,
     enable_patch,
     explained,
+    log,
 )
-from apigw_canary.changes.control import Bond, Control, log, unrecorded
+from apigw_canary.changes.control import Bond, Control, unrecorded
 from apigw_canary.changes.sending import (
     Condition,
     already_enabled,

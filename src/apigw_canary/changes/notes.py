@@ -5,8 +5,8 @@ from datetime import datetime
 
 import attrs
 
-from apigw_canary.aws import StageSnapshot
-from apigw_canary.changes.control import Bond, Control, log
+from apigw_canary.aws import StageSnapshot, log
+from apigw_canary.changes.control import Bond, Control
 from apigw_canary.model import Begun, OnHold, Outcome, Promotion, Record, StageState
 
 

@@ -2,8 +2,8 @@
 
 import attrs
 
-from apigw_canary.aws import Deployment, explained, promote_patch, restore_patch
-from apigw_canary.changes.control import Bond, Control, log, promoted_by_hand
+from apigw_canary.aws import Deployment, explained, log, promote_patch, restore_patch
+from apigw_canary.changes.control import Bond, Control, promoted_by_hand
 from apigw_canary.changes.sending import (
     Condition,
     check_production,

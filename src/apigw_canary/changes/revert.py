@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from apigw_canary.aws import Deployment, explained, restore_patch
-from apigw_canary.changes.control import Control, log
+from apigw_canary.aws import Deployment, explained, log, restore_patch
+from apigw_canary.changes.control import Control
 from apigw_canary.changes.sending import already_enabled, check_place, listed
 from apigw_canary.errors import (
     CanaryError,

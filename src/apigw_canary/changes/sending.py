@@ -6,7 +6,6 @@ for programs that read logs. No values of stage variables.
 """
 
 import functools
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, T
 
 import attrs
 
+from apigw_canary.aws import log
 from apigw_canary.errors import (
     AccessDeniedError,
     CanaryAlreadyEnabledError,
@@ -202,8 +202,6 @@ def stated(
     functools.update_wrapper(call, method)
     return call
 
-
-log: logging.Logger = logging.getLogger("apigw_canary")
 
 DONE = "done"
 """The outcome of a change that was made; any other outcome is the name of an error."""

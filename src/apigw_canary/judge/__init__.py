@@ -21,6 +21,7 @@ from apigw_canary.judge.guard import (
     MOST_PAST,
     AgainstPast,
     Unhealthy,
+    UnknownOutcomes,
     canary_only_excess,
     confirmed_by_past,
     exceeds_past,
@@ -28,6 +29,7 @@ from apigw_canary.judge.guard import (
     gross_failure,
     has_comparable_minute,
     unhealthy,
+    unknown_outcomes,
 )
 from apigw_canary.judge.kept import Cache, Kept, keep_in, kept_of
 from apigw_canary.judge.observation import (
@@ -50,7 +52,6 @@ from apigw_canary.judge.observation import (
 from apigw_canary.judge.overlap import Totals
 from apigw_canary.judge.plan import LIFETIME, LONGEST_ROLLOUT, Plan, Step
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
-from apigw_canary.judge.unknown import UnknownOutcomes, unknown_outcomes
 
 __all__ = [
     "DRIFT",

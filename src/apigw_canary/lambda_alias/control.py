@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.aws import Alias, AliasSnapshot, Calls
-from apigw_canary.changes.control import agreed, log
+from apigw_canary.aws import Alias, AliasSnapshot, Calls, log
+from apigw_canary.changes.control import agreed
 from apigw_canary.changes.records import CLOCKS_APART, RolloutRecords, Store
 from apigw_canary.changes.sending import Known, carried_out, changed_outside, no_canary
 from apigw_canary.errors import CanaryError, RecordError

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from apigw_canary.changes.control import log
+from apigw_canary.aws import log
 from apigw_canary.changes.sending import (
     SENDINGS,
     Condition,

@@ -12,6 +12,7 @@ from apigw_canary.metrics.source import (
     PERIOD,
     SETTLED,
     Arms,
+    Dimensions,
     Query,
     Series,
     joined,
@@ -53,8 +54,6 @@ API_GATEWAY = Names(
     {"latency": "Latency", "integration_latency": "IntegrationLatency"},
     {"cache_hits": "CacheHitCount", "cache_misses": "CacheMissCount"},
 )
-
-Dimensions = tuple[tuple[str, str], ...]
 
 
 class Window(NamedTuple):

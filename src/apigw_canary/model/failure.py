@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, overload
 
 import attrs
 
-from apigw_canary.values import Renderable, Serializable, moment, share, validation
+from apigw_canary.values import Renderable, Serializable, moment, share_of, validation
 
 UNREADABLE = 0
 """The status of requests whose line does not give it."""
@@ -75,8 +75,8 @@ class Failure(Serializable):
         said = (self.cause and self.cause.replace("_", " "), self.error_type, self.message)
         what = " ".join(_shown(part) for part in said if part)
         rates = (
-            f"canary {_share(self.canary_failed, self.canary_requests)}, "
-            f"baseline {_share(self.baseline_failed, self.baseline_requests)}"
+            f"canary {share_of(self.canary_failed, self.canary_requests)}, "
+            f"baseline {share_of(self.baseline_failed, self.baseline_requests)}"
         )
         status = str(self.status) if self.status else "a status that cannot be read"
         if self.cause is not None and not self.status:
@@ -88,10 +88,6 @@ class Failure(Serializable):
 def _shown(text: str) -> str:
     """On one line, whatever is in it."""
     return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def _share(failed: int, requests: int) -> str:
-    return share(failed / requests if requests else None, requests)
 
 
 @attrs.frozen(kw_only=True)

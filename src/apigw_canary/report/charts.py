@@ -9,7 +9,7 @@ from typing import TypeVar
 from apigw_canary.judge import ERRORS_4XX, ERRORS_5XX, Observation, Paths, Row, SignalPath
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report.document import Chart, Line, LineStyle, Mark, Point, Table
-from apigw_canary.values import clock, evidence, share
+from apigw_canary.values import clock, evidence, share_of
 
 MOST_POINTS = 120
 """Points of a line: more cannot be distinguished, and each is a row of a table."""
@@ -169,8 +169,8 @@ def _rates(path: SignalPath, start: datetime, end: datetime) -> Chart:
     drawn = {variant: [point for point in points if point] for variant, points in variants.items()}
     return Chart(
         question=question,
-        answer=f"Canary {_rate_of(total.canary_bad, total.canary_known)}, "
-        f"baseline {_rate_of(total.baseline_bad, total.baseline_known)}.",
+        answer=f"Canary {share_of(total.canary_bad, total.canary_known)}, "
+        f"baseline {share_of(total.baseline_bad, total.baseline_known)}.",
         note="Percent of bad requests since the start, with pointwise 95 % intervals. They show "
         "how much is known; the decision rests on the evidence.",
         lines=[
@@ -187,8 +187,8 @@ def _rates(path: SignalPath, start: datetime, end: datetime) -> Chart:
             [
                 (
                     clock(at),
-                    _rate_of(row.canary_bad, row.canary_known),
-                    _rate_of(row.baseline_bad, row.baseline_known),
+                    share_of(row.canary_bad, row.canary_known),
+                    share_of(row.baseline_bad, row.baseline_known),
                 )
                 for at, row in so_far
             ],
@@ -223,10 +223,6 @@ def _top(variants: Iterable[Sequence[Point]]) -> float:
         highest.append(points[-1].high or 0.0)
         highest += [point.value for point in points[len(points) // 3 :]]
     return min(1.15 * max(highest), 100.0)
-
-
-def _rate_of(bad: float, requests: float) -> str:
-    return share(bad / requests if requests else None, requests)
 
 
 _Item = TypeVar("_Item")

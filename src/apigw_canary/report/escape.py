@@ -29,7 +29,7 @@ _BLOCK = re.compile(r"^(?=[-+=#/:%])|^\d+(?=[.)](?:\s|$))")
 
 
 def visible(text: str) -> str:
-    """One line on which each character shows.
+    """One line on which each character shows: for a terminal or a log.
 
     Controls (terminal escapes, C0 and C1), direction overrides, zero-width and unassigned
     characters, and halves of surrogate pairs are shown by their number.
@@ -42,11 +42,6 @@ def visible(text: str) -> str:
 
 def _numbered(char: str) -> str:
     return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
-
-
-def terminal(text: str) -> str:
-    """For a terminal or a log."""
-    return visible(text)
 
 
 def html(text: str) -> str:

@@ -52,7 +52,7 @@ class Report:
 
     def __str__(self) -> str:
         """What came out and why, in a sentence, fit for a log."""
-        return escape.terminal(f"{self._document.title}: {self._document.lead}")
+        return escape.visible(f"{self._document.title}: {self._document.lead}")
 
     def text(self, width: int = 80) -> str:
         """Text with tables, its lines `width` cells of a terminal long at most, from 40."""

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from apigw_canary.report.document import Block, Chart, Document, Facts, Paragraph, Table
 from apigw_canary.report.escape import markdown as safe
-from apigw_canary.report.escape import terminal
+from apigw_canary.report.escape import visible
 from apigw_canary.values import Tone
 
 _GUTTER = "  "
@@ -16,8 +16,8 @@ _NARROWEST = 4
 
 def text(document: Document, width: int) -> str:
     """The document, in lines of `width` cells of a terminal at most."""
-    lines = [*_wrapped(terminal(f"{document.about}: {document.title}"), width)]
-    lines += ["=" * max(map(_cells, lines)), *_wrapped(terminal(document.lead), width), ""]
+    lines = [*_wrapped(visible(f"{document.about}: {document.title}"), width)]
+    lines += ["=" * max(map(_cells, lines)), *_wrapped(visible(document.lead), width), ""]
     lines += _block(document.facts, width)
     for section in document.sections:
         title = _wrapped(section.title, width)
@@ -30,16 +30,16 @@ def text(document: Document, width: int) -> str:
 def _block(block: Block, width: int) -> list[str]:
     match block:
         case Paragraph(text=content):
-            return _wrapped(terminal(content), width)
+            return _wrapped(visible(content), width)
         case Facts(pairs=pairs):
-            return _rows([[terminal(cell) for cell in pair] for pair in pairs], width)
+            return _rows([[visible(cell) for cell in pair] for pair in pairs], width)
         case Table(columns=columns, rows=rows):
-            shown = [[terminal(cell) for cell in row] for row in rows]
+            shown = [[visible(cell) for cell in row] for row in rows]
             return [*_wrapped(f"{block.caption}:", width), "", *_rows([columns, *shown], width)]
         case Chart():
             return [
-                *_wrapped(terminal(block.question), width),
-                *(f"  {line}" for line in _wrapped(terminal(block.answer), width - 2)),
+                *_wrapped(visible(block.question), width),
+                *(f"  {line}" for line in _wrapped(visible(block.answer), width - 2)),
             ]
         case _:
             assert_never(block)

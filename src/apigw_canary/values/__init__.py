@@ -1,6 +1,15 @@
 """What values have in common: checks on the way in, JSON forms, words and numbers in sentences."""
 
-from apigw_canary.values.formatting import clock, evidence, listed, moment, sentence, share, span
+from apigw_canary.values.formatting import (
+    clock,
+    evidence,
+    listed,
+    moment,
+    sentence,
+    share,
+    share_of,
+    span,
+)
 from apigw_canary.values.serialization import (
     NO_TEXTS,
     FrozenMapping,
@@ -23,5 +32,6 @@ __all__ = [
     "moment",
     "sentence",
     "share",
+    "share_of",
     "span",
 ]

@@ -37,6 +37,11 @@ def share(rate: float | None, requests: float) -> str:
     return "no requests" if rate is None else f"{100 * rate:.2f} % of {requests:,.0f}"
 
 
+def share_of(bad: float, requests: float) -> str:
+    """The rate of so many bad requests, out of how many."""
+    return share(bad / requests if requests else None, requests)
+
+
 def listed(names: Iterable[object], most: int = 20) -> str:
     """The names in alphabetical order, and how many more than `most` there are."""
     found = sorted(map(str, names))
