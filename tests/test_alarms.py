@@ -425,7 +425,7 @@ def read(aws: Rehearsal, *names: str, start: datetime) -> tuple[Alarm, ...]:
 
 
 class TestRehearsed:
-    """Reading, against alarms that behave as AWS's."""
+    """Interpretation, against alarms that behave as AWS's."""
 
     def test_between_two_looks(self) -> None:
         """An alarm that fired and stopped while nobody looked did fire."""

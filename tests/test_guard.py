@@ -12,7 +12,7 @@ import pytest
 
 from apigw_canary import Minute, Observation, RolloutPolicy, Signal, Step
 from apigw_canary.judge import guard
-from apigw_canary.judge.analysis import Gathered, gather
+from apigw_canary.judge.analysis import SignalEvidence, gather
 from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)
@@ -43,7 +43,7 @@ def at_full(
     *,
     percent: float = 100,
     **f: Any,
-) -> tuple[Gathered, Observation]:
+) -> tuple[SignalEvidence, Observation]:
     """Minutes of a step without a baseline: requests, bad ones and unknown ones of the canary."""
     rows = list(before)
     for i, (n, x, *unknown) in enumerate(minutes):

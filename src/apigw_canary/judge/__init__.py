@@ -5,8 +5,8 @@ random numbers or does I/O; it imports the standard library and attrs only.
 """
 
 from apigw_canary.judge.analysis import (
-    Gathered,
     Paths,
+    SignalEvidence,
     SignalPath,
     analyze,
     gather,
@@ -69,7 +69,6 @@ __all__ = [
     "Basis",
     "Cache",
     "Finding",
-    "Gathered",
     "Interval",
     "Kept",
     "Measurements",
@@ -82,6 +81,7 @@ __all__ = [
     "Plan",
     "Row",
     "Signal",
+    "SignalEvidence",
     "SignalPath",
     "Step",
     "Totals",

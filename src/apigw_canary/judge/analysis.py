@@ -12,7 +12,7 @@ from apigw_canary.judge import evidence, intervals, routes
 from apigw_canary.judge.eligibility import Changes, changes_of, first_minute, is_warm_up
 from apigw_canary.judge.evidence import Row, odds
 from apigw_canary.judge.findings import Analysis, Finding, Verdict
-from apigw_canary.judge.kept import INTERPRETATIONS, Kept, Reading, as_row, kept_of, weakest
+from apigw_canary.judge.kept import INTERPRETATIONS, Interpretation, Kept, as_row, kept_of, weakest
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
@@ -26,8 +26,8 @@ _LATELY = 30
 """Minutes in which a baseline that exceeds the limit shows."""
 
 
-class Gathered(NamedTuple):
-    """One signal's evidence. Where two readings of the series are open, the weaker of both."""
+class SignalEvidence(NamedTuple):
+    """One signal's evidence. Where two interpretations of it are open, the weaker of both."""
 
     signal: Signal
     weight: float
@@ -38,17 +38,17 @@ class Gathered(NamedTuple):
     """The settled minutes, with the baseline's history."""
     times: list[datetime]
     """When they began."""
-    folds: list[Reading]
+    folds: list[Interpretation]
     """They in each reading that is open."""
-    readings: list[list[Row]]
+    interpretations: list[list[Row]]
     """They as rows of two separate arms, in each reading that is open."""
     worse: list[float]
     """Log capital after each of them."""
     confirmed: list[Minute]
     """Those of the minutes that are old enough to speak for the canary."""
-    confirmed_folds: list[Reading]
+    confirmed_folds: list[Interpretation]
     """They in each reading that is open."""
-    confirmed_readings: list[list[Row]]
+    confirmed_interpretations: list[list[Row]]
     """They as rows of two separate arms, in each reading that is open."""
     not_worse: list[float]
     """Log capital after each of these."""
@@ -61,7 +61,7 @@ class Gathered(NamedTuple):
 class Evidence(NamedTuple):
     """All there is."""
 
-    signals: list[Gathered]
+    signals: list[SignalEvidence]
     """In the policy's order."""
     routes: list[RouteEvidence]
     times: list[datetime]
@@ -97,7 +97,7 @@ def gather(policy: Plan, observation: Observation, kept: Kept | None = None) -> 
 
 def _gather(
     signal: Signal, observation: Observation, policy: Plan, weight: float, kept: Kept
-) -> Gathered:
+) -> SignalEvidence:
     # What it may spend of the risk: at its 1/alpha the weighted mean is at the policy's.
     alpha = policy.false_rollback * (weight or 1)
     series = kept.series(observation, signal.name)
@@ -107,7 +107,7 @@ def _gather(
     )
     overlap, sample_ratio_ok = reading(series, confirmed, observation)
     folds, confirmed_folds = (
-        [Reading(series, each, count) for each in INTERPRETATIONS[overlap]]
+        [Interpretation(series, each, count) for each in INTERPRETATIONS[overlap]]
         for count in (settled, confirmed)
     )
     alone_from = observation.step_judged_from() if observation.percent == 100 else None
@@ -115,15 +115,15 @@ def _gather(
     limited = None if signal.limit is None else (signal.limit, alone_from)
     against = (signal, alpha, limited, changes)
     first = first_minute(signal, observation)
-    readings = [fold.rows for fold in folds]
-    return Gathered(
+    interpretations = [fold.rows for fold in folds]
+    return SignalEvidence(
         signal=signal,
         weight=weight,
         alpha=alpha,
         minutes=series.minutes[:settled],
         times=series.times[:settled],
         folds=folds,
-        readings=readings,
+        interpretations=interpretations,
         worse=weakest(
             [
                 fold.path(Worse, *against, None if first is None else as_row(first, each))
@@ -132,10 +132,12 @@ def _gather(
         ),
         confirmed=series.minutes[:confirmed],
         confirmed_folds=confirmed_folds,
-        confirmed_readings=[fold.rows for fold in confirmed_folds],
+        confirmed_interpretations=[fold.rows for fold in confirmed_folds],
         not_worse=weakest([fold.path(_NotWorse, signal, changes) for fold in confirmed_folds]),
         totals=folds[0].after(Totals, observation.judged_from()).row(),
-        baseline_unhealthy=all(_is_sick(rows, signal, policy.false_rollback) for rows in readings),
+        baseline_unhealthy=all(
+            _is_unhealthy(rows, signal, policy.false_rollback) for rows in interpretations
+        ),
         sample_ratio_ok=sample_ratio_ok,
     )
 
@@ -161,7 +163,7 @@ def latest(rows: Sequence[Row], of: int, count: int) -> list[Row]:
     return list(islice((row for row in reversed(rows) if row[of] > 0), count))[::-1]
 
 
-def _is_sick(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
+def _is_unhealthy(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
     """Whether the baseline, lately, exceeds the limit itself, or leaves no room to be worse."""
     served = latest(rows, 0, _LATELY if signal.limit is not None else _RECENT)
     bad, requests = (sum(row[i] for row in served[-_RECENT:]) for i in (1, 0))
@@ -236,7 +238,7 @@ def _first(gathered: Evidence, needed: float) -> datetime:
     return next(at for at, log in path if log >= needed)
 
 
-def _finding(g: Gathered, *, worse_threshold: float, not_worse_threshold: float) -> Finding:
+def _finding(g: SignalEvidence, *, worse_threshold: float, not_worse_threshold: float) -> Finding:
     strongest = max(g.worse, default=0.0)
     not_worse = g.not_worse[-1] if g.not_worse else 0.0
     if strongest >= math.log(worse_threshold):
@@ -258,11 +260,11 @@ def _finding(g: Gathered, *, worse_threshold: float, not_worse_threshold: float)
     )
 
 
-def _with_intervals(finding: Finding, g: Gathered, alpha: float) -> Finding:
+def _with_intervals(finding: Finding, g: SignalEvidence, alpha: float) -> Finding:
     return attrs.evolve(
         finding,
-        ratio=intervals.ratio(g.readings, noise=g.signal.noise, alpha=alpha),
-        difference=intervals.difference(g.readings, noise=g.signal.noise, alpha=alpha),
+        ratio=intervals.ratio(g.interpretations, noise=g.signal.noise, alpha=alpha),
+        difference=intervals.difference(g.interpretations, noise=g.signal.noise, alpha=alpha),
     )
 
 
@@ -297,7 +299,7 @@ def paths(policy: Plan, observation: Observation) -> Paths:
                 g.signal,
                 [
                     (minute.at, row)
-                    for minute, row in zip(g.minutes, g.readings[0], strict=True)
+                    for minute, row in zip(g.minutes, g.interpretations[0], strict=True)
                     if minute.at >= first
                 ],
                 [

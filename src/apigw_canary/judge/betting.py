@@ -32,7 +32,7 @@ _CAUTION = 0.97
 class Bet(NamedTuple):
     """A bet on one minute. The log of what the capital is multiplied by is linear in the counts."""
 
-    quiet: float
+    without_errors: float
     """It for a minute without bad requests."""
     canary_bad: float
     """What each bad canary request adds."""
@@ -79,11 +79,11 @@ def bets(n_b: float, n_c: float, rate: float, null: Null) -> tuple[list[Bet], li
             a = min(_CAUTION / c, _CAUTION / (k * (1 - q)))
         b = a * k
         good_canary, good_baseline = log1p(-a * c), log1p(b * q)
-        quiet = n_c * good_canary + n_b * good_baseline
+        without_errors = n_c * good_canary + n_b * good_baseline
         canary_bad = log1p(a * (1 - c)) - good_canary
         baseline_bad = log1p(-b * (1 - q)) - good_baseline
-        all_bets.append(Bet(quiet, canary_bad, baseline_bad))
-        growths.append(quiet + expected_c * times * canary_bad + expected_b * baseline_bad)
+        all_bets.append(Bet(without_errors, canary_bad, baseline_bad))
+        growths.append(without_errors + expected_c * times * canary_bad + expected_b * baseline_bad)
     return all_bets, growths
 
 

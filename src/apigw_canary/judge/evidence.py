@@ -81,11 +81,11 @@ rolled back more often than without a reserve; from the start a rollback takes 8
 _PLAINLY = 0.05
 """How far the canary's rate must be above the baseline's in two minutes for it to count anyway."""
 
-_BOOST_FROM = math.log(0.003)
-"""Log capital, in units of 1/alpha, below which the boost brings nothing (measured)."""
+_MIN_LOG_CAPITAL_FOR_CORRECTION = math.log(0.003)
+"""Log capital, in units of 1/alpha, below which the correction brings nothing (measured)."""
 
 _EACH_TOTAL = 20
-"""Unknown requests of a minute up to which the boost is computed for each total of bad requests."""
+"""Unknown requests of a minute, up to which the correction is made for each total of bad ones."""
 _BETWEEN_TOTALS = 0.001
 """Beyond them it is computed for the least and the largest total, and lowered by this much, in
 logs: in 286 random settings a total between the two gave less in 3, by 0.0001 at most."""
@@ -93,7 +93,7 @@ logs: in 286 random settings a total between the two gave less in 3, by 0.0001 a
 _LOG_LARGEST = 690.0
 """Odds beyond e^690 are given as that: the next power of ten or so is beyond a float."""
 _LOG_SMALLEST = -700.0
-"""Parts of the capital below e^-700 are left out of the boost, which lowers it."""
+"""Parts of the capital below e^-700 are left out of the correction, which lowers it."""
 _LOG_2 = math.log(2)
 
 
@@ -185,9 +185,9 @@ def worse(
     row from which on there is no baseline by design, a step at 100 %; there the limit is judged by
     itself.
     """
-    game = WorseEvidence(ratio=ratio, slack=slack, noise=noise, alpha=alpha, limit=limit)
+    process = WorseEvidence(ratio=ratio, slack=slack, noise=noise, alpha=alpha, limit=limit)
     first = math.inf if no_baseline_from is None else no_baseline_from
-    return [game.add(row, alone=i >= first) for i, row in enumerate(rows)]
+    return [process.add(row, alone=i >= first) for i, row in enumerate(rows)]
 
 
 class WorseEvidence:
@@ -202,7 +202,7 @@ class WorseEvidence:
         self, *, ratio: float, slack: float, noise: float, alpha: float, limit: float | None = None
     ) -> None:
         # A little above 1/alpha, so that rounding does not keep a mean of signals from it.
-        self._enough = -math.log(alpha) + 1e-9
+        self._threshold = -math.log(alpha) + 1e-9
         alone = alpha if limit is None else alpha / 2
         self._compared = Worse(ratio=ratio, slack=slack, noise=noise, alpha=alone)
         self._compared_lasts = Sustained()
@@ -212,7 +212,7 @@ class WorseEvidence:
 
     def add(self, row: Row, *, alone: bool = False) -> float:
         """The log capital after one more row. `alone`: it is of a step at 100 %."""
-        if self._log >= self._enough:
+        if self._log >= self._threshold:
             return self._log
         comparable = _comparable(row)
         log = self._compared.add(row)
@@ -248,13 +248,13 @@ class Worse:
         """`reserve`: the part of the capital that is kept for a later onset, 0 to 1."""
         self._null = betting.Null(ratio, slack)
         self._noise = Noise.tolerated(noise)
-        self._enough = -math.log(alpha) + 1e-9
+        self._threshold = -math.log(alpha) + 1e-9
         self._baseline = _Baseline()
         self._reserve = _Reserve.of(reserve)
         self._gained = [math.log1p(-reserve)] * len(betting.ALTERNATIVES)
         self._log = 0.0
         self.multiplier: float = 0.0
-        """The log of what the last row made of the capital that was bet, without the boost."""
+        """The log of what the last row made of the capital that was bet, without the correction."""
 
     def add(self, row: Row) -> float:
         """The log capital after one more row."""
@@ -272,13 +272,13 @@ class Worse:
         bets, growths = betting.bets(n_b, n_c, rate, self._null)
         divisor = damping.of(x_c)
         gains = [
-            (quiet + x_c * canary_bad + (x_b + unknown_b) * baseline_bad) / divisor
-            for quiet, canary_bad, baseline_bad in bets
+            (without_errors + x_c * canary_bad + (x_b + unknown_b) * baseline_bad) / divisor
+            for without_errors, canary_bad, baseline_bad in bets
         ]
         released, self._reserve = self._reserve.next()
         gained = [log_add(log, released) for log in self._gained]
         self._gained = [log + gain for log, gain in zip(gained, gains, strict=True)]
-        division = betting.division(growths, self._enough)
+        division = betting.division(growths, self._threshold)
         parts = [math.log(part) + log for part, log in zip(division, gained, strict=True)]
         bet = log_sum(parts)
         grown = log_sum([part + gain for part, gain in zip(parts, gains, strict=True)])
@@ -291,12 +291,14 @@ class Worse:
             parts = [part - _LOG_2 for part in parts]
             kept, grown = log_add(kept, 0.0) - _LOG_2, grown - _LOG_2
         grown = log_add(grown, kept)
-        if self._log >= self._enough:
+        if self._log >= self._threshold:
             return self._log + grown
-        boost = self._boost(row, [*parts, kept], [*bets, betting.NO_BET], damping)
-        return min(self._log + grown + boost, self._enough)
+        correction = self._overshoot_correction(
+            row, [*parts, kept], [*bets, betting.NO_BET], damping
+        )
+        return min(self._log + grown + correction, self._threshold)
 
-    def _boost(
+    def _overshoot_correction(
         self, row: Row, parts: list[float], bets: list[betting.Bet], damping: Damping
     ) -> float:
         """The log of the factor for what would be wasted beyond 1/alpha.
@@ -305,8 +307,12 @@ class Worse:
         leave open, the smallest factor.
         """
         n_b, x_b, n_c, x_c, *unknown = row
-        before = self._log - self._enough
-        if before < _BOOST_FROM or n_b + n_c > overshoot.MOST_REQUESTS or not _is_whole(row):
+        before = self._log - self._threshold
+        if (
+            before < _MIN_LOG_CAPITAL_FOR_CORRECTION
+            or n_b + n_c > overshoot.MOST_REQUESTS
+            or not _is_whole(row)
+        ):
             return 0.0
         least, most = int(x_b + x_c), int(x_b + x_c + sum(unknown))
         few = most - least <= _EACH_TOTAL
@@ -328,11 +334,11 @@ class Worse:
     ) -> float:
         if not split.m:
             return 0.0  # the capital can only fall
-        before = self._log - self._enough
+        before = self._log - self._threshold
         staked = [
             Part(
                 before + part,
-                bet.quiet + split.m * bet.baseline_bad,
+                bet.without_errors + split.m * bet.baseline_bad,
                 bet.canary_bad - bet.baseline_bad,
             )
             for part, bet in zip(parts, bets, strict=True)
@@ -356,8 +362,8 @@ def not_worse(rows: Iterable[Row], *, ratio: float, margin: float, noise: float)
 
     Its current value counts, not its maximum: what is promoted is the canary as it is now.
     """
-    game = NotWorse(ratio=ratio, margin=margin, noise=noise)
-    return [game.add(row) for row in rows]
+    process = NotWorse(ratio=ratio, margin=margin, noise=noise)
+    return [process.add(row) for row in rows]
 
 
 class NotWorse:

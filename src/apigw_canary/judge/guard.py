@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from apigw_canary.judge import evidence
-from apigw_canary.judge.analysis import Gathered
+from apigw_canary.judge.analysis import SignalEvidence
 from apigw_canary.judge.evidence import (
     PRIOR_BAD,
     PRIOR_REQUESTS,
@@ -33,7 +33,7 @@ from apigw_canary.judge.evidence import (
     Row,
     highest_healthy,
 )
-from apigw_canary.judge.kept import Reading
+from apigw_canary.judge.kept import Interpretation
 from apigw_canary.judge.observation import MINUTE, Minute, Observation
 from apigw_canary.judge.signals import Signal
 from apigw_canary.values import share
@@ -73,7 +73,7 @@ class Unhealthy(NamedTuple):
         )
 
 
-def has_history(g: Gathered, observation: Observation) -> bool:
+def has_history(g: SignalEvidence, observation: Observation) -> bool:
     """Whether the hour before the canary had requests of known outcome to compare with."""
     return all(fold.after(Past, observation.started_at).requests > 0 for fold in g.folds)
 
@@ -93,7 +93,9 @@ class Past:
             self.requests += row.baseline_known
 
 
-def unhealthy(g: Gathered, observation: Observation, *, period: timedelta) -> Unhealthy | None:
+def unhealthy(
+    g: SignalEvidence, observation: Observation, *, period: timedelta
+) -> Unhealthy | None:
     """Whether production is unhealthy in this signal, and since when; None where it is not.
 
     Without requests in the hour before the canary there is nothing to compare with, and the answer
@@ -114,7 +116,7 @@ def unhealthy(g: Gathered, observation: Observation, *, period: timedelta) -> Un
 
 
 def _unhealthy(
-    g: Gathered, fold: Reading, observation: Observation, period: timedelta
+    g: SignalEvidence, fold: Interpretation, observation: Observation, period: timedelta
 ) -> Unhealthy | None:
     past = fold.after(Past, observation.started_at)
     if not past.requests:
@@ -308,7 +310,7 @@ class CanaryOnly(NamedTuple):
         )
 
 
-def past_rate(g: Gathered, observation: Observation) -> float | None:
+def past_rate(g: SignalEvidence, observation: Observation) -> float | None:
     """The baseline's rate of bad requests before the present step, 0 to 1; None without requests.
 
     The least of the open interpretations of the overlap.
@@ -316,7 +318,7 @@ def past_rate(g: Gathered, observation: Observation) -> float | None:
     return min(_pasts(g, observation), default=None)
 
 
-def gross_failure(g: Gathered, observation: Observation) -> GrossFailure | None:
+def gross_failure(g: SignalEvidence, observation: Observation) -> GrossFailure | None:
     """A gross failure at 100 %; None where there is none, below 100 %, or with a past above 2 %.
 
     The rate must exceed 10 %, and ten times the odds of the past, in both of the last two minutes;
@@ -366,7 +368,7 @@ class Gross:
 
 
 def confirmed_by_past(
-    g: Gathered, observation: Observation, false_promotion: float
+    g: SignalEvidence, observation: Observation, false_promotion: float
 ) -> AgainstPast | None:
     """The canary at 100 % against the baseline's past; None below 100 %.
 
@@ -402,7 +404,7 @@ def confirmed_by_past(
     )
 
 
-def exceeds_past(g: Gathered, observation: Observation) -> PastExcess | None:
+def exceeds_past(g: SignalEvidence, observation: Observation) -> PastExcess | None:
     """The canary's last ten minutes with requests, if they exceed what the past tolerates.
 
     For signals that the past is no measure for otherwise. Unknown outcomes count as bad.
@@ -415,7 +417,7 @@ def exceeds_past(g: Gathered, observation: Observation) -> PastExcess | None:
     return PastExcess(requests, bad, past, tolerated) if bad > tolerated * requests else None
 
 
-def canary_only_excess(g: Gathered, observation: Observation) -> CanaryOnly | None:
+def canary_only_excess(g: SignalEvidence, observation: Observation) -> CanaryOnly | None:
     """The minutes with canary requests only, where they forbid a shift or promotion; else None.
 
     They are no evidence for either side; but a canary that fails in them is not shifted up. They
@@ -459,7 +461,7 @@ class _Alone:
         )
 
 
-def has_comparable_minute(g: Gathered, observation: Observation) -> bool:
+def has_comparable_minute(g: SignalEvidence, observation: Observation) -> bool:
     """Whether a complete minute of this canary had requests of both variants.
 
     In each open interpretation of the overlap.
@@ -470,11 +472,11 @@ def has_comparable_minute(g: Gathered, observation: Observation) -> bool:
             minute.at >= first and row.baseline_requests > 0 and row.canary_requests > 0
             for minute, row in zip(g.confirmed, rows, strict=True)
         )
-        for rows in g.confirmed_readings
+        for rows in g.confirmed_interpretations
     )
 
 
-def _pasts(g: Gathered, observation: Observation) -> list[float]:
+def _pasts(g: SignalEvidence, observation: Observation) -> list[float]:
     """The past rate in each interpretation of the overlap in which the baseline had requests.
 
     Before the present step, with the prior on top.
@@ -539,7 +541,7 @@ class Excess(NamedTuple):
     """What of the estimate is of the present step at 100 %; 0 below."""
 
 
-def excess(g: Gathered, observation: Observation) -> Excess:
+def excess(g: SignalEvidence, observation: Observation) -> Excess:
     """The bad requests of the canary in excess; of the open interpretations the least.
 
     Below 100 % minute by minute beside the baseline, so that an incident of both variants does not
@@ -550,7 +552,7 @@ def excess(g: Gathered, observation: Observation) -> Excess:
     return min(_excess(g, fold, observation) for fold in g.folds)
 
 
-def _excess(g: Gathered, fold: Reading, observation: Observation) -> Excess:
+def _excess(g: SignalEvidence, fold: Interpretation, observation: Observation) -> Excess:
     first = observation.step_judged_from() if observation.percent == 100 else None
     beside = fold.after(_Beside, first)
     surely = beside.estimate - EXCESS_CAUTION * math.sqrt(beside.variance)
@@ -652,7 +654,7 @@ def _part_of(variant: str, part: float | None, requests: float) -> str:
     )
 
 
-def unknown_outcomes(g: Gathered, observation: Observation) -> UnknownOutcomes:
+def unknown_outcomes(g: SignalEvidence, observation: Observation) -> UnknownOutcomes:
     """The unknown outcomes of a signal in the complete minutes of an observation.
 
     Where the interpretation of the overlap is open, the one with the least of them on the

@@ -23,10 +23,12 @@ _PRECISION = 1.01
 _Rejects = Callable[[float], bool]
 
 
-def ratio(readings: Sequence[Sequence[Row]], *, noise: float, alpha: float) -> Interval | None:
+def ratio(
+    interpretations: Sequence[Sequence[Row]], *, noise: float, alpha: float
+) -> Interval | None:
     """The canary's rate of bad requests over the baseline's; None where no ratio fits.
 
-    `readings`: the minutes as rows, once for each way in which they may have to be read.
+    `interpretations`: the minutes as rows, once for each way in which they may have to be read.
     """
 
     def at_least(rows: Sequence[Row]) -> float:
@@ -34,12 +36,14 @@ def ratio(readings: Sequence[Sequence[Row]], *, noise: float, alpha: float) -> I
             lambda times: _is_worse(rows, times, 0.0, noise, alpha / 2), _RATIOS, otherwise=0.0
         )
 
-    low = min(at_least(rows) for rows in readings)
-    inverse = min(at_least(_exchanged(rows)) for rows in readings)
+    low = min(at_least(rows) for rows in interpretations)
+    inverse = min(at_least(_exchanged(rows)) for rows in interpretations)
     return _interval(low, 1 / inverse if inverse else None, alpha)
 
 
-def difference(readings: Sequence[Sequence[Row]], *, noise: float, alpha: float) -> Interval | None:
+def difference(
+    interpretations: Sequence[Sequence[Row]], *, noise: float, alpha: float
+) -> Interval | None:
     """The canary's rate of bad requests less the baseline's; None where no difference fits."""
 
     def at_least(rows: Sequence[Row]) -> float:
@@ -62,8 +66,8 @@ def difference(readings: Sequence[Sequence[Row]], *, noise: float, alpha: float)
         )
         return -1 / inverse
 
-    low = min(at_least(rows) for rows in readings)
-    high = -min(at_least(_exchanged(rows)) for rows in readings)
+    low = min(at_least(rows) for rows in interpretations)
+    high = -min(at_least(_exchanged(rows)) for rows in interpretations)
     return _interval(low, high, alpha)
 
 
@@ -78,8 +82,8 @@ def _exchanged(rows: Sequence[Row]) -> list[Row]:
 
 
 def _is_worse(rows: Sequence[Row], times: float, more: float, noise: float, alpha: float) -> bool:
-    game = evidence.Worse(ratio=times, slack=more, noise=noise, alpha=alpha)
-    return any(game.add(row) >= -math.log(alpha) for row in rows)
+    process = evidence.Worse(ratio=times, slack=more, noise=noise, alpha=alpha)
+    return any(process.add(row) >= -math.log(alpha) for row in rows)
 
 
 def _largest(rejects: _Rejects, between: tuple[float, float], *, otherwise: float) -> float:

@@ -48,7 +48,7 @@ def as_row(minute: Minute, overlap: Overlap) -> Row:
 
 
 def weakest(paths: Sequence[list[float]]) -> list[float]:
-    """The evidence that all readings give."""
+    """The evidence that all interpretations give."""
     if len(paths) == 1:
         return paths[0]
     return [min(values) for values in zip(*paths, strict=True)]
@@ -157,7 +157,7 @@ class Series:
                 del marks[n]
 
 
-class Reading:
+class Interpretation:
     """A signal's minutes up to some age, as rows in one interpretation of the overlap."""
 
     def __init__(self, series: Series, overlap: Overlap, count: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence, Sized
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from apigw_canary.judge.kept import INTERPRETATIONS, Reading, Series
+from apigw_canary.judge.kept import INTERPRETATIONS, Interpretation, Series
 from apigw_canary.judge.observation import Minute, Observation, Overlap, baseline_alone
 
 TOLERANCE = 0.1
@@ -23,7 +23,7 @@ NOT_BY_CHANCE = 10
 """A canary without data is called dark once that has a chance of e^-10, one in 22,000, or less."""
 
 
-def darkness(baseline: float, share: float) -> float:
+def surprise_of_no_data(baseline: float, share: float) -> float:
     """How surprising it is that a canary with that share, 0 to 1, has no request beside these.
 
     The negative log of its chance, which is (1 - share)^n: each request goes to it by itself.
@@ -31,9 +31,9 @@ def darkness(baseline: float, share: float) -> float:
     return -math.log1p(-min(share, 1 - 1e-4)) * baseline
 
 
-def is_dark(baseline: float, share: float) -> bool:
+def lacks_data(baseline: float, share: float) -> bool:
     """Whether a canary with that share, 0 to 1, must have had requests beside the baseline's."""
-    return darkness(baseline, share) >= NOT_BY_CHANCE
+    return surprise_of_no_data(baseline, share) >= NOT_BY_CHANCE
 
 
 def contradict(canary: float, total: float, share: float) -> bool:
@@ -56,13 +56,13 @@ def _possible(share: float) -> float:
     return min(max(share, 1e-9), 1 - 1e-9)
 
 
-Told = Literal["excluded", "included"]
+KnownOverlap = Literal["excluded", "included"]
 
 ENOUGH = 3
 """Minutes that must say the same: one or two may lack a number that CloudWatch lost or is late
 with."""
 
-_EITHER: tuple[Told, Told] = ("excluded", "included")
+_EITHER: tuple[KnownOverlap, KnownOverlap] = ("excluded", "included")
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 _INCLUDED = "the stage's series include the canary's requests"
 
@@ -70,7 +70,7 @@ _INCLUDED = "the stage's series include the canary's requests"
 class Sign(NamedTuple):
     """What the data say, and why."""
 
-    overlap: Told
+    overlap: KnownOverlap
     ground: str
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ class Found:
     """The signs that have appeared; what was found out once stays so."""
 
     def __init__(self) -> None:
-        self._signs: dict[Told, Sign] = {}
+        self._signs: dict[KnownOverlap, Sign] = {}
 
     def __bool__(self) -> bool:
         return bool(self._signs)
@@ -148,7 +148,7 @@ def by_totals(minutes: Iterable[Totals]) -> Sign | None:
 
     A minute in which neither holds says that not all is known, and then nothing is told.
     """
-    said: list[Told | None] = []
+    said: list[KnownOverlap | None] = []
     for _, api, stages, canaries in minutes:
         if canaries and api == stages:
             said.append("included")
@@ -164,12 +164,13 @@ def reading(series: Series, count: int, observation: Observation) -> tuple[Overl
     """How an observation's minutes are to be read, and whether they fit the share then.
 
     Of the series' first `count` minutes. An unknown overlap is found out where the minutes
-    themselves tell: it takes shares of about a half; at small ones both readings say the same. One
-    minute of excess is enough here: this lasts for one look, and a canary with more errors than the
-    stage is not to be waited for. What a source says is believed until some minutes contradict it:
-    left out as impossible, they would be the very ones in which the canary failed.
+    themselves tell: it takes shares of about a half; at small ones both interpretations say the
+    same. One minute of excess is enough here: this lasts for one observation, and a canary with
+    more errors than the stage is not to be waited for. What a source states is trusted until some
+    minutes contradict it: left out as impossible, they would be the very ones in which the canary
+    failed.
     """
-    counts, overlap = Reading(series, "excluded", count), observation.overlap
+    counts, overlap = Interpretation(series, "excluded", count), observation.overlap
     part = counts.after(_Part, observation.step_judged_from())
     if overlap != "excluded":
         times = counts.after(_Excess).times
@@ -222,7 +223,7 @@ class _Part:
 
 
 def _of_part(part: _Part, percent: float) -> Sign | None:
-    fitting: list[Told] = [overlap for overlap in _EITHER if part.fits(overlap, percent)]
+    fitting: list[KnownOverlap] = [overlap for overlap in _EITHER if part.fits(overlap, percent)]
     if len(fitting) != 1:
         return None
     return Sign(fitting[0], f"only then is the canary's part of the requests {percent:g} %")

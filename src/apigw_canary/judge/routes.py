@@ -15,7 +15,7 @@ from apigw_canary.judge import evidence
 from apigw_canary.judge.eligibility import Changes, FirstMinute, Warmth, changes_of
 from apigw_canary.judge.evidence import Row
 from apigw_canary.judge.findings import Finding, Verdict
-from apigw_canary.judge.kept import INTERPRETATIONS, Kept, Reading, Series, weakest
+from apigw_canary.judge.kept import INTERPRETATIONS, Interpretation, Kept, Series, weakest
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
@@ -119,7 +119,7 @@ def evidence_of(policy: Plan, observation: Observation, kept: Kept) -> list[Rout
         confirmed = stage.count(observation.at - policy.promotion_metric_delay)
         overlap, _ = reading(stage, confirmed, observation)
         count = series.count(observation.at - policy.metric_delay)
-        folds = [Reading(series, each, count) for each in INTERPRETATIONS[overlap]]
+        folds = [Interpretation(series, each, count) for each in INTERPRETATIONS[overlap]]
         weight = policy.route_weight * signal.weight / total
         alpha = policy.false_rollback * (weight or signal.weight / total)
         worse = weakest(
@@ -172,7 +172,7 @@ def _suspects(
         for signal in judged:
             series = kept.series(observation, signal.name, route=route)
             count = series.count(observation.at - policy.metric_delay)
-            excess = Reading(series, "excluded", count).after(_Compared).excess(signal)
+            excess = Interpretation(series, "excluded", count).after(_Compared).excess(signal)
             if excess > 0:
                 excesses.append((excess, route, signal, series))
     excesses.sort(key=lambda each: -each[0])

@@ -221,7 +221,7 @@ class Reader:
         self._lock = threading.Lock()
 
     @property
-    def is_doubted(self) -> bool:
+    def is_suspect(self) -> bool:
         """Whether the name was not the API's alone when it was looked up."""
         return self._known.suspect is not None
 
@@ -267,7 +267,7 @@ class Reader:
             row for row in counted(_arms(series, "requests")) if row.at + MINUTE <= end - SETTLED
         ]
         self._look_for_signs(stage, settled, {name: minutes[name] for name in errors}, series)
-        dark = [self._listing.note(end)] if _is_dark(stage, settled) else []
+        dark = [self._listing.note(end)] if _lacks_data(stage, settled) else []
         routes, read = self._of_routes(own, errors, limits, start, end)
         reading, how = self._found.read(stated)
         found = Measurements(
@@ -302,7 +302,7 @@ class Reader:
             settled = counted(_arms(series, "requests"))
             errors = comparison.errors_of(series, names, window.end)
             self._look_for_signs(stage, settled, errors, series)
-            dark = _is_dark(stage, settled)
+            dark = _lacks_data(stage, settled)
             said = [self._listing.note(window.end)] if dark else []
             reading, how = self._found.read(stated)
             return comparison.compared(
@@ -452,13 +452,13 @@ def _of_step(stage: StageState, rows: Sequence[Minute]) -> list[Minute]:
     return [row for row in rows if row.at >= first]
 
 
-def _is_dark(stage: StageState, settled: Sequence[Minute]) -> bool:
+def _lacks_data(stage: StageState, settled: Sequence[Minute]) -> bool:
     """Whether a canary with a share has no requests, and not by chance."""
     rows = _of_step(stage, settled)
     if stage.canary is None or any(row.canary_requests for row in rows):
         return False
     busy = sum(row.baseline_requests for row in rows)
-    return overlap.is_dark(busy, stage.canary.percent / 100)
+    return overlap.lacks_data(busy, stage.canary.percent / 100)
 
 
 class CloudWatchMetrics(AwsSource):
@@ -546,7 +546,7 @@ class CloudWatchMetrics(AwsSource):
     def _reader(self, stage: StageState) -> Reader:
         key = (stage.rest_api_id, stage.name)
         reader = self._readers.get(key)
-        if reader is None or reader.is_doubted:  # what is doubted may have been mended
+        if reader is None or reader.is_suspect:  # what is doubted may have been mended
             calls = self._own_calls()
             self._readers[key] = reader = Reader(
                 calls,

@@ -9,11 +9,11 @@ from apigw_canary.judge import (
     DRIFT,
     AgainstPast,
     Finding,
-    Gathered,
     Observation,
     Plan,
     Row,
     Signal,
+    SignalEvidence,
     Unhealthy,
     Verdict,
     alarms_fired,
@@ -161,7 +161,7 @@ def _too_many_failed(view: View) -> Decision | None:
     most = view.policy.max_failed_requests
     if most is None:
         return None
-    for g in view.critical_gathered:
+    for g in view.critical_evidence:
         found = excess(g, view.seen)
         if g.signal.rare and found.surely >= most:
             at_100 = (
@@ -395,7 +395,7 @@ def _cause(found: Unhealthy, percent: float) -> str:
 
 def _incomparable(view: View) -> str | None:
     """That a signal has no minute in which both variants had requests."""
-    for g in view.critical_gathered:
+    for g in view.critical_evidence:
         if not has_comparable_minute(g, view.seen):
             return (
                 f"inconclusive so far: in no complete minute of {g.signal.name} both variants had "
@@ -408,7 +408,7 @@ def _without_baseline(view: View) -> str | None:
     """What is against the canary in minutes without a request of the baseline."""
     if view.seen.percent == 100:
         return None
-    for g in view.critical_gathered:
+    for g in view.critical_evidence:
         found = canary_only_excess(g, view.seen)
         if found is not None:
             return f"in {g.signal.name}, {found}"
@@ -419,7 +419,7 @@ def _unconfirmed_at_100(view: View) -> str | None:
     """What the canary lacks at 100 %, compared with the baseline's past; None below 100 %."""
     if view.seen.percent < 100:
         return None
-    for g in view.critical_gathered:
+    for g in view.critical_evidence:
         past = _past(view, g)
         if past is not None and not past.confirmed:
             return (
@@ -437,7 +437,7 @@ def _unconfirmed_at_100(view: View) -> str | None:
     return None
 
 
-def _past(view: View, g: Gathered) -> AgainstPast | None:
+def _past(view: View, g: SignalEvidence) -> AgainstPast | None:
     """The canary at 100 % against the baseline's past, where that is a measure for the signal."""
     past = confirmed_by_past(g, view.seen, view.policy.false_promotion) if g.signal.rare else None
     return past if past is not None and past.applies else None
@@ -508,8 +508,8 @@ def _recent_excess(view: View, *, significant: bool) -> str | None:
     No test, but the counts of the latest minutes: evidence of hours is slow to turn. It can only
     delay.
     """
-    for g in view.critical_gathered:
-        for recent in (_recent(g.signal, rows) for rows in g.confirmed_readings):
+    for g in view.critical_evidence:
+        for recent in (_recent(g.signal, rows) for rows in g.confirmed_interpretations):
             if recent.is_excess and (recent.is_significant or not significant):
                 return (
                     f"in its latest {recent.minutes} complete minutes the canary "
@@ -540,12 +540,12 @@ def _confirmed(view: View) -> Iterable[str]:
     With the counts that were held against the margin: totals of a rollout whose percent has changed
     may differ by more although the canary is as good in each minute.
     """
-    for g, finding in zip(view.critical_gathered, view.critical_findings(), strict=True):
+    for g, finding in zip(view.critical_evidence, view.critical_findings(), strict=True):
         past = _past(view, g)
         if past is not None:
             yield f"{g.signal.name}: {past}, evidence {evidence(odds(past.log_evidence))}"
             continue
-        recent = _recent(g.signal, g.confirmed_readings[0])
+        recent = _recent(g.signal, g.confirmed_interpretations[0])
         where = "" if recent.minutes < RECENT else f" in its latest {RECENT} minutes"
         yield (
             f"{recent}{where} (margin {100 * g.signal.margin:g} %, evidence "

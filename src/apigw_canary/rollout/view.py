@@ -14,12 +14,12 @@ from apigw_canary.judge import (
     Alarm,
     Analysis,
     Finding,
-    Gathered,
     Kept,
     Minute,
     Observation,
     Plan,
     Signal,
+    SignalEvidence,
     Unhealthy,
     UnknownOutcomes,
     ceil_minute,
@@ -68,9 +68,11 @@ class View:
         self.seen = observation
         evidence = gather(policy, observation, kept)
         self.analysis: Analysis = summarize(policy, evidence)
-        self.gathered: list[Gathered] = [g for g in evidence.signals if not g.signal.report_only]
+        self.gathered: list[SignalEvidence] = [
+            g for g in evidence.signals if not g.signal.report_only
+        ]
         """The evidence of the signals that may decide."""
-        self.observed: list[Gathered] = [
+        self.observed: list[SignalEvidence] = [
             g for g in self.gathered if g.signal.critical or not g.signal.is_latency
         ]
         """Those that must be observed: latency need not, unless it is critical."""
@@ -98,7 +100,7 @@ class View:
         return [signal for signal in self.policy.signals if signal.critical]
 
     @cached_property
-    def critical_gathered(self) -> list[Gathered]:
+    def critical_evidence(self) -> list[SignalEvidence]:
         """Their evidence."""
         return [g for g in self.gathered if g.signal.critical]
 
@@ -110,7 +112,7 @@ class View:
     @cached_property
     def unhealthy(self) -> tuple[Signal, Unhealthy] | None:
         """In which critical signal production is unhealthy, the first; None where it is not."""
-        for g in self.critical_gathered:
+        for g in self.critical_evidence:
             if g.signal.rare:
                 found = unhealthy(g, self.seen, period=self.policy.max_unobserved)
                 if found is not None:
@@ -214,7 +216,7 @@ class View:
         first = max(ceil_minute(since), self.seen.judged_from())
         return min(
             sum(row.canary_requests for row in minutes_since(g.confirmed, first))
-            for g in self.critical_gathered
+            for g in self.critical_evidence
         )
 
     def deadline(self) -> str:
@@ -299,7 +301,7 @@ def _without_data(view: View) -> timedelta | None:
         since = view.seen.step_judged_from()
         since = max(since, served + MINUTE) if served is not None else since
         busy = [row for row in minutes_since(g.minutes, since) if row.baseline_requests > 0]
-        if overlap.is_dark(sum(row.baseline_requests for row in busy), view.seen.percent / 100):
+        if overlap.lacks_data(sum(row.baseline_requests for row in busy), view.seen.percent / 100):
             lengths.append(busy[-1].at + MINUTE - busy[0].at)
     return max(lengths, default=None)
 
