@@ -10,7 +10,7 @@
 # make pictures  draw the manual's pictures anew    make test-browser  reports and manual in a real
 # make outputs   write the outputs of examples anew    chromium, screenshots into build/screenshots/
 # make clean   remove what make has made
-# make test-emulators  rollouts on LocalStack, in an environment of its own (Python 3.11)
+# make test-emulators  rollouts on LocalStack and ministack, in environments of their own (Python 3.11)
 # make kills   processes killed at calls of theirs, in 30 rollouts (SEEDS=n)
 # make fuzz    100,000 random series through the evidence (SERIES=n)
 # make guards  how often the guard at 100 % fires, and how soon (DAYS=n)
@@ -120,9 +120,9 @@ faults: .venv/.dev
 interleavings: .venv/.dev
 	@$(PY) tests/interleavings.py 500
 
-test-emulators: .venv/.dev .venv/emulators/.done
-	@echo "==> pytest, on LocalStack"
-	@timeout 600 $(PY) -m pytest -qs tests/emulators/check_localstack.py
+test-emulators: .venv/.dev .venv/emulators/.done .venv/ministack/.done
+	@echo "==> pytest, on LocalStack and ministack"
+	@timeout 600 $(PY) -m pytest -qs tests/emulators/check_*.py
 
 kills: .venv/.dev
 	@$(PY) tests/served_processes.py $(or $(SEEDS),30)
@@ -231,6 +231,14 @@ clean:
 	@python3.11 -m venv .venv/emulators
 	@.venv/emulators/bin/python $(PIP) 'localstack-core[runtime]==4.13.1' 'cbor2<6' \
 	  'pyopenssl<24.3' 'cryptography<43' 'service-identity<25' 'joserfc<1.4'
+	@touch $@
+
+# It pins botocore, so it cannot share an environment.
+.venv/ministack/.done: Makefile
+	@command -v python3.11 >/dev/null || { echo "Needed: Python 3.11."; exit 1; }
+	@echo "==> installing ministack"
+	@python3.11 -m venv .venv/ministack
+	@.venv/ministack/bin/python $(PIP) 'ministack==1.5.33'
 	@touch $@
 
 .PRECIOUS: .venv/%/.dev

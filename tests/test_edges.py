@@ -840,9 +840,11 @@ def test_a_rollback_that_cannot_be_recorded_is_a_rollback(
     """It waits for nothing; what is not on record is logged."""
     with rehearsal(**QUIET) as aws:
         canary = enabled(aws)
-        aws.fail("UpdateDeployment", Fault.ACCESS_DENIED)
+        for skip in range(2):
+            aws.fail("UpdateDeployment", Fault.ACCESS_DENIED, skip=skip)
         canary.rollback()
         assert serving(aws)[2] is None
+        assert "rolled_back is not announced" in caplog.text
         assert "rolled_back is not on record" in caplog.text
 
 

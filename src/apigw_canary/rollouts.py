@@ -290,9 +290,10 @@ class AnyCanary(Controlled, ABC):
 
         Where a promotion was half done and the record does not prove it, the canary is ended and
         `StageChangedError` states what production serves. Two calls; for a stage one more to undo,
-        and three to record it afterwards. No canary is success, once two reads that are two seconds
-        apart agree that there is none; otherwise `CannotTellError` states that one may be active. A
-        canary that was promoted is `RolloutEndedError`: `revert` undoes a promotion.
+        and five to record it: two before, each sent once and for two seconds at most, and three
+        afterwards. No canary is success, once two reads that are two seconds apart agree that there
+        is none; otherwise `CannotTellError` states that one may be active. A canary that was
+        promoted is `RolloutEndedError`: `revert` undoes a promotion.
         """
         self._roll_back("caller")
 

@@ -417,9 +417,10 @@ class Stage(AnyPlace):
         then. A promotion that was finished is not undone by it: where production serves the bad
         release, call `revert`.
 
-        Two calls, one more to undo, and three to record how the rollout ended; nothing is waited
-        for but the end of the canary. No canary is success, once two reads that are two seconds
-        apart agree that there is none; otherwise `CannotTellError` states that one may be active.
+        Two calls, one more to undo, and five to record it: two before, each sent once and for two
+        seconds at most, and three afterwards. The canary is ended whatever becomes of those. No
+        canary is success, once two reads that are two seconds apart agree that there is none;
+        otherwise `CannotTellError` states that one may be active.
         """
         roll_back(self._control, None, by="operator")
 

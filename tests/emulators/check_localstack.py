@@ -10,19 +10,12 @@ those of the requests that are sent here, and the library's clock is a virtual o
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import socket
-import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -38,8 +31,8 @@ from apigw_canary import (
     Stage,
     StageState,
 )
+from started import ENVIRONMENTS, started
 
-LOCALSTACK = Path(__file__).parents[2] / ".venv" / "emulators" / "bin" / "localstack"
 MINUTE = timedelta(minutes=1)
 POLICY = RolloutPolicy.canary(50, bake=timedelta(minutes=5), signals=[Signal.errors_5xx()])
 # v2 fails each tenth request, the others none: MOCK integrations answer by the stage variable.
@@ -55,46 +48,20 @@ def _no_network() -> None:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where LocalStack listens, on this machine only; its processes end with the tests."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "GATEWAY_LISTEN": f"127.0.0.1:{port}",
-        "DNS_ADDRESS": "0",  # no name server beside it
-        "DISABLE_EVENTS": "1",  # no reports to its makers
-        "SKIP_SSL_CERT_DOWNLOAD": "1",
-        "LOCALSTACK_VOLUME_DIR": str(tmp_path_factory.mktemp("localstack")),
-    }
-    with subprocess.Popen(
-        [LOCALSTACK, "start", "--host"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/_localstack/health", process)
-            yield f"http://127.0.0.1:{port}"
-            print(f"\n{sum(SENT.values())} requests of users: {dict(SENT)}")
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
 
+    def environment(port: int) -> dict[str, str]:
+        return {
+            "GATEWAY_LISTEN": f"127.0.0.1:{port}",
+            "DNS_ADDRESS": "0",  # no name server beside it
+            "DISABLE_EVENTS": "1",  # no reports to its makers
+            "SKIP_SSL_CERT_DOWNLOAD": "1",
+            "LOCALSTACK_VOLUME_DIR": str(tmp_path_factory.mktemp("localstack")),
+        }
 
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(240):
-        assert process.poll() is None, "LocalStack does not start"
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    pytest.fail("LocalStack does not answer")
+    program = ENVIRONMENTS / "emulators" / "bin" / "localstack"
+    with started([program, "start", "--host"], environment, "/_localstack/health") as address:
+        yield address
+        print(f"\n{sum(SENT.values())} requests of users: {dict(SENT)}")
 
 
 SENT: Counter[str] = Counter()

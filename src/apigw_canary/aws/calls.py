@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -22,6 +23,12 @@ log.addHandler(logging.NullHandler())  # silent unless the program configures lo
 
 RETRY_FOR = timedelta(seconds=30)
 """How long pauses between retries may add up to. AWS's conflicts last seconds."""
+
+BRIEF = timedelta(seconds=2)
+"""How long a call waits for a connection, and for the answer, that is not waited for. API Gateway
+answers in a fraction of a second."""
+
+_brief: ContextVar[bool] = ContextVar("apigw_canary_brief", default=False)
 
 _MOST_PAGES = 1000
 """Of one list: half a million items, with the 500 a page that API Gateway and CloudWatch give."""
@@ -83,17 +90,18 @@ class Calls:
         self._clock = clock
         self._sleep = sleep
         self._retry_for = validation.duration(retry_for, "retry_for")
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, bool], Any] = {}
         self._answered = False
         # boto3 sessions are not thread-safe; the clients they make are.
         self._lock = threading.Lock()
 
     def client(self, service: str) -> Any:
-        """The client of a service, made once."""
+        """The client of a service, made once; another one for calls that are made `briefly`."""
+        key = service, _brief.get()
         with self._lock:
-            if service not in self._clients:
-                self._clients[service] = self._new_client(service)
-            return self._clients[service]
+            if key not in self._clients:
+                self._clients[key] = self._new_client(service)
+            return self._clients[key]
 
     def _new_client(self, service: str) -> Any:
         import boto3
@@ -105,6 +113,9 @@ class Calls:
             # and repeats writes that are not safe to repeat. The retries are ours.
             retries={"total_max_attempts": 1, "mode": "standard"},
         )
+        if _brief.get():
+            seconds = BRIEF.total_seconds()
+            config = config.merge(Config(connect_timeout=seconds, read_timeout=seconds))
         try:
             # boto3 itself stands for its default session. Any: its stubs know services by literal.
             session: Any = boto3 if self._session is None else self._session
@@ -125,6 +136,15 @@ class Calls:
     def within(self, session: Session) -> "Calls":
         """The same clock and patience in another session."""
         return Calls(session, clock=self._clock, sleep=self._sleep, retry_for=self._retry_for)
+
+    @contextmanager
+    def briefly(self) -> Iterator[None]:
+        """Meanwhile each call is sent once, and waits for two seconds at most."""
+        token = _brief.set(True)
+        try:
+            yield
+        finally:
+            _brief.reset(token)
 
     def pause(self, seconds: float) -> None:
         """Wait between two questions about the same thing."""
@@ -173,7 +193,7 @@ class Calls:
                 operation,
                 parameters,
                 sleep=self._sleep,
-                retry_for=self._retry_for,
+                retry_for=timedelta(0) if _brief.get() else self._retry_for,
                 has_answered=lambda: self._answered,
             )
         except failures.RAISED as error:

@@ -429,6 +429,24 @@ class Control:
             raise changed_outside("stage", differences)
         return canary
 
+    def announce_ending(self, canary: CanaryState, outcome: Outcome, by: EndedBy) -> None:
+        """Record that the canary is about to be ended, as far as that is possible within seconds.
+
+        Nothing on AWS tells a canary that was rolled back from one that was removed outside, and a
+        process that dies after it ended the canary cannot record it any more. Two calls, each sent
+        once and for two seconds at most: what is waited for is never the record.
+        """
+        deployment_id = canary.deployment_id
+        try:
+            with self.calls.briefly():
+                deployment = self.gateway.deployment(deployment_id)
+                record = self.record(deployment).of_canary(canary.variables)
+                announced = record.announcing(outcome, by)
+                if announced != record:
+                    self.records.save(deployment, announced, once=True)
+        except CanaryError as error:
+            log.warning("deployment %s: %s is not announced: %s", deployment_id, outcome, error)
+
     def note_ending(
         self,
         ended: CanaryState,

@@ -58,8 +58,10 @@ class Records(Protocol):
         """The same for a gateway that sends no writes; nothing is kept."""
         ...
 
-    def save(self, deployment: Deployment, record: Record) -> Deployment:
+    def save(self, deployment: Deployment, record: Record, *, once: bool = False) -> Deployment:
         """Keep the record, and read it back; the deployment as it then is.
+
+        `once`: it is sent once, and not read back from AWS.
 
         Raises `RecordError` where it is not kept, or AWS's refusal.
         """
@@ -122,9 +124,11 @@ class DescriptionRecords(_Checked):
         """Nothing to do: the description has it."""
         return created
 
-    def save(self, deployment: Deployment, record: Record) -> Deployment:
+    def save(self, deployment: Deployment, record: Record, *, once: bool = False) -> Deployment:
         """One UpdateDeployment, and one GetDeployment to read it back."""
         description = self.described(deployment.description, record)
+        if once:
+            return self._gateway.describe_deployment(deployment.id, description)
         for _ in range(SENDINGS):
             with suppress(UnansweredError):  # reading it back tells
                 self._gateway.describe_deployment(deployment.id, description)
@@ -229,7 +233,13 @@ class StoredRecords(_Checked):
         """Into the store too."""
         return self.save(created, record)
 
-    def save(self, deployment: Deployment, record: Record) -> Deployment:
+    def save(
+        self,
+        deployment: Deployment,
+        record: Record,
+        *,
+        once: bool = False,  # noqa: ARG002 - a store is asked once anyway
+    ) -> Deployment:
         """Into the store, unless another process wrote there in between; then read back."""
         text, lines = self._records.load()
         before = lines.get(deployment.id)

@@ -19,7 +19,7 @@ def roll_back(
     """Ends the canary; where it was half promoted, production gets back what it had.
 
     Without a bond, whichever canary is there. Whether there was one: none is success, once that is
-    certain. How it ended is recorded afterwards, as far as that is possible.
+    certain. How it ends is recorded before and afterwards, as far as that is possible.
     """
     seen = control.present(for_good=bond is None)
     state = seen.stage
@@ -31,6 +31,7 @@ def roll_back(
     if bond is not None:
         control.mine(bond, seen)
     record = _record_if_promoted(control, bond, state, canary)
+    control.announce_ending(canary, outcome, by)
     ended = control.end(state, "Run the same line again: it ends the canary, whatever is left.")
     if isinstance(record, CanaryError):
         raise RecordError(

@@ -49,6 +49,8 @@ def ending(deployment_id: str, records: Mapping[str, Record], state: StageState)
         state, deployment_id
     ):
         return Ending(Outcome.PROMOTED_OUTSIDE)
+    if begun.ending is not None:
+        return Ending(begun.ending, begun.ended_by)  # by a process that died before it noted that
     return Ending(Outcome.REMOVED_OUTSIDE if begun.enabled_at else Outcome.NEVER_STARTED)
 
 

@@ -154,6 +154,16 @@ class Begun(Serializable):
         ),
     )
     """Who ended the canary, where that is known."""
+    ending: Outcome | None = attrs.field(
+        default=None,
+        validator=validation.checked(
+            validation.choice,
+            field="rollout.ending",
+            or_none=True,
+            choices=(Outcome.ROLLED_BACK, Outcome.DISABLED),
+        ),
+    )
+    """How it ended if its canary is gone: written before the canary is ended."""
 
     def __attrs_post_init__(self) -> None:
         for name in ("started_at", "enabled_at", "failing_since"):
@@ -298,7 +308,14 @@ class Record(Serializable):
         """The record with how its rollout ended; the same where there is no rollout."""
         if self.rollout is None:
             return self
-        return attrs.evolve(self, rollout=attrs.evolve(self.rollout, outcome=outcome, ended_by=by))
+        ended = attrs.evolve(self.rollout, outcome=outcome, ended_by=by, ending=None)
+        return attrs.evolve(self, rollout=ended)
+
+    def announcing(self, outcome: Outcome, by: EndedBy) -> "Record":
+        """The record with how its rollout is about to end; the same where there is no rollout."""
+        if self.rollout is None:
+            return self
+        return attrs.evolve(self, rollout=attrs.evolve(self.rollout, ending=outcome, ended_by=by))
 
     def latest(self) -> datetime | None:
         """The latest time that the record states."""

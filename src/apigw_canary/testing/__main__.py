@@ -26,12 +26,13 @@ def main(arguments: list[str], wait: Callable[[], object]) -> int:
     options = _parser().parse_args(arguments)
     try:
         backends = {name: _backend(settings) for name, *settings in options.backend}
+        stages = dict(_stage(each) for each in options.stages)
         with (
             rehearsal(
                 requests_per_minute=options.requests_per_minute,
                 backends=backends,
                 stage=options.stage,
-                stages=dict(_stage(each) for each in options.stages),
+                stages=stages,
                 seed=options.seed,
             ) as aws,
             aws.serve(port=options.port, speed=options.speed) as server,
@@ -39,7 +40,7 @@ def main(arguments: list[str], wait: Callable[[], object]) -> int:
         ):
             for name, value in server.environment.items():
                 print(f"export {name}={value}")
-            names = " and ".join(aws.stages)
+            names = " and ".join([options.stage, *stages])
             print(f"# REST API {aws.rest_api_id}, stage {names}, {aws.now():%FT%TZ}.")
             print(
                 f"# The clock: curl -d '{{\"seconds\": 60}}' {server.address}/_rehearsal/sleep",
