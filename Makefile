@@ -21,6 +21,7 @@
 # make low-traffic  how long a verdict takes at low traffic (ROLLOUTS=n)
 # make latency  what latency by default finds, and rolls back wrongly (ROLLOUTS=n)
 # make sharpness  confirmation beside its limit, late changes and bursts (ROLLOUTS=n)
+# make log-routes  what an observation of 400 routes from access logs takes
 # make evidence  run all of these that the manual quotes, and write docs/evidence (NAME=one of them)
 
 PYTHON ?= python3
@@ -44,7 +45,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
 
 .PHONY: demo check test test-all test-browser test-emulators test-terraform lint style mypy pyright pytest quick \
-  bench dist docs evidence faults forecasts fuzz guards hostile interleavings kills latency low-traffic overlap production \
+  bench dist docs evidence faults forecasts fuzz guards hostile interleavings kills latency log-routes low-traffic overlap production \
   unknown signatures pictures outputs clean search search-proof sharpness
 .DELETE_ON_ERROR:
 
@@ -147,6 +148,9 @@ forecasts: .venv/.testing
 
 latency: .venv/.testing
 	@$(PY) benchmarks/latency.py $(ROLLOUTS)
+
+log-routes: .venv/.testing
+	@$(PY) benchmarks/log_routes.py
 
 low-traffic: .venv/.testing
 	@$(PY) benchmarks/low_traffic.py $(ROLLOUTS)

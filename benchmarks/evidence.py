@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import guards
 import latency
+import log_routes
 import low_traffic
 import overlap
 import production
@@ -115,6 +116,15 @@ FIGURES = (
             sharpness.confirmation(0.0, 4),
             sharpness.late(*sharpness.CHANGES[0][:2], 60, sharpness.CHANGES[0][2], 2),
         ],
+    ),
+    Figure(
+        "log-routes",
+        "What does an observation of many routes from access logs take?",
+        "access-logs.md#routes",
+        "make log-routes",
+        ["benchmarks/log_routes.py"],
+        "0, of the rehearsal",
+        log_routes.sample,
     ),
     Figure(
         "judges",

@@ -18,6 +18,7 @@ FIGURES = (
     "low-traffic",
     "latency",
     "sharpness",
+    "log-routes",
     "judges",
 )
 

@@ -8,7 +8,7 @@ from typing import Literal, Self, TypedDict, Unpack
 
 import attrs
 
-from apigw_canary.judge import Analysis, Minute, Observation, Plan, Signal, Step, analyze
+from apigw_canary.judge import Analysis, Minute, Observation, Plan, Signal, Step, analyze, parts
 from apigw_canary.planning.backtest import Backtest, backtest
 from apigw_canary.planning.forecast import Forecast, forecast
 from apigw_canary.rollout.decisions import Decision
@@ -167,7 +167,9 @@ class RolloutPolicy(Plan):
         return cls(steps, **risks)
 
     def __str__(self) -> str:
-        """The plan as a sentence: also what guards at 100 %, and what a step takes at least."""
+        """The plan as a sentence: also what guards at 100 %, what a step takes at least, and what
+        part of `false_rollback` a signal of one route has.
+        """
         steps = ", ".join(f"{step.percent:g} % for {span(step.bake)}" for step in self.steps)
         undecided = {"rollback": "rolled back", "hold": "left to an operator"}[self.on_inconclusive]
         said = [
@@ -179,6 +181,12 @@ class RolloutPolicy(Plan):
             said.append(f"each step takes at least {least}, until its metrics are complete")
         if self.steps[-1].percent == 100:
             said.append(f"at 100 % {guards_at_100(self)} can roll back")
+        said += [
+            f"{signal.name} has {100 * part:.2g} % of the evidence for rolling back, and alone "
+            f"rolls back at most {100 * part * self.false_rollback:.2g} % of healthy canaries"
+            for signal, part in zip(self.signals, parts(self), strict=True)
+            if signal.route is not None and part
+        ]
         return "; ".join(said)
 
     def analyze(self, observation: Observation, *, intervals: bool = False) -> Analysis:
@@ -210,7 +218,8 @@ class RolloutPolicy(Plan):
         the policy decide each minute of them. `bad_rate` is the baseline's fraction of bad
         requests, 0 to 1, of every critical signal, or by the signals' names; `signal` gets worse,
         by default the first critical one. A signal without a rate is left out, and alarms are taken
-        to be OK.
+        to be OK. A signal of one route is left out too, because that traffic is not the route's:
+        forecast a policy that has no other signal, with the route's requests a minute.
 
         The requests are independent of each other, as real ones never quite are: what the real
         traffic does to the policy, see `backtest`. A few seconds where the traffic suits the plan;

@@ -605,9 +605,10 @@ def _check_traffic(policy: RolloutPolicy, past_hour: Measurements) -> None:
             remedy="Correct that first, or enable the canary without `policy`.",
         )
     if missing := never_given(policy, past_hour):
+        whys = [f"; {each}: {why}" for each, why in past_hour.not_observed.items()]
         raise MetricsError(
             f"The metric source has given no minute of {', '.join(missing)} in the past hour, "
-            "which a promotion needs.",
+            f"which a promotion needs{''.join(whys)}.",
             remedy="Correct the source, or take the signal out of the policy.",
         )
     for signal in policy.signals:

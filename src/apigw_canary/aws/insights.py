@@ -60,6 +60,9 @@ class Found(NamedTuple):
     """Bytes, which is what AWS bills."""
     at: datetime
     """AWS's time when it was asked."""
+    is_whole: bool = True
+    """Whether these are all rows; else there are more than `MOST_ROWS`, and it is not known which
+    of them these are."""
 
 
 class Insights:
@@ -70,11 +73,22 @@ class Insights:
         self._timeout = timeout
 
     def find(self, group: str, query: str, start: datetime, end: datetime, *more: str) -> Found:
-        """The rows of a query over [start, end): StartQuery, and GetQueryResults until it is done.
+        """All rows of a query over [start, end): StartQuery, and GetQueryResults until it is done.
 
         `more`: further groups. Raises `MetricsError` where the answer is not whole. A query whose
         answer is not awaited any more, for whatever reason, is stopped.
         """
+        found = self.find_most(group, query, start, end, *more)
+        if not found.is_whole:
+            _fail(
+                f"A query of {group} found more than {MOST_ROWS:,} rows, and the rest is not known"
+            )
+        return found
+
+    def find_most(
+        self, group: str, query: str, start: datetime, end: datetime, *more: str
+    ) -> Found:
+        """As `find`; where there are more than `MOST_ROWS`, `Found.is_whole` is False."""
         try:
             started = self._calls.call(
                 "logs",
@@ -98,10 +112,6 @@ class Insights:
             raise
         if answer["status"] != "Complete":
             _fail(f"A query of {group} ended as {answer['status']}")
-        if len(answer["results"]) >= MOST_ROWS or "nextToken" in answer:
-            _fail(
-                f"A query of {group} found more than {MOST_ROWS:,} rows, and the rest is not known"
-            )
         return Found(
             rows=[
                 {
@@ -113,6 +123,7 @@ class Insights:
             ],
             scanned=float(answer.get("statistics", {}).get("bytesScanned", 0)),
             at=self._calls.now(started),
+            is_whole=len(answer["results"]) < MOST_ROWS and "nextToken" not in answer,
         )
 
     def _awaited(self, query_id: str) -> Answer:

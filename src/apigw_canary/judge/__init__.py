@@ -11,6 +11,7 @@ from apigw_canary.judge.analysis import (
     analyze,
     gather,
     latest,
+    parts,
     paths,
     summarize,
 )
@@ -51,7 +52,7 @@ from apigw_canary.judge.observation import (
 )
 from apigw_canary.judge.overlap import Totals
 from apigw_canary.judge.plan import LIFETIME, LONGEST_ROLLOUT, Plan, Step
-from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
+from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, ROUTE, Signal
 
 __all__ = [
     "DRIFT",
@@ -62,6 +63,7 @@ __all__ = [
     "LONGEST_ROLLOUT",
     "MINUTE",
     "MOST_PAST",
+    "ROUTE",
     "AgainstPast",
     "Alarm",
     "AlarmState",
@@ -103,6 +105,7 @@ __all__ = [
     "kept_of",
     "latest",
     "odds",
+    "parts",
     "paths",
     "remarks_on_alarms",
     "summarize",

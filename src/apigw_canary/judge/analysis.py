@@ -76,15 +76,21 @@ class Evidence(NamedTuple):
     """
 
 
-def gather(policy: Plan, observation: Observation, kept: Kept | None = None) -> Evidence:
-    """The evidence in the settled minutes of an observation."""
-    kept = kept or Kept()
+def parts(policy: Plan, routed: float = 0.0) -> list[float]:
+    """The part of each signal in the capital that bets against the canary, and so the part of
+    `false_rollback` that it may spend alone; `routed`: the part that the routes have.
+    """
     deciding = sum(signal.weight for signal in policy.signals if not signal.report_only)
-    routed = policy.route_weight if observation.routes is not None else 0.0
-    weights = [
+    return [
         0.0 if signal.report_only else (1 - routed) * signal.weight / deciding
         for signal in policy.signals
     ]
+
+
+def gather(policy: Plan, observation: Observation, kept: Kept | None = None) -> Evidence:
+    """The evidence in the settled minutes of an observation."""
+    kept = kept or Kept()
+    weights = parts(policy, policy.route_weight if observation.routes is not None else 0.0)
     signals = [
         _gather(signal, observation, policy, weight, kept)
         for signal, weight in zip(policy.signals, weights, strict=True)

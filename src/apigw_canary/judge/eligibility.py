@@ -80,7 +80,7 @@ def first_minute(signal: Signal, observation: Observation) -> Minute | None:
     The minutes before the start must be known, and the canary must have no requests in them. (The
     minute of the start itself is left out: an earlier canary may have ended in it.)
     """
-    if signal.name not in (ERRORS_5XX, ERRORS_4XX):
+    if signal.counted not in (ERRORS_5XX, ERRORS_4XX):
         return None
     start = observation.started_at.replace(second=0, microsecond=0)
     first, has_history = ceil_minute(observation.started_at), False

@@ -2,7 +2,8 @@
 
 A route that fails while all others do well is lost in the stage's counts. The routes share a part
 of the capital that bets against the canary, evenly, so the promise holds over all of them, and each
-has to show more than a stage without routes would.
+has to show more than a stage without routes would. What a signal of one route counts there
+(`Signal.route`) is judged by that signal alone.
 """
 
 import math
@@ -110,7 +111,7 @@ class Totals:
 def evidence_of(policy: Plan, observation: Observation, kept: Kept) -> list[RouteEvidence]:
     """The evidence of the most suspicious series."""
     known = _known_before(observation)
-    judged = [signal for signal in policy.signals if not signal.report_only]
+    judged = [s for s in policy.signals if not s.report_only and s.route is None]
     total = sum(signal.weight for signal in judged) * len(known)
     found = []
     for route, signal, series in _suspects(policy, observation, judged, known, kept):
@@ -168,8 +169,9 @@ def _suspects(
 ) -> list[tuple[str, Signal, Series]]:
     """The series in which the canary exceeds what is tolerated, the largest excesses first."""
     excesses = []
+    own = {(signal.route, signal.counted) for signal in policy.signals if not signal.report_only}
     for route in known:
-        for signal in judged:
+        for signal in (each for each in judged if (route, each.name) not in own):
             series = kept.series(observation, signal.name, route=route)
             count = series.count(observation.at - policy.metric_delay)
             excess = Interpretation(series, "excluded", count).after(_Compared).excess(signal)

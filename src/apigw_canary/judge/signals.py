@@ -1,5 +1,6 @@
 """What counts as bad, and how much worse is tolerated."""
 
+import re
 from typing import Self, TypedDict, Unpack
 
 import attrs
@@ -8,6 +9,13 @@ from apigw_canary.values import Serializable, validation
 
 ERRORS_5XX = "errors_5xx"
 ERRORS_4XX = "errors_4xx"
+
+ROUTE = r"[A-Z]+ /.*"
+"""How a route is written: a method, and the path of a resource."""
+
+_LONGEST_ROUTE = 1024
+"""Characters: no dimension of a CloudWatch metric has a longer value ("Dimension", Amazon
+CloudWatch API Reference)."""
 
 _DEFAULT_QUANTILE = 0.99
 
@@ -24,6 +32,7 @@ class Tolerance(TypedDict, total=False):
     critical: bool
     report_only: bool
     rare: bool
+    route: str | None
 
 
 @attrs.frozen(kw_only=True)
@@ -35,7 +44,7 @@ class Signal(Serializable):
     two no verdict is promised.
     """
 
-    name: str = attrs.field(validator=validation.checked(validation.text))
+    name: str = attrs.field(validator=lambda self, _, name: _check_name(self, name))
     """The key of its minutes in `Observation.minutes`."""
     ratio: float = attrs.field(
         default=1.1, validator=validation.checked(validation.number, low=1, high=100)
@@ -76,8 +85,15 @@ class Signal(Serializable):
     """Whether it must be confirmed as not worse before a promotion."""
     report_only: bool = attrs.field(default=False, validator=validation.checked(validation.flag))
     """Whether it is only reported and decides nothing."""
+    route: str | None = None
+    """The one route that it is about, as in "POST /checkout": it is judged by the requests of that
+    route alone. None for the whole stage. Its name is then that of the signal and " of " the route.
+    The source must measure the route: `CloudWatchMetrics` needs detailed metrics for it,
+    `AccessLogs` the method and the resource path in each line. Not for latency."""
     rare: bool = attrs.field(
-        default=attrs.Factory(lambda self: bool(self.name == ERRORS_5XX), takes_self=True),
+        default=attrs.Factory(
+            lambda self: bool(self.name == of_route(ERRORS_5XX, self.route)), takes_self=True
+        ),
         validator=validation.checked(validation.flag),
     )
     """Whether bad requests should be rare, as 5xx errors are. Then also counts without a comparison
@@ -105,14 +121,39 @@ class Signal(Serializable):
             validation.refuse("quantile", "None where over is given", self.quantile)
 
     @property
+    def counted(self) -> str:
+        """What it counts: its name, without the route."""
+        return self.name.removesuffix(of_route("", self.route))
+
+    @property
     def is_latency(self) -> bool:
         """Whether bad requests are those that take longer than a limit."""
         return self.over is not None or self.quantile is not None
 
     @classmethod
     def errors_5xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
-        """Requests answered with a 5xx status: the server's fault, so the first thing to watch."""
-        return cls(name=ERRORS_5XX, **tolerance)
+        """Requests answered with a 5xx status: the server's fault, so the first thing to watch.
+
+        With a `route`, a tolerance of its own for that route, beside the stage's signal:
+
+        ```python
+        from apigw_canary import Signal
+
+        checkout = Signal.errors_5xx(route="POST /checkout", margin=0.001)
+        print(checkout.name)
+        ```
+
+        Such a signal has a part of `false_rollback`, as any other: its `weight` of the sum of all
+        weights, and where the source measures routes, of the 1 - `route_weight` that is left. The
+        default weight of 0.5 is that of the stage's 5xx errors, so beside the three default signals
+        it has 0.5 of 1.2, or 42 %: alone it rolls back at most 2.1 % of healthy canaries at the
+        default of 5 %, and the others have 58 % instead of all. `str(policy)` and the preflight
+        state the part. Less weight leaves more to the others, and takes the route more requests
+        until a rollback. The route is no longer judged by the policy's tolerance for all routes in
+        what the signal counts; its requests still count for the whole stage. It is critical: a
+        promotion needs the route to be confirmed, by its own requests.
+        """
+        return cls(name=of_route(ERRORS_5XX, tolerance.get("route")), **tolerance)
 
     @classmethod
     def errors_4xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
@@ -120,7 +161,8 @@ class Signal(Serializable):
 
         Mostly the clients' doing, in bursts of single clients: hence wider tolerances (ratio 1.2,
         slack 0.2 %, noise 0.2, margin 2 %), less weight (0.1), and not critical. A release that
-        breaks a contract shows here all the same.
+        breaks a contract shows here all the same. With a `route`, of that route alone, as
+        `errors_5xx` has it.
         """
         wider: Tolerance = {
             "ratio": 1.2,
@@ -131,7 +173,7 @@ class Signal(Serializable):
             "critical": False,
         }
         wider.update(tolerance)
-        return cls(name=ERRORS_4XX, **wider)
+        return cls(name=of_route(ERRORS_4XX, wider.get("route")), **wider)
 
     @classmethod
     def latency(
@@ -178,9 +220,17 @@ class Signal(Serializable):
 
     @classmethod
     def custom(cls, name: str, **tolerance: Unpack[Tolerance]) -> Self:
-        """Anything else a `MetricSource` counts: refunds issued, empty answers. Not critical."""
+        """Anything else a `MetricSource` counts: refunds issued, empty answers. Not critical.
+
+        With a `route`, of that route alone, as `errors_5xx` has it.
+        """
         tolerance.setdefault("critical", False)
-        return cls(name=name, **tolerance)
+        return cls(name=of_route(name, tolerance.get("route")), **tolerance)
+
+
+def of_route(name: str, route: str | None) -> str:
+    """The name of a signal of that route; of the whole stage for None."""
+    return name if route is None else f"{name} of {route}"
 
 
 def _latency_name(over: float | None, quantile: float | None) -> str:
@@ -191,3 +241,17 @@ def _latency_name(over: float | None, quantile: float | None) -> str:
 
 def _digits(value: float) -> str:
     return f"{value:.10g}".replace(".", "_")
+
+
+def _check_name(signal: Signal, name: object) -> None:
+    route = signal.route
+    if route is None:
+        validation.text(name, "name")
+        return
+    if not re.fullmatch(ROUTE, validation.text(route, "route", limit=_LONGEST_ROUTE)):
+        validation.refuse("route", 'a method and a path, as in "GET /orders"', route)
+    if signal.is_latency:
+        validation.refuse("route", "None for latency", route)
+    ending = of_route("", route)
+    if not validation.text(name, "name", limit=2 * _LONGEST_ROUTE).endswith(ending):
+        validation.refuse("name", f"one that ends in {ending!r}", name)

@@ -24,7 +24,7 @@ from apigw_canary.metrics import comparison
 from apigw_canary.metrics.comparison import nothing, window
 from apigw_canary.metrics.latency import Latencies, Shares
 from apigw_canary.metrics.ratio import CloudWatchRatio, ratios_of
-from apigw_canary.metrics.routes import ByRoute, Routes
+from apigw_canary.metrics.routes import ByRoute, Routes, check_routes, dimensions_of
 from apigw_canary.metrics.source import (
     KEPT,
     NAMESPACE,
@@ -259,6 +259,8 @@ class Reader:
         }
         own = self._queries(errors)
         others = [q for key, name in ratios.items() for q in self._ratios[name].queries(key, stage)]
+        of_routes = {f"own{i}": s for i, s in enumerate(s for s in signals if s.route is not None)}
+        others += [q for key, s in of_routes.items() for q in self._queries_of_route(key, s)]
         series = self._latencies.answered(
             [*own, *others, *self._totals_queries()], limits, start, end
         )
@@ -269,8 +271,17 @@ class Reader:
         self._look_for_signs(stage, settled, {name: minutes[name] for name in errors}, series)
         dark = [self._listing.note(end)] if _lacks_data(stage, settled) else []
         routes, read = self._of_routes(own, errors, limits, start, end)
+        for key, signal in of_routes.items():
+            rows = joined(_arms(series, f"{key}_requests"), _arms(series, f"{key}_bad"), end)
+            if found := tuple(rows):
+                minutes[signal.name] = found
+            else:
+                not_observed[signal.name] = (
+                    f"CloudWatch has no requests of {signal.route}: turn on detailed metrics for "
+                    "the stage, or correct the route"
+                )
         reading, how = self._found.read(stated)
-        found = Measurements(
+        measured = Measurements(
             minutes,
             overlap=reading,
             notes=[*self._known.notes, *notes, *shares.notes, *dark, *read, how],
@@ -278,7 +289,7 @@ class Reader:
             routes=routes,
             not_observed={**not_observed, **shares.not_observed},
         )
-        return found.merged_with(
+        return measured.merged_with(
             {name: self._ratios[name].minutes(key, series, end) for key, name in ratios.items()}
         )
 
@@ -290,6 +301,18 @@ class Reader:
             for name, metric, statistic in (
                 ("requests", "Count", "SampleCount"),
                 *((name, ERRORS[name], "Sum") for name in errors),
+            )
+        ]
+
+    def _queries_of_route(self, key: str, signal: Signal) -> list[Query]:
+        """Requests and errors of the route that a signal is about, of both variants."""
+        route = dimensions_of(str(signal.route))
+        return [
+            Query(f"{arm}_{key}_{name}", metric, statistic, (*dimensions, *route))
+            for arm, dimensions in self._own.items()
+            for name, metric, statistic in (
+                ("requests", "Count", "SampleCount"),
+                ("bad", ERRORS[signal.counted], "Sum"),
             )
         ]
 
@@ -477,7 +500,8 @@ class CloudWatchMetrics(AwsSource):
 
     `routes`: also measure each route, a method of a resource, as in "GET /orders/{id}": True for
     all that had requests in the last three hours, or those of a list. The stage needs detailed
-    metrics for it, and each metric is billed at each observation: the notes state how much.
+    metrics for it, and each metric is billed at each observation: the notes state how much. A
+    `Signal` of one route is read without `routes`, and needs detailed metrics too.
 
     `ratios`: signal name to two metrics of your own, a `CloudWatchRatio`, which are read in the
     same calls.
@@ -499,13 +523,11 @@ class CloudWatchMetrics(AwsSource):
         if not re.fullmatch(r"[^{}]*\{stage\}[^{}]*", canary_stage):
             validation.refuse("canary_stage", "a text with one {stage} in it", canary_stage)
         validation.choice(overlap, "overlap", get_args(Overlap))
-        if not isinstance(routes, bool):
-            _check_routes(routes)
         self._ratios = ratios_of(ratios, reserved=ERRORS)
         self._overlap: Overlap = overlap
         self._canary_stage = canary_stage
         self._api_name = api_name
-        self._routes = routes if isinstance(routes, bool) else tuple(routes)
+        self._routes = check_routes(routes=routes)
 
     def _forget(self) -> None:
         self._readers: dict[tuple[str, str], Reader] = {}
@@ -526,7 +548,9 @@ class CloudWatchMetrics(AwsSource):
         start, end = validation.aware(start, "start"), validation.aware(end, "end")
         known = [*ERRORS, *self._ratios]
         for signal in signals:
-            if signal.name not in known and not signal.is_latency:
+            if signal.route is not None and signal.counted not in ERRORS:
+                validation.refuse("signals", f"of {', '.join(ERRORS)} for a route", signal.name)
+            if signal.counted not in known and not signal.is_latency:
                 expected = f"of {', '.join(known)} and latency, or named in ratios"
                 validation.refuse("signals", expected, signal.name)
         return self._reader(stage).read(stage, signals, start, end, self._overlap)
@@ -557,8 +581,3 @@ class CloudWatchMetrics(AwsSource):
                 ratios=self._ratios,
             )
         return reader
-
-
-def _check_routes(routes: Sequence[str]) -> None:
-    if isinstance(routes, str) or not all(re.fullmatch(r"[A-Z]+ /.*", route) for route in routes):
-        validation.refuse("routes", 'True, False, or a list as in ["GET /orders/{id}"]', routes)

@@ -99,10 +99,13 @@ class LambdaMetrics(AwsSource):
         One more for a start that is new, where the baseline sets a limit of latency.
 
         Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
-        critical signal that Lambda does not publish, and if both variants call one alias.
+        critical signal that Lambda does not publish, a signal of a route, and if both variants
+        call one alias.
         """
         start, end = validation.aware(start, "start"), validation.aware(end, "end")
         for signal in signals:
+            if signal.route is not None:
+                validation.refuse("signals", "of no route: Lambda's metrics have none", signal.name)
             if signal.critical and signal.name not in _ERRORS and not signal.is_latency:
                 validation.refuse(
                     "signals",

@@ -1,16 +1,24 @@
 """Queries of access logs that count by arm, and minutes from their rows."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.aws.insights import Found, Row, count
+from apigw_canary.aws.insights import Found, Row, count, text
 from apigw_canary.errors import MetricsError
 from apigw_canary.judge.observation import MINUTE, Minute
-from apigw_canary.metrics.logformat import ALIAS, IS_CANARY, UNKNOWN, AccessLog
+from apigw_canary.metrics.logformat import (
+    ALIAS,
+    IS_CANARY,
+    METHOD,
+    PATH,
+    ROUTE_ALIAS,
+    UNKNOWN,
+    AccessLog,
+)
 
 REACH = 3
 """Minutes by which a request's line and its part of `Count` are apart at most. A REST API answers
@@ -33,6 +41,56 @@ class Counted(NamedTuple):
     own: bool = False
     """Whether `bad` is an expression of the caller's, which may be about fields that no line has:
     then it has no sum, and no line is bad."""
+    route: str | None = None
+    """The route whose lines alone are counted. A line that does not tell its route may be one of
+    them: it is a request of unknown outcome."""
+
+    def columns(self, index: int) -> str:
+        """What a query counts: the signal's requests, those of known outcome, and the bad ones."""
+        if self.route is None:
+            return f"count({self.field}) as known_{index}, sum({self.bad}) as bad_{index}"
+        method, _, path = self.route.partition(" ")
+        (is_method, no_method), (is_path, no_path) = (
+            (f"{alias} = {text(value)}", f"{alias} = {text(UNKNOWN)}")
+            for alias, value in ((ROUTE_ALIAS[METHOD], method), (ROUTE_ALIAS[PATH], path))
+        )
+        exact = f"{is_method} and {is_path}"
+        return (
+            f"sum(({is_method} or {no_method}) and ({is_path} or {no_path})) as requests_{index}, "
+            f"sum({exact} and ispresent({self.field})) as known_{index}, "
+            f"sum({exact} and ({self.bad})) as bad_{index}"
+        )
+
+
+class Tally(NamedTuple):
+    """How many lines a row counts."""
+
+    lines: int
+    of: tuple[tuple[int, int, int], ...]
+    """For each signal: requests, those of known outcome among them, and bad ones among these."""
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Those of both."""
+        pairs = zip(self.of, other.of, strict=True)
+        return Tally(
+            self.lines + other.lines,
+            tuple((a + d, b + e, c + f) for (a, b, c), (d, e, f) in pairs),
+        )
+
+
+ByArm = Mapping[str, Tally]
+"""By what lines say of `isCanaryRequest`."""
+
+
+class Counts(NamedTuple):
+    """The lines of one minute."""
+
+    arms: dict[str, Tally]
+    """Of the whole stage."""
+    routes: dict[str, dict[str, Tally]]
+    """Of each route, where the query tells them apart."""
+    without_route: int = 0
+    """Lines that do not tell their route, where the query does."""
 
 
 def query_of(log: AccessLog, columns: Sequence[str], *commands: str) -> str:
@@ -52,27 +110,66 @@ def arm_of(row: Row) -> str | None:
     return ARMS[said]
 
 
-def by_minute(found: Found, start: datetime, end: datetime) -> dict[datetime, dict[str, Row]]:
-    """The rows by minute and by what they say of `isCanaryRequest`."""
-    minutes: dict[datetime, dict[str, Row]] = {}
+def by_minute(
+    found: Found, by: Sequence[str], counted: Sequence[Counted], start: datetime, end: datetime
+) -> dict[datetime, Counts]:
+    """What the rows count, by the minute; `by` are the columns that the query groups by."""
+    minutes: dict[datetime, Counts] = {}
+    seen: set[tuple[str | None, ...]] = set()
+    tallies: dict[Tally, Tally] = {}  # equal ones are kept once: there are many of small routes
     for row in found.rows:
         try:
             at = datetime.fromisoformat(row[BY_MINUTE]).replace(tzinfo=UTC)
         except (KeyError, ValueError):
             at = datetime.min.replace(tzinfo=UTC)
         arm_of(row)
-        if not start <= at < end or row[ARM] in minutes.setdefault(at, {}):
+        key = tuple(row.get(name) for name in by)
+        if not start <= at < end or key in seen or None in key:
             raise MetricsError(
-                f"Logs Insights gave a row for {row.get(BY_MINUTE)!r} that was not asked for, or "
-                "gave it twice."
+                f"Logs Insights gave a row for {row.get(BY_MINUTE)!r} that was not asked for, "
+                "gave it twice, or without a part of what it is about."
             )
-        minutes[at][row[ARM]] = row
+        seen.add(key)
+        tally = _tally(row, counted)
+        tally = tallies.setdefault(tally, tally)
+        minutes[at] = _with_row(minutes.get(at, Counts({}, {})), row, tally)
     return minutes
 
 
-def minute_of(
-    at: datetime, arms: Mapping[str, Row], index: int, counted: Counted, *, to_canary: bool
-) -> Minute:
+def _with_row(counts: Counts, row: Row, tally: Tally) -> Counts:
+    said = row[ARM]
+    _add(counts.arms, said, tally)
+    method, path = (row.get(alias) for alias in ROUTE_ALIAS.values())
+    if method is None or path is None:  # the query does not tell routes apart
+        return counts
+    if UNKNOWN in (method, path):
+        return counts._replace(without_route=counts.without_route + tally.lines)
+    if "-" not in (method, path):  # a request that no method of the API takes has no route
+        _add(counts.routes.setdefault(f"{method} {path}", {}), said, tally)
+    return counts
+
+
+def _add(arms: dict[str, Tally], said: str, tally: Tally) -> None:
+    arms[said] = arms[said].plus(tally) if said in arms else tally
+
+
+def _tally(row: Row, counted: Sequence[Counted]) -> Tally:
+    lines, of = count(row, "requests"), []
+    for index, each in enumerate(counted):
+        requests = lines if each.route is None else count(row, f"requests_{index}")
+        known = count(row, f"known_{index}")
+        # A sum over no line that has the fields is not there.
+        summed = f"bad_{index}" in row or (known and not each.own)
+        bad = count(row, f"bad_{index}") if summed else 0
+        if not bad <= known <= requests <= lines:
+            raise MetricsError(
+                f"Logs Insights counts more bad requests than requests at {row[BY_MINUTE]}."
+            )
+        of.append((requests, known, bad))
+    return Tally(lines, tuple(of))
+
+
+def minute_of(at: datetime, arms: ByArm, index: int, *, to_canary: bool) -> Minute:
     """A minute of one signal.
 
     A line whose status cannot be read is a request of unknown outcome. One whose variant cannot be
@@ -80,14 +177,9 @@ def minute_of(
     for the canary as well, so that it is none for it.
     """
     requests, bad, unknown = Counter[str](), Counter[str](), Counter[str]()
-    for row in arms.values():
-        lines, known = count(row, "requests"), count(row, f"known_{index}")
-        # A sum over no line that has the fields is not there.
-        summed = f"bad_{index}" in row or (known and not counted.own)
-        failed = count(row, f"bad_{index}") if summed else 0
-        if not failed <= known <= lines:
-            raise MetricsError(f"Logs Insights counts more bad requests than requests at {at}.")
-        arm = arm_of(row)
+    for said, tally in arms.items():
+        lines, known, failed = tally.of[index]
+        arm = ARMS.get(said)
         if arm is not None:
             requests[arm] += lines
             bad[arm] += failed
@@ -107,14 +199,66 @@ def minute_of(
     )
 
 
-def without_variant(arms: Mapping[str, Row]) -> int:
-    """How many lines of a minute do not tell their variant."""
-    return sum(count(row, "requests") for row in arms.values() if arm_of(row) is None)
+def routes_of(
+    rows: Mapping[datetime, Counts], counted: Sequence[Counted], only: Sequence[str] | None
+) -> dict[str, dict[str, tuple[Minute, ...]]]:
+    """The minutes of each route, of each signal of the whole stage.
+
+    A route whose canary had no bad request is given by one minute of its baseline: more would say
+    no more.
+    """
+    found: dict[str, list[tuple[datetime, ByArm]]] = {}
+    suspects = set()
+    for at, counts in sorted(rows.items()):
+        for route, arms in counts.routes.items():
+            if only is None or route in only:
+                found.setdefault(route, []).append((at, arms))
+                if any(bad for arm in _canary(arms) for _, _, bad in arm.of):
+                    suspects.add(route)
+    return {
+        route: {
+            each.signal: tuple(
+                minute_of(at, arms, index, to_canary=False)
+                for at, arms in (minutes if route in suspects else _first_of_baseline(minutes))
+            )
+            for index, each in enumerate(counted)
+            if each.route is None
+        }
+        for route, minutes in found.items()
+    }
 
 
-def of_canary(arms: Mapping[str, Row]) -> int:
-    """How many lines of a minute are the canary's."""
-    return sum(count(row, "requests") for row in arms.values() if arm_of(row) == "canary")
+def _first_of_baseline(minutes: Sequence[tuple[datetime, ByArm]]) -> list[tuple[datetime, ByArm]]:
+    """Which tells that there was a baseline before the canary."""
+    return [each for each in minutes if any(ARMS.get(said) == "baseline" for said in each[1])][:1]
+
+
+def _canary(arms: ByArm) -> Iterator[Tally]:
+    return (tally for said, tally in arms.items() if ARMS.get(said) == "canary")
+
+
+def without_variant(arms: ByArm, index: int | None = None) -> int:
+    """How many lines of a minute do not tell their variant; with `index` those of that signal."""
+    return sum(_lines(tally, index) for said, tally in arms.items() if said not in ARMS)
+
+
+def of_canary(arms: ByArm, index: int | None = None) -> int:
+    """How many lines of a minute are the canary's; with `index` those of that signal."""
+    return sum(_lines(tally, index) for tally in _canary(arms))
+
+
+def without_outcome(arms: ByArm, index: int) -> int:
+    """How many lines of a minute do not tell whose they are, or not their outcome in a signal."""
+    return without_variant(arms, index) + sum(
+        lines - known
+        for said, tally in arms.items()
+        if said in ARMS
+        for lines, known, _ in [tally.of[index]]
+    )
+
+
+def _lines(tally: Tally, index: int | None) -> int:
+    return tally.lines if index is None else tally.of[index][0]
 
 
 def without_line(

@@ -41,8 +41,18 @@ ALIAS = {
 }
 """What a query calls the value of these variables."""
 
+ROUTE_ALIAS = {METHOD: "apigwMethod", PATH: "apigwPath"}
+"""What a query that tells routes apart calls the values of these variables."""
+
+_RAW_ROUTE = {
+    METHOD: ("apigwRawMethod", "[A-Z]+|-"),
+    PATH: ("apigwRawPath", r'\/[^"\\]*|-'),
+}
+"""As `_RAW`, for these variables. Their values are always in quotes."""
+
 UNKNOWN = "?"
-"""`isCanaryRequest` of a line that does not tell; API Gateway writes "-" without a canary."""
+"""`isCanaryRequest`, and method and path, of a line that does not tell; API Gateway writes "-"
+without a canary, and for a request that no method of the API takes."""
 
 _DOCS = "See the access-log format in docs/access-logs.md."
 _MAY_BE_TEXT = ("integration", "authorizer.", "waf")
@@ -61,6 +71,14 @@ class AccessLog(NamedTuple):
     """`$context` variable to the field that holds it."""
     scope: tuple[str, ...]
     """Conditions of a query that leave other stages' lines out."""
+    tells_routes: bool = False
+    """Whether a query tells routes apart."""
+
+    def telling_routes(self) -> "AccessLog":
+        """The same, for a query that tells routes apart; refused without method and path."""
+        for needed in ROUTE_ALIAS:
+            self.field(needed)
+        return self._replace(tells_routes=True)
 
     def parses(self) -> list[str]:
         """Commands of a query that seek variables in the raw line.
@@ -69,9 +87,13 @@ class AccessLog(NamedTuple):
         written before and after that value can be read all the same. Only a field at the top of the
         line is sought so: of another one the name alone does not tell which it is.
         """
+        sought = {name: (raw, f'"?(?<{raw}>{pattern})') for name, (raw, pattern) in _RAW.items()}
+        if self.tells_routes:
+            for name, (raw, pattern) in _RAW_ROUTE.items():
+                sought[name] = raw, f'"(?<{raw}>{pattern})"'
         return [
-            f'parse @message /"{self.fields[name]}"\\s*:\\s*"?(?<{alias}>{pattern})/'
-            for name, (alias, pattern) in _RAW.items()
+            f'parse @message /"{self.fields[name]}"\\s*:\\s*{pattern}/'
+            for name, (_, pattern) in sought.items()
             if self._is_sought(name)
         ]
 
@@ -81,11 +103,15 @@ class AccessLog(NamedTuple):
     def columns(self) -> list[str]:
         """The variables that requests are counted by, from the field or else from the raw line."""
         columns = []
-        for name, (raw, _) in _RAW.items():
+        raws, aliases = dict(_RAW), dict(ALIAS)
+        if self.tells_routes:
+            raws |= _RAW_ROUTE
+            aliases |= ROUTE_ALIAS
+        for name, (raw, _) in raws.items():
             if name in self.fields:
                 found = [self.field(name), *([raw] if self._is_sought(name) else [])]
-                otherwise = [f'"{UNKNOWN}"'] if name == IS_CANARY else []
-                columns.append(f"coalesce({', '.join([*found, *otherwise])}) as {ALIAS[name]}")
+                otherwise = [f'"{UNKNOWN}"'] if name in (IS_CANARY, METHOD, PATH) else []
+                columns.append(f"coalesce({', '.join([*found, *otherwise])}) as {aliases[name]}")
         return columns
 
     def field(self, variable: str) -> str:

@@ -1,5 +1,6 @@
 """Access logs: exact counts of both arms by `$context.isCanaryRequest`, by Logs Insights."""
 
+import math
 import re
 import threading
 from collections import Counter, defaultdict
@@ -16,6 +17,7 @@ from apigw_canary.aws.insights import (
     MOST_ROWS,
     TIMEOUT,
     USD_PER_GB,
+    Found,
     Insights,
     Row,
     count,
@@ -24,7 +26,7 @@ from apigw_canary.aws.insights import (
     text,
 )
 from apigw_canary.aws.insights import field as quoted_field
-from apigw_canary.errors import CanaryError
+from apigw_canary.errors import CanaryError, MetricsError
 from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute, ceil_minute
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
 from apigw_canary.metrics.cloudwatch import Published, published
@@ -32,14 +34,18 @@ from apigw_canary.metrics.logcounts import (
     ARM,
     ARMS,
     BY_MINUTE,
+    ByArm,
     Counted,
+    Counts,
     arm_of,
     by_minute,
     minute_of,
     of_canary,
     query_of,
+    routes_of,
     with_missing,
     without_line,
+    without_outcome,
     without_variant,
 )
 from apigw_canary.metrics.logformat import (
@@ -49,10 +55,12 @@ from apigw_canary.metrics.logformat import (
     MESSAGES,
     METHOD,
     PATH,
+    ROUTE_ALIAS,
     STATUS,
     AccessLog,
     access_log,
 )
+from apigw_canary.metrics.routes import check_routes
 from apigw_canary.metrics.source import AwsSource, Query, fetched
 from apigw_canary.model.failure import (
     CANARY_GROUP,
@@ -80,6 +88,19 @@ AWAITED = timedelta(hours=1)
 
 _SPAN = (MOST_ROWS // 5) * MINUTE
 """What one query covers: a minute has up to four rows: "true", "false", "-" and "?"."""
+
+_FIRST_SPAN = 5 * MINUTE
+"""What the first query by routes covers, of which it is not known how many rows a minute has: up to
+1,000 routes of two variants."""
+
+_FILLED = 0.8
+"""The part of `MOST_ROWS` that the next query by routes is to give, by the rows of the one before:
+a minute with more of them than usual does not make it one that has to be asked again."""
+
+_WIDENED = 4
+"""How many times as long as the one before a query by routes may be: at night few routes have
+requests."""
+
 _KIND = ((STATUS,), (METHOD,), (PATH,), (ERROR_TYPE,), MESSAGES)
 """What failures are grouped by: variables, of which the first that the format has is taken."""
 
@@ -96,7 +117,7 @@ class _Kept(NamedTuple):
     key: tuple[str, str]
     start: datetime
     until: datetime
-    rows: dict[datetime, dict[str, Row]]
+    rows: dict[datetime, Counts]
 
 
 class _Compared(NamedTuple):
@@ -107,6 +128,14 @@ class _Compared(NamedTuple):
     suspect: str | None = None
     note: str | None = None
     """Why they could not be compared."""
+
+
+class _OfRoute(NamedTuple):
+    """A critical signal of one route: the route, its place among what is counted, its margin."""
+
+    route: str
+    place: int
+    margin: float
 
 
 class AccessLogs(AwsSource):
@@ -131,6 +160,12 @@ class AccessLogs(AwsSource):
     take. `usd_per_gb`: what scanning costs; 0.005 is AWS's list price for US East, 2026, and that
     of most regions. `session`: a boto3 session; None takes the stage's.
 
+    `routes`: also count each route, a method and a resource path, as in "GET /orders/{id}": True
+    for all, or those of a list. The format needs `httpMethod` and `resourcePath`. The lines are
+    scanned once all the same, but a query gives at most 10,000 rows, and each minute has one for
+    each route and variant: there are as many queries as it takes. Detailed metrics are not needed.
+    A `Signal` of one route is counted without `routes`, and needs both variables too.
+
     Minutes older than a quarter of an hour are kept, and not scanned again by the same object,
     except, up to an hour, from the first one on of which lines are missing.
 
@@ -153,6 +188,7 @@ class AccessLogs(AwsSource):
         *,
         format: Mapping[str, str] | None = None,  # noqa: A002 - API Gateway's name for it
         bad: Mapping[str, str] | None = None,
+        routes: bool | Sequence[str] = False,
         lag: timedelta = timedelta(minutes=2),
         timeout: timedelta = TIMEOUT,
         usd_per_gb: float = USD_PER_GB,
@@ -168,6 +204,7 @@ class AccessLogs(AwsSource):
         self._bad = {
             name: validation.text(each, "bad", limit=2000) for name, each in (bad or {}).items()
         }
+        self._routes = check_routes(routes=routes)
         self._lag = validation.duration(lag, "lag", high=timedelta(hours=1))
         self._timeout = validation.duration(timeout, "timeout", high=timedelta(hours=1))
         self._usd_per_gb = validation.number(usd_per_gb, "usd_per_gb", low=0)
@@ -182,6 +219,7 @@ class AccessLogs(AwsSource):
         self._limits: dict[tuple[str, float, datetime], float] = {}
         self._published: dict[tuple[str, str], Published] = {}
         self._kept: _Kept | None = None
+        self._span = _FIRST_SPAN
         self._lock = threading.Lock()
 
     def minutes(
@@ -190,8 +228,9 @@ class AccessLogs(AwsSource):
         """The minutes of each signal in [start, end): one query, and GetStage once.
 
         A query is a StartQuery and two or more GetQueryResults; a signal with a `quantile` needs
-        one more, once. Raises `MetricsError` where Logs Insights gives half an answer,
-        `InvalidInputError` for logs that do not distinguish the variants or the signals.
+        one more, once. With `routes` there is one for each 10,000 rows. Raises `MetricsError` where
+        Logs Insights gives half an answer, `InvalidInputError` for logs that do not distinguish the
+        variants, the signals or the routes.
         """
         start = ceil_minute(validation.aware(start, "start"))
         end = ceil_minute(validation.aware(end, "end"))
@@ -204,26 +243,26 @@ class AccessLogs(AwsSource):
                 for signal in signals
                 if (each := self._counted(signal, log, start, notes, not_observed)) is not None
             ]
-            rows, scanned = self._rows(log, counted, start, end)
-            margin = min((signal.margin for signal in signals), default=0.0)
+            tells_routes = bool(self._routes) or any(each.route for each in counted)
+            asked = log.telling_routes() if tells_routes else log
+            rows, scanned = self._rows(asked, counted, start, end)
+            arms = {at: counts.arms for at, counts in rows.items()}
+            margin = _smallest_margin(signals)
             since = start + HISTORY + 2 * MINUTE
-            compared = self._compared(log, stage, rows, margin=margin, since=since, end=end)
+            compared = self._compared(log, stage, arms, margin=margin, since=since, end=end)
             awaited = [at for at in compared.missing if at >= end - AWAITED]
             if awaited:
                 self._keep_until(min(awaited))
             if compared.note is not None:
                 notes.append(compared.note)
-        minutes: dict[str, list[Minute]] = {each.signal: [] for each in counted}
-        since = start + HISTORY  # before it no request was this canary's
-        suspect = _unassigned(log, {at: arms for at, arms in rows.items() if at >= since}, signals)
-        for at, arms in sorted(rows.items()):
-            for index, each in enumerate(counted):
-                minutes[each.signal].append(
-                    minute_of(at, arms, index, each, to_canary=suspect is None and at >= since)
-                )
-        unreadable = sum(
-            row.baseline_unknown + row.canary_unknown for row in next(iter(minutes.values()), ())
-        )
+        minutes, doubts = _of_signals(log, signals, counted, arms, compared.missing, start)
+        not_observed |= {
+            each.signal: f"{log.group} has no line of {each.route}: correct the route"
+            for each in counted
+            if each.signal not in minutes
+        }
+        first = next((index for index, each in enumerate(counted) if each.route is None), 0)
+        unreadable = sum(without_outcome(each, first) for each in arms.values() if counted)
         if unreadable:
             notes.append(
                 f"{unreadable:,.0f} lines of {log.group} do not give an outcome, because they are "
@@ -235,11 +274,17 @@ class AccessLogs(AwsSource):
                 f"The format has neither apiId nor stage: all lines of {log.group} are taken for "
                 "this stage's."
             )
+        routes = None
+        if self._routes:
+            only = None if isinstance(self._routes, bool) else self._routes
+            routes = routes_of(rows, counted, only)
+            notes.append(_counted_routes(log, rows, len(routes)))
         notes.append(self._cost(log, scanned))
         return Measurements(
-            {name: with_missing(found, compared.missing) for name, found in minutes.items()},
+            minutes,
             notes=notes,
-            suspect=suspect or compared.suspect,
+            routes=routes,
+            suspect=next(iter([*doubts, *filter(None, [compared.suspect])]), None),
             not_observed=not_observed,
         )
 
@@ -247,7 +292,7 @@ class AccessLogs(AwsSource):
         self,
         log: AccessLog,
         stage: StageState,
-        rows: Mapping[datetime, Mapping[str, Row]],
+        rows: Mapping[datetime, ByArm],
         *,
         margin: float,
         since: datetime,
@@ -370,9 +415,10 @@ class AccessLogs(AwsSource):
         not_observed: dict[str, str],
     ) -> Counted | None:
         """How a signal is counted; None where it is not observed."""
-        if signal.name in self._bad:
+        name, route = signal.counted, signal.route
+        if name in self._bad:
             # An expression is about fields, which only a line has that is JSON.
-            return Counted(signal.name, self._bad[signal.name], log.field(STATUS), own=True)
+            return Counted(signal.name, self._bad[name], log.field(STATUS), own=True, route=route)
         if signal.is_latency:
             if not signal.critical and LATENCY not in log.fields:
                 not_observed[signal.name] = f"the format of {log.group} has no {LATENCY}"
@@ -394,14 +440,15 @@ class AccessLogs(AwsSource):
                 )
             latency = ALIAS[LATENCY]
             return Counted(signal.name, f"{latency} > {limit:.12g}", latency)
-        if signal.name not in _STATUSES:
+        if name not in _STATUSES:
             known = ", ".join([*_STATUSES, *self._bad])
             validation.refuse(
                 "signals", f"of {known}, or slow ones; define other signals with bad=", signal.name
             )
-        low, high = _STATUSES[signal.name]
+        low, high = _STATUSES[name]
         status = ALIAS[STATUS]
-        return Counted(signal.name, f"{status} >= {low} and {status} < {high}", status)
+        bad = f"{status} >= {low} and {status} < {high}"
+        return Counted(signal.name, bad, status, route=route)
 
     def _limit(self, log: AccessLog, quantile: float, start: datetime) -> float | None:
         """The baseline's quantile of latency in the hour before the canary, fixed once found; None
@@ -425,35 +472,51 @@ class AccessLogs(AwsSource):
 
     def _rows(
         self, log: AccessLog, counted: Sequence[Counted], start: datetime, end: datetime
-    ) -> tuple[dict[datetime, dict[str, Row]], float]:
-        """The rows by minute and value of `isCanaryRequest`, and the bytes scanned for them."""
-        sums = [
-            f"count({each.field}) as known_{i}, sum({each.bad}) as bad_{i}"
-            for i, each in enumerate(counted)
-        ]
-        stats = ", ".join(["count(*) as requests", *sums])
-        query = query_of(log, [], f"stats {stats} by {BY_MINUTE}, {ARM}")
+    ) -> tuple[dict[datetime, Counts], float]:
+        """The counts by minute, and the bytes scanned for them.
+
+        What has been read is kept even if a later query fails: a long window takes several.
+        """
+        stats = ", ".join(["count(*) as requests", *(e.columns(i) for i, e in enumerate(counted))])
+        by = [BY_MINUTE, ARM, *(ROUTE_ALIAS.values() if self._routes else ())]
+        query = query_of(log, [], f"stats {stats} by {', '.join(by)}")
         kept = self._kept
         if kept is None or kept.key != (log.group, query) or not kept.start <= start <= kept.until:
             kept = _Kept((log.group, query), start, start, {})
-        rows = {at: arms for at, arms in kept.rows.items() if start <= at}
+        rows = {at: counts for at, counts in kept.rows.items() if start <= at}
         since, scanned = kept.until, 0.0
         while since < end:
-            until = min(since + _SPAN, end)
-            found = self._insights().find(log.group, query, since, until)
+            until = min(since + (self._span if self._routes else _SPAN), end)
+            find = self._found_routes if self._routes else self._insights().find
+            found = find(log.group, query, since, until)
             scanned += found.scanned
-            new = by_minute(found, since, until)
+            if not found.is_whole:
+                self._span = max((until - since) // MINUTE // 2, 1) * MINUTE
+                continue
+            new = by_minute(found, by, counted, since, until)
             rows.update(
-                (at, arms) for at, arms in new.items() if at + MINUTE <= found.at - self._lag
+                (at, counts) for at, counts in new.items() if at + MINUTE <= found.at - self._lag
             )
             settled = (found.at - max(SETTLED, self._lag)).replace(second=0, microsecond=0)
             if kept.until == since:
                 kept = kept._replace(until=max(since, min(until, settled)))
+                known = {at: counts for at, counts in rows.items() if at < kept.until}
+                self._kept = kept = kept._replace(start=start, rows=known)
+            self._span = _next_span(found, until - since)
             since = until
-        self._kept = kept._replace(
-            start=start, rows={at: arms for at, arms in rows.items() if at < kept.until}
-        )
-        return {at: arms for at, arms in rows.items() if at < end}, scanned
+        return {at: counts for at, counts in rows.items() if at < end}, scanned
+
+    def _found_routes(self, group: str, query: str, start: datetime, end: datetime) -> Found:
+        """The rows of a query by routes; where a minute alone has too many, `MetricsError`."""
+        found = self._insights().find_most(group, query, start, end)
+        if not found.is_whole and end - start <= MINUTE:
+            raise MetricsError(
+                f"A query of {group} found more than {MOST_ROWS:,} rows in the minute from "
+                f"{moment(start)}, and the rest is not known: the lines have too many routes.",
+                remedy="Let the field of $context.resourcePath hold that, and not the path of the "
+                "request, or give AccessLogs no routes.",
+            )
+        return found
 
     def _cost(self, log: AccessLog, scanned: float) -> str:
         return (
@@ -491,25 +554,113 @@ def _kind(row: Row, names: Sequence[str]) -> Kind:
     return Kind(method, path, known, error_type, message)
 
 
+def _next_span(found: Found, span: timedelta) -> timedelta:
+    """What the next query by routes covers, by the rows of one that was whole."""
+    busiest = max(Counter(row.get(BY_MINUTE) for row in found.rows).values(), default=1)
+    fitting = int(_FILLED * MOST_ROWS / busiest)
+    return max(min(fitting, _WIDENED * math.ceil(span / MINUTE)), 1) * MINUTE
+
+
+def _counted_routes(log: AccessLog, rows: Mapping[datetime, Counts], number: int) -> str:
+    without = sum(counts.without_route for counts in rows.values())
+    said = f"{number:,} routes are counted from {log.group}."
+    if without:
+        said += f" {without:,} lines do not tell their route, and count for the whole stage only."
+    return said
+
+
+def _smallest_margin(signals: Sequence[Signal]) -> float:
+    """Of the signals of the whole stage, if there are any."""
+    margins = [each.margin for each in signals if each.route is None]
+    return min(margins or [each.margin for each in signals], default=0.0)
+
+
+def _of_signals(  # noqa: PLR0917 - what was read, once
+    log: AccessLog,
+    signals: Sequence[Signal],
+    counted: Sequence[Counted],
+    arms: Mapping[datetime, ByArm],
+    missing: Mapping[datetime, int],
+    start: datetime,
+) -> tuple[dict[str, tuple[Minute, ...]], list[str]]:
+    """The minutes of each signal, and why the counts are not trusted.
+
+    A signal of a route without any line has no minutes, and one with some has those alone in which
+    the route had requests: in the others nothing is known of it.
+    """
+    since = start + HISTORY  # before it no request was this canary's
+    own = {at: each for at, each in arms.items() if at >= since}
+    suspect = _unassigned(log, own, _smallest_margin(signals))
+    doubts = [suspect]
+    margins = {each.name: each.margin for each in signals if each.critical}
+    minutes: dict[str, tuple[Minute, ...]] = {}
+    for index, each in enumerate(counted):
+        doubt = suspect
+        if each.route is not None and each.signal in margins:
+            of_route = _OfRoute(each.route, index, margins[each.signal])
+            doubt = doubt or _unassigned(log, own, of_route.margin, of_route)
+            doubts += [doubt, _unlogged(log, own, missing, of_route)]
+        found = [
+            minute_of(at, by_arm, index, to_canary=doubt is None and at >= since)
+            for at, by_arm in sorted(arms.items())
+        ]
+        if each.route is None:
+            minutes[each.signal] = with_missing(found, missing)
+        elif found := [row for row in found if row.baseline_requests or row.canary_requests]:
+            minutes[each.signal] = tuple(found)
+    return minutes, [doubt for doubt in doubts if doubt is not None]
+
+
 def _unassigned(
-    log: AccessLog, rows: Mapping[datetime, Mapping[str, Row]], signals: Sequence[Signal]
+    log: AccessLog,
+    rows: Mapping[datetime, ByArm],
+    margin: float,
+    of_route: _OfRoute | None = None,
 ) -> str | None:
     """Why the counts are not trusted: lines that do not tell whether they are the canary's.
 
-    They are too many where they would raise the canary's rate by half of the smallest margin if
-    all were failures of its own, in the latest minutes or in all. Then nothing is promoted, and
-    they are not counted among the canary's requests: of a small canary they would seem to be so
-    large a part that a healthy one would be rolled back as unobserved.
+    They are too many where they would raise the canary's rate by half of the margin if all were
+    failures of its own, in the latest minutes or in all. Then nothing is promoted, and they are not
+    counted among the canary's requests: of a small canary they would seem to be so large a part
+    that a healthy one would be rolled back as unobserved. With `of_route` it is about the lines
+    that are that route's, or may be.
     """
-    tolerated = min((signal.margin for signal in signals), default=0.0) / 2
-    latest = sorted(at for at, arms in rows.items() if of_canary(arms) or without_variant(arms))
+    index, of = None, ""
+    if of_route is not None:
+        index, of = of_route.place, f" of {of_route.route}"
+    latest = sorted(
+        at for at, arms in rows.items() if of_canary(arms, index) or without_variant(arms, index)
+    )
     for times in (latest[-RECENT:], latest):
-        unknown = sum(without_variant(rows[at]) for at in times)
-        canary = sum(of_canary(rows[at]) for at in times)
-        if unknown > tolerated * (canary + unknown):
+        unknown = sum(without_variant(rows[at], index) for at in times)
+        canary = sum(of_canary(rows[at], index) for at in times)
+        if unknown > margin / 2 * (canary + unknown):
             return (
                 f"of {unknown:,} lines of {log.group} from {moment(times[0])} on it cannot be read "
-                f"whether they are the canary's, which has {canary:,}; correct the format of the "
-                "access logs"
+                f"whether they are the canary's, which has {canary:,}{of}; correct the format of "
+                "the access logs"
             )
     return None
+
+
+def _unlogged(
+    log: AccessLog,
+    rows: Mapping[datetime, ByArm],
+    missing: Mapping[datetime, int],
+    of_route: _OfRoute,
+) -> str | None:
+    """Why the counts of a route are not trusted: each request without a line may be one of its own.
+
+    More than one is missing, and if all of them were failures of the route, they would raise the
+    canary's rate there by half of the signal's margin. They are not taken for requests of the
+    route: most are not, and a healthy canary would be rolled back as unobserved.
+    """
+    lacking = sum(missing.values())
+    canary = sum(of_canary(arms, of_route.place) for arms in rows.values())
+    if lacking <= max(1.0, of_route.margin / 2 * (canary + lacking)):
+        return None
+    return (
+        f"{lacking:,} requests of the canary have no line in {log.group}, and any of them may be "
+        f"one of {of_route.route}, of which it has {canary:,}; wait for their lines, or make the "
+        "signal's margin wider"
+    )

@@ -1,5 +1,6 @@
 """The metrics of each route, a method of a resource, where detailed metrics are on."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 from apigw_canary.aws.calls import Calls
 from apigw_canary.errors import AccessDeniedError
 from apigw_canary.judge.observation import Minute
-from apigw_canary.metrics.source import NAMESPACE, Query, Series, fetched
+from apigw_canary.judge.signals import ROUTE
+from apigw_canary.metrics.source import NAMESPACE, Dimensions, Query, Series, fetched
+from apigw_canary.values import validation
 
 READ_AGAIN = timedelta(minutes=15)
 """How much of what was read is read again at the next look: values converge for minutes."""
@@ -106,11 +109,24 @@ class Routes:
 
 
 def _of(route: str, number: int, query: Query) -> Query:
-    method, _, resource = route.partition(" ")
     return query._replace(
-        id=f"{query.id}_route{number}",
-        dimensions=(*query.dimensions, ("Method", method), ("Resource", resource)),
+        id=f"{query.id}_route{number}", dimensions=(*query.dimensions, *dimensions_of(route))
     )
+
+
+def dimensions_of(route: str) -> Dimensions:
+    """What the series of a route have besides those of the stage."""
+    method, _, resource = route.partition(" ")
+    return ("Method", method), ("Resource", resource)
+
+
+def check_routes(*, routes: bool | Sequence[str]) -> bool | tuple[str, ...]:
+    """What a source is given as `routes`: True, False, or the routes that it measures."""
+    if isinstance(routes, bool):
+        return routes
+    if isinstance(routes, str) or not all(re.fullmatch(ROUTE, route) for route in routes):
+        validation.refuse("routes", 'True, False, or a list as in ["GET /orders/{id}"]', routes)
+    return tuple(routes)
 
 
 def _has_bad(queries: Sequence[Query], series: Mapping[str, Series]) -> bool:

@@ -146,6 +146,7 @@ def forecast(
     progress: Progress | None,
 ) -> Forecast:
     """See `RolloutPolicy.forecast`."""
+    policy = _of_the_stage(policy)
     rates = _rates(policy, bad_rate)
     worse = next(s.name for s in policy.signals if s.critical) if signal is None else signal
     deciding = [s.name for s in policy.signals if s.name in rates and not s.report_only]
@@ -175,6 +176,16 @@ def forecast(
         smallest_seen=_smallest_seen(scene, outlooks),
         problems=(*problems, *_wide_margin(scene)),
     )
+
+
+def _of_the_stage(policy: Plan) -> Plan:
+    """The policy without its signals of one route, which have less traffic; unless it has no other
+    critical one.
+    """
+    signals = [each for each in policy.signals if each.route is None]
+    if not any(each.critical for each in signals):
+        return policy
+    return attrs.evolve(policy, signals=signals)
 
 
 def _multiples(times: object) -> list[float]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.judge import MOST_PAST, AlarmState
+from apigw_canary.judge import MOST_PAST, AlarmState, parts
 from apigw_canary.metrics.logformat import MESSAGES, breaking
 from apigw_canary.model import Route
 from apigw_canary.preflight.facts import Facts, Problem, Severity
@@ -127,6 +127,23 @@ def _not_observed(facts: Facts) -> Iterator[Problem]:
                 "The other signals are judged without it. Correct the source, or take the signal "
                 "out of the policy; a limit in milliseconds, Signal.latency(over=…), needs no "
                 "baseline.",
+            )
+
+
+def _own_signals_of_routes(facts: Facts) -> Iterator[Problem]:
+    policy = facts.policy
+    if policy is None:
+        return
+    measured = facts.traffic is not None and facts.traffic.routes is not None
+    shares = parts(policy, policy.route_weight if measured else 0.0)
+    for signal, part in zip(policy.signals, shares, strict=True):
+        if signal.route is not None and part:
+            yield Problem(
+                "warning",
+                f"{signal.name} has {100 * part:.2g} % of the evidence for rolling back: alone it "
+                f"rolls back at most {100 * part * policy.false_rollback:.2g} % of healthy "
+                f"canaries, and all else has {100 * (1 - part):.2g} % of the evidence.",
+                "Accept that, or give it less weight.",
             )
 
 
@@ -385,6 +402,7 @@ CHECKS: tuple[Check, ...] = (
         "Correct the source, or take the signal out of the policy.",
     ),
     _not_observed,
+    _own_signals_of_routes,
     _too_little_traffic,
     _Check(
         "error",
