@@ -50,6 +50,7 @@ BELOW: tuple[set[str], ...] = (
 ARROWS = {
     name: set().union(*BELOW[:height]) for height, names in enumerate(BELOW) for name in names
 }
+INTERFACES = {"values", "model", "judge", "aws"}
 PURE = {"values", "model", "judge", "rollout"}
 # Installed packages, and the rooms that may import them; attrs is for everybody.
 GUESTS = {
@@ -257,6 +258,19 @@ def test_no_circles() -> None:
     while leaves := {name for name, to in below.items() if not to}:
         below = {name: to - leaves for name, to in below.items() if name not in leaves}
     assert below == {}
+
+
+@every_source
+def test_interfaces(source: Source) -> None:
+    """Another package imports what the interface of a package names, and no module inside."""
+    if source.room not in {"", "testing"}:
+        against = [
+            f"{source.path.relative_to(ROOT)}:{found.line} imports from {found.module}"
+            for found in source.imports()
+            for room in INTERFACES - {source.room}
+            if found.module.startswith(f"{PACKAGE}.{room}.")
+        ]
+        assert against == []
 
 
 @every_source
