@@ -185,7 +185,7 @@ class TestStages:
         body = {"Name": "live", "FunctionVersion": "1", "RevisionId": "r", **changes}
         caller = Caller(OK._replace(body=json.dumps(body)))
         with pytest.raises(UnansweredError, match=why):
-            Alias(caller.calls, "orders", "live").look()
+            Alias(caller.calls, "orders", "live").read()
 
     def test_an_error_of_the_library_stays(self) -> None:
         """What the caller's session raises as one of our errors is that error."""

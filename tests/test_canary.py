@@ -799,7 +799,7 @@ def test_another_process_that_shifts_is_the_same_rollout() -> None:
         running(aws).shift(10)
         assert canary.observe(POLICY).phase == "running"
         canary.shift(20)
-        assert repr(canary._bond.deployment).startswith(f"<deployment {canary.deployment_id} of")
+        assert repr(canary._handle.deployment).startswith(f"<deployment {canary.deployment_id} of")
 
 
 def test_a_rollback_does_not_wait_to_know_the_rollout() -> None:

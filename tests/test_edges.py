@@ -101,7 +101,7 @@ def test_a_record_of_usual_names_is_short() -> None:
     with rehearsal(**QUIET) as aws:
         canary = enabled(aws, policy=POLICY)
         canary.hold("waiting for the database team to finish its migration")
-        canary._verbs.failing(canary._control, canary._bond, aws.now())
+        canary._verbs.failing(canary._control, canary._handle, aws.now())
         canary.promote()
         line = description(aws, canary.deployment_id)
         assert line.startswith("apigw-canary:2:prod:")

@@ -215,10 +215,10 @@ def test_a_policy_without_alarms_needs_no_permission_for_them() -> None:
 def test_an_older_read_does_not_replace_a_newer_one() -> None:
     """AWS may answer with the state from before a change."""
     with rehearsal() as aws:
-        older = aws.stage._control.look()
+        older = aws.stage._control.read()
         aws.sleep(60)
         patch(aws, replace("/variables/other", "x"))
-        newer = aws.stage._control.look()
+        newer = aws.stage._control.read()
         known: Known[Any] = Known()
         for seen in (newer, older):
             known.saw(seen)

@@ -5,7 +5,7 @@ from typing import cast, get_args
 
 from apigw_canary.aws import StageSnapshot, log
 from apigw_canary.changes import notes
-from apigw_canary.changes.control import Bond, Control
+from apigw_canary.changes.control import CanaryHandle, Control
 from apigw_canary.changes.promote import flush, promote
 from apigw_canary.changes.rollback import roll_back
 from apigw_canary.changes.sending import Snapshot, stated
@@ -16,7 +16,7 @@ from apigw_canary.metrics.cloudwatch import CloudWatchMetrics
 from apigw_canary.metrics.logs import AccessLogs
 from apigw_canary.metrics.source import source_of
 from apigw_canary.model import Comparison, Failures, FailureSource, Promotion, StageState
-from apigw_canary.rollouts import AnyCanary, Standing, Verbs, unread
+from apigw_canary.rollouts import AnyCanary, RolloutProgress, Verbs, unread
 from apigw_canary.values import validation
 
 
@@ -41,7 +41,7 @@ class Canary(AnyCanary):
     """
 
     _control: Control
-    _bond: Bond
+    _handle: CanaryHandle
     _verbs = Verbs(
         notes.hold,
         notes.resume,
@@ -61,7 +61,7 @@ class Canary(AnyCanary):
     @property
     def deployment_id(self) -> str:
         """The deployment that serves the canary's requests."""
-        return self._bond.deployment.id
+        return self._handle.deployment.id
 
     @stated
     def failures(self, limit: int = 20, *, source: FailureSource = "access") -> Failures:
@@ -81,7 +81,7 @@ class Canary(AnyCanary):
         """
         validation.number(limit, "limit", low=1)
         validation.choice(source, "source", get_args(FailureSource))
-        seen, gateway = self._control.look(), self._control.gateway
+        seen, gateway = self._control.read(), self._control.gateway
         start, end = self._lasted(seen)
         start = start.replace(second=0, microsecond=0)
         end = max(end, start + MINUTE)
@@ -92,7 +92,7 @@ class Canary(AnyCanary):
         return logs.failures(seen.stage, start, end, limit=int(limit))
 
     def _compared(self) -> Comparison:
-        seen = self._control.look()
+        seen = self._control.read()
         start, end = self._lasted(seen)
         source = source_of(CloudWatchMetrics, self._metrics, self._control.calls)
         return source.compare(seen.stage, start, end, at=seen.at)
@@ -103,9 +103,9 @@ class Canary(AnyCanary):
         Raises `StageChangedError` where another one has taken its place.
         """
         if seen.stage.canary is None:
-            return self._bond.started_at, seen.stage.updated_at
-        self._control.mine(self._bond, seen)
-        return self._bond.started_at, seen.at
+            return self._handle.started_at, seen.stage.updated_at
+        self._control.own_canary(self._handle, seen)
+        return self._handle.started_at, seen.at
 
     @stated
     def promote(self, *, unrecorded: bool = False, flush_cache: bool = False) -> Promotion:
@@ -128,7 +128,7 @@ class Canary(AnyCanary):
             flush(self._control)
         return receipt
 
-    def _standing(self, seen: Snapshot) -> Standing:
+    def _progress(self, seen: Snapshot) -> RolloutProgress:
         state, unreadable = seen.stage, None
         if state.canary is not None:
             try:
@@ -137,16 +137,16 @@ class Canary(AnyCanary):
                 log.warning("the record of the rollout could not be read: %s", error)
                 unreadable = unread(error)
         phase = self._phase(state)
-        begun, started_at = self._bond.record.rollout, self._bond.started_at
-        nothing = self._control.nothing_to_promote(self._bond, state)
+        begun, started_at = self._handle.record.rollout, self._handle.started_at
+        nothing = self._control.nothing_to_promote(self._handle, state)
         hold = begun.hold.reason if begun is not None and begun.hold is not None else None
-        return Standing(
+        return RolloutProgress(
             phase,
             started_at,
             max(state.updated_at, started_at),
             on_hold=hold or unreadable,
             held_for=begun.held_for(seen.at) if begun is not None else timedelta(0),
-            production_changed=self._bond.production_changes(state),
+            production_changed=self._handle.production_changes(state),
             failing_since=begun.failing_since if begun is not None else None,
             policy=begun.policy if begun is not None else None,
             suspect=nothing.happened if nothing is not None and phase == "running" else None,
@@ -154,34 +154,36 @@ class Canary(AnyCanary):
 
     def _refresh(self) -> None:
         """The record as it is now, unless it is of another rollout: one GetDeployment."""
-        deployment = self._control.gateway.deployment(self._bond.deployment.id)
-        record = self._control.record(deployment).of_canary(self._bond.variables)
-        begun, ours = record.rollout, self._bond.record.rollout
+        deployment = self._control.gateway.deployment(self._handle.deployment.id)
+        record = self._control.record(deployment).of_canary(self._handle.variables)
+        begun, ours = record.rollout, self._handle.record.rollout
         if ours is None or (begun is not None and begun.id == ours.id):
-            self._bond = self._bond._replace(deployment=deployment, record=record)
+            self._handle = self._handle._replace(deployment=deployment, record=record)
 
     def _phase(self, state: StageState) -> Phase:
         """Where the rollout stands. How it ended is found where every other call finds it."""
         if state.canary is None:
-            ended = self._ended or self._control.ending(self._bond, state).outcome
+            ended = self._ended or self._control.ending(self._handle, state).outcome
             return cast("Phase", ended.value)
-        if not self._control.stands_for(self._bond, state):
+        if not self._control.stands_for(self._handle, state):
             return "replaced"
-        promotion = self._bond.record.begun_promotion()
+        promotion = self._handle.record.begun_promotion()
         if promotion is not None and promotion.is_under_way_on(state):
             return "promoting"
-        same = state.canary_is_promoted and not self._control.nothing_to_promote(self._bond, state)
+        same = state.canary_is_promoted and not self._control.nothing_to_promote(
+            self._handle, state
+        )
         return "promoted_outside" if same else "running"
 
     def _basis(self, percent: float) -> Basis:
-        gateway, rollout = self._control.gateway, self._bond.record.rollout
+        gateway, rollout = self._control.gateway, self._handle.record.rollout
         return Basis(
             region=gateway.region,
             rest_api_id=gateway.rest_api_id,
             stage=gateway.stage_name,
             rollout_id=rollout.id if rollout else None,
-            deployment_id=self._bond.deployment.id,
-            overrides=self._bond.variables.fingerprint(),
+            deployment_id=self._handle.deployment.id,
+            overrides=self._handle.variables.fingerprint(),
             percent=percent,
-            release=self._bond.release,
+            release=self._handle.release,
         )

@@ -56,7 +56,7 @@ _LONGEST_FAILURE = 600
 """Characters of a failure that an observation, and so a decision, shows."""
 
 
-class Standing(NamedTuple):
+class RolloutProgress(NamedTuple):
     """Where a rollout stands."""
 
     phase: Phase
@@ -165,7 +165,7 @@ class AnyPlace(Controlled):
 
     def _compared(self, start: datetime, end: datetime) -> Comparison:
         start, end = window(start, end)
-        seen = self._control.look()
+        seen = self._control.read()
         source = source_of(self._compares, self._metrics, self._calls)
         return source.compare(seen.stage, start, end, at=seen.at)
 
@@ -204,15 +204,15 @@ class Verbs(NamedTuple):
 class AnyCanary(Controlled, ABC):
     """A canary that can be watched, and decisions about it carried out.
 
-    Its classes give the type of `_bond`, which states which canary it is.
+    Its classes give the type of `_handle`, which states which canary it is.
     """
 
-    _bond: Any
+    _handle: Any
     _verbs: Verbs
 
-    def __init__(self, control: Any, bond: Any, metrics: MetricSource) -> None:
+    def __init__(self, control: Any, handle: Any, metrics: MetricSource) -> None:
         self._control = control
-        self._bond = bond
+        self._handle = handle
         self._metrics = metrics
         self._ended: Outcome | None = None
         seen = control.known.last
@@ -224,11 +224,11 @@ class AnyCanary(Controlled, ABC):
     @property
     def release(self) -> str | None:
         """The release, as given to `enable_canary`."""
-        release: str | None = self._bond.release
+        release: str | None = self._handle.release
         return release
 
     @abstractmethod
-    def _standing(self, seen: Any) -> Standing:
+    def _progress(self, seen: Any) -> RolloutProgress:
         """Where the rollout stands, as seen."""
 
     @abstractmethod
@@ -242,7 +242,7 @@ class AnyCanary(Controlled, ABC):
     @stated
     def describe(self) -> StageState:
         """The stage or alias that this canary was enabled on, as it is now: one call."""
-        state: StageState = self._control.look().stage
+        state: StageState = self._control.read().stage
         return state
 
     @stated
@@ -267,12 +267,12 @@ class AnyCanary(Controlled, ABC):
         `records` other processes learn that the rollout is on hold, not why.
         """
         reason = validation.text(reason, "reason", limit=MAX_REASON)
-        self._bond = self._verbs.hold(self._control, self._bond, reason)
+        self._handle = self._verbs.hold(self._control, self._handle, reason)
 
     @stated
     def resume(self) -> None:
         """End the hold, from any process; success where there is none. At most five calls."""
-        self._bond = self._verbs.resume(self._control, self._bond)
+        self._handle = self._verbs.resume(self._control, self._handle)
 
     @stated
     def accept_production_changes(self) -> None:
@@ -282,7 +282,7 @@ class AnyCanary(Controlled, ABC):
         `apply` neither shifts nor promotes, and `promote` refuses; `shift` refuses too for an
         alias. A later change holds again. At most five calls.
         """
-        self._bond = self._verbs.accept_production(self._control, self._bond)
+        self._handle = self._verbs.accept_production(self._control, self._handle)
 
     @stated
     def rollback(self) -> None:
@@ -307,17 +307,17 @@ class AnyCanary(Controlled, ABC):
 
     def _shift(self, percent: float, *, only_if: Condition = unconditionally) -> None:
         with acting(self.release):
-            self._bond = self._verbs.shift(self._control, self._bond, percent, only_if=only_if)
+            self._handle = self._verbs.shift(self._control, self._handle, percent, only_if=only_if)
 
     def _promote(self, **how: Any) -> Promotion:
         with acting(self.release):
-            receipt = self._verbs.promote(self._control, self._bond, **how)
+            receipt = self._verbs.promote(self._control, self._handle, **how)
         self._ended = Outcome.PROMOTED
         return receipt
 
     def _roll_back(self, by: EndedBy, outcome: Outcome = Outcome.ROLLED_BACK) -> None:
         with acting(self.release):
-            if self._verbs.roll_back(self._control, self._bond, by=by, outcome=outcome):
+            if self._verbs.roll_back(self._control, self._handle, by=by, outcome=outcome):
                 self._ended = outcome
 
     @stated
@@ -341,13 +341,13 @@ class AnyCanary(Controlled, ABC):
         """
         if not isinstance(policy, RolloutPolicy):
             validation.refuse("policy", "a RolloutPolicy", policy)
-        own_before, seen = self._known.own(), self._control.look()
-        standing = self._standing(seen)
-        ended_outside = standing.phase in ("removed_outside", "promoted_outside")
+        own_before, seen = self._known.own(), self._control.read()
+        progress = self._progress(seen)
+        ended_outside = progress.phase in ("removed_outside", "promoted_outside")
         if ended_outside and seen.stage.canary is None:
             seen = self._control.present()
-            standing = self._standing(seen)
-        phase, started_at, step_started_at = standing[:3]
+            progress = self._progress(seen)
+        phase, started_at, step_started_at = progress[:3]
         state = seen.stage
         before, self._observed = self._observed, state
         found = Measurements({})
@@ -369,11 +369,11 @@ class AnyCanary(Controlled, ABC):
                 )
             if not failures:
                 self._last_complete_at = seen.at
-        failing_since = self._failing(seen, standing, failures)
+        failing_since = self._failing(seen, progress, failures)
         percent = state.canary.percent if state.canary and phase == "running" else 0.0
         notes = found.notes
         if phase == "running":
-            notes = (*notes, *self._plan_notes(percent, policy, standing))
+            notes = (*notes, *self._plan_notes(percent, policy, progress))
         observation = Observation(
             at=seen.at,
             started_at=started_at,
@@ -383,14 +383,14 @@ class AnyCanary(Controlled, ABC):
             overlap=found.overlap,
             notes=notes,
             routes=found.routes,
-            suspect=standing.suspect or found.suspect,
+            suspect=progress.suspect or found.suspect,
             not_observed=found.not_observed,
             basis=self._basis(percent),
             phase=phase,
             changed=_changed(before, state, (*own_before, *self._known.own())),
-            production_changed=standing.production_changed if phase == "running" else {},
-            on_hold=standing.on_hold if phase == "running" else None,
-            held_for=standing.held_for,
+            production_changed=progress.production_changed if phase == "running" else {},
+            on_hold=progress.on_hold if phase == "running" else None,
+            held_for=progress.held_for,
             failing_since=failing_since,
             alarms=alarms,
             failure="; ".join(failures) or None,
@@ -398,37 +398,39 @@ class AnyCanary(Controlled, ABC):
         )
         return keep_in(self._cache, observation)
 
-    def _failing(self, seen: Snapshot, standing: Standing, failures: list[str]) -> datetime | None:
+    def _failing(
+        self, seen: Snapshot, progress: RolloutProgress, failures: list[str]
+    ) -> datetime | None:
         """Since when metrics or alarms cannot be read; recorded once, where that is news.
 
         An observation that was complete, of this object or as the caller states, is known best.
         Without one it is what the record has, or else the first one of this object that failed.
         """
-        recorded = standing.failing_since
+        recorded = progress.failing_since
         since = None
         if failures:
             since = self._last_complete_at or recorded or self._failed_at or seen.at
         self._failed_at = since
         is_news = (since is None) != (recorded is None) or (since and recorded and since > recorded)
-        if is_news and standing.phase == "running":
+        if is_news and progress.phase == "running":
             try:
-                self._bond = self._verbs.failing(self._control, self._bond, since)
+                self._handle = self._verbs.failing(self._control, self._handle, since)
             except Exception as error:  # noqa: BLE001 - of the caller's store of records, perhaps
                 log.warning("since when metrics cannot be read is not on record: %s", error)
         return since
 
     def _plan_notes(
-        self, percent: float, policy: RolloutPolicy, standing: Standing
+        self, percent: float, policy: RolloutPolicy, progress: RolloutProgress
     ) -> Iterator[str]:
         """Notes on the policy: that it is another one, or that the percent is no step of it."""
         if (note := _no_step(percent, policy)) is not None:
             yield note
         now = policy_fingerprint(policy)
-        if standing.policy is not None and standing.policy != now:
-            log.warning("another policy (%s) than at the start (%s)", now, standing.policy)
+        if progress.policy is not None and progress.policy != now:
+            log.warning("another policy (%s) than at the start (%s)", now, progress.policy)
             yield (
                 "The policy is another one than the one that the rollout began with "
-                f"(fingerprint {now} instead of {standing.policy})."
+                f"(fingerprint {now} instead of {progress.policy})."
             )
 
     @stated
@@ -506,14 +508,14 @@ class AnyCanary(Controlled, ABC):
 
         def check(seen: Snapshot) -> None:
             _check_due(decision, seen)
-            standing = self._standing(seen)
-            if standing.on_hold is not None:
+            progress = self._progress(seen)
+            if progress.on_hold is not None:
                 raise StageChangedError(
-                    f"The rollout is on hold: {standing.on_hold}.",
-                    differences={"on_hold": standing.on_hold},
+                    f"The rollout is on hold: {progress.on_hold}.",
+                    differences={"on_hold": progress.on_hold},
                     remedy="canary.resume() ends the hold; then observe and decide again.",
                 )
-            check_production(standing.production_changed)
+            check_production(progress.production_changed)
 
         return check
 

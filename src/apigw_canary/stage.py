@@ -141,7 +141,7 @@ class Stage(AnyPlace):
         `rollout` is the one that runs, else the latest one, with how it ended; None where no
         rollout is on record. GetStage, and GetDeployment while a canary runs, else GetDeployments.
         """
-        state = self._control.look().stage
+        state = self._control.read().stage
         return attrs.evolve(state, rollout=self._control.rollout(state))
 
     def check(
@@ -284,7 +284,7 @@ class Stage(AnyPlace):
             )
         return smoke_test(
             self._control.gateway,
-            lambda: self._control.look().stage,
+            lambda: self._control.read().stage,
             requests,
             Variables(validation.variables({} if variables is None else variables)),
             unsafe=validation.flag(unsafe, "unsafe"),
@@ -344,12 +344,12 @@ class Stage(AnyPlace):
             policy=policy_fingerprint(policy) if policy is not None else None,
         )
         with acting(release):
-            bond = enable(
+            handle = enable(
                 self._control,
                 only_if=_only_if(self._control.gateway, request, watch),
                 request=request,
             )
-        return Canary(self._control, bond, self._metrics)
+        return Canary(self._control, handle, self._metrics)
 
     @stated
     def canary(self) -> Canary | None:
@@ -360,7 +360,7 @@ class Stage(AnyPlace):
         seen = self._control.present()
         if seen.stage.canary is None:
             return None
-        return Canary(self._control, self._control.bond(seen), self._metrics)
+        return Canary(self._control, self._control.handle(seen), self._metrics)
 
     @stated
     def observe(self, policy: RolloutPolicy, *, start: datetime, end: datetime) -> Observation:
@@ -372,7 +372,7 @@ class Stage(AnyPlace):
         are not read.
         """
         start, end = window(start, end)
-        found = measured(self._metrics, self._control.look().stage, policy, start, end)
+        found = measured(self._metrics, self._control.read().stage, policy, start, end)
         canary, total = 0.0, 0.0
         for row in next(iter(found.values()), ()):
             if row.at >= start:

@@ -50,7 +50,7 @@ class Alias:
         """The region that calls go to."""
         return self.calls.region
 
-    def look(self) -> AliasSnapshot:
+    def read(self) -> AliasSnapshot:
         """One GetAlias."""
         return self._seen(self._call("GetAlias", Name=self.name))
 

@@ -52,7 +52,7 @@ def clean_up(control: Control, keep: int, *, dry_run: bool) -> CleanUp:
     # Read after the deployments: one that has been put to use meanwhile is seen in use.
     serving, now = control.gateway.serving()
     if control.gateway.stage_name not in {each.stage for each in serving}:
-        control.look()  # raises, with what there is
+        control.read()  # raises, with what there is
     needed = _needed(control, deployments, serving)
     candidates = sorted(
         _made_here(control, deployments.values()),

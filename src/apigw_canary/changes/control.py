@@ -61,7 +61,7 @@ JUST_NOW = timedelta(minutes=1)
 than the calls between the two take."""
 
 
-class Bond(NamedTuple):
+class CanaryHandle(NamedTuple):
     """Which canary, of which rollout, a `Canary` object stands for."""
 
     deployment: Deployment
@@ -73,7 +73,7 @@ class Bond(NamedTuple):
     started_at: datetime
     """When the canary was enabled, or later."""
     production: Begun
-    """Production's fingerprints when the bond was made, for a canary without a record."""
+    """Production's fingerprints when the handle was made, for a canary without a record."""
 
     @property
     def release(self) -> str | None:
@@ -104,14 +104,14 @@ class Bond(NamedTuple):
 def agreed(
     place: str,
     seen: _Snapshot,
-    look: Callable[[], _Snapshot],
+    read: Callable[[], _Snapshot],
     calls: Calls,
     agree: Callable[[_Snapshot, _Snapshot], bool],
 ) -> _Snapshot:
     """A `place` read without a canary, once two reads agree; or the read that shows a canary."""
     for _ in range(READS):
         calls.pause(APART.total_seconds())
-        again = look()
+        again = read()
         if again.stage.canary is not None or agree(again, seen):
             return again
         seen = again
@@ -145,7 +145,7 @@ class Control:
         other._ended_at = self._ended_at
         return other
 
-    def look(self) -> StageSnapshot:
+    def read(self) -> StageSnapshot:
         """The stage now: one GetStage, and more where AWS answers with an older state."""
         self.known.reading()
         previous: StageSnapshot | None = None
@@ -178,7 +178,7 @@ class Control:
         if self._ended_at is not None and seen.stage.updated_at == self._ended_at:
             return seen  # as AWS answered this process when it ended the canary
         again = agreed(
-            "stage", seen, self.look, self.calls, lambda one, other: one.stage == other.stage
+            "stage", seen, self.read, self.calls, lambda one, other: one.stage == other.stage
         )
         if again.stage.canary is None:
             for record in self.all_records().values():
@@ -222,14 +222,14 @@ class Control:
         """The record. Raises `RecordError` where it is damaged, or cannot be true."""
         return self.records.of(deployment, self.known.last.at if self.known.last else None)
 
-    def bond(self, seen: StageSnapshot) -> Bond:
+    def handle(self, seen: StageSnapshot) -> CanaryHandle:
         """The canary of the stage with its record: one GetDeployment."""
         state = seen.stage
         assert state.canary is not None
         deployment = self.gateway.deployment(state.canary.deployment_id)
         variables = Variables(state.canary.variables)
         record = self.readable(deployment).of_canary(variables)
-        bond = Bond(
+        handle = CanaryHandle(
             deployment=deployment,
             variables=variables,
             record=record,
@@ -240,25 +240,25 @@ class Control:
             else state.updated_at,
             production=unrecorded(state, seen.at, variables),
         )
-        self.verified(bond, state)
-        return bond
+        self.verified(handle, state)
+        return handle
 
-    def refreshed(self, bond: Bond) -> Bond:
-        """The bond with its record as it is now: one GetDeployment."""
-        deployment = self.gateway.deployment(bond.deployment.id)
-        record = self.readable(deployment).of_canary(bond.variables)
-        return bond._replace(deployment=deployment, record=record)
+    def refreshed(self, handle: CanaryHandle) -> CanaryHandle:
+        """The handle with its record as it is now: one GetDeployment."""
+        deployment = self.gateway.deployment(handle.deployment.id)
+        record = self.readable(deployment).of_canary(handle.variables)
+        return handle._replace(deployment=deployment, record=record)
 
-    def begun(self, bond: Bond, record: Record, seen: StageSnapshot) -> Record:
-        """The record with the rollout of the bond's canary, whatever enabled it: it begins now."""
-        if record.of_canary(bond.variables).rollout is not None:
+    def begun(self, handle: CanaryHandle, record: Record, seen: StageSnapshot) -> Record:
+        """The record with the rollout of the handle's canary, which begins now if it has none."""
+        if record.of_canary(handle.variables).rollout is not None:
             return record
         begun = Begun.of(
             seen.stage,
-            at=bond.started_at,
+            at=handle.started_at,
             rollout_id=self.new_id(),
             release=None,
-            variables=bond.variables,
+            variables=handle.variables,
         )
         return record.beginning(attrs.evolve(begun, enabled_at=seen.stage.updated_at))
 
@@ -272,19 +272,19 @@ class Control:
         found = outcomes.latest(records, state)
         return _rollout(records[found[0]].rollout, state, found[1]) if found else None
 
-    def ending(self, bond: Bond, state: StageState) -> outcomes.Ending:
-        """How the bond's rollout ended, on a stage without its canary: one GetDeployments."""
+    def ending(self, handle: CanaryHandle, state: StageState) -> outcomes.Ending:
+        """How the handle's rollout ended, on a stage without its canary: one GetDeployments."""
         records = self.all_records()
-        begun, found = bond.record.rollout, None
+        begun, found = handle.record.rollout, None
         if begun is not None and begun.release is not None:
             found = outcomes.of_release(begun.release, records, state)
-        elif begun is not None and bond.deployment.id in records:
-            recorded = records[bond.deployment.id].rollout
+        elif begun is not None and handle.deployment.id in records:
+            recorded = records[handle.deployment.id].rollout
             if recorded is not None and recorded.id == begun.id:
-                found = outcomes.ending(bond.deployment.id, records, state)
+                found = outcomes.ending(handle.deployment.id, records, state)
         if found is not None and found.outcome is not Outcome.NEVER_STARTED:
             return found
-        outside = bond.is_promoted_on(state) and bool(bond.production_changes(state))
+        outside = handle.is_promoted_on(state) and bool(handle.production_changes(state))
         return outcomes.Ending(Outcome.PROMOTED_OUTSIDE if outside else Outcome.REMOVED_OUTSIDE)
 
     def change(
@@ -294,7 +294,7 @@ class Control:
         seen = carried_out(
             self.known,
             lambda: self.gateway.update_stage(patch),
-            self.look,
+            self.read,
             what=what,
             before=before,
             wanted=wanted,
@@ -312,21 +312,23 @@ class Control:
         wanted = attrs.evolve(state, canary=None)
         return self.change(end_patch(), state, wanted, "ending the canary", remedy)
 
-    def shift(self, bond: Bond, percent: float, *, only_if: Condition = unconditionally) -> Bond:
-        """Sets the canary's percent; success where it is that already. The same bond."""
+    def shift(
+        self, handle: CanaryHandle, percent: float, *, only_if: Condition = unconditionally
+    ) -> CanaryHandle:
+        """Sets the canary's percent; success where it is that already. The same handle."""
         seen = self.present()
         state = seen.stage
-        canary = self.mine(bond, seen)
+        canary = self.own_canary(handle, seen)
         if canary.percent == percent:
-            return bond
+            return handle
         only_if(seen)
         if state.canary_is_promoted:
             record = self.readable(self.gateway.deployment(canary.deployment_id))
             promotion = record.begun_promotion()
             if promotion is not None and promotion.is_under_way_on(state):
                 log.info("a promotion was begun; the percent is left as it is, promote() goes on")
-                return bond
-            raise self.nothing_to_promote(bond, state) or promoted_by_hand(
+                return handle
+            raise self.nothing_to_promote(handle, state) or promoted_by_hand(
                 "canary.disable() ends what is left of the canary."
             )
         try:
@@ -337,7 +339,7 @@ class Control:
                 f"setting the canary's percent to {percent:g}",
                 "Check stage.describe(); stage.rollback() ends the canary.",
             )
-            self.verified(bond, shifted.stage)
+            self.verified(handle, shifted.stage)
         except UnconfirmedChangeError as error:
             with kept(error):
                 ended = self._end_accidental()
@@ -349,20 +351,20 @@ class Control:
                 differences=error.differences,
                 remedy="stage.enable_canary(...) starts a new one, under another release's name.",
             ) from error
-        return bond
+        return handle
 
     def _end_accidental(self) -> bool:
         """Ends what AWS makes of a percent on a stage whose canary has just been ended."""
-        found = self.look().stage
+        found = self.read().stage
         canary = found.canary
         if canary is None or canary.variables or canary.deployment_id != found.deployment_id:
             return False
         self.end(found, "stage.rollback() ends the canary.")
         return True
 
-    def nothing_to_promote(self, bond: Bond, state: StageState) -> CallerError | None:
+    def nothing_to_promote(self, handle: CanaryHandle, state: StageState) -> CallerError | None:
         """The error for a canary that never differed from production; None where it may have."""
-        begun = bond.record.rollout
+        begun = handle.record.rollout
         started_so = begun is None or begun.outcome is not None
         if state.canary is None or state.canary.variables or not started_so:
             return None
@@ -375,55 +377,55 @@ class Control:
             "differs.",
         )
 
-    def stands_for(self, bond: Bond, state: StageState) -> bool:
-        """Whether the canary of `state` is the bond's, and of its rollout.
+    def stands_for(self, handle: CanaryHandle, state: StageState) -> bool:
+        """Whether the canary of `state` is the handle's, and of its rollout.
 
         A deployment may get another rollout, with the same variables even; the record tells them
         apart: one GetDeployment if the stage was changed outside this process since.
         """
         assert state.canary is not None
-        if not bond.is_of(state.canary):
+        if not handle.is_of(state.canary):
             return False
-        begun = bond.record.rollout
+        begun = handle.record.rollout
         if begun is None or self._verified.get(begun.id) == state.updated_at:
             return True
         try:
-            found = self.refreshed(bond).record.rollout
+            found = self.refreshed(handle).record.rollout
         except CanaryError as error:
             # A rollback does not wait for a record; deployment and variables have to do.
             log.warning("the record could not be read: %s", error)
             return True
         if found is None or found.id == begun.id:
-            self.verified(bond, state)
+            self.verified(handle, state)
             return True
         return False
 
-    def verified(self, bond: Bond, state: StageState) -> None:
-        """Remember that the stage, as it is now, has the bond's rollout."""
-        if bond.record.rollout is not None:
-            self._verified[bond.record.rollout.id] = state.updated_at
+    def verified(self, handle: CanaryHandle, state: StageState) -> None:
+        """Remember that the stage, as it is now, has the handle's rollout."""
+        if handle.record.rollout is not None:
+            self._verified[handle.record.rollout.id] = state.updated_at
 
     def present(self, *, for_good: bool = False) -> StageSnapshot:
         """The stage now; where it has no canary, that is certain, as `settled` says."""
-        seen = self.look()
+        seen = self.read()
         if seen.stage.canary is not None:
             return seen
         return self.settled(seen, for_good=for_good)
 
-    def mine(self, bond: Bond, seen: StageSnapshot) -> CanaryState:
-        """The canary of the bond. Raises where there is none, or another one."""
+    def own_canary(self, handle: CanaryHandle, seen: StageSnapshot) -> CanaryState:
+        """The canary of the handle. Raises where there is none, or another one."""
         state = seen.stage
         canary = state.canary
         if canary is None:
-            raise no_canary("stage", promoted=bond.is_promoted_on(state))
+            raise no_canary("stage", promoted=handle.is_promoted_on(state))
         differences = {}
-        if canary.deployment_id != bond.deployment.id:
+        if canary.deployment_id != handle.deployment.id:
             differences["canary.deployment_id"] = (
-                f"{canary.deployment_id} instead of {bond.deployment.id}"
+                f"{canary.deployment_id} instead of {handle.deployment.id}"
             )
-        if canary.variables != bond.variables:
+        if canary.variables != handle.variables:
             differences["canary.variables"] = "other values or names"
-        if not differences and not self.stands_for(bond, state):
+        if not differences and not self.stands_for(handle, state):
             differences["rollout"] = "another one, of the same deployment and variables"
         if differences:
             raise changed_outside("stage", differences)

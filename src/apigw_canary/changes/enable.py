@@ -17,7 +17,7 @@ from apigw_canary.aws import (
     explained,
     log,
 )
-from apigw_canary.changes.control import Bond, Control, unrecorded
+from apigw_canary.changes.control import CanaryHandle, Control, unrecorded
 from apigw_canary.changes.sending import (
     Condition,
     already_enabled,
@@ -88,14 +88,14 @@ class CanaryRequest:
         )
 
 
-def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Bond:
+def enable(control: Control, request: CanaryRequest, only_if: Condition) -> CanaryHandle:
     """A canary as requested, or the one that is running if it is that.
 
     Made only on a condition, for a release that has not ended yet; the one that is running is
     returned on none. The stage is read again directly before the change: everything else takes
     time, in which another process may act.
     """
-    seen = control.look()
+    seen = control.read()
     if seen.stage.canary is not None:
         return _running(control, request, seen, seen.stage.canary)
     try:
@@ -110,7 +110,7 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Bond
     deployment, record = _prepared(control, request, seen, deployments, unused)
     if "weakened_methods" not in request.accept:
         _check_contract(control, deployment.id, seen.stage)
-    before, seen = seen.stage, control.look()
+    before, seen = seen.stage, control.read()
     state = seen.stage
     if state.canary is not None:
         return _running(control, request, seen, state.canary)
@@ -138,15 +138,15 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Bond
         "same line again, or stage.rollback() to end the canary.",
     )
     record = found_enabled(control, deployment, record, enabled.stage.updated_at)
-    bond = Bond(
+    handle = CanaryHandle(
         deployment,
         request.variables,
         record,
         begun.started_at,
         unrecorded(state, seen.at, request.variables),
     )
-    control.verified(bond, enabled.stage)
-    return bond
+    control.verified(handle, enabled.stage)
+    return handle
 
 
 def found_enabled(control: Control, deployment: Deployment, record: Record, at: datetime) -> Record:
@@ -194,11 +194,11 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
 
 def _running(
     control: Control, request: CanaryRequest, seen: StageSnapshot, canary: CanaryState
-) -> Bond:
+) -> CanaryHandle:
     """The canary that is running, if it is the one requested."""
     state = seen.stage
-    bond = control.bond(seen)
-    recorded = control.readable(bond.deployment).rollout
+    handle = control.handle(seen)
+    recorded = control.readable(handle.deployment).rollout
     release = recorded.release if recorded is not None and recorded.outcome is None else None
     if not request.is_of(state, canary, release):
         age = seen.at - state.updated_at
@@ -221,8 +221,8 @@ def _running(
             differences=differences,
             remedy="End it with stage.rollback(), and enable what was asked under another release.",
         )
-    record = found_enabled(control, bond.deployment, bond.record, state.updated_at)
-    return bond._replace(record=record)
+    record = found_enabled(control, handle.deployment, handle.record, state.updated_at)
+    return handle._replace(record=record)
 
 
 def _prepared(

@@ -6,60 +6,60 @@ from datetime import datetime
 import attrs
 
 from apigw_canary.aws import StageSnapshot, log
-from apigw_canary.changes.control import Bond, Control
+from apigw_canary.changes.control import CanaryHandle, Control
 from apigw_canary.model import Begun, OnHold, Outcome, Promotion, Record, StageState
 
 
-def hold(control: Control, bond: Bond, reason: str) -> Bond:
+def hold(control: Control, handle: CanaryHandle, reason: str) -> CanaryHandle:
     """Records an operator's hold; one that is in force keeps its start."""
 
     def held(begun: Begun, seen: StageSnapshot) -> Begun:
         since = begun.hold.since if begun.hold else seen.at
         return attrs.evolve(begun, hold=OnHold(reason=reason, since=since))
 
-    return annotated(control, bond, held)
+    return annotated(control, handle, held)
 
 
-def resume(control: Control, bond: Bond) -> Bond:
+def resume(control: Control, handle: CanaryHandle) -> CanaryHandle:
     """Ends an operator's hold; success where there is none."""
-    return annotated(control, bond, lambda begun, seen: begun.resumed(seen.at))
+    return annotated(control, handle, lambda begun, seen: begun.resumed(seen.at))
 
 
-def accept_production(control: Control, bond: Bond) -> Bond:
+def accept_production(control: Control, handle: CanaryHandle) -> CanaryHandle:
     """Records production as it is now."""
 
     def accepted(begun: Begun, seen: StageSnapshot) -> Begun:
-        return begun.accepting(seen.stage, bond.variables)
+        return begun.accepting(seen.stage, handle.variables)
 
-    return annotated(control, bond, accepted)
+    return annotated(control, handle, accepted)
 
 
-def failing(control: Control, bond: Bond, since: datetime | None) -> Bond:
+def failing(control: Control, handle: CanaryHandle, since: datetime | None) -> CanaryHandle:
     """Records since when metrics or alarms cannot be read; None: they can."""
-    return annotated(control, bond, lambda begun, _: attrs.evolve(begun, failing_since=since))
+    return annotated(control, handle, lambda begun, _: attrs.evolve(begun, failing_since=since))
 
 
 def annotated(
-    control: Control, bond: Bond, change: Callable[[Begun, StageSnapshot], Begun]
-) -> Bond:
-    """The bond with its record changed and read back.
+    control: Control, handle: CanaryHandle, change: Callable[[Begun, StageSnapshot], Begun]
+) -> CanaryHandle:
+    """The handle with its record changed and read back.
 
     The record of a canary that was enabled outside this library begins now. AWS replaces
     descriptions as a whole, without a condition: what a promotion recorded in between is put back.
     """
     seen = control.present()
-    control.mine(bond, seen)
-    deployment = control.gateway.deployment(bond.deployment.id)
-    record = control.begun(bond, control.record(deployment), seen)
+    control.own_canary(handle, seen)
+    deployment = control.gateway.deployment(handle.deployment.id)
+    record = control.begun(handle, control.record(deployment), seen)
     assert record.rollout is not None
     changed = change(record.rollout, seen)
     if record.rollout != changed:
         record = _consistent(attrs.evolve(record, rollout=changed), deployment.id, seen.stage)
         deployment = control.records.save(deployment, record)
-        _keep_promotion(control, bond, seen.stage, changed)
-    bond = bond._replace(deployment=deployment, record=record)
-    control.verified(bond, seen.stage)
-    return bond
+        _keep_promotion(control, handle, seen.stage, changed)
+    handle = handle._replace(deployment=deployment, record=record)
+    control.verified(handle, seen.stage)
+    return handle
 
 
 def _consistent(record: Record, deployment_id: str, state: StageState) -> Record:
@@ -76,13 +76,15 @@ def _consistent(record: Record, deployment_id: str, state: StageState) -> Record
     return attrs.evolve(record, promotion=None)
 
 
-def _keep_promotion(control: Control, bond: Bond, before: StageState, begun: Begun) -> None:
+def _keep_promotion(
+    control: Control, handle: CanaryHandle, before: StageState, begun: Begun
+) -> None:
     """Put back what a promotion recorded, where the record was written at the same time."""
-    seen = control.look()
-    promoted = bond.is_promoted_on(seen.stage) and not bond.is_promoted_on(before)
+    seen = control.read()
+    promoted = handle.is_promoted_on(seen.stage) and not handle.is_promoted_on(before)
     if not promoted:
         return
-    deployment = control.gateway.deployment(bond.deployment.id)
+    deployment = control.gateway.deployment(handle.deployment.id)
     record: Record = control.record(deployment)
     if record.begun_promotion() is not None:
         return

@@ -3,7 +3,7 @@
 import attrs
 
 from apigw_canary.aws import Deployment, explained, log, promote_patch, restore_patch
-from apigw_canary.changes.control import Bond, Control, promoted_by_hand
+from apigw_canary.changes.control import CanaryHandle, Control, promoted_by_hand
 from apigw_canary.changes.sending import (
     Condition,
     check_production,
@@ -25,20 +25,24 @@ _AGAIN = "Nothing is lost: promote() again finishes it, rollback() undoes it."
 
 
 def promote(
-    control: Control, bond: Bond, *, recorded: bool = True, only_if: Condition = unconditionally
+    control: Control,
+    handle: CanaryHandle,
+    *,
+    recorded: bool = True,
+    only_if: Condition = unconditionally,
 ) -> Promotion:
     """Makes the canary the stage's own and ends it; finishes what an earlier call began."""
     seen = control.present()
     state = seen.stage
-    if state.canary is None and bond.is_promoted_on(state):
-        return _receipt(control, bond, state)
-    canary = control.mine(bond, seen)
+    if state.canary is None and handle.is_promoted_on(state):
+        return _receipt(control, handle, state)
+    canary = control.own_canary(handle, seen)
     deployment = control.gateway.deployment(canary.deployment_id)
     record = control.record(deployment) if recorded else control.readable(deployment)
     receipt = record.begun_promotion()
     if receipt is None or not _has_begun(receipt, record, state):
         if state.canary_is_promoted:
-            raise control.nothing_to_promote(bond, state) or promoted_by_hand(
+            raise control.nothing_to_promote(handle, state) or promoted_by_hand(
                 "canary.disable() ends what is left of the canary."
             )
         if receipt is not None and receipt.has_moved(state):
@@ -48,22 +52,22 @@ def promote(
                 remedy="Check stage.describe(), and run the same line again.",
             )
         only_if(seen)
-        own = bond._replace(record=record.of_canary(bond.variables))
+        own = handle._replace(record=record.of_canary(handle.variables))
         check_production(own.production_changes(state))
         if record.rollout is not None:
-            record = control.begun(bond, record, seen)
+            record = control.begun(handle, record, seen)
         receipt = Promotion.of(
             state,
             begun_at=seen.at,
-            release=bond.release,
+            release=handle.release,
             rollout_id=record.rollout.id if record.rollout else None,
         )
         if recorded:
             record = record.promoting(receipt)
             _announce(control, deployment, record)
-            state = _read_again(control, bond, receipt, record)
+            state = _read_again(control, handle, receipt, record)
     if state.canary is not None and not state.canary_is_promoted:
-        state = _copied(control, bond, state, receipt)
+        state = _copied(control, handle, state, receipt)
     if state.canary is not None:
         control.end(state, _AGAIN)
     if recorded:
@@ -71,7 +75,9 @@ def promote(
     return receipt
 
 
-def _copied(control: Control, bond: Bond, state: StageState, receipt: Promotion) -> StageState:
+def _copied(
+    control: Control, handle: CanaryHandle, state: StageState, receipt: Promotion
+) -> StageState:
     """The stage with the canary's deployment and variables; the canary gets no requests."""
     canary = state.canary
     assert canary is not None
@@ -97,11 +103,11 @@ def _copied(control: Control, bond: Bond, state: StageState, receipt: Promotion)
         ) from error
     except AwsError as error:
         with kept(error):
-            seen = control.look()
+            seen = control.read()
         found = seen.stage
         if found.canary is None and receipt.is_done_on(found):
             return found  # another process promoted it at the same time
-        control.mine(bond, seen)  # or ended or replaced it
+        control.own_canary(handle, seen)  # or ended or replaced it
         raise
 
 
@@ -111,13 +117,15 @@ def _has_begun(receipt: Promotion, record: Record, state: StageState) -> bool:
     return receipt.is_under_way_on(state) or (not ended and receipt.has_moved(state))
 
 
-def _read_again(control: Control, bond: Bond, receipt: Promotion, record: Record) -> StageState:
+def _read_again(
+    control: Control, handle: CanaryHandle, receipt: Promotion, record: Record
+) -> StageState:
     """The stage as it is directly before it is changed: the record took time."""
-    seen = control.look()
+    seen = control.read()
     state = seen.stage
     if state.canary is None and receipt.is_done_on(state):
         return state
-    control.mine(bond, seen)
+    control.own_canary(handle, seen)
     now = Promotion.of(
         state,
         begun_at=receipt.begun_at,
@@ -126,7 +134,7 @@ def _read_again(control: Control, bond: Bond, receipt: Promotion, record: Record
     )
     if now == receipt or _has_begun(receipt, record, state):
         return state
-    differences = bond.production_changes(state) or {"production": "changed"}
+    differences = handle.production_changes(state) or {"production": "changed"}
     raise StageChangedError(
         f"Production was changed outside this call: {listed(differences)}.",
         differences=differences,
@@ -167,7 +175,7 @@ def _repair(control: Control, canary: CanaryState, before: StageState) -> bool:
     The canary was replaced outside between our read and our write. Other differences are left as
     they are, for the error to tell. Whether anything was given back.
     """
-    found = control.look().stage
+    found = control.read().stage
     promoted = found.canary if found.canary_is_promoted else None
     if promoted is None or (promoted.deployment_id, promoted.variables) == (
         canary.deployment_id,
@@ -203,10 +211,10 @@ def _announce(control: Control, deployment: Deployment, record: Record) -> None:
         ) from error
 
 
-def _receipt(control: Control, bond: Bond, state: StageState) -> Promotion:
+def _receipt(control: Control, handle: CanaryHandle, state: StageState) -> Promotion:
     """The receipt of a promotion that has been finished."""
-    record = control.record(control.gateway.deployment(bond.deployment.id))
+    record = control.record(control.gateway.deployment(handle.deployment.id))
     receipt = record.begun_promotion()
     if receipt is None or not receipt.is_done_on(state):
-        raise promoted_outside(bond.release)
+        raise promoted_outside(handle.release)
     return receipt

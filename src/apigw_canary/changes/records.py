@@ -87,7 +87,7 @@ class _Checked:
             record, region=self._gateway.region, rest_api_id=self._gateway.rest_api_id
         )
 
-    def _believed(self, record: Record, deployment: Deployment, at: datetime | None) -> Record:
+    def _verified(self, record: Record, deployment: Deployment, at: datetime | None) -> Record:
         if record == NO_RECORD:
             return record
         gateway = self._gateway
@@ -118,7 +118,7 @@ class DescriptionRecords(_Checked):
     def of(self, deployment: Deployment, at: datetime | None = None) -> Record:
         """From the description as it was read with the deployment: no call."""
         record = read(deployment.description, self._gateway.stage_name)
-        return self._believed(record, deployment, at)
+        return self._verified(record, deployment, at)
 
     def adopt(self, created: Deployment, record: Record) -> Deployment:  # noqa: ARG002
         """Nothing to do: the description has it."""
@@ -227,7 +227,7 @@ class StoredRecords(_Checked):
         if deployment.id not in lines:
             return NO_RECORD
         record = read_line(lines[deployment.id], self._gateway.stage_name)
-        return self._believed(record, deployment, at)
+        return self._verified(record, deployment, at)
 
     def adopt(self, created: Deployment, record: Record) -> Deployment:
         """Into the store too."""

@@ -23,7 +23,7 @@ def revert(
 
     Returns it; None where it has been undone already and no receipt of it is known.
     """
-    seen = control.look()
+    seen = control.read()
     state = seen.stage
     if promotion is not None:
         check_place(promotion, "stage", (state.region, state.rest_api_id, state.name))

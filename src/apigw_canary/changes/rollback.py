@@ -1,7 +1,7 @@
 """Ending a canary."""
 
 from apigw_canary.aws import StageSnapshot
-from apigw_canary.changes.control import Bond, Control, promoted_by_hand
+from apigw_canary.changes.control import CanaryHandle, Control, promoted_by_hand
 from apigw_canary.changes.revert import restore
 from apigw_canary.changes.sending import is_promoted
 from apigw_canary.errors import CanaryError, RecordError, StageChangedError
@@ -11,26 +11,26 @@ from apigw_canary.values import moment
 
 def roll_back(
     control: Control,
-    bond: Bond | None,
+    handle: CanaryHandle | None,
     *,
     by: EndedBy,
     outcome: Outcome = Outcome.ROLLED_BACK,
 ) -> bool:
     """Ends the canary; where it was half promoted, production gets back what it had.
 
-    Without a bond, whichever canary is there. Whether there was one: none is success, once that is
-    certain. How it ends is recorded before and afterwards, as far as that is possible.
+    Without a handle, whichever canary is there. Whether there was one: none is success, once that
+    is certain. How it ends is recorded before and afterwards, as far as that is possible.
     """
-    seen = control.present(for_good=bond is None)
+    seen = control.present(for_good=handle is None)
     state = seen.stage
     canary = state.canary
     if canary is None:
-        if bond is not None and outcome is not Outcome.DISABLED:
-            _check_not_promoted(control, bond, state)
+        if handle is not None and outcome is not Outcome.DISABLED:
+            _check_not_promoted(control, handle, state)
         return False
-    if bond is not None:
-        control.mine(bond, seen)
-    record = _record_if_promoted(control, bond, state, canary)
+    if handle is not None:
+        control.own_canary(handle, seen)
+    record = _record_if_promoted(control, handle, state, canary)
     control.announce_ending(canary, outcome, by)
     ended = control.end(state, "Run the same line again: it ends the canary, whatever is left.")
     if isinstance(record, CanaryError):
@@ -40,16 +40,16 @@ def roll_back(
             remedy="If that is not what production should serve, stage.revert() undoes it.",
         ) from record
     _give_back(control, record, state, canary, ended)
-    begun = bond.record.rollout if bond is not None else None
+    begun = handle.record.rollout if handle is not None else None
     rollout_id = begun.id if begun else None
     control.note_ending(canary, ended.stage.updated_at, rollout_id, outcome, by)
     return True
 
 
-def _check_not_promoted(control: Control, bond: Bond, state: StageState) -> None:
-    if not bond.is_promoted_on(state) or not bond.production_changes(state):
+def _check_not_promoted(control: Control, handle: CanaryHandle, state: StageState) -> None:
+    if not handle.is_promoted_on(state) or not handle.production_changes(state):
         return
-    raise is_promoted("stage", bond.release, control.ending(bond, state).outcome)
+    raise is_promoted("stage", handle.release, control.ending(handle, state).outcome)
 
 
 def _give_back(
@@ -79,14 +79,14 @@ def _give_back(
 
 
 def _record_if_promoted(
-    control: Control, bond: Bond | None, state: StageState, canary: CanaryState
+    control: Control, handle: CanaryHandle | None, state: StageState, canary: CanaryState
 ) -> Record | CanaryError:
     """The canary's record, read where production may have its deployment already.
 
     An error is returned, not raised: a rollback waits for nothing, so the canary goes first.
     """
     same_deployment = canary.deployment_id == state.deployment_id
-    of_variables_only = bond is not None and bond.variables_only
+    of_variables_only = handle is not None and handle.variables_only
     if not state.canary_is_promoted and (not same_deployment or of_variables_only):
         return NO_RECORD
     try:

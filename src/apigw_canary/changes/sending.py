@@ -349,7 +349,7 @@ def missing(found: StageState, before: StageState, wanted: StageState) -> dict[s
 def carried_out(
     known: Known[_Snapshot],
     send: Callable[[], _Snapshot],
-    look: Callable[[], _Snapshot],
+    read: Callable[[], _Snapshot],
     *,
     what: str,
     before: StageState,
@@ -361,7 +361,7 @@ def carried_out(
     A change whose answer is lost is settled by reading, and sent again if it did not happen. The
     first error is the one that is raised.
     """
-    sending = _Sending(known, send, look, what, before, wanted, remedy)
+    sending = _Sending(known, send, read, what, before, wanted, remedy)
     try:
         seen = sending.settled()
     except CanaryError as error:
@@ -377,7 +377,7 @@ class _Sending(Generic[_Snapshot]):
 
     known: Known[_Snapshot]
     send: Callable[[], _Snapshot]
-    look: Callable[[], _Snapshot]
+    read: Callable[[], _Snapshot]
     what: str
     before: StageState
     wanted: StageState
@@ -406,7 +406,7 @@ class _Sending(Generic[_Snapshot]):
             seen = self.send()
         except UnansweredError as lost:
             with kept(lost.within("", self.remedy)):
-                seen = self.look()
+                seen = self.read()
             happened = missing(seen.stage, self.wanted, self.before)
             if happened or not missing(seen.stage, self.before, self.wanted):
                 return seen
@@ -419,7 +419,7 @@ class _Sending(Generic[_Snapshot]):
                 raise error.within("", self.remedy) from error.__cause__
             # An earlier sending, or another process, may have done it; then AWS refuses.
             with kept(error.within("", self.remedy)):
-                seen = self.look()
+                seen = self.read()
             if missing(seen.stage, self.before, self.wanted):
                 raise
             return seen

@@ -10,7 +10,7 @@ from apigw_canary.aws import Alias
 from apigw_canary.changes.sending import acting, stated
 from apigw_canary.errors import RecordError
 from apigw_canary.judge import Basis, MetricSource, Phase
-from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook, AliasRecords
+from apigw_canary.lambda_alias.control import AliasControl, AliasHandle, AliasRecords, RecordedAlias
 from apigw_canary.lambda_alias.record import AliasRecord
 from apigw_canary.lambda_alias.verbs import (
     CanaryRequest,
@@ -34,7 +34,7 @@ from apigw_canary.rollouts import (
     AnyCanary,
     AnyPlace,
     Connection,
-    Standing,
+    RolloutProgress,
     Verbs,
     check_revert,
     first_percent,
@@ -105,7 +105,7 @@ class LambdaAlias(AnyPlace):
         Lambda keeps no date with an alias: `updated_at` is the start of the step by the record, and
         where there is none, when this object first saw the alias as it is.
         """
-        return self._control.look().stage
+        return self._control.read().stage
 
     @stated
     def enable_canary(
@@ -154,7 +154,7 @@ class LambdaAlias(AnyPlace):
         seen = self._control.present()
         if seen.stage.canary is None:
             return None
-        return AliasCanary(self._control, self._control.bond(seen), self._metrics)
+        return AliasCanary(self._control, self._control.handle(seen), self._metrics)
 
     @stated
     def compare(self, start: datetime, end: datetime) -> Comparison:
@@ -195,12 +195,12 @@ class AliasCanary(AnyCanary):
     """
 
     _control: AliasControl
-    _bond: AliasBond
+    _handle: AliasHandle
     _verbs = Verbs(hold, resume, accept_production, failing, shift, promote, roll_back)
 
-    def __init__(self, control: AliasControl, bond: AliasBond, metrics: MetricSource) -> None:
-        super().__init__(control, bond, metrics)
-        observed, record = self._observed, bond.record
+    def __init__(self, control: AliasControl, handle: AliasHandle, metrics: MetricSource) -> None:
+        super().__init__(control, handle, metrics)
+        observed, record = self._observed, handle.record
         if record is not None and observed is not None and observed.canary is not None:
             canary = attrs.evolve(observed.canary, percent=record.percent)
             self._observed = attrs.evolve(observed, canary=canary)
@@ -215,7 +215,7 @@ class AliasCanary(AnyCanary):
     @property
     def version(self) -> str:
         """The version that serves the canary's invocations."""
-        return self._bond.version
+        return self._handle.version
 
     @stated
     def promote(self) -> Promotion:
@@ -227,9 +227,9 @@ class AliasCanary(AnyCanary):
         """
         return self._promote()
 
-    def _record(self, seen: AliasLook) -> AliasRecord | None:
+    def _record(self, seen: RecordedAlias) -> AliasRecord | None:
         """The record as it is now, unless it is of another rollout."""
-        found, record = seen.readable, self._bond.record
+        found, record = seen.readable, self._handle.record
         if found is None or record is None or found.id != record.id:
             return record
         if found.hold_since == record.hold_since and found.hold_reason is None:
@@ -238,54 +238,54 @@ class AliasCanary(AnyCanary):
 
     def _compared(self) -> Comparison:
         """The two versions of this rollout, whatever the alias invokes by now."""
-        seen = self._control.look()
+        seen = self._control.read()
         state, end = seen.stage, seen.at
-        if state.canary is None or not self._control.stands_for(self._bond, state):
+        if state.canary is None or not self._control.stands_for(self._handle, state):
             record = self._record(seen)
-            end = record.step_started_at if record is not None else self._bond.started_at
-        canary = CanaryState(deployment_id=self._bond.version, percent=0.0)
-        ours = attrs.evolve(state, deployment_id=self._bond.before, canary=canary)
+            end = record.step_started_at if record is not None else self._handle.started_at
+        canary = CanaryState(deployment_id=self._handle.version, percent=0.0)
+        ours = attrs.evolve(state, deployment_id=self._handle.before, canary=canary)
         source = source_of(LambdaMetrics, self._metrics, self._control.calls)
-        return source.compare(ours, self._bond.started_at, end, at=seen.at)
+        return source.compare(ours, self._handle.started_at, end, at=seen.at)
 
-    def _standing(self, seen: AliasLook) -> Standing:
-        state, started_at, record = seen.stage, self._bond.started_at, self._record(seen)
+    def _progress(self, seen: RecordedAlias) -> RolloutProgress:
+        state, started_at, record = seen.stage, self._handle.started_at, self._record(seen)
         on_hold = None
         if record is not None and record.hold_since is not None:
             on_hold = record.hold_reason or "by an operator"
         elif state.canary is not None and isinstance(seen.kept.record, RecordError):
             on_hold = unread(seen.kept.record)
-        return Standing(
+        return RolloutProgress(
             self._phase(state),
             started_at,
             max(state.updated_at, started_at),
             on_hold=on_hold,
             held_for=record.held_for(seen.at) if record is not None else timedelta(0),
-            production_changed=self._control.production_changes(self._bond, seen),
+            production_changed=self._control.production_changes(self._handle, seen),
             failing_since=record.failing_since if record is not None else None,
             policy=record.policy if record is not None else None,
         )
 
     def _phase(self, state: StageState) -> Phase:
         if state.canary is not None:
-            return "running" if self._control.stands_for(self._bond, state) else "replaced"
+            return "running" if self._control.stands_for(self._handle, state) else "replaced"
         if self._ended is not None:
             return cast("Phase", self._ended.value)
-        rollout, record = state.rollout, self._bond.record
+        rollout, record = state.rollout, self._handle.record
         ours = rollout is not None and record is not None and rollout.id == record.id
         if ours and rollout is not None and rollout.outcome is not None:
             return cast("Phase", rollout.outcome.value)
-        promoted = state.deployment_id == self._bond.version
+        promoted = state.deployment_id == self._handle.version
         return "promoted_outside" if promoted else "removed_outside"
 
     def _basis(self, percent: float) -> Basis:
-        alias, record = self._control.alias, self._bond.record
+        alias, record = self._control.alias, self._handle.record
         return Basis(
             region=alias.region,
             rest_api_id=alias.function,
             stage=alias.name,
             rollout_id=record.id if record else None,
-            deployment_id=self._bond.version,
+            deployment_id=self._handle.version,
             overrides=Variables().fingerprint(),
             percent=percent,
             release=self.release,

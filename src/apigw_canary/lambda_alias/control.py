@@ -66,10 +66,10 @@ class AliasRecords:
         """The record of the alias as it was seen; one load where there is a store."""
         try:
             if self._store is None:
-                return Kept(self._believed(read(seen.description), seen))
+                return Kept(self._verified(read(seen.description), seen))
             text, lines = self._stored(self._store).load()
             found = {
-                name: self._believed(read_line(each), seen) for name, each in lines.items() if each
+                name: self._verified(read_line(each), seen) for name, each in lines.items() if each
             }
         except RecordError as error:
             return Kept(error)
@@ -82,7 +82,7 @@ class AliasRecords:
     def _stored(self, store: RolloutRecords) -> Store:
         return Store(store, self._alias.region, "lambda", self._alias.function, self._alias.name)
 
-    def _believed(self, record: AliasRecord | None, seen: AliasSnapshot) -> AliasRecord | None:
+    def _verified(self, record: AliasRecord | None, seen: AliasSnapshot) -> AliasRecord | None:
         if record is None:
             return None
         if not record.is_of(self.place):
@@ -130,7 +130,7 @@ class AliasRecords:
 _AGAIN = "Check alias.describe(), and run the same line again."
 
 
-class AliasLook(NamedTuple):
+class RecordedAlias(NamedTuple):
     """An alias as it was read, with its record, and AWS's time when it was."""
 
     stage: AliasState
@@ -153,7 +153,7 @@ class AliasLook(NamedTuple):
         return self.kept.record
 
 
-class AliasBond(NamedTuple):
+class AliasHandle(NamedTuple):
     """Which canary, of which rollout, an `AliasCanary` object stands for."""
 
     version: str
@@ -177,37 +177,37 @@ class AliasControl:
     def __init__(self, alias: Alias, records: AliasRecords) -> None:
         self.alias = alias
         self.records = records
-        self.known: Known[AliasLook] = Known(dated=False)
+        self.known: Known[RecordedAlias] = Known(dated=False)
 
     @property
     def calls(self) -> Calls:
         """How AWS is called."""
         return self.alias.calls
 
-    def look(self) -> AliasLook:
+    def read(self) -> RecordedAlias:
         """The alias now, with what is recorded of its rollout: one GetAlias."""
         self.known.reading()
-        seen = self._looked(self.alias.look())
+        seen = self._with_record(self.alias.read())
         self.known.saw(seen)
         return seen
 
-    def present(self) -> AliasLook:
+    def present(self) -> RecordedAlias:
         """The alias now; where it has no canary, two reads two seconds apart agree on that."""
-        seen = self.look()
+        seen = self.read()
         last = self.known.own()[-1:]
         if seen.stage.canary is not None or (last and not seen.stage.differences(last[0])):
             return seen
         return agreed(
-            "alias", seen, self.look, self.calls, lambda one, other: one.revision == other.revision
+            "alias", seen, self.read, self.calls, lambda one, other: one.revision == other.revision
         )
 
-    def _looked(self, seen: AliasSnapshot) -> AliasLook:
+    def _with_record(self, seen: AliasSnapshot) -> RecordedAlias:
         """The alias with its record, and the times that only it, or this process, knows."""
         kept = self.records.read(seen)
         if isinstance(kept.record, RecordError):
             log.warning("alias %s: %s", self.alias.name, kept.record)
-        look = AliasLook(*seen, kept=kept)
-        record, state, last = look.readable, seen.stage, self.known.last
+        found = RecordedAlias(*seen, kept=kept)
+        record, state, last = found.readable, seen.stage, self.known.last
         if record is not None and record.runs_on(state) and record.is_on(state):
             state = attrs.evolve(state, updated_at=record.step_started_at)
         elif last is not None and not state.differences(last.stage):
@@ -223,15 +223,15 @@ class AliasControl:
                 ended_by=settled.ended_by,
             )
             state = attrs.evolve(state, rollout=rollout)
-        return look._replace(stage=state)
+        return found._replace(stage=state)
 
-    def bond(self, seen: AliasLook) -> AliasBond:
+    def handle(self, seen: RecordedAlias) -> AliasHandle:
         """The canary that is running, with its record if it has one."""
         state, record = seen.stage, seen.readable
         assert state.canary is not None
         if record is not None and not record.runs_on(state):
             record = None
-        return AliasBond(
+        return AliasHandle(
             version=state.canary.deployment_id,
             before=record.before if record else state.deployment_id,
             record=record,
@@ -240,14 +240,14 @@ class AliasControl:
 
     def change(
         self,
-        seen: AliasLook,
+        seen: RecordedAlias,
         wanted: AliasState,
         record: AliasRecord | None,
         what: str,
         *,
         text: str | None = None,
         to_end: bool = False,
-    ) -> AliasLook:
+    ) -> RecordedAlias:
         """One UpdateAlias: versions, weight and record, all or nothing.
 
         `text` replaces the user's part of the description. No record: the description stays.
@@ -264,8 +264,8 @@ class AliasControl:
             record = None
         found = carried_out(
             self.known,
-            lambda: self._looked(self.alias.update(seen.revision, wanted, description)),
-            self.look,
+            lambda: self._with_record(self.alias.update(seen.revision, wanted, description)),
+            self.read,
             what=what,
             before=seen.stage,
             wanted=wanted,
@@ -282,7 +282,7 @@ class AliasControl:
             )
         return found._replace(kept=self.records.confirm(record, found.kept))
 
-    def note(self, seen: AliasLook, record: AliasRecord) -> None:
+    def note(self, seen: RecordedAlias, record: AliasRecord) -> None:
         """The record, without a change of the alias."""
         if record == seen.record:
             return
@@ -291,42 +291,42 @@ class AliasControl:
         else:
             self.change(seen, seen.stage, record, "writing the record")
 
-    def stands_for(self, bond: AliasBond, state: StageState) -> bool:
-        """Whether the canary of the alias is the bond's, and of its rollout."""
+    def stands_for(self, handle: AliasHandle, state: StageState) -> bool:
+        """Whether the canary of the alias is the handle's, and of its rollout."""
         canary, rollout = state.canary, state.rollout
-        if canary is None or canary.deployment_id != bond.version:
+        if canary is None or canary.deployment_id != handle.version:
             return False
-        if bond.record is None or rollout is None:
+        if handle.record is None or rollout is None:
             return True
-        return rollout.id == bond.record.id and rollout.outcome is None
+        return rollout.id == handle.record.id and rollout.outcome is None
 
-    def mine(self, bond: AliasBond, seen: AliasLook) -> CanaryState:
-        """The canary of the bond. Raises where there is none, or another one."""
+    def own_canary(self, handle: AliasHandle, seen: RecordedAlias) -> CanaryState:
+        """The canary of the handle. Raises where there is none, or another one."""
         state = seen.stage
         canary = state.canary
         if canary is None:
-            raise no_canary("alias", promoted=state.deployment_id == bond.version)
+            raise no_canary("alias", promoted=state.deployment_id == handle.version)
         differences = {}
-        if canary.deployment_id != bond.version:
+        if canary.deployment_id != handle.version:
             differences["canary.deployment_id"] = (
-                f"{canary.deployment_id} instead of {bond.version}"
+                f"{canary.deployment_id} instead of {handle.version}"
             )
-        elif not self.stands_for(bond, state):
+        elif not self.stands_for(handle, state):
             differences["rollout"] = "another one, of the same version"
         if differences:
             raise changed_outside("alias", differences)
         return canary
 
-    def production_changes(self, bond: AliasBond, seen: AliasLook) -> dict[str, str]:
+    def production_changes(self, handle: AliasHandle, seen: RecordedAlias) -> dict[str, str]:
         """The alias's own version, where it is another one than recorded or accepted."""
         record, state = seen.readable, seen.stage
         recorded = record is not None and record.runs_on(state)
-        before = record.before if record is not None and recorded else bond.before
+        before = record.before if record is not None and recorded else handle.before
         if state.deployment_id == before:
             return {}
         return {"deployment_id": f"{state.deployment_id} instead of {before}"}
 
-    def own(self, bond: AliasBond, seen: AliasLook) -> AliasRecord:
+    def own(self, handle: AliasHandle, seen: RecordedAlias) -> AliasRecord:
         """The record of the canary that is running, begun now where it was enabled by others."""
         record, state = seen.record, seen.stage
         assert state.canary is not None
@@ -335,11 +335,11 @@ class AliasControl:
         return AliasRecord(
             id=new_id(self.records.place),
             release=None,
-            started_at=bond.started_at,
+            started_at=handle.started_at,
             step_started_at=seen.at,
             percent=state.canary.percent,
             before=state.deployment_id,
-            after=bond.version,
+            after=handle.version,
             past=record.settled_on(state).remembered() if record else "",
             promoted=record.settled_on(state).last_promotion() if record else None,
         )

@@ -24,7 +24,7 @@ from apigw_canary.errors import (
     RecordError,
     StageChangedError,
 )
-from apigw_canary.lambda_alias.control import AliasBond, AliasControl, AliasLook
+from apigw_canary.lambda_alias.control import AliasControl, AliasHandle, RecordedAlias
 from apigw_canary.lambda_alias.record import AliasRecord, LastPromotion, check_text, new_id
 from apigw_canary.model import CanaryState, EndedBy, Outcome, Promotion, StageState
 from apigw_canary.values import validation
@@ -55,12 +55,12 @@ class CanaryRequest:
     """A fingerprint of the policy that the canary is to be observed with."""
 
 
-def enable(control: AliasControl, request: CanaryRequest, only_if: Condition) -> AliasBond:
+def enable(control: AliasControl, request: CanaryRequest, only_if: Condition) -> AliasHandle:
     """A canary as requested, or the one that is running if it is that.
 
     Made only on a condition; the one that is running is returned on none.
     """
-    seen = control.look()
+    seen = control.read()
     state = seen.stage
     if state.canary is not None:
         return _running(control, request, seen)
@@ -104,7 +104,7 @@ def enable(control: AliasControl, request: CanaryRequest, only_if: Condition) ->
         f"enabling a canary of version {request.version} at {request.percent:g} %",
         text=request.description,
     )
-    return control.bond(enabled)
+    return control.handle(enabled)
 
 
 def _check_release(request: CanaryRequest, last: AliasRecord | None) -> None:
@@ -114,11 +114,11 @@ def _check_release(request: CanaryRequest, last: AliasRecord | None) -> None:
         raise had_its_rollout("alias", request.release, outcome)
 
 
-def _running(control: AliasControl, request: CanaryRequest, seen: AliasLook) -> AliasBond:
+def _running(control: AliasControl, request: CanaryRequest, seen: RecordedAlias) -> AliasHandle:
     """The canary that is running, if it is the one requested."""
-    bond, state = control.bond(seen), seen.stage
-    release = bond.release
-    if request.release != release or (release is None and request.version != bond.version):
+    handle, state = control.handle(seen), seen.stage
+    release = handle.release
+    if request.release != release or (release is None and request.version != handle.version):
         canary = state.canary
         assert canary is not None
         happened = (
@@ -127,58 +127,58 @@ def _running(control: AliasControl, request: CanaryRequest, seen: AliasLook) -> 
             "it is."
         )
         raise already_enabled("alias", happened, canary, seen.at - state.updated_at)
-    if request.version != bond.version:
-        how = f"{bond.version} instead of {request.version}"
+    if request.version != handle.version:
+        how = f"{handle.version} instead of {request.version}"
         raise StageChangedError(
             f"The canary of release {release} is running, and not as asked: version: {how}.",
             differences={"canary.deployment_id": how},
             remedy="Give another release, or end it with alias.rollback().",
         )
-    return bond
+    return handle
 
 
 def shift(
     control: AliasControl,
-    bond: AliasBond,
+    handle: AliasHandle,
     percent: float,
     *,
     only_if: Condition = unconditionally,
-) -> AliasBond:
+) -> AliasHandle:
     """Sets the canary's share; success where it is that already, and on record as that."""
     seen = control.present()
-    canary = control.mine(bond, seen)
+    canary = control.own_canary(handle, seen)
     record = seen.readable
     if canary.percent == percent and (record is None or record.percent == percent):
-        return bond
+        return handle
     only_if(seen)
-    check_production(control.production_changes(bond, seen))
-    record = attrs.evolve(control.own(bond, seen), percent=percent, step_started_at=seen.at)
+    check_production(control.production_changes(handle, seen))
+    record = attrs.evolve(control.own(handle, seen), percent=percent, step_started_at=seen.at)
     shifted = attrs.evolve(seen.stage, canary=attrs.evolve(canary, percent=percent))
     control.change(seen, shifted, record, f"setting the canary's percent to {percent:g}")
-    return bond._replace(record=record)
+    return handle._replace(record=record)
 
 
 def promote(
-    control: AliasControl, bond: AliasBond, *, only_if: Condition = unconditionally
+    control: AliasControl, handle: AliasHandle, *, only_if: Condition = unconditionally
 ) -> Promotion:
     """Makes the canary's version the alias's own, in one call with the record of it."""
     seen = control.present()
     state, record = seen.stage, seen.record
-    if state.canary is None and state.deployment_id == bond.version:
-        known = bond.record is None or (record is not None and record.id == bond.record.id)
+    if state.canary is None and state.deployment_id == handle.version:
+        known = handle.record is None or (record is not None and record.id == handle.record.id)
         if record is None or not known or record.outcome is not Outcome.PROMOTED:
-            raise promoted_outside(bond.release)
+            raise promoted_outside(handle.release)
         return _receipt(control, record)
-    control.mine(bond, seen)
+    control.own_canary(handle, seen)
     only_if(seen)
-    check_production(control.production_changes(bond, seen))
+    check_production(control.production_changes(handle, seen))
     record = attrs.evolve(
-        control.own(bond, seen),
+        control.own(handle, seen),
         outcome=Outcome.PROMOTED,
         hold_since=None,
         step_started_at=seen.at,
     )
-    promoted = attrs.evolve(state, deployment_id=bond.version, canary=None)
+    promoted = attrs.evolve(state, deployment_id=handle.version, canary=None)
     control.change(seen, promoted, record, "making the canary's version the alias's own")
     return _receipt(control, record)
 
@@ -203,64 +203,64 @@ def _receipt_of(control: AliasControl, promoted: LastPromotion) -> Promotion:
     )
 
 
-def annotate(control: AliasControl, bond: AliasBond, **changes: Any) -> AliasBond:
-    """The bond with a change of its record: one GetAlias and one UpdateAlias."""
+def annotate(control: AliasControl, handle: AliasHandle, **changes: Any) -> AliasHandle:
+    """The handle with a change of its record: one GetAlias and one UpdateAlias."""
     seen = control.present()
-    control.mine(bond, seen)
-    record = attrs.evolve(control.own(bond, seen), **changes)
+    control.own_canary(handle, seen)
+    record = attrs.evolve(control.own(handle, seen), **changes)
     control.note(seen, record)
-    return bond._replace(record=record, before=record.before)
+    return handle._replace(record=record, before=record.before)
 
 
-def hold(control: AliasControl, bond: AliasBond, reason: str) -> AliasBond:
+def hold(control: AliasControl, handle: AliasHandle, reason: str) -> AliasHandle:
     """Records an operator's hold; one that is in force keeps its start."""
     seen = control.present()
     record = seen.readable
     since = record.hold_since if record is not None and record.runs_on(seen.stage) else None
     return annotate(
-        control, bond, hold_since=since or seen.at.replace(microsecond=0), hold_reason=reason
+        control, handle, hold_since=since or seen.at.replace(microsecond=0), hold_reason=reason
     )
 
 
-def resume(control: AliasControl, bond: AliasBond) -> AliasBond:
+def resume(control: AliasControl, handle: AliasHandle) -> AliasHandle:
     """Ends an operator's hold; success where there is none."""
     seen = control.present()
     record = seen.readable
     held = record.held_for(seen.at) if record is not None else timedelta(0)
-    return annotate(control, bond, hold_since=None, hold_reason=None, held=held)
+    return annotate(control, handle, hold_since=None, hold_reason=None, held=held)
 
 
-def failing(control: AliasControl, bond: AliasBond, since: datetime | None) -> AliasBond:
+def failing(control: AliasControl, handle: AliasHandle, since: datetime | None) -> AliasHandle:
     """Records since when metrics or alarms cannot be read; a description has no room for it."""
-    return annotate(control, bond, failing_since=since) if control.records.is_stored else bond
+    return annotate(control, handle, failing_since=since) if control.records.is_stored else handle
 
 
-def accept_production(control: AliasControl, bond: AliasBond) -> AliasBond:
+def accept_production(control: AliasControl, handle: AliasHandle) -> AliasHandle:
     """Records the alias's own version as it is now."""
-    return annotate(control, bond, before=control.present().stage.deployment_id)
+    return annotate(control, handle, before=control.present().stage.deployment_id)
 
 
 def roll_back(
     control: AliasControl,
-    bond: AliasBond | None,
+    handle: AliasHandle | None,
     *,
     by: EndedBy,
     outcome: Outcome = Outcome.ROLLED_BACK,
     tries: int = SENDINGS,
 ) -> bool:
-    """Ends the canary; without a bond, whichever it is. Whether there was one: none is success.
+    """Ends the canary; without a handle, whichever it is. Whether there was one: none is success.
 
     Waits for nothing: not for a record, and not for what else changes the alias meanwhile.
     """
     seen = control.present()
     state = seen.stage
     if state.canary is None:
-        promoted = bond is not None and state.deployment_id == bond.version
-        if bond is not None and promoted and outcome is not Outcome.DISABLED:
-            raise is_promoted("alias", bond.release, Outcome.PROMOTED)
+        promoted = handle is not None and state.deployment_id == handle.version
+        if handle is not None and promoted and outcome is not Outcome.DISABLED:
+            raise is_promoted("alias", handle.release, Outcome.PROMOTED)
         return False
-    if bond is not None:
-        control.mine(bond, seen)
+    if handle is not None:
+        control.own_canary(handle, seen)
     record = seen.readable
     if record is not None and record.runs_on(state):
         record = attrs.evolve(
@@ -272,7 +272,7 @@ def roll_back(
     except StageChangedError:
         if tries == 1:
             raise
-        return roll_back(control, bond, by=by, outcome=outcome, tries=tries - 1)
+        return roll_back(control, handle, by=by, outcome=outcome, tries=tries - 1)
     except RecordError as error:
         log.warning("alias %s: ended, and not on record: %s", control.alias.name, error)
     return True
@@ -282,7 +282,7 @@ def revert(
     control: AliasControl, promotion: Promotion | None, *, dry_run: bool = False
 ) -> Promotion:
     """Undoes a promotion: the one of the receipt, or the latest one on record. Returns it."""
-    seen = control.look()
+    seen = control.read()
     state, record = seen.stage, seen.record
     if promotion is not None:
         alias = control.alias
@@ -327,7 +327,7 @@ def _on_record(control: AliasControl, record: AliasRecord | None, state: StageSt
 
 
 def _reverted(
-    control: AliasControl, promotion: Promotion, record: AliasRecord | None, seen: AliasLook
+    control: AliasControl, promotion: Promotion, record: AliasRecord | None, seen: RecordedAlias
 ) -> AliasRecord:
     """The record of a revert, of a rollout that may not be the latest one."""
     if record is not None and record.id == promotion.rollout_id:
