@@ -27,7 +27,20 @@ from apigw_canary.aws.apigateway import (
 )
 from apigw_canary.aws.calls import RETRY_FOR, Calls, Session, explained, log, partition
 from apigw_canary.aws.dry_run import DryCalls, Sent
-from apigw_canary.aws.insights import USD_PER_GB, Found, Insights, Row, count, existing
+from apigw_canary.aws.insights import (
+    GROUP_NAME,
+    MOST_ROWS,
+    TIMEOUT,
+    USD_PER_GB,
+    Found,
+    Insights,
+    Row,
+    count,
+    existing,
+    field,
+    number,
+    text,
+)
 from apigw_canary.aws.lambdas import (
     WHOLE_STAGE,
     Alias,
@@ -45,9 +58,12 @@ from apigw_canary.aws.lambdas import (
 )
 
 __all__ = [
+    "GROUP_NAME",
+    "MOST_ROWS",
     "OVERRIDES",
     "RETRY_FOR",
     "TEST_STAGE",
+    "TIMEOUT",
     "USD_PER_GB",
     "WHOLE_STAGE",
     "Alias",
@@ -81,9 +97,11 @@ __all__ = [
     "end_patch",
     "existing",
     "explained",
+    "field",
     "function_in",
     "invoke_method",
     "log",
+    "number",
     "partition",
     "promote_patch",
     "read_alarms",
@@ -93,5 +111,6 @@ __all__ = [
     "source_arn",
     "stage_names",
     "statement_id",
+    "text",
     "variables_in",
 ]

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import attrs
 
-from apigw_canary.aws.insights import Found, Row, count, text
+from apigw_canary.aws import Found, Row, count, text
 from apigw_canary.errors import MetricsError
-from apigw_canary.judge.observation import MINUTE, Minute
+from apigw_canary.judge import MINUTE, Minute
 from apigw_canary.metrics.logformat import (
     ALIAS,
     IS_CANARY,

@@ -5,10 +5,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 
-from apigw_canary.aws.apigateway import StageSettings
-from apigw_canary.aws.insights import field, text
+from apigw_canary.aws import StageSettings, field, text
 from apigw_canary.errors import InvalidInputError
-from apigw_canary.model.state import StageState
+from apigw_canary.model import StageState
 
 IS_CANARY = "isCanaryRequest"
 STATUS = "status"

@@ -10,25 +10,33 @@ from typing import Literal, NamedTuple
 
 import attrs
 
-from apigw_canary.aws.apigateway import ApiGateway
-from apigw_canary.aws.calls import Session
-from apigw_canary.aws.insights import (
+from apigw_canary.aws import (
     GROUP_NAME,
     MOST_ROWS,
     TIMEOUT,
     USD_PER_GB,
+    ApiGateway,
     Found,
     Insights,
     Row,
+    Session,
     count,
     existing,
     number,
     text,
 )
-from apigw_canary.aws.insights import field as quoted_field
+from apigw_canary.aws import field as quoted_field
 from apigw_canary.errors import CanaryError, MetricsError
-from apigw_canary.judge.observation import HISTORY, MINUTE, Measurements, Minute, ceil_minute
-from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
+from apigw_canary.judge import (
+    ERRORS_4XX,
+    ERRORS_5XX,
+    HISTORY,
+    MINUTE,
+    Measurements,
+    Minute,
+    Signal,
+    ceil_minute,
+)
 from apigw_canary.metrics.cloudwatch import Published, published
 from apigw_canary.metrics.logcounts import (
     ARM,
@@ -62,19 +70,18 @@ from apigw_canary.metrics.logformat import (
 )
 from apigw_canary.metrics.routes import check_routes
 from apigw_canary.metrics.source import AwsSource, Query, fetched
-from apigw_canary.model.failure import (
+from apigw_canary.model import (
     CANARY_GROUP,
     UNREADABLE,
     Failures,
     FailureSource,
     Kind,
     LogGroup,
+    StageState,
     execution_log_group,
     ranked,
 )
-from apigw_canary.model.state import StageState
-from apigw_canary.values import validation
-from apigw_canary.values.formatting import moment
+from apigw_canary.values import moment, validation
 
 SETTLED = timedelta(minutes=15)
 """How old a minute is that is not read again. Lines usually arrive within a minute or two; that

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from apigw_canary.aws.calls import Calls
+from apigw_canary.aws import Calls
 from apigw_canary.errors import AccessDeniedError
-from apigw_canary.judge.observation import Minute
-from apigw_canary.judge.signals import ROUTE
+from apigw_canary.judge import ROUTE, Minute
 from apigw_canary.metrics.source import NAMESPACE, Dimensions, Query, Series, fetched
 from apigw_canary.values import validation
 
