@@ -16,7 +16,7 @@ from apigw_canary.judge.kept import INTERPRETATIONS, Interpretation, Kept, as_ro
 from apigw_canary.judge.observation import Minute, Observation
 from apigw_canary.judge.overlap import reading
 from apigw_canary.judge.plan import Plan
-from apigw_canary.judge.routes import RouteEvidence, Totals, Voice, Worse
+from apigw_canary.judge.routes import RouteEvidence, Totals, WeightedEvidence, Worse
 from apigw_canary.judge.signals import Signal
 
 _RECENT = 5
@@ -96,9 +96,9 @@ def gather(policy: Plan, observation: Observation, kept: Kept | None = None) -> 
         for signal, weight in zip(policy.signals, weights, strict=True)
     ]
     of_routes = routes.evidence_of(policy, observation, kept)
-    voices = [Voice(g.weight, g.times, g.worse) for g in signals]
-    voices += [route.voice for route in of_routes]
-    return Evidence(signals, of_routes, *_mean([each for each in voices if each.weight], kept))
+    weighted = [WeightedEvidence(g.weight, g.times, g.worse) for g in signals]
+    weighted += [route.part for route in of_routes]
+    return Evidence(signals, of_routes, *_mean([each for each in weighted if each.weight], kept))
 
 
 def _gather(
@@ -181,20 +181,20 @@ def _is_unhealthy(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
     return max(evidence.above(lately, limit=signal.limit), default=0.0) >= math.log(1 / alpha)
 
 
-def _mean(voices: Sequence[Voice], kept: Kept) -> tuple[list[datetime], list[float]]:
-    """The times of all the voices' minutes, and the log of their weighted mean after each."""
-    times = voices[0].times
-    if any(voice.times != times for voice in voices):
-        times = sorted({*chain.from_iterable(voice.times for voice in voices)})
-    columns = [v.worse if v.times == times else _filled(v, times) for v in voices]
-    weights = tuple(voice.weight for voice in voices)
+def _mean(weighted: Sequence[WeightedEvidence], kept: Kept) -> tuple[list[datetime], list[float]]:
+    """The times of all the weighted' minutes, and the log of their weighted mean after each."""
+    times = weighted[0].times
+    if any(part.times != times for part in weighted):
+        times = sorted({*chain.from_iterable(part.times for part in weighted)})
+    columns = [v.worse if v.times == times else _filled(v, times) for v in weighted]
+    weights = tuple(part.weight for part in weighted)
     points = list(zip(*columns, strict=True))
     return times, kept.mapped(weights, points, lambda logs: evidence.log_mean(logs, weights))
 
 
-def _filled(voice: Voice, times: Sequence[datetime]) -> list[float]:
+def _filled(part: WeightedEvidence, times: Sequence[datetime]) -> list[float]:
     """The log at each of the times; where there is none, the one before, and none at first."""
-    logs = dict(zip(voice.times, voice.worse, strict=True))
+    logs = dict(zip(part.times, part.worse, strict=True))
     found: list[float] = []
     for at in times:
         found.append(logs.get(at, found[-1] if found else 0.0))

@@ -31,7 +31,7 @@ LISTED = 10
 """Routes that an analysis names."""
 
 
-class Voice(NamedTuple):
+class WeightedEvidence(NamedTuple):
     """A part of the capital that bets against the canary."""
 
     weight: float
@@ -47,7 +47,7 @@ class RouteEvidence(NamedTuple):
 
     route: str
     signal: str
-    voice: Voice
+    part: WeightedEvidence
     totals: Row
     worse_threshold: float
     not_worse_threshold: float
@@ -133,7 +133,7 @@ def evidence_of(policy: Plan, observation: Observation, kept: Kept) -> list[Rout
             RouteEvidence(
                 route,
                 signal.name,
-                Voice(weight, series.times[:count], worse),
+                WeightedEvidence(weight, series.times[:count], worse),
                 folds[0].after(Totals, observation.judged_from()).row(),
                 worse_threshold=1 / alpha,
                 not_worse_threshold=1 / policy.false_promotion,
@@ -210,7 +210,7 @@ def findings(found: Sequence[RouteEvidence]) -> tuple[Finding, ...]:
 
 
 def _finding(found: RouteEvidence) -> Finding:
-    odds = evidence.odds(max(found.voice.worse, default=0.0))
+    odds = evidence.odds(max(found.part.worse, default=0.0))
     return Finding(
         route=found.route,
         signal=found.signal,

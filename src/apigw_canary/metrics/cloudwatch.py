@@ -257,41 +257,48 @@ class Reader:
             f"ratio{i}": name
             for i, name in enumerate(s.name for s in signals if s.name in self._ratios)
         }
-        own = self._queries(errors)
-        others = [q for key, name in ratios.items() for q in self._ratios[name].queries(key, stage)]
         of_routes = {f"own{i}": s for i, s in enumerate(s for s in signals if s.route is not None)}
-        others += [q for key, s in of_routes.items() for q in self._queries_of_route(key, s)]
-        series = self._latencies.answered(
-            [*own, *others, *self._totals_queries()], limits, start, end
-        )
+        own = self._queries(errors)
+        asked = [*own, *self._other_queries(stage, ratios, of_routes), *self._totals_queries()]
+        series = self._latencies.answered(asked, limits, start, end)
         minutes, shares = self._minutes(series, errors, limits, end)
         settled = [
             row for row in counted(_arms(series, "requests")) if row.at + MINUTE <= end - SETTLED
         ]
-        self._look_for_signs(stage, settled, {name: minutes[name] for name in errors}, series)
-        dark = [self._listing.note(end)] if _lacks_data(stage, settled) else []
+        self._find_signs(stage, settled, {name: minutes[name] for name in errors}, series)
+        no_data = [self._listing.note(end)] if _lacks_data(stage, settled) else []
         routes, read = self._of_routes(own, errors, limits, start, end)
-        for key, signal in of_routes.items():
-            rows = joined(_arms(series, f"{key}_requests"), _arms(series, f"{key}_bad"), end)
-            if found := tuple(rows):
-                minutes[signal.name] = found
-            else:
-                not_observed[signal.name] = (
-                    f"CloudWatch has no requests of {signal.route}: turn on detailed metrics for "
-                    "the stage, or correct the route"
-                )
-        reading, how = self._found.read(stated)
+        by_route = _minutes_by_route(of_routes, series, end)
+        interpretation, how = self._found.read(stated)
         measured = Measurements(
-            minutes,
-            overlap=reading,
-            notes=[*self._known.notes, *notes, *shares.notes, *dark, *read, how],
+            {**minutes, **{name: rows for name, rows in by_route.items() if rows}},
+            overlap=interpretation,
+            notes=[*self._known.notes, *notes, *shares.notes, *no_data, *read, how],
             suspect=self._suspect(stated, settled, errors, series),
             routes=routes,
-            not_observed={**not_observed, **shares.not_observed},
+            not_observed={
+                **not_observed,
+                **{
+                    signal.name: f"CloudWatch has no requests of {signal.route}: turn on detailed "
+                    "metrics for the stage, or correct the route"
+                    for signal in of_routes.values()
+                    if not by_route[signal.name]
+                },
+                **shares.not_observed,
+            },
         )
         return measured.merged_with(
             {name: self._ratios[name].minutes(key, series, end) for key, name in ratios.items()}
         )
+
+    def _other_queries(
+        self, stage: StageState, ratios: Mapping[str, str], of_routes: Mapping[str, Signal]
+    ) -> Iterator[Query]:
+        """Of ratios and of single routes, by the keys that their ids begin with."""
+        for key, name in ratios.items():
+            yield from self._ratios[name].queries(key, stage)
+        for key, signal in of_routes.items():
+            yield from self._queries_of_route(key, signal)
 
     def _queries(self, errors: Sequence[str]) -> list[Query]:
         """Requests and errors of both variants."""
@@ -324,7 +331,7 @@ class Reader:
             series = fetched(self._calls, asked, window.start, window.end)
             settled = counted(_arms(series, "requests"))
             errors = comparison.errors_of(series, names, window.end)
-            self._look_for_signs(stage, settled, errors, series)
+            self._find_signs(stage, settled, errors, series)
             dark = _lacks_data(stage, settled)
             said = [self._listing.note(window.end)] if dark else []
             reading, how = self._found.read(stated)
@@ -399,7 +406,7 @@ class Reader:
             for name, dimensions in arms.items()
         ]
 
-    def _look_for_signs(
+    def _find_signs(
         self,
         stage: StageState,
         settled: Sequence[Minute],
@@ -430,6 +437,18 @@ class Reader:
             overlap.by_share(_of_step(stage, settled), percent),
         )
         self._found.add(signs)
+
+
+def _minutes_by_route(
+    of_routes: Mapping[str, Signal], series: Mapping[str, Series], end: datetime
+) -> dict[str, tuple[Minute, ...]]:
+    """The minutes of each signal of a single route, none where CloudWatch has no requests of it."""
+    return {
+        signal.name: tuple(
+            joined(_arms(series, f"{key}_requests"), _arms(series, f"{key}_bad"), end)
+        )
+        for key, signal in of_routes.items()
+    }
 
 
 def _arms(series: Mapping[str, Series], name: str) -> Arms:
@@ -570,7 +589,7 @@ class CloudWatchMetrics(AwsSource):
     def _reader(self, stage: StageState) -> Reader:
         key = (stage.rest_api_id, stage.name)
         reader = self._readers.get(key)
-        if reader is None or reader.is_suspect:  # what is doubted may have been mended
+        if reader is None or reader.is_suspect:  # what is suspect may have been corrected
             calls = self._own_calls()
             self._readers[key] = reader = Reader(
                 calls,
