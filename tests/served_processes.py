@@ -162,7 +162,10 @@ class Killer:
             if after or not due:
                 response = carried_out(server, method, path, headers, body)
             if due:
-                os.kill(int(named[1]), signal.SIGKILL)
+                try:
+                    os.kill(int(named[1]), signal.SIGKILL)
+                except ProcessLookupError:  # it did not wait for the answer, and has ended
+                    return response
                 what = f"{method} {re.sub('/restapis/[^/]*', '', path.partition('?')[0])}"
                 kill = Kill(self.minute, what, write, after, b'"copy"' in body)
                 self.kills.append(kill)
