@@ -524,6 +524,22 @@ def test_17_the_latest_minutes_exceed_the_margin(pace: float) -> None:
     assert "in its latest 10 complete minutes the canary exceeds the margin" in decision.reason
 
 
+@pytest.mark.parametrize("step", [10, 50])
+@at_each_pace
+def test_17_18_minutes_too_new_to_confirm_may_forbid(pace: float, step: float) -> None:
+    """The last three minutes, between both delays, plainly exceed the margin: it waits."""
+    policy = attrs.evolve(BELOW, signals=[Signal.errors_5xx(slack=0.5, margin=0.51, noise=2)])
+    rows = served(pace, step, 58, canary=lambda i: 0.6 if i > 54 else 0.5 * (i > 46))
+    minutes = {"errors_5xx": [row for row in rows if row.at < START + 55 * MINUTE]}
+    kind = Shift if step == 10 else Promote
+    assert isinstance(at(60, rows, step, policy, minutes=minutes), kind) or pace == 1
+    decision = at(60, rows, step, policy)
+    if pace == 1:  # 1.2 requests of 5, or 0.2 of 1
+        return
+    assert isinstance(decision, Hold)
+    assert "complete minutes the canary exceeds the margin" in decision.reason
+
+
 @at_each_pace
 def test_18_a_promotion_shows_no_rate_above_the_margin(pace: float) -> None:
     """Also where the totals of the rollout would: percents that changed in an incident."""

@@ -307,8 +307,8 @@ def _complete(view: View) -> Decision | None:
     view.missing = (
         _unconfirmed(view)
         or _without_baseline(view)
-        or _recent_excess(view, significant=False)
         or _unconfirmed_at_100(view)
+        or _recent_excess(view, significant=False)
         or alarms_without_data(view.policy.alarms, view.alarms)
         or ""
     )
@@ -506,15 +506,19 @@ def _recent_excess(view: View, *, significant: bool) -> str | None:
     """What is against a canary that was fine for long and is not now; None if it still is.
 
     No test, but the counts of the latest minutes: evidence of hours is slow to turn. It can only
-    delay.
+    delay. The minutes that may still get more errors forbid too what they show plainly by now.
     """
     for g in view.critical_evidence:
-        for recent in (_recent(g.signal, rows) for rows in g.confirmed_interpretations):
-            if recent.is_excess and (recent.is_significant or not significant):
-                return (
-                    f"in its latest {recent.minutes} complete minutes the canary "
-                    f"exceeds the margin ({recent})"
-                )
+        for interpretations, only_significant in (
+            (g.confirmed_interpretations, significant),
+            (g.interpretations, True),
+        ):
+            for recent in (_recent(g.signal, rows) for rows in interpretations):
+                if recent.is_excess and (recent.is_significant or not only_significant):
+                    return (
+                        f"in its latest {recent.minutes} complete minutes the canary "
+                        f"exceeds the margin ({recent})"
+                    )
     return None
 
 
