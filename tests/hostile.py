@@ -50,7 +50,7 @@ LAMBDA_POLICY = RolloutPolicy.canary(10, timedelta(minutes=5), signals=[Signal.e
 V2 = {"alias": "v2"}
 
 ESCAPES = "\x1b[2J\x1b[31m\x07\r\n\u202e"
-HUGE = "A" * 1_000_000
+HUGE = "A" * 100_000
 
 
 class Http(NamedTuple):
