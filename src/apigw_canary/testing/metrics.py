@@ -248,10 +248,11 @@ class Metrics(Published):
             raise RehearsalError("the rehearsal does not publish metrics under an API's id")
         name = ("ApiName", published)
         own: tuple[Arm, ...] = both if overlap == "included" else ("baseline",)
+        of_canary: tuple[Arm, ...] = ("canary",)
         by_stage: dict[_Dimensions, tuple[Arm, ...]] = {
             frozenset({name, ("Stage", f"{stage}{variant}")}): arms
             for stage in traffic.rates
-            for variant, arms in (("", own), ("/Canary", ("canary",)))
+            for variant, arms in (("", own), ("/Canary", of_canary))
         }
         by_method = {
             dimensions | {("Method", verb), ("Resource", path)}: arms
