@@ -387,7 +387,7 @@ def test_what_the_rehearsal_leaves_to_others() -> None:
                 MetricDataQueries=[{"Id": "a", "MetricStat": metric}],
             )
         update(aws, FunctionVersion="$LATEST")
-        with pytest.raises(RehearsalError, match=r"how version \$LATEST fares is not said"):
+        with pytest.raises(RehearsalError, match=r"version \$LATEST has no behavior"):
             aws.sleep(60)
 
 

@@ -195,7 +195,7 @@ class TestRoutes:
         )
         assert found["errors_5xx"] == (Minute(at(61), 2, 0, 9, 4),)
         assert set(found.routes or {}) == {"GET /a"}
-        assert any("4 lines do not tell their route" in note for note in found.notes)
+        assert any("4 lines have no route" in note for note in found.notes)
 
     def test_a_row_that_comes_twice_is_refused(self) -> None:
         """Of the same minute, variant and route; two routes of one variant are two rows."""

@@ -116,7 +116,7 @@ def test_dimensions_follow_the_stage_variables() -> None:
     assert read(aws, ratio, stage=stage)["orders_failed"][0].baseline_requests == 90
     alone = read(aws, ratio, stage=attrs.evolve(stage, canary=None))["orders_failed"]
     assert alone[0] == Minute(at(0), 90, 2, 0, 0)
-    with pytest.raises(InvalidInputError, match="others than the baseline's"):
+    with pytest.raises(InvalidInputError, match="different from the baseline's"):
         read(aws, ratio, stage=attrs.evolve(stage, canary=STAGE.canary))
     with pytest.raises(InvalidInputError, match="variables that the stage has"):
         read(aws, ratio)

@@ -257,8 +257,8 @@ class TestRead:
     def test_doubled(self) -> None:
         """Two records of one stage: nobody knows which one holds."""
         line = written_line(RECORD, "prod")
-        assert "there 2 times" in str(damaged(f"text\n{line}\n{line}"))
-        assert "there 2 times" in str(damaged(f"{line}\n{MARK}junk"))
+        assert "there are 2 of them" in str(damaged(f"text\n{line}\n{line}"))
+        assert "there are 2 of them" in str(damaged(f"{line}\n{MARK}junk"))
 
     @pytest.mark.parametrize("version", ["1", "20", "0", "01", "", "x", " 1"])
     def test_other_version(self, version: str) -> None:

@@ -497,7 +497,7 @@ class TestMetrics:
         assert result["Values"] == [3.0]
         (listed,) = client.list_metrics(Namespace="shop")["Metrics"]
         assert listed["MetricName"] == "refunds"
-        with pytest.raises(RehearsalError, match="with others in one"):
+        with pytest.raises(RehearsalError, match="with another namespace in one"):
             data(aws, asked, query("Count", "Sum"))
 
     def test_the_older_call_for_statistics_is_not_answered(self, aws: Rehearsal) -> None:

@@ -1,4 +1,4 @@
-"""Canary releases on Amazon API Gateway that can be believed, resumed and undone."""
+"""Canary releases on Amazon API Gateway, judged on evidence, resumable and reversible."""
 
 import typing
 

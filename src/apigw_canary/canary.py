@@ -65,18 +65,18 @@ class Canary(AnyCanary):
 
     @stated
     def failures(self, limit: int = 20, *, source: FailureSource = "access") -> Failures:
-        """The canary's failing requests by kind; kinds that the baseline has none of come first.
+        """The canary's failing requests by kind; kinds that the baseline does not have come first.
 
         Of the time since the canary was enabled; after its end, until the stage was last changed.
-        Counts and rates stand beside the baseline's of the same time, with a few request ids. Of
-        both, the latest minute or two may be missing. `limit`: how many kinds, 1 or more.
+        Each kind has the counts and rates of both variants, and a few request ids. The latest
+        minute or two may be missing. `limit`: how many kinds, 1 or more.
 
         `source="access"`: the stage's access logs, or those of the `AccessLogs` the stage was
         given. `source="execution"`: the group of the stage's execution logs and the canary's; each
         failure has its `cause`. A request that is in the canary's group is the canary's.
 
-        One look at the stage, one query of Logs Insights, and for access logs one more look for
-        their format, for execution logs two DescribeLogGroups. A stage without such logs is
+        It makes one GetStage and one query of Logs Insights; for access logs another GetStage, for
+        their format; for execution logs two DescribeLogGroups. A stage without such logs raises
         `InvalidInputError` or `NotFoundError`.
         """
         validation.number(limit, "limit", low=1)

@@ -1,4 +1,4 @@
-"""Every exception this library raises, ordered by whose fault it is.
+"""Every exception that this library raises, ordered by its cause.
 
 ```text
 CanaryError
@@ -10,9 +10,9 @@ CanaryError
 │   ├── NothingToRevertError         (LookupError)      no promotion is known
 │   ├── CanaryAlreadyEnabledError                       another canary is running
 │   ├── RolloutEndedError                               this release has had its rollout
-│   ├── WeakenedApiError                                methods would go, or lose authorization
+│   ├── WeakenedApiError                                methods would be removed or less protected
 │   └── DecisionExpiredError         (TimeoutError)     decided too long ago
-├── AwsError                         AWS said no
+├── AwsError                         AWS refused the call
 │   ├── AccessDeniedError            (PermissionError)  a permission is missing
 │   ├── CredentialsError             (PermissionError)  none, expired, or a wrong signature
 │   ├── ThrottledError               (TimeoutError)     still refused after every retry
@@ -25,8 +25,8 @@ CanaryError
     └── MetricsError                                    metrics or alarms cannot be read
 ```
 
-Each message says what happened, what is known of the stage, and what to do; the same three are
-attributes, next to the facts a program needs.
+Each message states what happened, what is known of the stage, and what to do. The same three are
+attributes, beside the facts that a program needs.
 """
 
 from collections.abc import Mapping
@@ -135,7 +135,7 @@ class CanaryError(Exception):
     happened: str
     """What happened, one sentence or two."""
     remedy: str = attrs.field(default="", kw_only=True)
-    """What to do about it; empty where the first sentence tells."""
+    """What to do about it; empty where the first sentence already states it."""
     state: "KnownState | None" = attrs.field(default=None, init=False)
     """What is known of the stage, or the alias, when the error is raised; None where none was read
     or changed. The message's sentence about it is made from it, and from nothing else."""
@@ -214,7 +214,7 @@ class CanaryAlreadyEnabledError(CallerError):
     deployment_id: str = attrs.field(kw_only=True)
     """The deployment of the canary that is running."""
     percent: float = attrs.field(kw_only=True)
-    """Its share of the requests, 0 to 100."""
+    """Its percent of the requests, 0 to 100."""
     age: timedelta = attrs.field(kw_only=True)
     """How long ago the stage was last changed: the canary is at least that old."""
 
@@ -236,7 +236,7 @@ class WeakenedApiError(CallerError):
     deployment_id: str = attrs.field(kw_only=True)
     """The canary's deployment; it is on no stage."""
     removed: tuple[str, ...] = attrs.field(kw_only=True)
-    """The methods that are gone, such as `GET /orders`."""
+    """The methods that it lacks, such as `GET /orders`."""
     weakened: tuple[str, ...] = attrs.field(kw_only=True)
     """The methods that ask less of their callers, each with what they asked."""
 

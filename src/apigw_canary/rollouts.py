@@ -233,7 +233,7 @@ class AnyCanary(Controlled, ABC):
 
     @abstractmethod
     def _basis(self, percent: float) -> Basis:
-        """What a decision about this canary at that share is made on."""
+        """What a decision about this canary at that percent is made from."""
 
     @abstractmethod
     def _compared(self) -> Comparison:
@@ -260,11 +260,11 @@ class AnyCanary(Controlled, ABC):
     def hold(self, reason: str) -> None:
         """Keep the present percent until `resume`: on record, from any process.
 
-        `observe` gives the reason, and the decision is Hold with it. A hold never stands in the way
-        of a Rollback. The deadline's clock stops; a rollout ends 14 days after its start all the
-        same. `reason` is one line of at most 120 characters; a second call replaces it. Five calls,
-        or three for an alias. The description of an alias has no room for the reason: without
-        `records` other processes learn that the rollout is on hold, not why.
+        `observe` returns the reason, and the decision is Hold with that reason. A hold never
+        prevents a Rollback. The deadline's clock stops, but a rollout still ends 14 days after its
+        start. `reason` is one line of at most 120 characters; a second call replaces it. It makes
+        five AWS calls, three for an alias. The description of an alias is too short for the reason:
+        without `records` other processes find that the rollout is on hold, not why.
         """
         reason = validation.text(reason, "reason", limit=MAX_REASON)
         self._handle = self._verbs.hold(self._control, self._handle, reason)
@@ -442,8 +442,8 @@ class AnyCanary(Controlled, ABC):
         `AWS/ApiGateway`, of an alias from `AWS/Lambda`. Minutes younger than five are left out,
         because their metrics may not be complete.
 
-        One look at the stage and one GetMetricData; the first time also GetRestApis and GetStages.
-        Raises `MetricsError` where CloudWatch gives half an answer.
+        It makes one GetStage and one GetMetricData; the first time also GetRestApis and GetStages.
+        Raises `MetricsError` if CloudWatch returns partial results.
         """
         return self._compared()
 

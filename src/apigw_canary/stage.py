@@ -46,7 +46,7 @@ from apigw_canary.rollouts import (
 from apigw_canary.values import validation
 
 Acceptance = Literal["unused_variables", "weakened_methods"]
-"""What `Stage.enable_canary` refuses unless it is told to accept it."""
+"""What `Stage.enable_canary` refuses unless the caller accepts it."""
 
 
 def _only_if(gateway: ApiGateway, request: CanaryRequest, watch: Condition) -> Condition:

@@ -1,4 +1,4 @@
-"""Texts of others in messages."""
+"""Texts from outside this library in messages."""
 
 
 def bounded(text: str, limit: int) -> str:

@@ -252,7 +252,7 @@ def _refused(operation: str, error: ClientError, region: str) -> CanaryError:
             f"{operation} was refused because of the credentials: {sentence(text or code)}",
             operation=operation,
             code=code,
-            remedy="Renew them, or correct the machine's clock if the signature is said to be "
+            remedy="Renew them, or correct the machine's clock if the signature is reported as "
             "expired or not yet valid.",
         )
     if code in _NOT_FOUND or text == _NOT_FOUND_TEXT:

@@ -158,7 +158,7 @@ class Control:
             if not older and not unclear:
                 self.known.saw(seen)
                 return seen
-            log.warning("GetStage answered with an older state of the stage; reading again")
+            log.warning("GetStage answered with an older state of the stage; it is read again")
             previous = seen
             self.calls.pause(APART.total_seconds())
         raise CannotTellError(

@@ -47,7 +47,7 @@ def promote(
             )
         if receipt is not None and receipt.has_moved(state):
             raise StageChangedError(
-                "Another process finished the promotion while this call was reading.",
+                "Another process finished the promotion while this call read the stage.",
                 differences={"rollout": "it has ended"},
                 remedy="Check stage.describe(), and run the same line again.",
             )

@@ -327,7 +327,7 @@ class AliasControl:
         return {"deployment_id": f"{state.deployment_id} instead of {before}"}
 
     def own(self, handle: AliasHandle, seen: RecordedAlias) -> AliasRecord:
-        """The record of the canary that is running, begun now where it was enabled by others."""
+        """The record of the canary that is running, begun now if another tool enabled it."""
         record, state = seen.record, seen.stage
         assert state.canary is not None
         if record is not None and record.runs_on(state):

@@ -34,7 +34,7 @@ MAX_DESCRIPTION = 256
 """Characters that Lambda takes (its API reference, UpdateAlias)."""
 
 KEPT_ENDINGS = 4
-"""How many earlier releases a description remembers, where there is room."""
+"""How many earlier releases a description lists, if its 256 characters suffice."""
 
 REMEMBERED = 64
 """How many earlier releases a caller's store remembers: as many as fit a line of 500 characters."""
@@ -86,7 +86,7 @@ class AliasRecord(Serializable):
     step_started_at: datetime = attrs.field(
         converter=validation.utc, validator=validation.aware_field
     )
-    """When it got the share it has."""
+    """When its present percent was set."""
     percent: float
     """That percent; another one on the alias was set outside this library."""
     before: str
@@ -140,7 +140,7 @@ class AliasRecord(Serializable):
         return None if self.outcome is Outcome.REVERTED else self.promoted
 
     def is_same_rollout(self, other: "AliasRecord | None") -> bool:
-        """Whether the other one says the same of the same rollout, at whatever time."""
+        """Whether the other one states the same of the same rollout, at whatever time."""
         return other is not None and (self.id, self.outcome, self.before, self.after) == (
             other.id,
             other.outcome,
@@ -178,7 +178,7 @@ class AliasRecord(Serializable):
         return self.outcome is None and canary is not None and canary.deployment_id == self.after
 
     def settled_on(self, state: StageState) -> "AliasRecord":
-        """The record with the outcome that the alias shows, where others ended the rollout."""
+        """The record with the outcome that the alias shows, if another tool ended the rollout."""
         outcome = self.outcome
         if outcome is None and not self.runs_on(state):
             promoted = state.deployment_id == self.after
@@ -215,7 +215,7 @@ def read(description: str) -> AliasRecord | None:
     if _MARK not in description:
         return None
     if description.count(_MARK) > 1:
-        raise _unreadable(f"it is there {description.count(_MARK)} times")
+        raise _unreadable(f"there are {description.count(_MARK)} of them")
     found = re.fullmatch(_RECORD, description, re.DOTALL | re.ASCII)
     if found is None:
         raise _unreadable("it is not as it was written, or of another version than 2")

@@ -144,7 +144,7 @@ def shift(
     *,
     only_if: Condition = unconditionally,
 ) -> AliasHandle:
-    """Sets the canary's share; success where it is that already, and on record as that."""
+    """Sets the canary's percent; success if the alias and its record have that percent already."""
     seen = control.present()
     canary = control.own_canary(handle, seen)
     record = seen.readable
@@ -231,7 +231,7 @@ def resume(control: AliasControl, handle: AliasHandle) -> AliasHandle:
 
 
 def failing(control: AliasControl, handle: AliasHandle, since: datetime | None) -> AliasHandle:
-    """Records since when metrics or alarms cannot be read; a description has no room for it."""
+    """Records since when metrics or alarms cannot be read; only `records` can hold it."""
     return annotate(control, handle, failing_since=since) if control.records.is_stored else handle
 
 

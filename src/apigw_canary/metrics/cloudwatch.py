@@ -91,7 +91,7 @@ def published(calls: Calls, stage: StageState, stated: str | None) -> Published:
     if not twins:
         return found._replace(notes=(*notes, f"{others}, which have no stage {stage.name}"))
     counts, remedy = (
-        ("may count", "allow reading the stages of the other APIs, ") if unread else ("counts", "")
+        ("may count", "allow GetStages of the other APIs, ") if unread else ("counts", "")
     )
     return found._replace(
         notes=(*notes, *unread),

@@ -572,7 +572,7 @@ def _counted_routes(log: AccessLog, rows: Mapping[datetime, Counts], number: int
     without = sum(counts.without_route for counts in rows.values())
     said = f"{number:,} routes are counted from {log.group}."
     if without:
-        said += f" {without:,} lines do not tell their route, and count for the whole stage only."
+        said += f" {without:,} lines have no route, and count for the whole stage only."
     return said
 
 

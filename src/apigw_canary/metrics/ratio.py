@@ -96,7 +96,7 @@ class CloudWatchRatio:
             if arms["baseline"] == arms["canary"]:
                 raise InvalidInputError(
                     f"the canary's dimensions of {self.bad} in {self.namespace}",
-                    "others than the baseline's: both variants would be counted as one",
+                    "different from the baseline's: both variants would be counted as one",
                     "the same",
                 )
         counted = (self.bad, "SampleCount") if self.requests is None else (self.requests, "Sum")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 OPEN = "NONE"
-"""API Gateway's word for a method that anybody may call."""
+"""API Gateway's name for the authorization type of a method that every client may call."""
 ANY = "ANY"
 """API Gateway's word for all HTTP methods that a path does not name itself."""
 
@@ -29,9 +29,9 @@ class Guard(NamedTuple):
     """Whether an API key is required."""
 
     def lost(self, later: "Guard") -> str:
-        """What `later` asks no longer; empty where it asks for as much.
+        """What `later` no longer requires; empty where it requires as much.
 
-        Which of two kinds of authorization is the stronger nobody can tell from their names.
+        Names do not show which of two kinds of authorization is the stronger.
         """
         lost = []
         if self.authorization not in {OPEN, later.authorization}:

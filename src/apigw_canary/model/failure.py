@@ -1,4 +1,4 @@
-"""What failing requests look like."""
+"""The canary's failing requests, by kind."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -99,7 +99,7 @@ class Failures(Sequence[Failure], Renderable):
     source: FailureSource
     """The logs that they were found in."""
     start: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """The beginning of the time that was looked at."""
+    """The beginning of the time that the log was read for."""
     end: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """Its end."""
     scanned_bytes: float

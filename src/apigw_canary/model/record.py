@@ -163,7 +163,7 @@ class Begun(Serializable):
             choices=(Outcome.ROLLED_BACK, Outcome.DISABLED),
         ),
     )
-    """How it ended if its canary is gone: written before the canary is ended."""
+    """How it ended, if it has no canary any more: written before the canary is ended."""
 
     def __attrs_post_init__(self) -> None:
         for name in ("started_at", "enabled_at", "failing_since"):
@@ -213,7 +213,7 @@ class Begun(Serializable):
         return attrs.evolve(self, production=production_of(state, self.id, variables))
 
     def production_changes(self, state: StageState, variables: Mapping[str, str]) -> dict[str, str]:
-        """Production's deployment and overridden variables where they are others than recorded."""
+        """Production's deployment and overridden variables that differ from the recorded ones."""
         now = production_of(state, self.id, variables)
         changed = {
             name: "changed since the rollout began"
@@ -328,7 +328,7 @@ class Record(Serializable):
         return max(times, default=None)
 
     def contradiction(self, deployment_id: str) -> str | None:
-        """What in the record of a deployment cannot be, in words; None where nothing is found."""
+        """What in the record of a deployment is impossible, as a sentence; None if nothing is."""
         begun, promotion = self.rollout, self.promotion
         if promotion is None:
             return None
@@ -384,7 +384,7 @@ def read(description: str | None, stage: str) -> Record:
     """
     lines = [line for line in (description or "").split("\n") if _belongs(line, stage)]
     if len(lines) > 1:
-        raise _unreadable(stage, f"it is there {len(lines)} times")
+        raise _unreadable(stage, f"there are {len(lines)} of them")
     return read_line(lines[0], stage) if lines else NO_RECORD
 
 
@@ -429,7 +429,7 @@ _PLACE = ("region", "rest_api_id", "stage")
 
 
 def _full(data: object, stage: str) -> Any:
-    """The record's data with the place that its promotion shares with it."""
+    """The record's data, with the field that the record of its promotion has too."""
     promotion = data.get("promotion") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(promotion, dict):
         return data

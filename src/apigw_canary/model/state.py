@@ -64,7 +64,7 @@ ENDINGS = {
     Outcome.REMOVED_OUTSIDE: "its canary was removed outside this library",
     Outcome.NEVER_STARTED: "its canary was never enabled",
 }
-"""The same in words, for messages."""
+"""The same as text, for messages."""
 
 
 @attrs.frozen(kw_only=True)
@@ -139,8 +139,8 @@ class StageState(Serializable):
     def canary_is_promoted(self) -> bool:
         """Whether the canary equals the stage: a promotion that has not ended its canary yet.
 
-        A canary that overrides a variable with the stage's own value would look the same, which
-        is why `enable_canary` refuses one that changes nothing.
+        A canary that overrides a variable with the stage's own value is not distinguishable from
+        that. So `enable_canary` refuses a canary that changes nothing.
         """
         return (
             self.canary is not None
@@ -173,7 +173,7 @@ class AliasState(StageState):
 
     `rest_api_id` is the function's name, `name` the alias's, `deployment_id` a version; there are
     no variables. An alias has no date: `updated_at` is the start of the step by its record, or the
-    time of the look where there is none.
+    time of the read where there is no record.
     """
 
     def __str__(self) -> str:

@@ -73,7 +73,7 @@ class Backtest(Renderable):
 
 
 class _Total(NamedTuple):
-    """What both arms served in a minute."""
+    """What both variants served in a minute."""
 
     requests: float
     bad: float
@@ -133,7 +133,7 @@ def backtest(
 
 
 def _past(policy: Plan, minutes: Mapping[str, Sequence[Minute]] | Observation) -> _Past:
-    """What the policy's signals counted, of both arms together."""
+    """What the policy's signals counted, of both variants together."""
     overlap = minutes.overlap if isinstance(minutes, Observation | Measurements) else "excluded"
     series = minutes.minutes if isinstance(minutes, Observation) else minutes
     if not isinstance(series, Mapping):
@@ -166,7 +166,8 @@ def _past(policy: Plan, minutes: Mapping[str, Sequence[Minute]] | Observation) -
 def _starts(policy: Plan, past: _Past, until: datetime) -> Iterator[datetime]:
     """One rollout after the other, each with an hour before it and a whole plan of time.
 
-    Without those in which a critical signal has no minute at all: nothing ran, or nobody looked.
+    Without those in which a critical signal has no minute at all: nothing ran, or nothing was
+    measured.
     """
     critical = [past[signal.name] for signal in policy.signals if signal.critical]
     takes = length(policy)
@@ -224,5 +225,5 @@ def _rolled_out(
 
 
 def _factor(rng: Random, noise: float) -> float:
-    """What hits one arm in one minute: 1 on average, with that coefficient of variation."""
+    """Random factor of one variant's rate in a minute: mean 1, that coefficient of variation."""
     return rng.gammavariate(noise**-2, noise**2) if noise else 1.0

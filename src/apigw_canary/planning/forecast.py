@@ -24,23 +24,23 @@ from apigw_canary.rollout.decisions import Promote, Rollback
 from apigw_canary.values import FrozenMapping, Renderable, Serializable, span, validation
 
 OFTEN = 0.9
-"""The share of the rollouts from which on a rise counts as found, and a plan as long enough."""
+"""The fraction of the rollouts from which on a rise counts as found, and a plan as long enough."""
 
 MULTIPLES = (1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
-"""Where the smallest rise that is found is looked for."""
+"""The range in which the smallest rise that is found is searched."""
 
 FAR_WORSE = 5
 """A rise that a margin should not overlook."""
 
 SHARES: Sequence[int] = range(5, 100, 5)
-"""Percents that a larger last step is looked for among."""
+"""Percents among which a larger last step is searched."""
 
 STRETCHES = (1, 1.15, 1.3, 1.5, 1.75, 2, 2.5, 3)
 """Times the extra bake that canaries seem to need; the first that proves enough is taken."""
 
 SEARCHED = 50
-"""Rollouts, at most, for each multiple and each change that is only searched for: a share of 50 has
-a standard error of 4 percentage points at 90 %."""
+"""Rollouts, at most, for each multiple and each change that is only searched for: a fraction of 50
+has a standard error of 4 percentage points at 90 %."""
 
 Progress = Callable[[int], object]
 """Called after each simulated rollout, with how many there have been. What it raises ends all."""
@@ -260,7 +260,7 @@ class _Scene:
         return attrs.evolve(self, policy=attrs.evolve(self.policy, steps=steps))
 
     def searching(self) -> "_Scene":
-        """With fewer rollouts, where their share only has to be above or below nine in ten."""
+        """With fewer rollouts, to find only whether nine in ten of them end so or not."""
         return attrs.evolve(self, rollouts=min(self.rollouts, SEARCHED))
 
     def _rolled_out(self, number: int, times: float) -> Ended:
@@ -369,7 +369,7 @@ def _longer_bakes(scene: _Scene, bake: int, clean: Sequence[Ended]) -> Iterator[
 
 
 def _wide_margin(scene: _Scene) -> Iterator[str]:
-    """That a rise which nobody would call small is within the margin, and the margin without it."""
+    """That a large rise is within the margin, and the margin without it."""
     (signal,) = (each for each in scene.policy.signals if each.name == scene.signal)
     excess = (FAR_WORSE - signal.ratio) * scene.rates[scene.signal]
     if signal.critical and excess <= signal.margin:

@@ -58,10 +58,10 @@ def whole(rng: Random, mean: float) -> int:
 
 
 def divide(rng: Random, bad: int, arms: tuple[int, int], weights: tuple[float, float]) -> int:
-    """How many of the `bad` requests are the second arm's, given each arm's number of requests.
+    """How many of the `bad` requests are the second variant's, given each variant's requests.
 
-    A request of an arm is bad in proportion to the arm's weight. With equal weights that is a
-    random division of the same requests: hypergeometric.
+    A request of a variant is bad in proportion to the variant's weight. With equal weights that is
+    a random division of the same requests: hypergeometric.
     """
     first, second = arms
     for _ in range(bad):
@@ -74,8 +74,9 @@ def divide(rng: Random, bad: int, arms: tuple[int, int], weights: tuple[float, f
 
 
 Traffic = Callable[[int, float], Mapping[str, Row]]
-"""What a minute brought, by its number since the start and the canary's share, 0 to 1: a row for
-each signal, none where the minute is not known. Asked once for each minute, in order."""
+"""The counts of a minute, by its number since the start and the canary's fraction of the requests,
+0 to 1: a row for each signal, none where the minute is not known. It is called once for each
+minute, in order."""
 
 BETWEEN = 5
 """Minutes between two observations while the bake goes on below 100 %. What ends a rollout then is
@@ -116,7 +117,7 @@ def whole_minutes(length: timedelta) -> int:
 
 
 def schedule(policy: Plan) -> list[int]:
-    """How many minutes each step lasts if nothing is amiss: its bake, and one settled minute."""
+    """How many minutes each step lasts if nothing is wrong: its bake, and one complete minute."""
     settled = whole_minutes(policy.promotion_metric_delay) + 1
     lasting = [max(whole_minutes(step.bake), settled) for step in policy.steps]
     lasting[0] = max(lasting[0], settled + 1)  # its first minute is not all the canary's
@@ -129,7 +130,7 @@ def length(policy: Plan) -> timedelta:
 
 
 def ended_by(share: float, rollouts: Sequence[Ended], kind: type[Decision]) -> timedelta | None:
-    """When that share of all the rollouts had ended with such a decision; None if it never had."""
+    """When that fraction of the rollouts had ended with such a decision; None if it never had."""
     after = sorted(ended.after for ended in rollouts if isinstance(ended.decision, kind))
     last = math.ceil(round(share * len(rollouts), 6)) - 1
     return after[last] if last < len(after) else None

@@ -1,1 +1,1 @@
-"""Looks at a stage before a rollout: facts are gathered, and each check judges them by itself."""
+"""Checks of a stage before a rollout: its facts are read, and each check judges them by itself."""

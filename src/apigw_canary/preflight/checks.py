@@ -27,7 +27,7 @@ _NOT_COMPARED = (
 )
 _PRODUCTIONS = "production's deployment {facts.stage.deployment_id}"
 _MOST_POWER_AT = 50
-"""The share, in percent, at which the arms tell each other apart soonest."""
+"""The traffic percentage at which a difference between the variants is found soonest."""
 _AT_THE_DEADLINE = {
     "rollback": "the canary is rolled back",
     "hold": "it waits for an operator",
@@ -247,7 +247,7 @@ _FUNCTION_CHECKS = (
         "error",
         lambda policy, target: policy.exists and policy.has_permission(target) is False,
         f"API Gateway may not call function {{function}} for {{methods}}. {_ANSWERED_500}",
-        "stage.allow_invocation(variables) adds what is missing. If it was there before, "
+        "stage.allow_invocation(variables) adds what is missing. If the permission existed before, "
         "lambda:PutResourcePolicy may have replaced the function's policy.",
     ),
     _FunctionCheck(
@@ -489,4 +489,4 @@ CHECKS: tuple[Check, ...] = (
         "Set the stage's log level to ERROR.",
     ),
 )
-"""What is looked at, the gravest first."""
+"""The checks, the most severe first."""

@@ -102,7 +102,7 @@ class Facts:
     percent: float = 0.0
     """The percent that `enable_canary` is to give the canary."""
     accepted: frozenset[str] = frozenset()
-    """What `enable_canary` is told to accept."""
+    """What the caller of `enable_canary` accepts."""
     resumes: bool = False
     """Whether the canary that is running is the one that is asked for."""
     unread: tuple[Problem, ...] = ()
@@ -198,7 +198,7 @@ def _absent(gateway: ApiGateway) -> Problem:
 
 
 _HINT = (
-    "Check id, name, region and account; HTTP and WebSocket APIs, whose ids look the same, have no "
+    "Check id, name, region and account. HTTP and WebSocket APIs have ids of the same form, and no "
     "canaries."
 )
 
@@ -280,7 +280,7 @@ def require_used(
 ) -> None:
     """Raise `InvalidInputError` where neither the stage nor the API uses one of the variables.
 
-    Nothing is called where the stage has all of them. Where it cannot be told, because the API
+    Nothing is called where the stage has all of them. Where it is not known, because the API
     cannot be read or the canary is to serve an earlier deployment, a warning is logged.
     """
     new = sorted(overrides.keys() - state.variables.keys())

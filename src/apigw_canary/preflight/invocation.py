@@ -99,11 +99,11 @@ class Policy(NamedTuple):
         return self.has_permission(target) is True and self.denies(target) is False
 
     def has_permission(self, target: Target) -> bool | None:
-        """Whether a statement allows it; None where that cannot be told."""
+        """Whether a statement allows it; None where that is not known."""
         return not target.needs_permission or self._any(target, "Allow")
 
     def denies(self, target: Target) -> bool | None:
-        """Whether a statement denies it, whatever others allow; None where that cannot be told."""
+        """Whether a statement denies it, even if others allow it; None where that is not known."""
         return target.needs_permission and self._any(target, "Deny")
 
     def _any(self, target: Target, wanted: str) -> bool | None:
@@ -293,7 +293,7 @@ def _without_covered(missing: list[tuple[Function, Target]]) -> list[tuple[Funct
 
 
 def _add(functions: Functions, function: Function, target: Target) -> None:
-    """One AddPermission; where it may be there already, what is there decides."""
+    """One AddPermission; where the statement may exist already, the policy is read to decide."""
     try:
         functions.allow(function, target.source)
     except (UnansweredError, AwsError) as error:

@@ -157,7 +157,7 @@ def _counted(number: int, what: str) -> str:
 
 
 _ALWAYS_REPORTED = (RecordError, RolloutEndedError, StageChangedError)
-"""Errors that no check finds. Others are told only where no check has found an error."""
+"""Errors that no check finds. Later ones are reported only where no check has found an error."""
 
 
 def preflight(

@@ -33,7 +33,7 @@ from apigw_canary.model import (
 from apigw_canary.values import validation
 
 _NOT_OF_THE_METHOD = (AccessDeniedError, CredentialsError, ThrottledError, UnreachableError)
-"""Refusals that say nothing about the method: the next request would meet them too."""
+"""Refusals that are not about the method: the next request would be refused too."""
 
 _GOOD = range(200, 300)
 

@@ -27,19 +27,19 @@ class Outlook(NamedTuple):
 
 
 def requests_per_minute(traffic: Measurements) -> float:
-    """Of both arms, over the past hour; the most that any signal counts."""
+    """Of both variants, over the past hour; the most that any signal counts."""
     return max((_totals(traffic, name)[0] for name in traffic), default=0.0) / _MINUTES
 
 
 def never_given(policy: RolloutPolicy, traffic: Measurements) -> list[str]:
-    """The critical signals of which there was no minute, where there were minutes of others."""
+    """The critical signals that had no minute while other signals had minutes."""
     if not any(traffic.values()):
         return []
     return [s.name for s in policy.signals if s.critical and not traffic.get(s.name)]
 
 
 def past_rate(traffic: Measurements, name: str) -> float:
-    """The rate of bad requests of both arms over the past hour, 0 to 1; 0 without requests."""
+    """The rate of bad requests of both variants over the past hour, 0 to 1; 0 without requests."""
     requests, bad, _ = _totals(traffic, name)
     return bad / requests if requests else 0.0
 
@@ -93,7 +93,7 @@ def outlook(policy: RolloutPolicy, traffic: Measurements) -> Outlook | None:
 
 
 def _totals(traffic: Measurements, name: str) -> tuple[float, float, float]:
-    """Requests of both arms, bad ones, and those of unknown outcome."""
+    """Requests of both variants, bad ones, and those of unknown outcome."""
     apart = traffic.overlap != "included"
     requests = bad = unknown = 0.0
     for row in traffic.get(name, ()):

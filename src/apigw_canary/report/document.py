@@ -1,4 +1,4 @@
-"""What a report says, in no format yet."""
+"""The content of a report, before it is formatted."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,7 +23,7 @@ class Paragraph:
 
 @attrs.frozen
 class Facts:
-    """A few values that each speak for themselves: name and value."""
+    """A few values, each with its name."""
 
     pairs: Sequence[tuple[str, str]]
 
@@ -78,7 +78,7 @@ class Chart:
     end: datetime
     unit: Literal["%", "ms", ""]
     top: float
-    """The largest value there is room for; larger ones are drawn at the edge."""
+    """The largest value of the axis; larger ones are drawn at the edge."""
     log: bool = False
     """Whether each step of the scale is ten times the one before."""
     marks: Sequence[Mark] = ()
@@ -112,4 +112,4 @@ class Document:
     facts: Facts
     sections: Sequence[Section]
     data: Any
-    """The same for programs, as plain JSON types."""
+    """The same for programs, as JSON-serializable types."""

@@ -13,8 +13,8 @@ LONGEST = 2000
 """Characters of one text; what is longer is cut. GitHub takes comments of 65,536."""
 
 _GAP = "\u200b"
-"""A zero-width space: parts what a chat or forge would make a link or a mention of. They look for
-these in the text as displayed, where no escape is left to stop them."""
+"""A zero-width space: it separates what a chat or a forge would turn into a link or a mention. They
+search the text as displayed, where no escape is left to prevent it."""
 
 _LINKS = re.compile(
     r"@|#(?=\w)|(?<!\w)GH-(?=\d)|(?<=www)\.|\.(?=[^\W\d_])|:(?!\s|\d\d(?!\d|:)|$)", re.IGNORECASE

@@ -65,7 +65,7 @@ def _comparison(compared: Comparison) -> Document:
 
 
 def _comparison_data(compared: Comparison) -> dict[str, object]:
-    """The comparison as plain JSON types, with the differences."""
+    """The comparison as JSON-serializable types, with the differences."""
     return {
         **compared.to_dict(),
         "differences": {value.name: value.difference for value in compared.values()},
@@ -230,7 +230,7 @@ def _analysis(analysis: Analysis) -> Document:
 
 
 def smoke_test(results: Sequence[SmokeResult]) -> Document:
-    """What came of a smoke test, and what the log says of the requests that did not pass."""
+    """The results of a smoke test, and what the log has of the requests that did not pass."""
     counts = Counter(result.outcome for result in results)
     others = [result for result in results if not result.passed]
     tone: Tone = "bad" if counts["failed"] else "open" if others else "good"
@@ -357,7 +357,7 @@ def _where(basis: Basis) -> str:
 
 
 def _signals(analysis: Analysis) -> Section:
-    """What each signal says, and how sure."""
+    """The finding of each signal, with its evidence."""
     return Section(
         "Signals",
         [

@@ -1,4 +1,4 @@
-"""One explanation, many clothes."""
+"""Render an explanation as text, Markdown, JSON or HTML."""
 
 from collections.abc import Sequence
 from typing import TypeVar

@@ -51,7 +51,7 @@ class Decided(Renderable):
         return self.basis.release if self.basis is not None else None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types; `decision_from_dict` takes it back."""
+        """As JSON-serializable types; `decision_from_dict` restores it."""
         return {"kind": self.kind, **super().to_dict()}
 
     @classmethod

@@ -505,8 +505,8 @@ def _recent(signal: Signal, rows: Sequence[Row]) -> Recent:
 def _recent_excess(view: View, *, significant: bool) -> str | None:
     """What is against a canary that was fine for long and is not now; None if it still is.
 
-    No test, but the counts of the latest minutes: evidence of hours is slow to turn. It can only
-    delay. The minutes that may still get more errors forbid too what they show plainly by now.
+    It is no test, but the counts of the latest minutes: evidence of hours is slow to turn. It can
+    only delay. Minutes that may still get more errors count too, if they exceed the margin already.
     """
     for g in view.critical_evidence:
         for interpretations, only_significant in (

@@ -211,7 +211,7 @@ class View:
     def confirmed_canary_requests(self, since: datetime) -> float:
         """The canary's requests in minutes from `since` that are old enough for a promotion.
 
-        Of the critical signal that has the fewest: one source may have data where others have none.
+        Of the critical signal that has the fewest: one source may have data where another has none.
         """
         first = max(ceil_minute(since), self.seen.judged_from())
         return min(
@@ -220,7 +220,7 @@ class View:
         )
 
     def deadline(self) -> str:
-        """The deadline, as a sentence says it."""
+        """The deadline, as written in a sentence."""
         said = f"the deadline of {span(self.policy.effective_deadline)} has passed"
         if self.seen.held_for:
             said += f" ({span(self.seen.held_for)} on hold not counted)"
@@ -231,7 +231,7 @@ SILENT = timedelta(minutes=10)
 """How long both variants may be without requests before it is reported."""
 
 BUSY_MINUTES = 30
-"""Minutes before a silence that tell whether it is implausible."""
+"""Minutes before a silence that decide whether the silence is implausible."""
 
 BUSY = 10
 """Requests in each of these minutes from which on ten minutes without any are implausible: with
@@ -280,7 +280,7 @@ def unobserved(view: View) -> tuple[timedelta, str] | None:
 
 
 def _failing(view: View, failure: str) -> tuple[timedelta, str]:
-    """How long readings have failed, as recorded, or as a process knows that saw them succeed."""
+    """How long reads have failed: as recorded, or since this process's last successful read."""
     since, seen = view.seen.failing_since, view.seen.last_complete_at
     if since is None and seen != view.seen.at:
         since = seen

@@ -118,7 +118,7 @@ class Function:
 
     def _backend(self, version: str) -> Behavior:
         if not version.isdecimal() or int(version) > len(self._versions):
-            raise RehearsalError(f"how version {version} fares is not said: rehearsal(versions=…)")
+            raise RehearsalError(f"version {version} has no behavior: rehearsal(versions=…)")
         return self._versions[int(version) - 1]
 
     def answer(self, operation: str, parameters: Json) -> Json | None:

@@ -98,8 +98,8 @@ class Published:
                 return self._get_metric_data(parameters, now)
             if self._namespace in namespaces:
                 raise RehearsalError(
-                    f"the rehearsal does not simulate {self._namespace} with others in one "
-                    "GetMetricData"
+                    f"the rehearsal does not simulate {self._namespace} with another "
+                    "namespace in one GetMetricData"
                 )
         return None
 

@@ -223,6 +223,6 @@ def _percent(text: str) -> float:
 
 def _not_simulated(operation: str) -> NoReturn:
     raise RehearsalError(
-        f"the rehearsal does not simulate {operation}; rehearsal(settings=…) says how the stage is "
-        "set up"
+        f"the rehearsal does not simulate {operation}; rehearsal(settings=…) sets the stage's "
+        "settings"
     )

@@ -1,4 +1,4 @@
-"""Numbers and times as a sentence says them."""
+"""Numbers and times as written in a sentence."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ def clock(at: datetime) -> str:
 
 
 def evidence(value: float) -> str:
-    """An e-value: beyond a million the number says nothing more."""
+    """An e-value: beyond a million the exact number does not matter."""
     if value > 1e6:
         return "over 1,000,000"
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"

@@ -1,4 +1,4 @@
-"""What value classes are made of: plain JSON data and back, views, and mappings that do not change.
+"""What value classes use: conversion to JSON types and back, views, and immutable mappings.
 
 Strict on the way in. Times become ISO 8601 strings, durations seconds, tuples lists. A key that is
 not known, one that is missing, a value of another type, a naive time, NaN or infinity is an
@@ -26,7 +26,7 @@ class Serializable:
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types; `from_dict` of the same class takes it back."""
+        """As JSON-serializable types; `from_dict` of the same class restores it."""
         return {field.name: _dump(getattr(self, field.name)) for field in _fields(type(self))}
 
     @classmethod
@@ -149,7 +149,7 @@ def _parsed_time(value: object) -> object:
 
 
 Tone = Literal["good", "bad", "open"]
-"""How it ended, for whoever only glances at it: well, badly, or not yet."""
+"""How it ended, in short: well, badly, or not yet."""
 
 
 page: Callable[[Any], str] | None = None

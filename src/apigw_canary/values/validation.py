@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import attrs
 
 PERCENT_DECIMALS = 2
-"""Shares finer than 0.01 % are not known to survive the way through AWS."""
+"""Percents finer than 0.01 % are not known to be kept by AWS."""
 
 MAX_VARIABLES = 100
 MAX_VARIABLE_VALUE = 512
@@ -66,9 +66,9 @@ def count(value: object, field: str, *, low: int, high: int) -> int:
 
 
 def percent(value: object, field: str = "percent") -> float:
-    """A share of the requests, 0 to 100, rounded to 0.01.
+    """A percent of the requests, 0 to 100, rounded to 0.01.
 
-    A share above zero that would round to zero is refused: it would pause what was to be started.
+    A percent above zero that would round to zero is refused: it would pause the canary.
     """
     checked = number(value, field, low=0, high=100)
     rounded = round(checked, PERCENT_DECIMALS)
@@ -78,7 +78,7 @@ def percent(value: object, field: str = "percent") -> float:
 
 
 def held_percent(value: object, field: str = "percent") -> float:
-    """A traffic percentage that AWS holds, 0 to 100: however fine, it is what AWS says it is."""
+    """A traffic percentage that AWS holds, 0 to 100: not rounded, as AWS returned it."""
     return number(value, field, low=0, high=100)
 
 
