@@ -1,4 +1,4 @@
-"""A notebook that only analyzes: a canary that somebody else ran, or one that runs."""
+"""A notebook that only analyzes a canary, whether it is running or has ended."""
 
 from datetime import datetime, timedelta
 
@@ -12,7 +12,7 @@ POLICY = RolloutPolicy.canary(
 
 
 def look_back(stage: Stage, start: datetime, end: datetime) -> None:
-    """What this policy would have said of a window of the past."""
+    """Print this policy's analysis of a window of the past."""
     observation = stage.observe(POLICY, start=start, end=end)
     analysis = POLICY.analyze(observation)
     print(f"{start:%H:%M} to {end:%H:%M}: {analysis.verdict.value}")

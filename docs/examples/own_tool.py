@@ -1,7 +1,7 @@
 """A tool that embeds the library with metrics and a store of its own.
 
-Its metrics say which arm served a refund; its store, with compare-and-set, is a true lock: of two
-tools that change the same stage at once, one is refused before it sends anything.
+Its metrics count refunds by the variant that served them. Its store, with compare-and-set, is a
+true lock: of two tools that change the same stage at once, one is refused before it sends anything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ class Table:
     def save(self, key: str, text: str, *, expected: str | None) -> None:
         """Replace the text if it is still the expected one."""
         if self.texts.get(key) != expected:
-            raise RuntimeError("somebody else wrote first")
+            raise RuntimeError("another process wrote first")
         self.texts[key] = text
 
 

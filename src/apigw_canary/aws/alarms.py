@@ -1,4 +1,4 @@
-"""CloudWatch alarms: what state they are in, and whether they fired between two looks."""
+"""CloudWatch alarms: what state they are in, and whether they fired between two observations."""
 
 import json
 import re
@@ -94,10 +94,10 @@ def _with_history(calls: Calls, alarm: Alarm, start: datetime) -> Alarm:
 def as_alarm(described: Mapping[str, Any]) -> Alarm:
     """An alarm from an entry of DescribeAlarms.
 
-    An `EvaluationState` is there only where the last evaluation was not a full one; `StateValue`
-    may then be of long ago. It is not believed, except that an alarm in ALARM began firing.
+    An `EvaluationState` exists only if the last evaluation was not a full one; `StateValue` may
+    then be of long ago. It is not trusted, except that an alarm in ALARM began firing.
 
-    Where AWS does not say when the state changed, the time of its last update has to do: that is
+    Where AWS does not report when the state changed, the time of its last update is taken. It is
     never earlier, so no alarm that began firing is missed, and one from before may be taken for it.
     """
     state: Any = described.get("StateValue")

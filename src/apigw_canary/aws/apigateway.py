@@ -32,7 +32,7 @@ _PAGE = 500  # the most that API Gateway's lists give at once
 
 
 def fixed_point(percent: float) -> str:
-    """A share as it goes over the wire: never `1e-05`, at least one decimal as AWS writes it."""
+    """A percent as it is sent: never `1e-05`, at least one decimal as AWS writes it."""
     digits = f"{percent:.2f}"
     return digits.removesuffix("0")
 
@@ -44,8 +44,7 @@ def _replace(path: str, value: str) -> dict[str, str]:
 def enable_patch(canary: CanaryState) -> Patch:
     """Creates a canary on a stage that has none.
 
-    The share comes last: were the call to be carried out in part, the canary would get no
-    requests.
+    The percent comes last: if the call were carried out in part, the canary would get no requests.
     """
     return [
         _replace(f"{_CANARY}/deploymentId", canary.deployment_id),
@@ -56,7 +55,7 @@ def enable_patch(canary: CanaryState) -> Patch:
 
 
 def shift_patch(percent: float) -> Patch:
-    """Sets the share of a canary that is there; where none is, AWS would create one."""
+    """Sets the percent of an existing canary; where none exists, AWS would create one."""
     return [_replace(f"{_CANARY}/percentTraffic", fixed_point(percent))]
 
 
@@ -145,7 +144,7 @@ class Method(NamedTuple):
     route: Route
     guard: Guard
     has_integration: bool
-    """Whether AWS shows one: what is not shown must not look like a mock."""
+    """Whether AWS shows one: an integration that is not shown must not be taken for a mock."""
     uri: str | None
     """The integration's; None where it has none, as a mock."""
     has_credentials: bool
@@ -430,7 +429,7 @@ _LONGEST_LINE = 300
 """Characters of a line that are kept, counted once the values are hidden."""
 _SHORT = 2
 """Characters of a value up to which it is hidden only where no letter or digit is next to it:
-within words it would tell nothing, and hiding it would leave nothing of the log."""
+within words it reveals nothing, and hiding it there would leave nothing of the log."""
 _TIME = r"\w{3} \w{3} +\d{1,2} \d{2}:\d{2}:\d{2} UTC \d{4} : "
 _KEPT = (
     r"(Execution failed.*)",
@@ -442,7 +441,7 @@ _KEPT = (
     r"(Received response\. Status: \d+, Integration latency: \d+ ms)",
     r"(Method completed with status: \d+)",
 )
-"""The lines that tell how a request fared. All others hold headers, bodies or addresses."""
+"""The lines with the outcome of a request. All others have headers, bodies or addresses."""
 _LAMBDA_REQUEST = re.compile(r"Lambda request id: [0-9a-f-]{36}")
 
 

@@ -67,8 +67,8 @@ def partition(region: str) -> str:
 class Calls:
     """Calls AWS in one session, with one retry policy. Threads may use one object.
 
-    A call that AWS refused because it was busy is repeated, with jitter and honouring what AWS
-    says of when to come back, until the pauses add up to `retry_for`. A read is repeated after a
+    A call that AWS refused because it was busy is repeated, with jitter and after the
+    time that AWS asks for, until the pauses add up to `retry_for`. A read is repeated after a
     timeout or a server error too; a write is not, because it may have been carried out: it ends
     in `UnansweredError`, and the caller reads the state afterwards. A failure of TLS is not
     repeated.

@@ -21,7 +21,7 @@ USD_PER_GB = 0.005
 """What scanning costs: AWS's list price for US East, 2026, and that of most regions."""
 
 TIMEOUT = timedelta(minutes=1)
-"""How long one query may take, unless a caller says otherwise."""
+"""How long one query may take, unless a caller sets another time."""
 
 _UNDER_WAY = ("Scheduled", "Running")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 4.0

@@ -24,7 +24,7 @@ _CALLABLE = {"Active", "Inactive"}
 
 
 def weight(percent: float) -> float:
-    """A share as Lambda takes it, 0 to 1; 0.01 % are four decimals."""
+    """A weight as Lambda takes it, 0 to 1; 0.01 % are four decimals."""
     return round(percent / 100, 4)
 
 
@@ -248,7 +248,7 @@ def applies(
 ) -> bool | None:
     """Whether a statement is about API Gateway calling the function as that source.
 
-    None where that cannot be told, because of a condition, an operator or a shape that is not
+    None where that is not known, because of a condition, an operator or a shape that is not
     known here. `partly`: the answer where it may be about some of what the source stands for.
     """
     if not isinstance(statement, Mapping):
@@ -371,7 +371,7 @@ there whenever API Gateway calls."""
 
 
 class Functions:
-    """What Lambda says of functions and of who may call them."""
+    """Functions in Lambda, and who may call them."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls

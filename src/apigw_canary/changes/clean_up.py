@@ -82,7 +82,7 @@ def _item(candidate: _Candidate, reason: str | None) -> CleanUpItem:
 def _made_here(control: Control, deployments: Iterable[Deployment]) -> Iterator[_Candidate]:
     """The deployments that this library made for this stage, as far as that is certain.
 
-    One that was there before its rollout began was made by another tool, or for an earlier rollout.
+    One that existed before its rollout began was made by another tool, or for an earlier rollout.
     One whose record cannot be read is left alone.
     """
     for deployment in deployments:

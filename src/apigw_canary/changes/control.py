@@ -380,8 +380,8 @@ class Control:
     def stands_for(self, handle: CanaryHandle, state: StageState) -> bool:
         """Whether the canary of `state` is the handle's, and of its rollout.
 
-        A deployment may get another rollout, with the same variables even; the record tells them
-        apart: one GetDeployment if the stage was changed outside this process since.
+        A deployment may get another rollout, even with the same variables. The record distinguishes
+        them: one GetDeployment if the stage was changed outside this process since.
         """
         assert state.canary is not None
         if not handle.is_of(state.canary):
@@ -406,7 +406,7 @@ class Control:
             self._verified[handle.record.rollout.id] = state.updated_at
 
     def present(self, *, for_good: bool = False) -> StageSnapshot:
-        """The stage now; where it has no canary, that is certain, as `settled` says."""
+        """The stage now; where it has no canary, that is certain, as in `settled`."""
         seen = self.read()
         if seen.stage.canary is not None:
             return seen
@@ -434,7 +434,7 @@ class Control:
     def announce_ending(self, canary: CanaryState, outcome: Outcome, by: EndedBy) -> None:
         """Record that the canary is about to be ended, as far as that is possible within seconds.
 
-        Nothing on AWS tells a canary that was rolled back from one that was removed outside, and a
+        Nothing on AWS distinguishes a canary that was rolled back from one removed outside, and a
         process that dies after it ended the canary cannot record it any more. Two calls, each sent
         once and for two seconds at most: what is waited for is never the record.
         """

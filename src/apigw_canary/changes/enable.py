@@ -308,7 +308,7 @@ def _of_release(
 ) -> Deployment | None:
     """The deployment that was made for a release and whose canary was never enabled.
 
-    Raises `RolloutEndedError` for a release that has had its rollout. One function tells how.
+    Raises `RolloutEndedError` for a release that has had its rollout, with its outcome.
     """
     if release is None:
         return None

@@ -173,7 +173,7 @@ def _repair(control: Control, canary: CanaryState, before: StageState) -> bool:
     """Gives production back what it had, where another canary than the judged one was promoted.
 
     The canary was replaced outside between our read and our write. Other differences are left as
-    they are, for the error to tell. Whether anything was given back.
+    they are, and the error reports them. Returns whether anything was given back.
     """
     found = control.read().stage
     promoted = found.canary if found.canary_is_promoted else None

@@ -18,7 +18,7 @@ def roll_back(
 ) -> bool:
     """Ends the canary; where it was half promoted, production gets back what it had.
 
-    Without a handle, whichever canary is there. Whether there was one: none is success, once that
+    Without a handle, it ends any canary. Returns whether there was one: none is success, once that
     is certain. How it ends is recorded before and afterwards, as far as that is possible.
     """
     seen = control.present(for_good=handle is None)

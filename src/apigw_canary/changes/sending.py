@@ -35,7 +35,7 @@ from apigw_canary.model import ENDINGS, CanaryState, Outcome, Promotion, StageSt
 from apigw_canary.values import validation
 
 _REMEMBERED = 16
-"""Own changes that are told from changes outside this process: more than threads make at once."""
+"""Own changes that are remembered, to recognize them: more than threads make at once."""
 
 
 class Snapshot(Protocol):
@@ -94,7 +94,7 @@ class Known(Generic[_Snapshot]):
         return other
 
     def _call(self) -> _Call[_Snapshot]:
-        """The call that this thread is in; outside of one, one that nobody asks."""
+        """The call that this thread is in; outside of one, an unused one."""
         return getattr(self._local, "call", None) or _Call()
 
     @contextmanager
@@ -358,8 +358,8 @@ def carried_out(
 ) -> _Snapshot:
     """Sends a change and returns the stage as it then is, which is as asked; both are logged.
 
-    A change whose answer is lost is settled by reading, and sent again if it did not happen. The
-    first error is the one that is raised.
+    After a change whose answer is lost the stage is read, and the change sent again if it did not
+    happen. The first error is the one that is raised.
     """
     sending = _Sending(known, send, read, what, before, wanted, remedy)
     try:

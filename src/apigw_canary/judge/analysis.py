@@ -20,7 +20,7 @@ from apigw_canary.judge.routes import RouteEvidence, Totals, WeightedEvidence, W
 from apigw_canary.judge.signals import Signal
 
 _RECENT = 5
-"""Minutes that tell whether the baseline is sick now."""
+"""Minutes from which it is found whether the baseline is unhealthy now."""
 
 _LATELY = 30
 """Minutes in which a baseline that exceeds the limit shows."""
@@ -35,27 +35,27 @@ class SignalEvidence(NamedTuple):
     alpha: float
     """What it may spend of the risk of a false rollback."""
     minutes: list[Minute]
-    """The settled minutes, with the baseline's history."""
+    """The complete minutes, with the baseline's history."""
     times: list[datetime]
     """When they began."""
     folds: list[Interpretation]
-    """They in each reading that is open."""
+    """Those minutes in each interpretation that is open."""
     interpretations: list[list[Row]]
-    """They as rows of two separate arms, in each reading that is open."""
+    """Those minutes as rows of two separate arms, in each interpretation that is open."""
     worse: list[float]
     """Log capital after each of them."""
     confirmed: list[Minute]
-    """Those of the minutes that are old enough to speak for the canary."""
+    """Those of the minutes that are old enough to be evidence for the canary."""
     confirmed_folds: list[Interpretation]
-    """They in each reading that is open."""
+    """Those minutes in each interpretation that is open."""
     confirmed_interpretations: list[list[Row]]
-    """They as rows of two separate arms, in each reading that is open."""
+    """Those minutes as rows of two separate arms, in each interpretation that is open."""
     not_worse: list[float]
     """Log capital after each of these."""
     totals: Row
     baseline_unhealthy: bool
     sample_ratio_ok: bool
-    """Whether the counts can be those of a canary with its share."""
+    """Whether the counts can be those of a canary with its traffic percentage."""
 
 
 class Evidence(NamedTuple):
@@ -88,7 +88,7 @@ def parts(policy: Plan, routed: float = 0.0) -> list[float]:
 
 
 def gather(policy: Plan, observation: Observation, kept: Kept | None = None) -> Evidence:
-    """The evidence in the settled minutes of an observation."""
+    """The evidence in the complete minutes of an observation."""
     kept = kept or Kept()
     weights = parts(policy, policy.route_weight if observation.routes is not None else 0.0)
     signals = [
@@ -170,7 +170,7 @@ def latest(rows: Sequence[Row], of: int, count: int) -> list[Row]:
 
 
 def _is_unhealthy(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
-    """Whether the baseline, lately, exceeds the limit itself, or leaves no room to be worse."""
+    """Whether the baseline, lately, exceeds the limit itself, or has no rate left above its own."""
     served = latest(rows, 0, _LATELY if signal.limit is not None else _RECENT)
     bad, requests = (sum(row[i] for row in served[-_RECENT:]) for i in (1, 0))
     if requests and signal.ratio * bad / requests + signal.slack >= 1:
@@ -202,7 +202,7 @@ def _filled(part: WeightedEvidence, times: Sequence[datetime]) -> list[float]:
 
 
 def analyze(policy: Plan, observation: Observation, *, with_intervals: bool = False) -> Analysis:
-    """The evidence in the settled minutes of an observation."""
+    """The evidence in the complete minutes of an observation."""
     with kept_of(observation) as kept:
         return summarize(policy, gather(policy, observation, kept), with_intervals=with_intervals)
 
@@ -279,16 +279,16 @@ class SignalPath(NamedTuple):
 
     signal: Signal
     counts: list[tuple[datetime, Row]]
-    """The settled minutes and what was counted in them, of two separate arms."""
+    """The complete minutes and what was counted in them, of two separate arms."""
     not_worse: list[tuple[datetime, float]]
-    """The odds for "not worse" after each minute that is old enough to speak for the canary."""
+    """The evidence for "not worse" after each minute that is old enough to count for the canary."""
 
 
 class Paths(NamedTuple):
     """How the evidence of an observation came about."""
 
     worse: list[tuple[datetime, float]]
-    """The odds for "worse", all signals together, after each settled minute."""
+    """The evidence for "worse", all signals together, after each complete minute."""
     signals: list[SignalPath]
     """In the policy's order."""
 

@@ -1,9 +1,9 @@
-"""How `evidence.worse` stakes its capital on the coming minute, and on which alternatives.
+"""How `evidence.worse` bets its capital on the coming minute, and on which alternatives.
 
-An alternative says that the canary's rate of bad requests is so many times the tolerated one. Each
-has a bet of its own, the one that grows fastest if it is true, and the capital is divided by how
-long the alternative would take to be found: what takes five minutes to an hour gets most, for what
-takes seconds is found with next to no capital, and what takes days is not found with any.
+An alternative is that the canary's rate of bad requests is a certain multiple of the tolerated one.
+Each has its own bet, the one that grows fastest if the alternative is true. The capital is divided
+by how long the alternative would take to be found: those of five minutes to an hour get most. Those
+of seconds are found with little capital, and those of days are not found with any.
 
 Traffic of the minute itself may be used, and the past; never the bad requests of the minute.
 """
@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 ALTERNATIVES = tuple(exp(0.12 * 50 ** (j / 7)) for j in range(8))
 """The canary's rate as multiples of the tolerated one: 1.13, 1.23, 1.44, 1.90, 3.1, 7.1, 31 and
-403. The closer to 1, the denser: there a wrong stake costs most."""
+403. They are denser close to 1, where a wrong bet costs most."""
 
 _SOON, _LATE = 4.0, 80.0
-"""Minutes. Alternatives found later than the one and sooner than the other share the capital about
-evenly. Tuned on the benchmark's scenarios, which end after 5 to 90 minutes."""
+"""Minutes. Alternatives found later than the first and sooner than the second get about the same
+part of the capital. Tuned on the benchmark's scenarios, which end after 5 to 90 minutes."""
 _STEADY = 0.05
 """The capital spread evenly, for the guess of the time may be wrong."""
 
@@ -56,7 +56,7 @@ def bets(n_b: float, n_c: float, rate: float, null: Null) -> tuple[list[Bet], li
     `n_b`, `n_c`: the minute's requests of baseline and canary. `rate`: the baseline's rate as
     guessed from the past, above 0. The growth is the expected log of the multiplier.
 
-    Whatever the guess: with stakes a and b = a * ratio * n_c / n_b a canary request multiplies the
+    Whatever the guess: with bets a and b = a * ratio * n_c / n_b a canary request multiplies the
     capital by 1 + a(y - c), a baseline request by 1 - b(y - q), where y is 1 if it was bad and 0 if
     not, and c = ratio * q + slack. By 1 + z <= exp(z) the minute's expectation is at most
     exp(a * n_c * (p_c - ratio * p_b - slack)), which the null hypothesis keeps from exceeding 1.
@@ -90,11 +90,11 @@ def bets(n_b: float, n_c: float, rate: float, null: Null) -> tuple[list[Bet], li
 def _fastest_stakes(
     tolerated: float, k: float, slack: float, most: float
 ) -> Iterator[tuple[float, float]]:
-    """Of each alternative, how many times the baseline's rate it is, and its stake for rare errors.
+    """Of each alternative, how many times the baseline's rate it is, and its bet for rare errors.
 
     All rates in units of the baseline's, the canary's at most `most`. Setting the derivative of the
     growth to zero, times/(1 + a) - ratio/(1 - ka) = slack, gives
-    k*slack*a^2 - (k*times + tolerated - k*slack)*a + (times - tolerated) = 0; the stake is the
+    k*slack*a^2 - (k*times + tolerated - k*slack)*a + (times - tolerated) = 0; the bet is the
     smaller root, in the form that subtracts no equal numbers.
     """
     square, constant, highest = 4 * k * slack, tolerated - k * slack, 0.999 / k

@@ -2,12 +2,12 @@
 
 Each function follows a capital that starts at 1 and is bet, minute by minute, against a null
 hypothesis. If the null holds the capital is a non-negative supermartingale, so it ever reaches
-1/alpha with probability alpha at most (Ville), however often one looks. Everything is in logs.
+1/alpha with probability alpha at most (Ville), however often it is observed. Everything is in logs.
 
 Null hypotheses, with `p_b`, `p_c` the arms' rates of bad requests, in every minute:
 
-- `worse`: p_c <= ratio * p_b + slack. Its rejection says that the canary is worse.
-- `not_worse`: p_c >= ratio * p_b + margin. Its rejection says that the canary is not worse.
+- `worse`: p_c <= ratio * p_b + slack. Its rejection is the verdict that the canary is worse.
+- `not_worse`: p_c >= ratio * p_b + margin. Its rejection is the verdict that it is not worse.
 - `above`: p <= limit, for one arm by itself.
 - `worse` with a limit, of which half of the capital is: in each minute p_c <= limit, or p_c <=
   ratio * p_b + slack.
@@ -22,7 +22,7 @@ hours of health do not delay the detection. If the rate is at the limit, the mea
 has an expectation of at most the number of minutes; a threshold on it is a choice that is measured,
 not a bound on the probability of a false detection.
 
-Stakes come from past minutes only; a bad guess costs speed, never validity. Sources: Waudby-Smith
+Bets come from past minutes only; a bad guess costs speed, never validity. Sources: Waudby-Smith
 and Ramdas, "Estimating means of bounded random variables by betting" (2024); Turner, Ly and
 Grünwald, "Generic e-variables for exact sequential k-sample tests" (2024).
 """
@@ -42,7 +42,7 @@ EXCESSES = ((1.25, 0.20), (1.7, 0.25), (2.5, 0.25), (5.0, 0.15), (15.0, 0.10), (
 the smallest excess worth finding to an arm that answers nothing but errors."""
 
 STAKES = (0.05, 0.15, 0.4, 0.9)
-"""Stakes for `not_worse` that do not depend on the guess of the baseline's rate."""
+"""Bets for `not_worse` that do not depend on the guess of the baseline's rate."""
 _STAKE_CAPITAL = 0.06
 _GUESSED_CAPITAL = 0.76
 """The rest is bet for the baseline's rate as it was (`_nearest_null`). With 0.72 a promotion takes
@@ -53,12 +53,12 @@ CAUTION = 0.97
 """The most of the capital that one request may cost: a loss of all could never be won back."""
 
 _MOST_MARGIN = 0.999
-"""A margin above it is taken for it where stakes are made: the null becomes larger."""
+"""Bets are made as if a larger margin were this one: the null becomes larger."""
 _HALVINGS = 20
 """Bisections for the nearest null: with ten more a promotion takes equally many requests."""
 
 PRIOR_BAD, PRIOR_REQUESTS = 0.5, 200.0
-"""The guess of a baseline rate nobody has seen yet: half a bad request in 200."""
+"""The guess of a baseline rate before any request: half a bad request in 200."""
 
 _FEWEST, _MOST = 1e-6, 1e15
 """Requests of an arm in a minute, outside of which the minute is not judged: what would be a
@@ -91,7 +91,7 @@ _BETWEEN_TOTALS = 0.001
 logs: in 286 random settings a total between the two gave less in 3, by 0.0001 at most."""
 
 _LOG_LARGEST = 690.0
-"""Odds beyond e^690 are given as that: the next power of ten or so is beyond a float."""
+"""Evidence beyond e^690 is given as that: the next power of ten or so is beyond a float."""
 _LOG_SMALLEST = -700.0
 """Parts of the capital below e^-700 are left out of the correction, which lowers it."""
 _LOG_2 = math.log(2)
@@ -146,7 +146,7 @@ class _Baseline(NamedTuple):
 
 
 def odds(log: float) -> float:
-    """The odds of which this is the log."""
+    """The evidence of which this is the log."""
     return math.exp(min(log, _LOG_LARGEST))
 
 
@@ -233,8 +233,8 @@ class Worse:
     It rides on several alternatives. Before each minute it is divided anew, by how well each has
     done so far and how soon it would be found now (`betting`): a division made beforehand keeps the
     expectation. For each alternative a part of the capital is kept back and bet a little more of it
-    each minute (`_Reserve`): what was bet before a late onset may be all but lost by then. What the
-    minute says is damped for the noise of single arms (`noise`), and multiplied by what capital
+    each minute (`_Reserve`): what was bet before a late onset may be all but lost by then. The
+    minute's factor is damped for the noise of single arms (`noise`), and multiplied by what capital
     beyond 1/alpha would be wasted (`overshoot`); the capital beyond is given up. At 1/alpha that
     ends, and the capital may grow on.
 
@@ -348,7 +348,7 @@ class Worse:
 
 
 def _comparable(row: Row) -> bool:
-    """Whether both arms had requests, in numbers that are any request's and nobody's mistake."""
+    """Whether both arms had requests, in numbers that can be counts."""
     low, high = sorted((row.baseline_requests, row.canary_requests))
     return low >= _FEWEST and high <= _MOST
 
@@ -373,7 +373,7 @@ class NotWorse:
     rate" against the rates of the null hypothesis that come closest to that. A canary request
     multiplies it by 1 - a(y - c), a baseline request by 1 + b(y - q), with b = a * k and
     c = ratio * q + margin; so the expectation is at most exp(a * n_c * (ratio * p_b + margin -
-    p_c)), whatever q is. The rest is on fixed stakes, for a past rate that is no guide.
+    p_c)), whatever q is. The rest is on fixed bets, in case the past rate is no guide.
 
     Unknown requests count as bad on the canary and as good on the baseline.
     """
@@ -414,7 +414,7 @@ class NotWorse:
 def _guessed_bet(
     rate: float, n_b: float, n_c: float, ratio: float, margin: float
 ) -> tuple[float, float, float, float]:
-    """The stakes on canary and baseline, and the rates of the baseline and canary they are around.
+    """The bets on canary and baseline, and the rates of both that they are made around.
 
     The growth-optimal ones if both variants have the `rate`, a little less.
     """
@@ -471,7 +471,7 @@ class Sustained(NamedTuple):
 
     Capital that is kept for a late onset finds any, a hot container of three minutes too. After ten
     judged minutes evidence counts only if it has grown by e since its lowest without its best three
-    consecutive minutes, or if the canary's rate is plainly above the baseline's in the last two. It
+    consecutive minutes, or if the canary's rate is clearly above the baseline's in the last two. It
     is a condition on top, so it can only make rollbacks rarer.
     """
 

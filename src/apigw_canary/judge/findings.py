@@ -1,4 +1,4 @@
-"""What the evidence says, as values: a finding for each signal, and the verdict of all."""
+"""The results of the evidence, as values: a finding for each signal, and the verdict of all."""
 
 from datetime import datetime
 from enum import StrEnum

@@ -1,21 +1,21 @@
-"""What decides beside the evidence: counts that are held against limits, outside its promise.
+"""Rules beside the evidence: counts that are compared with limits, outside the stated error rates.
 
 - Production, both variants together, fails far more than it did before the canary. What hits both
   variants is no evidence against the canary, and the canary may still be its cause: it may have
   broken a table that both of them read. So nothing is shifted up while production is unhealthy. The
   limit is a choice (drifts of twice the past rate are tolerated), and how often healthy canaries
   are held by it was measured.
-- Where the canary has no baseline beside it, at a step at 100 % or in a quiet minute, it is
-  compared with the baseline's own past. That is no test: the past is another time of day, so no
+- Where the canary has no baseline beside it, at a step at 100 % or in a minute of few requests, it
+  is compared with the baseline's own past. That is no test: the past is another time of day, so no
   error probability can be promised, and it is only done for signals that are rare by nature (5xx
   errors) and were rare in the past. The constants are from measurements of healthy days with a
   daily cycle of times 1.8 and three incidents a day of times 30 for 8 minutes.
 - How many more requests a canary has failed than it would have at production's rate is a cost, and
   no test: `max_failed_requests` is held against it.
 - The evidence carries requests whose outcome could not be read at their worst (`evidence.Row`).
-  That keeps both risks, but it does not say that something is wrong with the data. This does: too
-  many of them on the canary make the data suspect, and more of them on the canary than on the
-  baseline are a canary that is not observed.
+  That keeps both risks, but it does not show that something is wrong with the data. These rules
+  do: too many of them on the canary make the data suspect, and with more of them on the canary than
+  on the baseline the canary counts as unobserved.
 """
 
 import math
@@ -322,9 +322,9 @@ def gross_failure(g: SignalEvidence, observation: Observation) -> GrossFailure |
     """A gross failure at 100 %; None where there is none, below 100 %, or with a past above 2 %.
 
     The rate must exceed 10 %, and ten times the odds of the past, in both of the last two minutes;
-    or ten times these odds (53 %) in the last one. Requests of unknown outcome count as good. Where
-    errors come later than requests, the minutes that are old enough for a promotion show it, so
-    these are enough as well.
+    or ten times the odds of that limit (53 % for 10 %) in the last one. Requests of unknown outcome
+    count as good. Where errors come later than requests, the minutes that are old enough for a
+    promotion show it, so these are enough as well.
     """
     pasts = _pasts(g, observation)
     highest = max(pasts, default=PRIOR_BAD / PRIOR_REQUESTS)
@@ -507,9 +507,9 @@ def _from_odds(odds: float) -> float:
 
 
 def _log_against(tolerated: float, past: float, requests: float, bad: float) -> float:
-    """Log evidence against "the rate is at least `tolerated`", with the stakes of `evidence`.
+    """Log evidence against "the rate is at least `tolerated`", with the bets of `evidence`.
 
-    Each stake is fixed beforehand, and multiplies by at most 1 on average under the null.
+    Each bet is fixed beforehand, and multiplies by at most 1 on average under the null.
     """
     p = min(past, 0.98 * tolerated)
     fastest = min(
@@ -524,7 +524,7 @@ def _log_against(tolerated: float, past: float, requests: float, bad: float) -> 
 
 
 EXCESS_CAUTION = 4.0
-"""Standard errors in the canary's favor, since it is looked at every minute."""
+"""Standard errors in the canary's favor, since it is judged every minute."""
 
 DRIFT = 2.0
 """Times its past rate that production may drift to by itself, as for production that is unhealthy:
@@ -604,12 +604,12 @@ def _beyond_past(
 
 
 RECENT_OUTCOMES = 10
-"""Complete minutes, the latest with requests of the variant, that are looked at."""
+"""Complete minutes, the latest with requests of the variant, that are judged."""
 
 _NOT_BY_CHANCE = 3.0
 """Standard deviations by which the canary's unknown requests must exceed those that the baseline's
-part predicts, before the canary counts as unobserved. Like parts of both differ by more in one of
-700 looks, and would have to for all of `max_unobserved` to roll back."""
+part predicts, before the canary counts as unobserved. Equal parts of both differ by more in one
+of 700 observations, and would have to for all of `max_unobserved` to roll back."""
 
 
 class UnknownOutcomes(NamedTuple):

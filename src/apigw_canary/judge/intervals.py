@@ -2,9 +2,9 @@
 
 A bound is found by asking the processes of `evidence`: the canary's rate is more than `r` times the
 baseline's where "at most r times" is rejected, and less than that where, with the arms exchanged,
-"at most 1/r times" is. Each end may be wrong with half of the risk, however often one looks, so the
-interval holds the true value with all of the rest, as long as there is one: the same in each
-minute. Where none fits all minutes, the interval is empty.
+"at most 1/r times" is. Each end may be wrong with half of the risk, however often it is observed.
+So the interval holds the true value with all of the rest, as long as there is one: the same in
+each minute. Where none fits all minutes, the interval is empty.
 """
 
 import math
@@ -16,9 +16,9 @@ from apigw_canary.judge.findings import Interval
 
 _RATIOS = (1e-3, 1e3)
 _DIFFERENCES = (1e-6, 0.99)
-"""The values looked at. Beyond them an end is open, or is given as the last one."""
+"""The values that are tried. Beyond them an end is open, or is given as the last one."""
 _PRECISION = 1.01
-"""How many times an end may be too far out: 1 % is less than anybody reads off."""
+"""How many times an end may be too far out: 1 % is less than a report shows."""
 
 _Rejects = Callable[[float], bool]
 

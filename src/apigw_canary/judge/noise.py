@@ -1,13 +1,13 @@
 """What varies by itself from minute to minute in one arm only: a cold container, a bad host.
 
-Variation that both arms share (incidents, the time of day) needs nothing: the null hypotheses hold
-minute by minute.
+Variation that is common to both arms (incidents, the time of day) needs nothing: the null
+hypotheses hold minute by minute.
 """
 
 from typing import NamedTuple
 
 _LEAST_SCATTER = 0.3
-"""Minutes with less scatter by chance (about one bad request) say nothing of the noise."""
+"""Minutes with less scatter by chance (about one bad request) do not show the noise."""
 _MOST_SURPRISE = 9.0
 """How many times the expected one a minute's squared scatter counts at most: one burst is no
 habit. Of what is normally distributed it cuts off 0.3 %."""
@@ -21,7 +21,7 @@ rolled back too often at a tolerated coefficient of 0.2, with 1 little was learn
 
 
 class Damping(NamedTuple):
-    """How many times less a minute tells than without noise, from the canary's bad requests.
+    """How many times less evidence a minute is than without noise, from the canary's bad requests.
 
     It may rise with the canary's bad requests, but with nothing else that the minute brings: then a
     multiplier that rises with them too keeps its expectation of at most 1 when its logarithm is
@@ -43,7 +43,7 @@ class Noise(NamedTuple):
     """The variance of an arm's rate around its mean, relative to the mean squared.
 
     It starts at the tolerated value and follows how far past minutes scattered around the running
-    share of bad requests, beyond chance: with u the variance by chance of the canary's part of
+    fraction of bad requests, beyond chance: with u the variance by chance of the canary's part of
     the bad requests, its squared scatter is expected to be u * (1 + 2 * variance * u). Estimated by
     weighted least squares, the tolerated value counting for a part of one minute.
     """
@@ -55,7 +55,7 @@ class Noise(NamedTuple):
     """The minutes' estimates of the variance, each by its weight; and above the sum of these."""
     canary_bad: float = 0.0
     expected_bad: float = 0.0
-    """The canary's bad requests so far, and what they would be at its share of all bad ones."""
+    """The canary's bad requests so far, and what they would be at its part of all bad ones."""
 
     @classmethod
     def tolerated(cls, variation: float) -> "Noise":
@@ -69,7 +69,7 @@ class Noise(NamedTuple):
         """The damping of a minute.
 
         `expected_bad`: the baseline's bad requests as expected from the past; `share`: the canary's
-        share of the requests.
+        fraction of the requests.
         """
         if not self.weight:
             return Damping(1.0, 0.0)

@@ -1,4 +1,4 @@
-"""What was seen of a rollout, as plain data: everything a decision is made from."""
+"""What was observed of a rollout, as serializable data: everything a decision is made from."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -239,7 +239,7 @@ def baseline_alone(minute: Minute) -> tuple[float, float, float] | None:
 
 
 def _are_counts(requests: object, bad: object, unknown: object) -> bool:
-    """Whether they are plainly valid. Most are, and this costs a tenth of what a message does."""
+    """Whether they are valid at first sight: most are, at a tenth of the cost of a message."""
     return (
         type(requests) in _NUMBERS
         and type(bad) in _NUMBERS
@@ -278,7 +278,7 @@ def _by_route(
 
 
 def _check_told(minutes: _ByName, routes: Mapping[str, _ByName] | None, suspect: object) -> None:
-    """Refuse what would be judged wrongly: a minute that counts twice, a doubt about nothing."""
+    """Refuse what would be judged wrongly: a minute that counts twice, a reason without a text."""
     for where, told in [("minutes", minutes), *(routes or {}).items()]:
         for name, rows in told.items():
             if len({row.at for row in rows}) < len(rows):

@@ -1,7 +1,7 @@
-"""Whether the counts of the stage include the canary's requests, as the data tell.
+"""Whether the counts of the stage include the canary's requests, found from the data.
 
-AWS does not say. Four signs do, each in its own circumstances; where none has appeared, or they
-contradict each other, both interpretations are evaluated.
+AWS does not document it. Four signs show it, each in its own circumstances. Where none has
+appeared, or they contradict each other, both interpretations are evaluated.
 """
 
 import math
@@ -13,34 +13,34 @@ from apigw_canary.judge.kept import INTERPRETATIONS, Interpretation, Series
 from apigw_canary.judge.observation import Minute, Observation, Overlap, baseline_alone
 
 TOLERANCE = 0.1
-"""How far, relative to the share in force, the canary's part of the counts may be from it: late
+"""How far, relative to the traffic percentage, the canary's part of the counts may be from it: late
 and restated minutes, and requests that are not split quite evenly, are no contradiction."""
 
 CONTRADICTION = math.log(1e4)
-"""The evidence, in logs, from which counts are not believed: wrongly in one of 10,000 rollouts."""
+"""The evidence, in logs, from which counts are not trusted: wrongly in one of 10,000 rollouts."""
 
 NOT_BY_CHANCE = 10
-"""A canary without data is called dark once that has a chance of e^-10, one in 22,000, or less."""
+"""A canary counts as without data once that has a chance of e^-10, one in 22,000, or less."""
 
 
 def surprise_of_no_data(baseline: float, share: float) -> float:
-    """How surprising it is that a canary with that share, 0 to 1, has no request beside these.
+    """How surprising it is that a canary with that fraction, 0 to 1, has no request beside these.
 
-    The negative log of its chance, which is (1 - share)^n: each request goes to it by itself.
+    The negative log of its chance, which is `(1 - share)^n`: each request goes to it by itself.
     """
     return -math.log1p(-min(share, 1 - 1e-4)) * baseline
 
 
 def lacks_data(baseline: float, share: float) -> bool:
-    """Whether a canary with that share, 0 to 1, must have had requests beside the baseline's."""
+    """Whether a canary with that fraction, 0 to 1, must have had requests beside the baseline's."""
     return surprise_of_no_data(baseline, share) >= NOT_BY_CHANCE
 
 
 def contradict(canary: float, total: float, share: float) -> bool:
-    """Whether `canary` of `total` requests contradict the share, 0 to 1.
+    """Whether `canary` of `total` requests contradict the fraction, 0 to 1.
 
-    The evidence is a mixture of all shares over the best of those within the tolerance: an
-    e-process for each of these, so one may look as often as one likes.
+    The evidence is a mixture of all fractions over the best of those within the tolerance: an
+    e-process for each of these, so the number of observations does not matter.
     """
     if not share > 0 or total <= 0:
         return False
@@ -59,7 +59,7 @@ def _possible(share: float) -> float:
 KnownOverlap = Literal["excluded", "included"]
 
 ENOUGH = 3
-"""Minutes that must say the same: one or two may lack a number that CloudWatch lost or is late
+"""Minutes that must agree: one or two may lack a number that CloudWatch lost or is late
 with."""
 
 _EITHER: tuple[KnownOverlap, KnownOverlap] = ("excluded", "included")
@@ -68,7 +68,7 @@ _INCLUDED = "the stage's series include the canary's requests"
 
 
 class Sign(NamedTuple):
-    """What the data say, and why."""
+    """What the data show, and why."""
 
     overlap: KnownOverlap
     ground: str
@@ -97,19 +97,19 @@ class Found:
         return bool(self._signs)
 
     def add(self, signs: Iterable[Sign | None]) -> None:
-        """Keep the signs of a look, the first for each reading."""
+        """Keep the signs of an observation, the first for each interpretation."""
         for sign in signs:
             if sign is not None:
                 self._signs.setdefault(sign.overlap, sign)
 
     def contrary(self, stated: Overlap) -> Sign | None:
-        """What contradicts a stated reading."""
+        """What contradicts a stated interpretation."""
         if stated == "unknown":
             return None
         return next((sign for sign in self._signs.values() if sign.overlap != stated), None)
 
     def read(self, stated: Overlap) -> tuple[Overlap, str]:
-        """The reading, and a sentence on how it was found; what is contradicted is not believed."""
+        """The interpretation, and a sentence on how it was found; a contradicted one is void."""
         signs = list(self._signs.values())
         if len(signs) > 1:
             return "unknown", f"the signs contradict each other: {'; '.join(map(str, signs))}"
@@ -126,7 +126,7 @@ def by_excess(minutes: Iterable[Minute], *, enough: int = ENOUGH) -> Sign | None
 
 
 def by_share(minutes: Sequence[Minute], percent: float) -> Sign | None:
-    """The canary's part of the requests of a step, where it fits its share in one reading only."""
+    """The canary's part of the requests of a step, where it fits in one interpretation only."""
     part = _Part(_NO_TIME)
     for minute in minutes:
         part.add(minute)
@@ -146,7 +146,7 @@ def by_all(minutes: Iterable[Minute], percent: float) -> Sign | None:
 def by_totals(minutes: Iterable[Totals]) -> Sign | None:
     """The API's total is the sum of its stages, or that and the canaries: one of them, exactly.
 
-    A minute in which neither holds says that not all is known, and then nothing is told.
+    A minute in which neither holds shows that not all is known. Then there is no sign.
     """
     said: list[KnownOverlap | None] = []
     for _, api, stages, canaries in minutes:
@@ -161,10 +161,10 @@ def by_totals(minutes: Iterable[Totals]) -> Sign | None:
 
 
 def reading(series: Series, count: int, observation: Observation) -> tuple[Overlap, bool]:
-    """How an observation's minutes are to be read, and whether they fit the share then.
+    """How an observation's minutes are to be read, and whether they fit the percent then.
 
     Of the series' first `count` minutes. An unknown overlap is found out where the minutes
-    themselves tell: it takes shares of about a half; at small ones both interpretations say the
+    themselves show it: from about 50 %; at small percents both interpretations come to the
     same. One minute of excess is enough here: this lasts for one observation, and a canary with
     more errors than the stage is not to be waited for. What a source states is trusted until some
     minutes contradict it: left out as impossible, they would be the very ones in which the canary

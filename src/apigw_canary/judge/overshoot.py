@@ -16,7 +16,7 @@ and W = min(B * V, C) with the B for which E_h[W] = min(E_h[V], E).
   that under h, which is E at most.
 - If it is more (the null allows it, by slack and at high rates): W - V is positive up to some x and
   negative from there, or negative everywhere. With an expectation of 0 or less under h it has one
-  of 0 or less at any larger odds. So W has at most the expectation of V, a supermartingale.
+  of 0 or less at any larger odds ratio. So W has at most the expectation of V, a supermartingale.
 
 For `ratio` 1 it holds for requests of unequal risk too, if both arms get the same mixture of them.
 """
@@ -29,7 +29,7 @@ from typing import NamedTuple
 from apigw_canary.judge.noise import Damping
 
 MOST_REQUESTS = 10_000_000
-"""Requests of both arms in a minute up to which it is worth the work."""
+"""Requests of both arms in a minute up to which the correction is worth its computation."""
 _NEGLIGIBLE = 1e-14
 """Probability, relative to the most likely outcome, below which outcomes are left out."""
 _LEAST_WASTE = 1e-4

@@ -12,8 +12,8 @@ from apigw_canary.judge.signals import Signal
 from apigw_canary.values import Serializable, validation
 
 LIFETIME = timedelta(minutes=10)
-"""How long a Shift or Promote may be applied, unless the policy says otherwise: long enough for an
-approval by hand, short enough that what it rests on is still so. A Rollback never expires."""
+"""How long a Shift or Promote may be applied, unless the policy sets another time: long enough for
+an approval by hand, short enough that its reasons still hold. A Rollback never expires."""
 LONGEST_ROLLOUT = timedelta(days=14)
 """After this a rollout has reached its deadline whatever has held it, and the longest deadline.
 CloudWatch keeps one-minute data for 15 days."""

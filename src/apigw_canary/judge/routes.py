@@ -1,9 +1,9 @@
 """The same comparison for each route: a method of a resource.
 
-A route that fails while all others do well is lost in the stage's counts. The routes share a part
-of the capital that bets against the canary, evenly, so the promise holds over all of them, and each
-has to show more than a stage without routes would. What a signal of one route counts there
-(`Signal.route`) is judged by that signal alone.
+A route that fails while all others do well is hidden in the stage's counts. A part of the capital
+that bets against the canary is divided evenly among the routes. So the error rate holds over all of
+them, and each needs more evidence than a stage without routes would. What a signal of one route
+counts there (`Signal.route`) is judged by that signal alone.
 """
 
 import math
@@ -23,7 +23,7 @@ from apigw_canary.judge.plan import Plan
 from apigw_canary.judge.signals import Signal
 
 MOST_JUDGED = 50
-"""Series that are judged at a look: those with the largest excess. All others count as if their
+"""Series that are judged at a time: those with the largest excess. All others count as if their
 capital were lost. That is on the safe side, whichever they are, and costs next to nothing: capital
 does not grow where the canary fails no more often than its baseline."""
 
@@ -203,7 +203,7 @@ class _Compared:
 
 
 def findings(found: Sequence[RouteEvidence]) -> tuple[Finding, ...]:
-    """What it says, the worst first."""
+    """Its findings, the worst first."""
     said = [_finding(each) for each in found]
     said.sort(key=lambda finding: finding.worse_evidence / finding.worse_threshold, reverse=True)
     return tuple(said[:LISTED])

@@ -61,8 +61,8 @@ class Signal(Serializable):
         default=0.05, validator=validation.checked(validation.number, low=0, high=2)
     )
     """The coefficient of variation, minute by minute, of what affects one variant only (such as a
-    cold container), 0 to 2. Default 0.05. Bursts that affect only one variant look like bad code:
-    raise it if they are ordinary."""
+    cold container), 0 to 2. Default 0.05. Bursts that affect only one variant are taken for
+    bad code: raise it if they are ordinary."""
     margin: float = attrs.field(
         default=0.005, validator=validation.checked(validation.number, low=0, high=1)
     )

@@ -1,4 +1,4 @@
-"""CloudWatch: minutes of both arms from the metrics that API Gateway publishes."""
+"""CloudWatch: minutes of both variants from the metrics that API Gateway publishes."""
 
 import re
 import threading
@@ -46,7 +46,7 @@ _EVERY = timedelta(minutes=5)
 
 
 class Published(NamedTuple):
-    """What API Gateway says of an API, asked once."""
+    """What API Gateway returns about an API, asked once."""
 
     api_name: str
     """The value of the dimension `ApiName`."""
@@ -68,8 +68,8 @@ def published_as(name: str, rest_api_id: str) -> str:
 def published(calls: Calls, stage: StageState, stated: str | None) -> Published:
     """GetRestApis and GetStages; of further APIs of the same name GetStages each.
 
-    Without permission for either the rest is found out all the same, and a note says what is not.
-    A `stated` name is the caller's word that it is the right one.
+    Without permission for either the rest is found out all the same, and a note names what is not.
+    A `stated` name is one that the caller gives as the right one.
     """
     if stated is not None:
         return _with_stages(calls, stage, Published(published_as(stated, stage.rest_api_id), ()))
@@ -130,7 +130,7 @@ def _twins(
 
 
 class Listing:
-    """Looks for a canary's series that has no data."""
+    """Searches a canary's series that has no data."""
 
     def __init__(self, calls: Calls, api_name: str, wanted: str) -> None:
         self._calls = calls
@@ -222,7 +222,7 @@ class Reader:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether the name was not the API's alone when it was looked up."""
+        """Whether the name was not the API's alone when it was read."""
         return self._known.suspect is not None
 
     def read(
@@ -489,13 +489,13 @@ def _totals(
 
 
 def _of_step(stage: StageState, rows: Sequence[Minute]) -> list[Minute]:
-    """The minutes in which the canary has the share it has now."""
+    """The minutes in which the canary has the percent it has now."""
     first = ceil_minute(stage.updated_at + MINUTE)
     return [row for row in rows if row.at >= first]
 
 
 def _lacks_data(stage: StageState, settled: Sequence[Minute]) -> bool:
-    """Whether a canary with a share has no requests, and not by chance."""
+    """Whether a canary that should have requests has none, and not by chance."""
     rows = _of_step(stage, settled)
     if stage.canary is None or any(row.canary_requests for row in rows):
         return False

@@ -44,7 +44,7 @@ _SAID = (
     "Lambda execution failed with status|Lambda invocation failed with status: [0-9]+|"
     "No match for output mapping|Output mapping refers to|[A-Za-z ]+ limit exceeded"
 )
-"""What a line says that states a failure. It is bound to the beginning of the line: what follows
+"""The text of a line that states a failure. It is bound to the beginning of the line: what follows
 may be a text of the backend, and other lines have what the client has sent."""
 
 _QUERY = rf"""

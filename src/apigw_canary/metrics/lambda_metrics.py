@@ -1,4 +1,4 @@
-"""CloudWatch: minutes of both arms from the metrics that Lambda publishes."""
+"""CloudWatch: minutes of both variants from the metrics that Lambda publishes."""
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -212,7 +212,7 @@ class LambdaMetrics(AwsSource):
         }
 
     def _alias(self, arm: str, variables: Mapping[str, str]) -> str:
-        """The alias that an arm calls: as given, or as the stage variable says."""
+        """The alias that a variant calls: as given, or the value of the stage variable."""
         given = self._aliases[arm]
         if given is not None:
             return given
@@ -237,7 +237,7 @@ def _versions(alias: StageState) -> Mapping[str, Dimensions]:
 
 
 def _both(series: Mapping[str, Series], name: str) -> Arms:
-    """The series of both arms; without a canary its is empty."""
+    """The series of both variants; without a canary its is empty."""
     return Arms(series[f"baseline_{name}"], series.get(f"canary_{name}", {}))
 
 
@@ -246,7 +246,7 @@ def _with_throttled(
 ) -> Iterator[tuple[str, Series]]:
     """Requests and errors with the throttled invocations, which Lambda has in neither.
 
-    Where there were others too their errors must have come: a part of a number is none.
+    Where there were other invocations too, their errors must have been published as well.
     """
     for arm in arms:
         requests = series[f"{arm}_requests"]

@@ -1,4 +1,4 @@
-"""Latency from CloudWatch: the limit, what is asked, and shares of the answers."""
+"""Latency from CloudWatch: the limit, what is asked, and fractions from the answers."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ LADDER: Mapping[str, float] = MappingProxyType(
         "Maximum": 1.0,
     }
 )
-"""Statistics of a minute's latencies, and the share of them that each is not exceeded by: closest
+"""Statistics of a minute's latencies, and the fraction of them that does not exceed each: closest
 where limits usually lie."""
 
 _ROUNDING = 1e-9
@@ -48,11 +48,11 @@ def weighted_median(values: Iterable[tuple[float, float]]) -> float | None:
 
 
 def share_above(limit: float, rungs: Mapping[str, float], requests: float) -> float | None:
-    """The share of so many latencies above a limit, 0 to 1, from the statistics of `LADDER`.
+    """The fraction of so many latencies above a limit, 0 to 1, from the statistics of `LADDER`.
 
     A percentile is taken for the latency of its rank, and those between two of them for evenly
-    spread: exact for a handful, where shares alone would count too few. None where a statistic is
-    missing, or they do not rise.
+    spread: exact for a handful, where fractions alone would count too few. None where a statistic
+    is missing, or they do not rise.
     """
     if rungs.keys() != LADDER.keys() or requests < 1:
         return None
@@ -95,22 +95,22 @@ API_GATEWAY = Metric()
 
 
 class Shares(NamedTuple):
-    """The share of requests above each limit, and how it was read."""
+    """The fraction of requests above each limit, and how it was read."""
 
     of: dict[str, Arms]
     """By signal name."""
     notes: list[str]
     not_observed: dict[str, str]
-    """Signal name to why there are no shares."""
+    """Signal name to why there are no fractions."""
 
 
 class Latencies:
     """How the requests above a limit are counted.
 
-    Of each minute CloudWatch is asked which share of the latencies is up to the limit: `PR(:x)`.
+    Of each minute CloudWatch is asked which fraction of the latencies is up to the limit: `PR(:x)`.
     `TC(:x)`, how many they are, would have two disadvantages: a minute of which only some latencies
     are published would seem slow, and the number of requests would not come from the count alone.
-    Where CloudWatch has no ranks, the share is taken from percentiles.
+    Where CloudWatch has no ranks, the fraction is taken from percentiles.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Latencies:
         *,
         before: Dimensions | None = None,
     ) -> None:
-        """`before`: the baseline's dimensions before the start, where they are others."""
+        """`before`: the baseline's dimensions before the start, where they differ."""
         self._calls = calls
         self._arms = arms
         self._before = before or arms["baseline"]
@@ -189,7 +189,7 @@ class Latencies:
                 self._fixed[quantile, start] = round(limit, 1)
 
     def queries(self, limits: Mapping[str, float]) -> list[Query]:
-        """What is to be asked for shares above the limits."""
+        """The queries for fractions above the limits."""
         if not limits:
             return []
         statistics = _ranks(limits) if self._ranked else tuple(LADDER)
@@ -223,7 +223,7 @@ class Latencies:
     def shares(
         self, limits: Mapping[str, float], series: Mapping[str, Series], end: datetime
     ) -> Shares:
-        """The share of requests above each limit, of both arms, from the answers to `queries`."""
+        """The fraction of each variant's requests above each limit, from answers to `queries`."""
         if self._ranked:
             of = {
                 name: self._both([_above_rank(series[f"{arm}_latency_{i}"]) for arm in self._arms])
@@ -257,7 +257,7 @@ class Latencies:
         return Shares(of, [roughly], {})
 
     def _both(self, shares: Sequence[Series]) -> Arms:
-        """The shares of both arms; where there is no canary its are empty."""
+        """The fractions of both variants; where there is no canary its are empty."""
         return Arms(*shares) if len(shares) > 1 else Arms(shares[0], {})
 
 
@@ -274,7 +274,7 @@ def _complete(requests: Series, end: datetime) -> list[datetime]:
 
 
 def _above_rank(ranks: Series) -> Series:
-    """The share above from the percentage up to the limit."""
+    """The fraction above from the percentage up to the limit."""
     if ranks and (highest := max(ranks.values())) > _MOST_RANK:
         raise MetricsError(
             f"CloudWatch gives a percentile rank of {highest:g}, where 100 are all.",

@@ -1,4 +1,4 @@
-"""Queries of access logs that count by arm, and minutes from their rows."""
+"""Queries of access logs that count by variant, and minutes from their rows."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ class Counted(NamedTuple):
     """Whether `bad` is an expression of the caller's, which may be about fields that no line has:
     then it has no sum, and no line is bad."""
     route: str | None = None
-    """The route whose lines alone are counted. A line that does not tell its route may be one of
+    """The route whose lines alone are counted. A line without a route may be one of
     them: it is a request of unknown outcome."""
 
     def columns(self, index: int) -> str:
@@ -79,7 +79,7 @@ class Tally(NamedTuple):
 
 
 ByArm = Mapping[str, Tally]
-"""By what lines say of `isCanaryRequest`."""
+"""By the lines' `isCanaryRequest`."""
 
 
 class Counts(NamedTuple):
@@ -88,20 +88,20 @@ class Counts(NamedTuple):
     arms: dict[str, Tally]
     """Of the whole stage."""
     routes: dict[str, dict[str, Tally]]
-    """Of each route, where the query tells them apart."""
+    """Of each route, where the query distinguishes routes."""
     without_route: int = 0
-    """Lines that do not tell their route, where the query does."""
+    """Lines without a route, where the query distinguishes routes."""
 
 
 def query_of(log: AccessLog, columns: Sequence[str], *commands: str) -> str:
-    """A query of the stage's lines, with the arm as a column and what else is given."""
+    """A query of the stage's lines, with the variant as a column and what else is given."""
     fields = [f"fields {', '.join(each)}" for each in (log.columns(), columns) if each]
     scope = [f"filter {condition}" for condition in log.scope]
     return " | ".join([*log.parses(), *fields, *scope, *commands])
 
 
 def arm_of(row: Row) -> str | None:
-    """The variant that a row counts; None where its lines do not tell."""
+    """The variant that a row counts; None where its lines have none."""
     said = row.get(ARM, "")
     if said == UNKNOWN:
         return None
@@ -204,8 +204,8 @@ def routes_of(
 ) -> dict[str, dict[str, tuple[Minute, ...]]]:
     """The minutes of each route, of each signal of the whole stage.
 
-    A route whose canary had no bad request is given by one minute of its baseline: more would say
-    no more.
+    A route whose canary had no bad request is given by one minute of its baseline: more would
+    add nothing.
     """
     found: dict[str, list[tuple[datetime, ByArm]]] = {}
     suspects = set()
@@ -229,7 +229,7 @@ def routes_of(
 
 
 def _first_of_baseline(minutes: Sequence[tuple[datetime, ByArm]]) -> list[tuple[datetime, ByArm]]:
-    """Which tells that there was a baseline before the canary."""
+    """A minute which shows that there was a baseline before the canary."""
     return [each for each in minutes if any(ARMS.get(said) == "baseline" for said in each[1])][:1]
 
 
@@ -238,7 +238,7 @@ def _canary(arms: ByArm) -> Iterator[Tally]:
 
 
 def without_variant(arms: ByArm, index: int | None = None) -> int:
-    """How many lines of a minute do not tell their variant; with `index` those of that signal."""
+    """How many lines of a minute have no variant; with `index` those of that signal."""
     return sum(_lines(tally, index) for said, tally in arms.items() if said not in ARMS)
 
 
@@ -248,7 +248,7 @@ def of_canary(arms: ByArm, index: int | None = None) -> int:
 
 
 def without_outcome(arms: ByArm, index: int) -> int:
-    """How many lines of a minute do not tell whose they are, or not their outcome in a signal."""
+    """How many lines of a minute have no variant, or no outcome in a signal."""
     return without_variant(arms, index) + sum(
         lines - known
         for said, tally in arms.items()

@@ -41,7 +41,7 @@ ALIAS = {
 """What a query calls the value of these variables."""
 
 ROUTE_ALIAS = {METHOD: "apigwMethod", PATH: "apigwPath"}
-"""What a query that tells routes apart calls the values of these variables."""
+"""What a query that distinguishes routes calls the values of these variables."""
 
 _RAW_ROUTE = {
     METHOD: ("apigwRawMethod", "[A-Z]+|-"),
@@ -50,7 +50,7 @@ _RAW_ROUTE = {
 """As `_RAW`, for these variables. Their values are always in quotes."""
 
 UNKNOWN = "?"
-"""`isCanaryRequest`, and method and path, of a line that does not tell; API Gateway writes "-"
+"""`isCanaryRequest`, and method and path, of a line without them; API Gateway writes "-"
 without a canary, and for a request that no method of the API takes."""
 
 _DOCS = "See the access-log format in docs/access-logs.md."
@@ -71,10 +71,10 @@ class AccessLog(NamedTuple):
     scope: tuple[str, ...]
     """Conditions of a query that leave other stages' lines out."""
     tells_routes: bool = False
-    """Whether a query tells routes apart."""
+    """Whether a query distinguishes routes."""
 
     def telling_routes(self) -> "AccessLog":
-        """The same, for a query that tells routes apart; refused without method and path."""
+        """The same, for a query that distinguishes routes; refused without method and path."""
         for needed in ROUTE_ALIAS:
             self.field(needed)
         return self._replace(tells_routes=True)
@@ -84,7 +84,7 @@ class AccessLog(NamedTuple):
 
         A line that is no JSON, because a value brought a quote of its own, has no fields; what was
         written before and after that value can be read all the same. Only a field at the top of the
-        line is sought so: of another one the name alone does not tell which it is.
+        line is sought so: of another one the name alone does not identify it.
         """
         sought = {name: (raw, f'"?(?<{raw}>{pattern})') for name, (raw, pattern) in _RAW.items()}
         if self.tells_routes:
@@ -124,7 +124,7 @@ class AccessLog(NamedTuple):
         return field(self.fields[variable])
 
     def column(self, *variables: str) -> str:
-        """The value of the first of them that is there, and "-" where none is.
+        """The value of the first of them that exists, and "-" where none does.
 
         API Gateway too writes "-" for nothing. No line is lost to a group for want of a value.
         """
@@ -140,9 +140,9 @@ def access_log(
     group: str | None,
     fields: Mapping[str, str] | None,
 ) -> AccessLog:
-    """What the caller says of the logs, and for the rest what the stage's settings say.
+    """What the caller states about the logs, and for the rest what the stage's settings state.
 
-    Settings that are about another group than the caller's say nothing of its format.
+    Settings that are about another group than the caller's do not show its format.
     """
     if settings and group not in (None, settings.access_log_group):
         settings = None

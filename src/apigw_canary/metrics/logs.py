@@ -1,4 +1,4 @@
-"""Access logs: exact counts of both arms by `$context.isCanaryRequest`, by Logs Insights."""
+"""Access logs: exact counts of both variants by `$context.isCanaryRequest`, by Logs Insights."""
 
 import math
 import re
@@ -91,7 +91,7 @@ RECENT = 10
 """Minutes, the latest with lines, in which lines that cannot be assigned count by themselves."""
 
 AWAITED = timedelta(hours=1)
-"""How old a minute is whose missing lines are not looked for any more: the longest `lag`."""
+"""How old a minute is whose missing lines are not searched any more: the longest `lag`."""
 
 _SPAN = (MOST_ROWS // 5) * MINUTE
 """What one query covers: a minute has up to four rows: "true", "false", "-" and "?"."""
@@ -112,7 +112,7 @@ _KIND = ((STATUS,), (METHOD,), (PATH,), (ERROR_TYPE,), MESSAGES)
 """What failures are grouped by: variables, of which the first that the format has is taken."""
 
 _REQUEST_IDS = ("requestId", "extendedRequestId")
-"""The id that the execution logs have too, and the one that clients are told."""
+"""The id that the execution logs have too, and the one that clients get."""
 _ID = "apigwRequest"
 
 _STATUSES = {ERRORS_5XX: (500, 600), ERRORS_4XX: (400, 500)}
@@ -307,8 +307,8 @@ class AccessLogs(AwsSource):
     ) -> _Compared:
         """The canary's lines compared with CloudWatch's `Count`, in all minutes older than `lag`.
 
-        Lines of failed requests may come later than the others, or never, and would look like no
-        failures. One GetMetricData of one metric.
+        Lines of failed requests may come later than the others, or never, and would be taken for
+        no failures. One GetMetricData of one metric.
         """
         until = (end - self._lag).replace(second=0, microsecond=0)
         if stage.canary is None or since >= until:
@@ -353,7 +353,7 @@ class AccessLogs(AwsSource):
         )
 
     def _keep_until(self, until: datetime) -> None:
-        """Scan the minutes from then on again at the next look."""
+        """Scan the minutes from then on again at the next observation."""
         kept = self._kept
         if kept and kept.start <= until < kept.until:
             rows = {at: arms for at, arms in kept.rows.items() if at < until}
@@ -624,7 +624,7 @@ def _unassigned(
     margin: float,
     of_route: _OfRoute | None = None,
 ) -> str | None:
-    """Why the counts are not trusted: lines that do not tell whether they are the canary's.
+    """Why the counts are not trusted: lines that do not show whether they are the canary's.
 
     They are too many where they would raise the canary's rate by half of the margin if all were
     failures of its own, in the latest minutes or in all. Then nothing is promoted, and they are not

@@ -80,8 +80,8 @@ class CloudWatchRatio:
         default=False, validator=validation.checked(validation.flag), kw_only=True
     )
     """Whether a minute with requests and without a value of `bad` had no bad request. Default
-    False: then its outcome is unknown, because a value that was lost looks the same. Publish a 0
-    for each good request where you can."""
+    False: then its outcome is unknown, because a value may also have been lost. Publish a 0 for
+    each good request where you can."""
 
     def __attrs_post_init__(self) -> None:
         if self.requests is None and self.sparse:

@@ -12,7 +12,7 @@ from apigw_canary.metrics.source import NAMESPACE, Dimensions, Query, Series, fe
 from apigw_canary.values import validation
 
 READ_AGAIN = timedelta(minutes=15)
-"""How much of what was read is read again at the next look: values converge for minutes."""
+"""How much of what was read is read again at the next observation: values converge for minutes."""
 
 USD_PER_METRIC = 0.01 / 1000
 """What GetMetricData costs for each metric asked for ("Amazon CloudWatch pricing", most regions,
@@ -31,8 +31,8 @@ MinutesOf = Callable[[Mapping[str, Series]], Mapping[str, tuple[Minute, ...]]]
 class Routes:
     """Reads what the stage is read by, for each of its routes.
 
-    Routes are those with requests when they are first looked for. In a process that stays, each
-    look reads the newest minutes only.
+    Routes are those with requests when they are first searched. In a process that stays, each
+    observation reads the newest minutes only.
     """
 
     def __init__(self, calls: Calls, api_name: str, stage: str, only: Sequence[str] | None) -> None:
@@ -51,7 +51,7 @@ class Routes:
         """The minutes of each route, and a sentence on what was read; None where they are unknown.
 
         `queries` are the stage's, `minutes_of` what makes minutes of their series. A route whose
-        canary had no bad request is given by one minute of its baseline: more would say no more.
+        canary had no bad request is given by one minute of its baseline: more would add nothing.
         """
         if self._known is None:
             try:
@@ -139,7 +139,7 @@ def _has_bad(queries: Sequence[Query], series: Mapping[str, Series]) -> bool:
 
 
 def _first(series: Mapping[str, Series]) -> Mapping[str, Series]:
-    """The first minute of the baseline, which tells that there was one before the canary."""
+    """The first minute of the baseline, which shows that there was one before the canary."""
     first = min(series["baseline_requests"], default=None)
     return {
         name: {at: value for at, value in points.items() if at == first}

@@ -47,7 +47,7 @@ def fetched(
 ) -> dict[str, Series]:
     """The series of each query in [start, end), by its id, in as few calls as CloudWatch allows.
 
-    Raises `MetricsError` for half an answer: what is missing in it would look like no errors.
+    Raises `MetricsError` for partial results: missing errors would be taken for no errors.
     """
     series: dict[str, Series] = {}
     for planned in plan(queries, start, end):
@@ -132,11 +132,11 @@ def _check_status(result: Mapping[str, Any], *, last: bool) -> None:
 
 SETTLED = timedelta(minutes=5)
 """How long after its end a minute may still lack what CloudWatch has not published yet, and how old
-it must be to say anything of what its series are; as a policy's `promotion_metric_delay`."""
+it must be to show what its series are; as a policy's `promotion_metric_delay`."""
 
 
 class Arms(NamedTuple):
-    """The same of both arms."""
+    """The same of both variants."""
 
     baseline: Series
     canary: Series
@@ -184,11 +184,11 @@ def joined(requests: Arms, errors: Arms, end: datetime) -> Iterator[Minute]:
 
 
 def joined_shares(requests: Arms, shares: Arms, end: datetime) -> Iterator[Minute]:
-    """Minutes of what is known as a share of the requests, 0 to 1, as of `end`.
+    """Minutes of what is known as a fraction of the requests, 0 to 1, as of `end`.
 
-    A variant with requests and without its share is not known, and its minute left out; so is one
-    that has a share and no count yet. Once the minute is `SETTLED` its requests are of unknown
-    outcome, if the variant has shares in other minutes.
+    A variant with requests and without its fraction is not known, and its minute left out; so is
+    one that has a fraction and no count yet. Once the minute is `SETTLED` its requests are of
+    unknown outcome, if the variant has fractions in other minutes.
     """
     for at in sorted({*requests.baseline, *requests.canary}):
         settled = at + MINUTE <= end - SETTLED

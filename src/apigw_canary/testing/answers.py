@@ -1,4 +1,4 @@
-"""What the simulated services say: data, a refusal like AWS's, or that nobody knows."""
+"""Answers of the simulated services: data, a refusal like AWS's, or that it is not known."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RehearsalWarning(UserWarning):
 
 
 class Refusal(Exception):  # noqa: N818 - AWS means what it says; nothing has gone wrong
-    """AWS says no; boto3's caller sees it as a `ClientError` of this code."""
+    """A refusal by AWS; boto3's caller gets a `ClientError` of this code."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(code, message, status)

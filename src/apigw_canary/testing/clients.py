@@ -1,8 +1,8 @@
 """Clients as copies: making one is most of what a rehearsal costs.
 
-A copy shares everything with a client that is made once per process for its service and options.
-The first change to a copy's event handlers gives it everything of its own; a named handler that is
-registered last, as this library does, only another client to share.
+A copy has everything in common with a client that is made once per process for its service and
+options. The first change to a copy's event handlers gives it everything of its own. A named handler
+that is registered last, as this library does, only gives it another client to copy.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _SHARED: dict[object, tuple[object, Any]] = {}
 class Session(boto3.Session):
     """A session whose clients find `wire` in the context of each request, under `key`.
 
-    They are copies of those of `shared`, unless arguments beside `config` are given or somebody
-    has read `events`, to register handlers there.
+    They are copies of those of `shared`, unless arguments beside `config` are given or `events`
+    was read, to register handlers there.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ _PARAMETERS = {
     "TreatMissingData",
 }
 _MORE_PERIODS = 2
-"""How many periods beyond its own an alarm looks back for datapoints that are late. AWS documents
+"""How many periods beyond its own an alarm reads, for datapoints that are late. AWS documents
 only that there are some; the tables of "Configuring how CloudWatch alarms treat missing data" have
 five periods for an alarm of three."""
 
@@ -70,7 +70,7 @@ class Rule:
         self._query = {"Id": "alarm", "MetricStat": stat}
 
     def state(self, metric_data: MetricData, now: datetime, before: AlarmState) -> AlarmState:
-        """The state at a time, by the datapoints that are there then."""
+        """The state at a time, by the datapoints that exist then."""
         end = datetime.fromtimestamp(
             now.timestamp() // self._period.total_seconds() * self._period.total_seconds(), UTC
         )

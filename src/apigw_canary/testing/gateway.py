@@ -1,4 +1,4 @@
-"""API Gateway's control plane as a state machine on plain data.
+"""API Gateway's control plane as a state machine on JSON types.
 
 An operation and its parameters go in, an answer or a refusal comes out. Texts of refusals are those
 recorded against AWS.
@@ -145,9 +145,9 @@ class Gateway:
         variables: Mapping[str, str] | None = None,
         canary_settings: Json | None = None,
     ) -> Json:
-        """Publish the API; to a stage if one is named, which is made if it is not there.
+        """Publish the API; to a stage if one is named, which is created if it does not exist.
 
-        On a stage that is there, canary settings start a canary or take over the running one;
+        On an existing stage, canary settings start a canary or take over the running one;
         without them production is replaced at once.
         """
         api = self._api(rest_api_id)

@@ -28,7 +28,7 @@ FUNCTION = "orders"
 """The name of the function that a rehearsal with `versions` has."""
 
 VARIABLE = "alias"
-"""The stage variable that says which alias of it is called."""
+"""The stage variable with the alias of it that is called."""
 
 URI = (
     f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/arn:aws:lambda:{REGION}:"
@@ -213,7 +213,7 @@ class Function:
 
 
 def check_policy_length(parameters: Json) -> None:
-    """Refuse a permission for which a function's policy has no room; moto does not."""
+    """Refuse a permission that makes a function's policy too long; moto does not."""
     from moto.awslambda.models import lambda_backends
 
     moto: Any = lambda_backends[ACCOUNT_ID][REGION]
@@ -238,7 +238,7 @@ def check_policy_length(parameters: Json) -> None:
 
 
 class Invocations(Published):
-    """What CloudWatch has to say about the function."""
+    """CloudWatch's metrics of the function."""
 
     def __init__(self, traffic: Traffic) -> None:
         super().__init__(traffic, namespace=NAMESPACE, lag=_LAG, series={})

@@ -76,7 +76,7 @@ _REASONS: Mapping[FailureCause, tuple[str, ...]] = {
     ),
     "other": (),
 }
-"""What the execution logs say before "Method completed with status", as users have published it."""
+"""The execution logs' text before "Method completed with status", as users have published it."""
 
 _NO_KEY = "does not require API Key. Request will not contribute to throttle or quota limits"
 
@@ -151,7 +151,7 @@ class Logs:
         return {"success": True}
 
     def _described(self, p: Json) -> Json | None:
-        """The stages' groups; those of execution logs are there from the first request on."""
+        """The stages' groups; those of execution logs exist from the first request on."""
         check_simulated("DescribeLogGroups", p, frozenset({"logGroupNamePrefix", "limit"}))
         there = sorted(
             name
@@ -216,7 +216,7 @@ class Logs:
         return binomial(random.Random(seed), len(outcome.requests), share)
 
     def _access(self, segment: Segment, outcome: _Outcome, query: Query) -> Iterator[Line]:
-        """The lines of requests that fared alike: latencies and ids only if somebody asks."""
+        """The lines of requests that fared alike: latencies and ids only if a query asks."""
         served, status = segment.served, outcome.status
         ids, latencies = query.mentions(self._ids), query.mentions(self._latency)
         all_ms = segment.latencies() if latencies else []

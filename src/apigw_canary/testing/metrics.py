@@ -224,7 +224,7 @@ class Published:
 
 
 class Metrics(Published):
-    """What CloudWatch has to say about the traffic of the API and its stages."""
+    """CloudWatch's metrics of the traffic of the API and its stages."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """AWS's protocols from the server's side: HTTP requests as calls, answers as HTTP responses.
 
-Reading requests and writing answers is moto's work; in CBOR, which moto does not speak, botocore's.
+Reading requests and writing answers is moto's work; in CBOR, which moto does not have, botocore's.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _check_known(model: Any, sent: Collection[str]) -> None:
 
 
 def answered(call: Received, answer: Json, request_id: str) -> Response:
-    """The response that tells the caller of this answer."""
+    """The response that carries this answer to the caller."""
     if call.protocol == _CBOR:
         return _in_cbor(HTTPStatus.OK, answer, call.model.output_shape)
     serializer = get_serializer_class(call.service, call.protocol)(
@@ -169,7 +169,7 @@ class _Picker(DefaultAttributePicker):
 
 
 def refused(call: Received, error: ClientError) -> Response:
-    """The response that tells the caller of this refusal."""
+    """The response that carries this refusal to the caller."""
     said: Json = dict(error.response)
     code, message = said["Error"]["Code"], said["Error"].get("Message", "")
     status = said["ResponseMetadata"]["HTTPStatusCode"]

@@ -36,7 +36,7 @@ class RehearsalClient:
     def __init__(self, address: str | None = None) -> None:
         """`address`: that of the server; None takes the environment's `AWS_ENDPOINT_URL`.
 
-        Raises KeyError if neither is there.
+        Raises KeyError if there is neither.
         """
         self._address = os.environ["AWS_ENDPOINT_URL"] if address is None else address
 

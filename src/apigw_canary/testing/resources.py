@@ -16,8 +16,8 @@ class Method:
     """A method of the API: its authorization and its integration."""
 
     uri: str | None = "https://orders.example/${stageVariables.alias}"
-    """The integration's URI; None for no integration. Where requests really go in a rehearsal,
-    `backends` says."""
+    """The integration's URI; None for no integration. Where requests really go in a rehearsal
+    depends on `backends`."""
 
     authorization: str = "NONE"
     """`NONE`, `AWS_IAM`, `CUSTOM` or `COGNITO_USER_POOLS`."""

@@ -221,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(response.body)
 
     def __getattr__(self, name: str) -> Callable[[], None]:
-        """What answers a verb: the base class looks for do_GET and the like."""
+        """What answers a verb: the base class calls do_GET and the like."""
         if name.startswith("do_"):
             return self._any
         raise AttributeError(name)

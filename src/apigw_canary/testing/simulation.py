@@ -330,7 +330,7 @@ class Rehearsal:
             return self._traffic.latencies(stage or self._stage_name, arm, start, end)
 
     def _dispatch(self, service: str, operation: str, parameters: Json) -> Json | None:
-        """Answer one call, as `wire.Dispatcher` says; what else is to be simulated goes here."""
+        """Answer one call, as `wire.Dispatcher` defines it; further services belong here."""
         with self._lock:
             self.calls.append(
                 Call(service=service, operation=operation, parameters=parameters, at=self._now)

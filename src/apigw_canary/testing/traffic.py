@@ -1,4 +1,4 @@
-"""The requests of a rehearsal: how many come, which arm serves them, how they fare.
+"""The requests of a rehearsal: how many come, which variant serves them, how they fare.
 
 Generated minute by minute from the configuration in force, and exactly: without approximations, so
 that what a judge promises about rare errors can be tested here.
@@ -121,7 +121,7 @@ _MOST_LATENCIES = 10_000
 
 
 class Target(NamedTuple):
-    """Where a share of an arm's requests ends up."""
+    """Where a part of a variant's requests ends up."""
 
     backend: Behavior
     share: float = 1.0
@@ -131,7 +131,7 @@ class Target(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class Segment:
-    """Requests of one arm between two changes of configuration, within one minute."""
+    """Requests of one variant between two changes of configuration, within one minute."""
 
     served: Served
     target: Target
@@ -153,8 +153,8 @@ class Segment:
         """Milliseconds of 10,000 requests at most; more requests have the same ones, in turn.
 
         Drawn afresh from the segment's own seed, hence always the same: nothing is kept for
-        metrics that nobody asks for. Of more requests one latency is drawn in each ten-thousandth
-        of the distribution, so that a share of them varies no more than by chance.
+        metrics that are not asked for. Of more requests one latency is drawn in each ten-thousandth
+        of the distribution, so that a part of them varies no more than by chance.
         """
         rng = random.Random(self.seed)
         center, spread = (
@@ -221,7 +221,7 @@ class Traffic:
     def segments(
         self, minute: datetime, arms: Iterable[Arm], stage: str | None = None
     ) -> list[Segment]:
-        """What those arms served in that minute, of one stage or of all."""
+        """What those variants served in that minute, of one stage or of all."""
         return [
             segment
             for segment in self._minutes.get(minute, ())
@@ -229,11 +229,11 @@ class Traffic:
         ]
 
     def first(self, arms: Iterable[Arm], stage: str | None = None) -> datetime | None:
-        """The first minute in which those arms served anything, of one stage or of all."""
+        """The first minute in which those variants served anything, of one stage or of all."""
         return next((at for at in self._minutes if self.segments(at, arms, stage)), None)
 
     def latencies(self, stage: str, arm: Arm, start: datetime, end: datetime) -> list[float]:
-        """Milliseconds of each request of an arm in the minutes of [start, end), in no order."""
+        """Milliseconds of each request of a variant in the minutes of [start, end), in no order."""
         return [
             latency
             for minute in self._minutes
@@ -243,7 +243,7 @@ class Traffic:
         ]
 
     def served(self) -> tuple[Served, ...]:
-        """One row per minute, stage, arm and deployment, in order of time."""
+        """One row per minute, stage, variant and deployment, in order of time."""
         rows: dict[tuple[datetime, str, Arm, str], Served] = {}
         for segments in self._minutes.values():
             for segment in segments:
@@ -314,7 +314,7 @@ class Traffic:
     def tested(
         self, variables: Mapping[str, str], at: datetime, method: str
     ) -> Sequence[tuple[Backend, float]]:
-        """Where a request ends up that tests the API as it is being edited, each with its share."""
+        """Where a request ends up that tests the API as it is being edited, each with its part."""
         return [
             (self._now(target.backend, at, 1, method, _TEST_STAGE), target.share)
             for target in self._targets(self.api, variables)

@@ -1,7 +1,7 @@
 """Puts a dispatcher in the place of AWS, for every client of a boto3 session.
 
 It hangs on botocore's own events, after parameters are validated and before they are serialised. So
-it works whatever protocol a service speaks, and paginators and typed exceptions are the real ones.
+it works whatever protocol a service uses, and paginators and typed exceptions are the real ones.
 """
 
 from __future__ import annotations
