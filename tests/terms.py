@@ -30,7 +30,7 @@ REPLACED = {
     r"bonds?|wish(?:es)?|standing": "canary handle, canary request, rollout progress",
     r"tells?|told|says?|said|speaks?": "reports, states, is evidence for",
     r"to be had|(?:is|are|was|were) gone|(?:is|are|was|were) there(?! enough)": "available, exists",
-    r"(?<!times the )odds(?! ratio| of being bad)": "evidence, threshold",
+    r"(?<!times the )odds(?! ratio| of being bad| that a | or a )": "evidence, threshold",
     r"settl(?:e|es|ed|ing)": "complete, metric delay",
     r"clothes|plain(?:ly)?(?! text)|in words": "formatting, formats, serializable",
     r"gather(?:s|ed|ing)?|readings|(?:a|each|one|the|stated) reading": "evidence, interpretations",
