@@ -144,28 +144,31 @@ class Segment:
     def latencies(self) -> list[float]:
         """Milliseconds, one per request, in no order."""
         drawn = self.drawn_latencies()
-        if self.served.requests > len(drawn):
-            random.Random(self.seed).shuffle(drawn)
         times, rest = divmod(self.served.requests, len(drawn))
-        return drawn * times + drawn[:rest]
+        all_ms = drawn * times + drawn[:rest]
+        if times > 1:
+            random.Random(self.seed).shuffle(all_ms)
+        return all_ms
 
     def drawn_latencies(self) -> list[float]:
-        """Milliseconds of 10,000 requests at most; more requests have the same ones, in turn.
+        """Milliseconds of 10,000 requests at most; as many others have each of them, or one more.
 
         Drawn afresh from the segment's own seed, hence always the same: nothing is kept for
-        metrics that are not asked for. Of more requests one latency is drawn in each ten-thousandth
-        of the distribution, so that a part of them varies no more than by chance.
+        metrics that nobody asks for. Of more requests one latency is drawn in each of equal parts
+        of the distribution, so that a share of them varies no more than by chance.
         """
         rng = random.Random(self.seed)
         center, spread = (
             math.log(self.backend.latency_ms),
             self.backend.latency_spread,
         )
-        if self.served.requests <= _MOST_LATENCIES:
+        requests = self.served.requests
+        if requests <= _MOST_LATENCIES:
             gauss = rng.gauss
-            return [math.exp(gauss(center, spread)) for _ in range(self.served.requests)]
+            return [math.exp(gauss(center, spread)) for _ in range(requests)]
+        parts = requests // math.ceil(requests / _MOST_LATENCIES)
         draw, inverse = rng.random, NormalDist().inv_cdf
-        scores = [inverse(max(i + draw(), 0.5) / _MOST_LATENCIES) for i in range(_MOST_LATENCIES)]
+        scores = [inverse(max(i + draw(), 0.5) / parts) for i in range(parts)]
         return [math.exp(center + spread * score) for score in scores]
 
 
