@@ -35,9 +35,9 @@ class Canary(AnyCanary):
     canary.apply(decision)
     ```
 
-    Made by `Stage.enable_canary` and `Stage.canary`. Each method reads the stage first; if another
-    canary has taken its place, or the variables differ, it raises `StageChangedError` and sends
-    nothing. Threads may use one object.
+    `Stage.enable_canary` and `Stage.canary` return it. Each method reads the stage first. If
+    another canary has replaced this one, or the variables differ, it raises `StageChangedError` and
+    sends nothing. Threads may use one object.
     """
 
     _control: Control
@@ -67,13 +67,13 @@ class Canary(AnyCanary):
     def failures(self, limit: int = 20, *, source: FailureSource = "access") -> Failures:
         """The canary's failing requests by kind; kinds that the baseline does not have come first.
 
-        Of the time since the canary was enabled; after its end, until the stage was last changed.
-        Each kind has the counts and rates of both variants, and a few request ids. The latest
-        minute or two may be missing. `limit`: how many kinds, 1 or more.
+        It covers the time since the canary was enabled; after its end, until the stage was last
+        changed. Each kind has the counts and rates of both variants, and a few request ids. The
+        latest minute or two may be missing. `limit`: how many kinds, 1 or more.
 
-        `source="access"`: the stage's access logs, or those of the `AccessLogs` the stage was
-        given. `source="execution"`: the group of the stage's execution logs and the canary's; each
-        failure has its `cause`. A request that is in the canary's group is the canary's.
+        `source="access"` reads the stage's access logs, or those of the `AccessLogs` that the stage
+        was given. `source="execution"` reads the groups of the stage's and the canary's execution
+        logs; each failure has its `cause`. A request that is in the canary's group is the canary's.
 
         It makes one GetStage and one query of Logs Insights; for access logs another GetStage, for
         their format; for execution logs two DescribeLogGroups. A stage without such logs raises
@@ -113,15 +113,15 @@ class Canary(AnyCanary):
 
         The overridden variables are merged into the stage's: a promotion can change and add stage
         variables but not delete one. What it overwrites is recorded first; if that is impossible
-        nothing is changed, unless `unrecorded=True`. A promotion that was begun, here or in
-        another process, is finished. Changes of production that were made outside the rollout, and
-        not accepted, are `StageChangedError`: `accept_production_changes`. At most ten calls: the
-        record and the stage are read again directly before production is changed. Returns the
-        receipt, which `Stage.revert` takes; it holds variable values.
+        nothing is changed, unless `unrecorded=True`. A promotion that was begun, by this or another
+        process, is finished. If production was changed outside the rollout, and the change was not
+        accepted (`accept_production_changes`), it raises `StageChangedError`. It makes at most ten
+        calls: the record and the stage are read again directly before production is changed. It
+        returns the receipt, which `Stage.revert` takes and which holds variable values.
 
-        A stage's cache goes on answering with what production answered before, until its entries
-        expire; `flush_cache` empties it after the promotion: two more calls. Every backend then
-        gets the requests that the cache would have answered.
+        A stage's cache goes on returning production's earlier answers until its entries expire.
+        `flush_cache` empties the cache after the promotion, with two more calls. The backends then
+        get the requests that the cache would have answered.
         """
         receipt = self._promote(recorded=not unrecorded)
         if flush_cache:

@@ -103,7 +103,8 @@ class Stage(AnyPlace):
     def find(cls, api_name: str, name: str, **connection: Unpack[Connection]) -> Self:
         """The stage `name` of the REST API called `api_name`: one GetRestApis.
 
-        No API of that name is `NotFoundError`; several are `AmbiguousNameError`, which lists them.
+        Raises `NotFoundError` if no API has that name, and `AmbiguousNameError`, which lists them,
+        if several have it.
         """
         calls = AnyPlace(**connection)._calls  # noqa: SLF001 - of its own class
         found = apis_named(calls, validation.text(api_name, "api_name", limit=1024))
@@ -138,8 +139,9 @@ class Stage(AnyPlace):
     def describe(self) -> StageState:
         """The stage now, with what is recorded of its rollout: two calls.
 
-        `rollout` is the one that runs, else the latest one, with how it ended; None where no
-        rollout is on record. GetStage, and GetDeployment while a canary runs, else GetDeployments.
+        `rollout` is the one that is running, else the latest one with its outcome; None if no
+        rollout is recorded. It makes GetStage, and GetDeployment while a canary runs, else
+        GetDeployments.
         """
         state = self._control.read().stage
         return attrs.evolve(state, rollout=self._control.rollout(state))
@@ -156,7 +158,7 @@ class Stage(AnyPlace):
         accept: Collection[Acceptance] = (),
         policy: RolloutPolicy | None = None,
     ) -> Preflight:
-        """What `enable_canary` would meet with these arguments, change and send: its dry run.
+        """A dry run of `enable_canary` with these arguments: its problems, changes and calls.
 
         Nothing is changed. `.problems` are the problems of a canary, errors first, and `.ok` is
         True if none is an error. With a `policy`: whether the past hour's traffic is enough for it.
@@ -254,21 +256,21 @@ class Stage(AnyPlace):
 
         `requests` are texts such as `"GET /orders/42"`, which pass with a status from 200 to 299,
         or `SmokeRequest`s. Each is sent once, in their order, with the stage's variables overlaid
-        by `variables`: the ones that you give to `enable_canary` next. Returns what came of each;
-        a request that is "not testable" has not passed, and has not failed either. The stage is
+        by `variables`: the ones that you give to `enable_canary` next. Returns each result;
+        a request that is "not testable" has neither passed nor failed. The stage is
         not changed.
 
-        **Backends are called for real.** So DELETE, PATCH, POST and PUT are `InvalidInputError`
-        unless `unsafe`.
+        **Backends are really called.** So DELETE, PATCH, POST and PUT raise `InvalidInputError`
+        unless `unsafe=True`.
 
         A test invocation does not pass authorizers and resource policies, API keys and usage plans,
         WAF, throttling, the stage's cache, its domain names and its access logs: it shows that
         methods, integrations and backends work, not who may call them. Streamed answers are
         buffered, for 35 seconds at most.
 
-        Only the API as it is being edited can be tested, which is what a canary with a new
-        deployment serves, unless the API is edited in between. With a `deployment_id` this is
-        `InvalidInputError`, before anything is sent.
+        Only the API as it is being edited can be tested. A canary with a new deployment serves that
+        API, unless it is edited in between. A `deployment_id` raises `InvalidInputError` before
+        anything is sent.
 
         GetStage, GetResources, and a TestInvokeMethod for each request; a second one where AWS does
         not know a method `ANY` by the verb. A call that may not be made is `AccessDeniedError`.
@@ -305,31 +307,31 @@ class Stage(AnyPlace):
     ) -> Canary:
         """Give `percent` of the requests, 0 to 100, to a canary; None: the policy's first step.
 
-        The canary serves a new deployment of the API **as it is being edited now**, a colleague's
-        unfinished changes included; or `deployment_id`, an earlier one, or the stage's own for a
-        canary that differs in variables only. `variables` override the stage's for the canary's
-        requests. `description` is kept with a new deployment. At most nine calls; the stage is
-        read again directly before it is changed.
+        The canary serves a new deployment of the API **as it is being edited now**, including a
+        colleague's unfinished changes. With `deployment_id` it serves an earlier deployment, or the
+        stage's own for a canary that differs in variables only. `variables` override the stage's
+        for the canary's requests. `description` is kept with a new deployment. At most nine calls;
+        the stage is read again directly before it is changed.
 
-        Safe to run again. The running canary of the same `release` (without one: of the same
+        You can run it again. The running canary of the same `release` (without one: of the same
         variables and deployment) is returned as it is, whatever its percent. A release that has had
-        its rollout is `RolloutEndedError`, so a script that is run again does not start a bad
-        release again; without a release nothing is remembered. Another canary is
+        its rollout raises `RolloutEndedError`, so a script that is run again does not restart a bad
+        release; without a release nothing is remembered. If another canary is running, it raises
         `CanaryAlreadyEnabledError`.
 
-        A deployment without methods that production has, or with less authorization on them, is
+        A deployment without methods that production has, or with less authorization on them, raises
         `WeakenedApiError`, unless `accept` has "weakened_methods". Integrations are not compared:
         AWS does not show those of a deployment.
 
         A variable that the stage does not have, and that no integration, template, parameter or
-        authorizer of the API names, is `InvalidInputError`, unless `accept` has
-        "unused_variables": where only the code of a Lambda function or a gateway response reads it,
-        for example. Two more calls, for a variable that the stage does not have. Where the API
-        cannot be read, and with a `deployment_id`, a warning is logged instead.
+        authorizer of the API names, raises `InvalidInputError`, unless `accept` has
+        "unused_variables": use it if only the code of a Lambda function or a gateway response reads
+        the variable. It makes two more calls for a variable that the stage does not have. Where the
+        API cannot be read, and with a `deployment_id`, a warning is logged instead.
 
-        `policy`: the one that the canary will be observed with. Its alarms and metrics are read
-        once, and what keeps them from being read is an error before anything is changed; an alarm
-        that CloudWatch does not know is `NotFoundError`. The calls of a first observation; none if
+        `policy`: the policy that the canary will be observed with. Its alarms and metrics are read
+        once. If they cannot be read, it raises before anything is changed; an alarm that CloudWatch
+        does not know raises `NotFoundError`. It makes the calls of a first observation, and none if
         the canary is running or the release has had its rollout.
         """
         watch = watchable(self._calls, self._metrics, policy)
@@ -366,8 +368,8 @@ class Stage(AnyPlace):
     def observe(self, policy: RolloutPolicy, *, start: datetime, end: datetime) -> Observation:
         """A past window as if a canary had been enabled at its start, for notebooks.
 
-        One GetStage and the metrics of [start, end) and of the hour before. Whichever canaries ran
-        in it are taken for one, and `percent` is the percent of the requests they got. Has no
+        One GetStage and the metrics of [start, end) and of the hour before. All canaries that ran
+        in it are taken for one, and `percent` is the percent of the requests they got. It has no
         basis: a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days. Alarms
         are not read.
         """
@@ -410,7 +412,7 @@ class Stage(AnyPlace):
 
     @stated
     def rollback(self) -> None:
-        """End the canary, whichever it is; a half-finished promotion is undone. For the on-call.
+        """End any canary, and undo a half-finished promotion, for example in an incident.
 
         Where the record does not prove that a promotion was half done, production is not changed
         and `StageChangedError` states that, after the canary was ended; `revert` is the way back
@@ -449,15 +451,15 @@ class Stage(AnyPlace):
     def clean_up(self, keep: int = 10, *, dry_run: bool = False) -> CleanUp:
         """Delete the deployments that this library made and that nothing needs any more.
 
-        API Gateway keeps each deployment until it is deleted. Never deleted is one that a stage of
-        the API or its canary serves, that one of the last two promotions of a stage came from or
-        led to, that has the record of a release younger than 30 days, that is less than an hour
-        old, or that is one of the `keep` newest, from 0. So a script that is run again does not
-        start a bad release again, for 30 days. Left alone are deployments of other tools, those
-        that another stage has a record on, and those whose record cannot be read. A way back that
-        another stage has in a store of its own (`records`) is not known.
+        API Gateway keeps each deployment until it is deleted. It never deletes a deployment that a
+        stage of the API or its canary serves, that one of the last two promotions of a stage came
+        from or led to, that has the record of a release younger than 30 days, that is less than an
+        hour old, or that is one of the `keep` newest, from 0. So a script that is run again does
+        not restart a bad release for 30 days. It does not delete deployments of other tools, those
+        that another stage has a record on, and those whose record cannot be read. It does not know
+        the deployments that another stage needs for `revert` by its own store (`records`).
 
-        Returns what came of each deployment that this library made for this stage, newest first.
+        Returns the outcome of each deployment that this library made for this stage, newest first.
         A deletion that AWS refuses is in it, and raises nothing. With `dry_run` nothing is deleted,
         and the value is the one that the call returns where AWS refuses none.
 

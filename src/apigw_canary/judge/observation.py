@@ -28,8 +28,9 @@ MAX_NAME = 255
 class Alarm(Serializable):
     """A CloudWatch alarm at one time.
 
-    What `false_rollback` and `false_promotion` promise is about the judge's evidence; an alarm
-    rolls back as often as it was made to fire, and does not distinguish the variants.
+    The error rates `false_rollback` and `false_promotion` hold for the evidence from metrics only.
+    An alarm that begins firing during a rollout rolls it back, and does not distinguish the
+    variants.
     """
 
     name: str = attrs.field(validator=validation.checked(validation.text, limit=MAX_NAME))

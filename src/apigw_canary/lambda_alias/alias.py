@@ -119,16 +119,16 @@ class LambdaAlias(AnyPlace):
     ) -> "AliasCanary":
         """Give `percent` of the invocations, 0 to 100, to a published version.
 
-        None: the policy's first step.
+        `percent=None` takes the policy's first step.
 
-        `description` replaces the alias's own text, which is kept otherwise. Four calls.
+        `description` replaces the alias's own text, which is kept otherwise. It makes four calls.
 
-        Safe to run again. The running canary of the same `release` (without one: of the same
-        version) is returned as it is, whatever its percent. A release that has had its rollout is
-        `RolloutEndedError`, as far as the record remembers: the latest, and the four before it if
-        there is space. Another canary is `CanaryAlreadyEnabledError`: an alias routes to two
-        versions at most. An alias with provisioned concurrency is `CallerError`: AWS takes no
-        weights there.
+        You can run it again. The running canary of the same `release` (without one: of the same
+        version) is returned as it is, whatever its percent. A release that has had its rollout
+        raises `RolloutEndedError`, as far as the record lists it: the latest, and the four before
+        it if there is space. Another canary raises `CanaryAlreadyEnabledError`: an alias routes to
+        two versions at most. An alias with provisioned concurrency raises `CallerError`: AWS
+        accepts no weights there.
 
         `policy`: as for `Stage.enable_canary`.
         """
@@ -166,10 +166,10 @@ class LambdaAlias(AnyPlace):
 
     @stated
     def rollback(self) -> None:
-        """End the canary, whichever it is: for the on-call. Two calls; no canary is success.
+        """End any canary, for example in an incident. Two calls; without a canary it succeeds too.
 
-        Waits neither for a record nor for what else changes the alias meanwhile. A promotion is not
-        undone by it: call `revert`.
+        It waits neither for a record nor for a concurrent change of the alias. It does not undo a
+        promotion: call `revert` for that.
         """
         roll_back(self._control, None, by="operator")
 
@@ -177,10 +177,10 @@ class LambdaAlias(AnyPlace):
     def revert(self, promotion: Promotion | None = None, *, dry_run: bool = False) -> Promotion:
         """Undo the last promotion, or the one of the receipt that `promote` returned.
 
-        Rollouts that ended without a promotion since are passed over. An alias that invokes another
-        version by now is `StageChangedError`, a previous version that was deleted `NotFoundError`.
-        A promotion that has been undone already is success. Returns the promotion that is undone;
-        `dry_run=True` returns the same and changes nothing. Three calls.
+        Later rollouts that ended without a promotion are skipped. If the alias invokes another
+        version by now it raises `StageChangedError`, and `NotFoundError` if the previous version
+        was deleted. It succeeds if the promotion was undone already. Returns the promotion it
+        undid; `dry_run=True` returns the same and changes nothing. Three calls.
         """
         check_revert(promotion, dry_run)
         return revert(self._control, promotion, dry_run=dry_run)
@@ -189,9 +189,9 @@ class LambdaAlias(AnyPlace):
 class AliasCanary(AnyCanary):
     """One canary of one rollout on an alias: a second version with a weight.
 
-    Made by `LambdaAlias.enable_canary` and `LambdaAlias.canary`. Each method reads the alias first;
-    where another canary has taken the place, it raises `StageChangedError` and sends nothing; so do
-    `shift` and `promote` where the version beside it is another one. Threads may use one object.
+    `LambdaAlias.enable_canary` and `LambdaAlias.canary` return it. Each method reads the alias
+    first. If another canary has replaced this one, it raises `StageChangedError` and sends nothing;
+    so do `shift` and `promote` if the alias's own version was changed. Threads may use one object.
     """
 
     _control: AliasControl
@@ -221,9 +221,10 @@ class AliasCanary(AnyCanary):
     def promote(self) -> Promotion:
         """Make the canary's version the alias's own, and end the canary: two calls.
 
-        What it overwrites is recorded in the same call. A version of the alias's own that was
-        changed outside the rollout, and not accepted, is `StageChangedError`. Returns the receipt,
-        which `LambdaAlias.revert` takes; of a promotion that was finished already too.
+        What it overwrites is recorded in the same call. If the alias's own version was
+        changed outside the rollout, and the change was not accepted, it raises `StageChangedError`.
+        Returns the receipt, which `LambdaAlias.revert` takes, also of a promotion that was finished
+        before.
         """
         return self._promote()
 

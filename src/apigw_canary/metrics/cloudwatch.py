@@ -561,7 +561,7 @@ class CloudWatchMetrics(AwsSource):
         latency: it does so in the first hour of the time asked for. Minutes older than 15 days
         before the end are not kept by CloudWatch, and left out with a note.
 
-        Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
+        Raises `MetricsError` if CloudWatch returns partial results, `InvalidInputError` for a
         signal that it cannot read.
         """
         start, end = validation.aware(start, "start"), validation.aware(end, "end")

@@ -40,11 +40,11 @@ class LambdaMetrics(AwsSource):
     """Invocations and errors of both variants, from `AWS/Lambda`, which has them separately.
 
     Without arguments: of a weighted alias, for a `LambdaAlias`; the variants are the alias's own
-    version and the canary's (`ExecutedVersion`).
+    version and the canary's (dimension `ExecutedVersion`).
 
     For a `Stage` whose canary calls another alias: `function` is the function's name, `variable`
     the stage variable that holds the alias; or `baseline` and `canary` name the two aliases. The
-    variants are the two aliases (`Resource`). One alias for both is refused.
+    variants are the two aliases (`Resource`). One alias for both raises `InvalidInputError`.
 
     An invocation that ends in an error is an `errors_5xx`: an exception or a timeout, not an answer
     with status 500 that the function gives itself. Throttled ones are no invocations in Lambda's
@@ -98,7 +98,7 @@ class LambdaMetrics(AwsSource):
 
         One more for a start that is new, where the baseline sets a limit of latency.
 
-        Raises `MetricsError` where CloudWatch gives half an answer, `InvalidInputError` for a
+        Raises `MetricsError` if CloudWatch returns partial results, `InvalidInputError` for a
         critical signal that Lambda does not publish, a signal of a route, and if both variants
         call one alias.
         """

@@ -157,8 +157,8 @@ class AccessLogs(AwsSource):
     group are left out.
 
     `bad`: signal name to an expression of Logs Insights that is true for a bad request, as in
-    `{"refused": "errorType = 'WAF_FILTERED'"}`. A field that no line has makes it true for none.
-    5xx and 4xx answers and slow ones (a `Signal` with `over` or `quantile`) need none.
+    `{"refused": "errorType = 'WAF_FILTERED'"}`. If no line has the field, it is true for no line.
+    5xx and 4xx answers and slow ones (a `Signal` with `over` or `quantile`) need no expression.
 
     `lag`: minutes younger than this, up to an hour, are left out: their lines may still be on the
     way. Default two minutes. Where the stage's `Count` can be read from CloudWatch, the canary's
@@ -236,8 +236,8 @@ class AccessLogs(AwsSource):
 
         A query is a StartQuery and two or more GetQueryResults; a signal with a `quantile` needs
         one more, once. With `routes` there is one for each 10,000 rows. Raises `MetricsError` where
-        Logs Insights gives half an answer, `InvalidInputError` for logs that do not distinguish the
-        variants, the signals or the routes.
+        Logs Insights returns partial results, `InvalidInputError` for logs that do not distinguish
+        the variants, the signals or the routes.
         """
         start = ceil_minute(validation.aware(start, "start"))
         end = ceil_minute(validation.aware(end, "end"))

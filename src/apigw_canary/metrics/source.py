@@ -132,7 +132,7 @@ def _check_status(result: Mapping[str, Any], *, last: bool) -> None:
 
 SETTLED = timedelta(minutes=5)
 """How long after its end a minute may still lack what CloudWatch has not published yet, and how old
-it must be to show what its series are; as a policy's `promotion_metric_delay`."""
+it must be to show what its series are; as in a policy's `promotion_metric_delay`."""
 
 
 class Arms(NamedTuple):

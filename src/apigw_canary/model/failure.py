@@ -27,8 +27,8 @@ or another error of API Gateway's."""
 class Failure(Serializable):
     """One kind of failing requests of the canary, beside the baseline's in the same time.
 
-    Of one method and path, one status, one cause, one type and one text of error. What the logs do
-    not have is None.
+    The requests of a kind have the same method and path, status, cause, error type and error text.
+    A value that the logs do not have is None.
     """
 
     method: str | None = None

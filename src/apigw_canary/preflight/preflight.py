@@ -143,7 +143,7 @@ class Preflight(Renderable):
 
     @property
     def title(self) -> str:
-        """What came out, in a word or two."""
+        """The result, in a word or two."""
         return "ready" if self.ok else "not ready"
 
     @property
