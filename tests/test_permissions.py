@@ -910,7 +910,7 @@ def test_an_api_of_the_same_name() -> None:
         aws.allow = policy
         look = observed(fresh(aws))
         assert "may count" in (look.suspect or "")
-        assert "allow reading the stages" in (look.suspect or "")
+        assert "allow GetStages of the other APIs" in (look.suspect or "")
         assert f"which stages {twin} has could not be read" in look.notes[0]
         assert "Allow apigateway:GET to" in look.notes[0]
 

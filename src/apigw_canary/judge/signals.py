@@ -132,7 +132,7 @@ class Signal(Serializable):
 
     @classmethod
     def errors_5xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
-        """Requests answered with a 5xx status: the server's fault, so the first thing to watch.
+        """Requests answered with a 5xx status: failures of the server, the most important signal.
 
         With a `route`, a tolerance of its own for that route, beside the stage's signal:
 
@@ -220,7 +220,7 @@ class Signal(Serializable):
 
     @classmethod
     def custom(cls, name: str, **tolerance: Unpack[Tolerance]) -> Self:
-        """Anything else a `MetricSource` counts: refunds issued, empty answers. Not critical.
+        """Anything else that a `MetricSource` counts, such as refunds. Not critical.
 
         With a `route`, of that route alone, as `errors_5xx` has it.
         """

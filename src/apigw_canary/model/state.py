@@ -293,7 +293,7 @@ class Promotion(Serializable):
     def is_under_way_on(self, state: StageState) -> bool:
         """Whether production has changed already, and the canary is not ended yet.
 
-        A promotion that was only announced has left no trace on the stage, and is not under way:
+        A promotion that was only announced has not changed the stage, and is not under way:
         what was true when it was announced need not be true any more. A later canary of the same
         deployment is another one: it overrides other variables, or none.
         """

@@ -20,13 +20,13 @@ class Response(NamedTuple):
 class RehearsalError(AssertionError):
     """It is not known what AWS would do here.
 
-    It was never recorded, or the rehearsal does not simulate it. Code that gets here depends on a
-    guess, so this is no AWS error that could be caught and retried, but a failure of the test.
+    AWS's answer was never recorded, or the rehearsal does not simulate the call. Code that makes it
+    depends on a guess. So this is not an AWS error to be caught and retried, but a failed test.
     """
 
 
 class RehearsalWarning(UserWarning):
-    """The rehearsal ended, and something that it was given never mattered."""
+    """The rehearsal ended, and one of its arguments had no effect."""
 
 
 class Refusal(Exception):  # noqa: N818 - AWS means what it says; nothing has gone wrong

@@ -30,7 +30,7 @@ class RehearsalClient:
         print(aws.now())
     ```
 
-    `RehearsalClient().sleep` can stand wherever a script takes a function to sleep with.
+    Pass `RehearsalClient().sleep` wherever a script takes a function to sleep with.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -52,7 +52,7 @@ class RehearsalClient:
 
     @property
     def served(self) -> Sequence[Served]:
-        """What users met, as `Rehearsal.served` has it."""
+        """What was served to users, as in `Rehearsal.served`."""
         rows = self._get("/served")["served"]
         return tuple(Served(**{**row, "at": datetime.fromisoformat(row["at"])}) for row in rows)
 

@@ -86,7 +86,7 @@ class RehearsalServer:
     def respond(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> Response | None:
-        """What a request is answered; None: nothing, and the connection ends."""
+        """The answer to a request; None: no answer, and the connection ends."""
         with self._lock:
             now = self._clock()
             if self._speed:

@@ -200,7 +200,7 @@ class Rehearsal:
     ) -> None:
         """Change the API as it is being edited: deployments made from now on capture it.
 
-        How requests fare at it, and `methods` that are added or replaced; None takes one away.
+        It sets how requests fare, and the `methods` that are added or replaced; None removes one.
         """
         with self._lock:
             if backend is not None:
@@ -215,23 +215,23 @@ class Rehearsal:
         kind: AlarmKind = "MetricAlarm",
         evaluation: Evaluation | None = None,
     ) -> None:
-        """Let a CloudWatch alarm be in a state from now on, and create it where it is not there.
+        """Let a CloudWatch alarm be in a state from now on, and create it if it does not exist.
 
         An alarm that PutMetricAlarm makes is evaluated each minute, by the metrics of the traffic.
 
         `kind`: what it is created as; an existing alarm keeps its kind. Its state changes by this
         method only, whatever the traffic does. `evaluation`: the `EvaluationState` that CloudWatch
         shows from now on, for a metric or log alarm that it cannot evaluate in full, beside a
-        `state` from before; None after a full evaluation. One that is to fire from before a canary
-        has to be set before it: `sleep` between.
+        `state` from before; None after a full evaluation. To let an alarm fire since before a
+        canary, set it first and `sleep` before you enable the canary.
         """
         with self._lock:
             self._alarms.set(name, state, self._now, kind=kind, evaluation=evaluation)
 
     def fail(self, operation: str, fault: Fault, *, skip: int = 0, after: bool = False) -> None:
-        """Let the next call of an AWS operation, such as "UpdateStage", meet a fault.
+        """Let the next call of an AWS operation, such as "UpdateStage", fail.
 
-        `skip` calls of it go undisturbed before. `after=True`: AWS carries the call out, and only
+        The first `skip` calls of it do not fail. `after=True`: AWS carries the call out, and only
         the answer is lost.
         """
 
@@ -245,7 +245,7 @@ class Rehearsal:
     ) -> None:
         """Let another process act directly before the next call of an AWS operation reaches AWS.
 
-        `skip` calls of it go undisturbed before; `after=True`: right after it.
+        `skip` calls of it come first. `after=True`: it acts right after the call instead.
         """
         self._interruptions.add(Interruption(operation, skip, after, lambda *_: act()))
 
@@ -253,8 +253,8 @@ class Rehearsal:
     def allow(self) -> Mapping[str, Any] | None:
         """The IAM policy document of the caller; None: everything is allowed.
 
-        May be set between calls: what prepares a test needs more than what is tested. What
-        `meanwhile` does is not subject to it.
+        You can set it between calls: preparing a test needs more permissions than the test itself.
+        It does not apply to calls by `meanwhile`.
         """
         return self._allowance.document
 
@@ -322,7 +322,7 @@ class Rehearsal:
     def latencies(
         self, arm: Arm, start: datetime, end: datetime, *, stage: str | None = None
     ) -> list[float]:
-        """The truth: milliseconds of each request of a variant in the minutes of [start, end).
+        """The true milliseconds of each request of a variant in the minutes of [start, end).
 
         `stage`: the name of another stage than `Rehearsal.stage`.
         """
@@ -465,7 +465,7 @@ def rehearsal(
             and so do later ones, unless `Rehearsal.edit` changes it in between.
         backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
             Wins over what the deployment captured; if several match, the first one does. Where a
-            canary had requests and one of them got none, a `RehearsalWarning` comes at the end.
+            canary had requests and one of them got none, a `RehearsalWarning` is issued at the end.
             Instead of a `Backend` a function from `Conditions` to one, asked once a minute, variant
             and method: for what changes with time, load or route.
         versions: How the invocations of each version of the Lambda function `orders` fare, version
@@ -511,12 +511,12 @@ def rehearsal(
             `$context.error.messageString`, is no JSON here either.
         history: How long traffic has been flowing at the start, all of it to the baseline.
         start: The virtual time at the start, aware.
-        seed: Another seed, other traffic.
+        seed: The seed of the traffic; another seed gives other traffic.
         allow: The IAM policy document of the caller, as `permissions` gives it: a call that no
             statement of it allows is refused as AWS does. None allows everything.
         test_any: How a method `ANY` is addressed by TestInvokeMethod, the call of a smoke test: by
             the request's own verb, or as `ANY`. AWS does not document it, so try both.
-        absent_canary: What becomes of the removal of a canary that another process has just
+        absent_canary: The answer to the removal of a canary that another process has just
             removed. AWS does not document it: "unknown" raises `RehearsalError`; where several
             processes act at once, try "refused" and "ignored".
 
