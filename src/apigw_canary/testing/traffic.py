@@ -154,8 +154,8 @@ class Segment:
         """Milliseconds of 10,000 requests at most; as many others have each of them, or one more.
 
         Drawn afresh from the segment's own seed, hence always the same: nothing is kept for
-        metrics that nobody asks for. Of more requests one latency is drawn in each of equal parts
-        of the distribution, so that a share of them varies no more than by chance.
+        metrics that are not asked for. Of more requests one latency is drawn in each of equal parts
+        of the distribution, so that a part of them varies no more than by chance.
         """
         rng = random.Random(self.seed)
         center, spread = (
