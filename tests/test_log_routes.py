@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from apigw_canary import (
     AccessLogs,
+    CloudWatchMetrics,
     Hold,
     Measurements,
     Minute,
@@ -486,7 +487,7 @@ class TestRehearsed:
         "metrics, why",
         [
             (AccessLogs(), "access-logs has no line of POST /chekout: correct the route"),
-            (None, "CloudWatch has no requests of POST /chekout: turn on detailed metrics"),
+            (None, "CloudWatch has no requests of POST /chekout: correct the route, or turn on"),
         ],
     )
     def test_a_route_that_the_source_never_gives(
@@ -503,13 +504,67 @@ class TestRehearsed:
             assert why in str(raised.value)
             assert stage.describe().canary is None
             problems = stage.check(percent=20, variables=V2, policy=plan).problems
-            (error,) = {each.what for each in problems if "given no minute" in each.what}
-            assert "no minute of errors_5xx of POST /chekout" in error
+            named = [each for each in problems if "POST /chekout" in each.what]
+            error, spends = named  # the latter is on its part of the evidence
+            assert (error.severity, spends.severity) == ("error", "warning")
+            assert "of the evidence for rolling back" in spends.what
+            assert "no minute of errors_5xx of POST /chekout" in error.what
+            assert why in error.what
+            assert error.remedy == "Correct the route, or take the signal out of the policy."
+            assert error.remedy in str(raised.value)
             canary = stage.enable_canary(20, variables=V2)
             decision = rolled_out(canary, plan, aws, minutes=40)
             assert isinstance(decision, Hold)
             assert "has given no minute of errors_5xx of POST /chekout" in decision.reason
             assert why in decision.reason
+
+    @pytest.mark.parametrize(
+        "metrics, settings, why",
+        [
+            (AccessLogs, {}, "access-logs has no line of it: correct the list"),
+            (CloudWatchMetrics, DETAILED, "CloudWatch has no requests of it: correct the list"),
+            (CloudWatchMetrics, {}, "turn on detailed metrics for the stage if they are off"),
+        ],
+    )
+    def test_a_route_of_the_list_that_the_source_never_gives(
+        self, metrics: Any, settings: Any, why: str
+    ) -> None:
+        """Refused before anything is changed; an error of the preflight; named by a Hold."""
+        plan = policy(Signal.errors_5xx())
+        with rehearsal(requests_per_minute=1000, routes=ROUTES, settings=settings) as aws:
+            source = metrics(routes=["GET /orders", "POST /chekout"])
+            stage = Stage(
+                aws.rest_api_id, "prod", session=aws.session, metrics=source, sleep=aws.sleep
+            )
+            no_data = r"a list of routes, and no data of .*POST /chekout"
+            with pytest.raises(MetricsError, match=no_data) as raised:
+                stage.enable_canary(20, variables=V2, policy=plan)
+            assert why in str(raised.value)
+            assert "Correct the route, or take it out of the list." in str(raised.value)
+            assert stage.describe().canary is None
+            problems = stage.check(percent=20, variables=V2, policy=plan).problems
+            (error,) = [each for each in problems if "POST /chekout" in each.what]
+            assert error.severity == "error"
+            assert re.search(no_data, error.what)
+            canary = stage.enable_canary(20, variables=V2)
+            decision = rolled_out(canary, plan, aws, minutes=40)
+            assert isinstance(decision, Hold)
+            assert re.search(no_data, decision.reason)
+            assert "POST /chekout is not observed: " in decision.reason
+            assert why in decision.reason
+
+    @pytest.mark.parametrize("metrics", [AccessLogs, CloudWatchMetrics])
+    def test_a_list_of_routes_without_a_mistake(self, metrics: Any) -> None:
+        """Nothing is refused, and the canary is promoted."""
+        plan = policy(Signal.errors_5xx())
+        with rehearsal(requests_per_minute=1000, routes=ROUTES, settings=DETAILED) as aws:
+            source = metrics(routes=["POST /checkout"])
+            stage = Stage(
+                aws.rest_api_id, "prod", session=aws.session, metrics=source, sleep=aws.sleep
+            )
+            assert stage.check(percent=20, variables=V2, policy=plan).ok
+            canary = stage.enable_canary(20, variables=V2, policy=plan)
+            assert isinstance(rolled_out(canary, plan, aws), Promote)
 
     def test_a_route_that_is_not_critical(self) -> None:
         """It need not be observed: the reason states that it is not."""

@@ -44,7 +44,7 @@ from apigw_canary.metrics.lambda_metrics import LambdaMetrics
 from apigw_canary.metrics.source import bound_to, source_of
 from apigw_canary.model import MAX_REASON, Comparison, EndedBy, Outcome, Promotion, StageState
 from apigw_canary.policy import RolloutPolicy
-from apigw_canary.preflight.traffic import never_given, outlook
+from apigw_canary.preflight.traffic import data_lacking, outlook
 from apigw_canary.rollout.decisions import Decision, Hold, Promote, Rollback, Shift
 from apigw_canary.texts import bounded
 from apigw_canary.values import share, span, validation
@@ -606,13 +606,8 @@ def _check_traffic(policy: RolloutPolicy, past_hour: Measurements) -> None:
             f"The metrics are suspect, so that no canary would be promoted: {past_hour.suspect}.",
             remedy="Correct that first, or enable the canary without `policy`.",
         )
-    if missing := never_given(policy, past_hour):
-        whys = [f"; {each}: {why}" for each, why in past_hour.not_observed.items()]
-        raise MetricsError(
-            f"The metric source has given no minute of {', '.join(missing)} in the past hour, "
-            f"which a promotion needs{''.join(whys)}.",
-            remedy="Correct the source, or take the signal out of the policy.",
-        )
+    for what, remedy in data_lacking(policy, past_hour):
+        raise MetricsError(what, remedy=remedy)
     for signal in policy.signals:
         may_lack = signal.report_only or (signal.is_latency and not signal.critical)
         rows = () if may_lack else past_hour.get(signal.name, ())

@@ -374,7 +374,7 @@ class Observation(Serializable):
     """Why the counts may be of something else; then they are never evidence for the canary."""
     not_observed: Mapping[str, str] = attrs.field(default=NO_TEXTS, converter=frozen_texts)
     """Each signal that the source could not measure at all, and why: it is evidence for neither
-    side."""
+    side. Also each route of the source's list that it has no data of."""
     _cache: object = attrs.field(default=None, init=False, eq=False, repr=False)
     """What makes a decision about it cheap and never changes it (`judge.kept.Cache`)."""
 
@@ -446,7 +446,9 @@ class Measurements(Mapping[str, tuple[Minute, ...]]):
         default=NO_TEXTS, converter=frozen_texts, kw_only=True
     )
     """Each signal that could not be measured at all, and why: a clause each. No failure of the
-    source, and evidence for neither side; a critical signal is then never confirmed."""
+    source, and evidence for neither side; a critical signal is then never confirmed. Also each
+    route of the source's list, as in "GET /orders", that it has no data of: the decision is then
+    Hold."""
 
     def __attrs_post_init__(self) -> None:
         _check_told(self.minutes, self.routes, self.suspect)

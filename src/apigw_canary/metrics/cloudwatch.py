@@ -24,7 +24,13 @@ from apigw_canary.metrics import comparison
 from apigw_canary.metrics.comparison import nothing, window
 from apigw_canary.metrics.latency import Latencies, Shares
 from apigw_canary.metrics.ratio import CloudWatchRatio, ratios_of
-from apigw_canary.metrics.routes import ByRoute, Routes, check_routes, dimensions_of
+from apigw_canary.metrics.routes import (
+    ByRoute,
+    Routes,
+    check_routes,
+    dimensions_of,
+    without_data,
+)
 from apigw_canary.metrics.source import (
     KEPT,
     NAMESPACE,
@@ -40,6 +46,8 @@ from apigw_canary.metrics.source import (
 )
 from apigw_canary.model import Comparison, StageState
 from apigw_canary.values import moment, validation
+
+_IF_OFF = "turn on detailed metrics for the stage if they are off"
 
 _EVERY = timedelta(minutes=5)
 """How often it is asked again: a new series is listed within 15 minutes."""
@@ -214,8 +222,8 @@ class Reader:
         self._latencies = Latencies(calls, self._own)
         self._ratios = ratios
         self._listing = Listing(calls, known.api_name, canary_stage.format(stage=stage))
-        only = None if isinstance(routes, bool) else routes
-        self._routes = Routes(calls, known.api_name, stage, only) if routes else None
+        self._only = None if isinstance(routes, bool) else routes
+        self._routes = Routes(calls, known.api_name, stage, self._only) if routes else None
         self._found = overlap.Found()
         # A look depends on what the one before it found out; looks at other stages do not wait.
         self._lock = threading.Lock()
@@ -279,11 +287,16 @@ class Reader:
             not_observed={
                 **not_observed,
                 **{
-                    signal.name: f"CloudWatch has no requests of {signal.route}: turn on detailed "
-                    "metrics for the stage, or correct the route"
+                    signal.name: f"CloudWatch has no requests of {signal.route}: correct the "
+                    f"route, or {_IF_OFF}"
                     for signal in of_routes.values()
                     if not by_route[signal.name]
                 },
+                **without_data(
+                    self._only,
+                    routes,
+                    f"CloudWatch has no requests of it: correct the list, or {_IF_OFF}",
+                ),
                 **shares.not_observed,
             },
         )

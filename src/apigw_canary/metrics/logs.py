@@ -68,7 +68,7 @@ from apigw_canary.metrics.logformat import (
     AccessLog,
     access_log,
 )
-from apigw_canary.metrics.routes import check_routes
+from apigw_canary.metrics.routes import check_routes, without_data
 from apigw_canary.metrics.source import AwsSource, Query, fetched
 from apigw_canary.model import (
     CANARY_GROUP,
@@ -286,6 +286,8 @@ class AccessLogs(AwsSource):
             only = None if isinstance(self._routes, bool) else self._routes
             routes = routes_of(rows, counted, only)
             notes.append(_counted_routes(log, rows, len(routes)))
+            why = f"{log.group} has no line of it: correct the list"
+            not_observed |= without_data(only, routes, why)
         notes.append(self._cost(log, scanned))
         return Measurements(
             minutes,

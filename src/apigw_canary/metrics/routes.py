@@ -53,13 +53,14 @@ class Routes:
         `queries` are the stage's, `minutes_of` what makes minutes of their series. A route whose
         canary had no bad request is given by one minute of its baseline: more would add nothing.
         """
-        if self._known is None:
+        if self._known is None or not set(self._only or ()) <= set(self._known):
             try:
                 self._known = self._listed()
             except AccessDeniedError as error:
                 return None, f"which routes there are is not known: {error}"
         if not self._known:
-            return None, "no route has metrics: turn on detailed metrics for the stage"
+            which = "route" if self._only is None else "route of the list"
+            return None, f"no {which} has metrics: turn on detailed metrics for the stage"
         asked = [_of(route, i, query) for i, route in enumerate(self._known) for query in queries]
         self._fetch(asked, start, end)
         routes = {}
@@ -126,6 +127,11 @@ def check_routes(*, routes: bool | Sequence[str]) -> bool | tuple[str, ...]:
     if isinstance(routes, str) or not all(re.fullmatch(ROUTE, route) for route in routes):
         validation.refuse("routes", 'True, False, or a list as in ["GET /orders/{id}"]', routes)
     return tuple(routes)
+
+
+def without_data(only: Sequence[str] | None, routes: ByRoute | None, why: str) -> dict[str, str]:
+    """The routes of a source's list that it has no data of, each with `why`."""
+    return {route: why for route in only or () if route not in (routes or {})}
 
 
 def _has_bad(queries: Sequence[Query], series: Mapping[str, Series]) -> bool:

@@ -11,6 +11,7 @@ from apigw_canary.model import Route
 from apigw_canary.preflight.facts import Facts, Problem, Severity
 from apigw_canary.preflight.invocation import Policy, Target
 from apigw_canary.preflight.traffic import (
+    data_lacking,
     never_given,
     outlook,
     past_rate,
@@ -118,16 +119,31 @@ def _too_little_traffic(facts: Facts) -> Iterator[Problem]:
     )
 
 
+def _lacking(facts: Facts) -> Iterator[Problem]:
+    if facts.policy is not None and facts.traffic is not None:
+        for what, remedy in data_lacking(facts.policy, facts.traffic):
+            yield Problem("error", what, remedy)
+
+
 def _not_observed(facts: Facts) -> Iterator[Problem]:
-    if facts.traffic is not None:
-        for name, why in facts.traffic.not_observed.items():
-            yield Problem(
-                "warning",
-                f"{name} would not be observed: {sentence(why)}",
-                "The other signals are judged without it. Correct the source, or take the signal "
-                "out of the policy; a limit in milliseconds, Signal.latency(over=…), needs no "
-                "baseline.",
-            )
+    """Signals without data that are not in an error already."""
+    if facts.policy is None or facts.traffic is None:
+        return
+    missing = never_given(facts.policy, facts.traffic)
+    for signal in facts.policy.signals:
+        why = facts.traffic.not_observed.get(signal.name)
+        if why is None or signal.name in missing:
+            continue
+        correct = "route" if signal.route is not None else "source"
+        remedy = (
+            f"The other signals are judged without it. Correct the {correct}, or take the signal "
+            "out of the policy"
+        )
+        if signal.is_latency:
+            remedy += "; a limit in milliseconds, Signal.latency(over=…), needs no baseline"
+        yield Problem(
+            "warning", f"{signal.name} would not be observed: {sentence(why)}", f"{remedy}."
+        )
 
 
 def _own_signals_of_routes(facts: Facts) -> Iterator[Problem]:
@@ -390,17 +406,7 @@ CHECKS: tuple[Check, ...] = (
         "The metrics may be of something else: {found}",
         "Until that is corrected no canary is promoted.",
     ),
-    _Check(
-        "error",
-        lambda facts: (
-            facts.policy is not None
-            and facts.traffic is not None
-            and never_given(facts.policy, facts.traffic)
-        ),
-        "The metric source has given no minute of {found} in the past hour, which a promotion "
-        "needs.",
-        "Correct the source, or take the signal out of the policy.",
-    ),
+    _lacking,
     _not_observed,
     _own_signals_of_routes,
     _too_little_traffic,

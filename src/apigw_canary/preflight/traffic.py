@@ -1,5 +1,6 @@
 """Whether there is traffic enough for a policy to promote within its plan."""
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ from apigw_canary.judge import HISTORY, MINUTE, Measurements, Minute, Row
 from apigw_canary.planning.simulation import length, rolled_out
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.rollout.decisions import Promote
-from apigw_canary.values import span
+from apigw_canary.rollout.view import routes_without_data
+from apigw_canary.values import listed, span
 
 _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 _MINUTES = HISTORY // MINUTE
@@ -36,6 +38,31 @@ def never_given(policy: RolloutPolicy, traffic: Measurements) -> list[str]:
     if not any(traffic.values()):
         return []
     return [s.name for s in policy.signals if s.critical and not traffic.get(s.name)]
+
+
+def data_lacking(policy: RolloutPolicy, traffic: Measurements) -> Iterator[tuple[str, str]]:
+    """What the past hour lacks that a promotion needs, each with its remedy."""
+    missing = never_given(policy, traffic)
+    if missing:
+        of_routes = all(signal.route for signal in policy.signals if signal.name in missing)
+        what = (
+            f"The metric source has given no minute of {listed(missing)} in the past hour, which a "
+            f"promotion needs{_whys(missing, traffic)}."
+        )
+        correct = "route" if of_routes else "source"
+        yield what, f"Correct the {correct}, or take the signal out of the policy."
+    routes = routes_without_data(policy, traffic.not_observed)
+    if routes and any(traffic.values()):
+        what = (
+            f"The metric source has a list of routes, and no data of {listed(routes)} in the past "
+            f"hour{_whys(routes, traffic)}."
+        )
+        yield what, "Correct the route, or take it out of the list."
+
+
+def _whys(names: Sequence[str], traffic: Measurements) -> str:
+    known = traffic.not_observed
+    return "".join(f"; {name}: {known[name]}" for name in names if name in known)
 
 
 def past_rate(traffic: Measurements, name: str) -> float:

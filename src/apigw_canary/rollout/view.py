@@ -1,5 +1,6 @@
 """An observation as the rules see it: what its metrics lack, and decisions about it."""
 
+import re
 from bisect import bisect, bisect_left
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from apigw_canary.judge import (
     LONGEST_ROLLOUT,
     MINUTE,
     MOST_PAST,
+    ROUTE,
     Alarm,
     Analysis,
     Finding,
@@ -377,6 +379,19 @@ def _never_given(view: View) -> str | None:
     )
 
 
+def routes_without_data(policy: Plan, not_observed: Mapping[str, str]) -> list[str]:
+    """The routes of a source's list that it has no data of."""
+    signals = {signal.name for signal in policy.signals}
+    return [name for name in not_observed if name not in signals and re.fullmatch(ROUTE, name)]
+
+
+def _route_without_data(view: View) -> str | None:
+    routes = routes_without_data(view.policy, view.seen.not_observed)
+    if not routes or not any(view.seen.minutes.values()):
+        return None
+    return f"the metric source has a list of routes, and no data of {', '.join(routes)}"
+
+
 def _silent(view: View) -> str | None:
     quiet = silence(view)
     if quiet is None:
@@ -389,6 +404,7 @@ PROBLEMS: tuple[Callable[[View], str | None], ...] = (
     _wrong_part,
     _unknown,
     _never_given,
+    _route_without_data,
     _silent,
 )
 """What can be wrong with metrics that can be read, each in its own words."""
