@@ -578,12 +578,14 @@ class TestRehearsed:
     def test_what_the_signal_of_a_route_may_spend(self) -> None:
         """The policy and the preflight state its part of the risk."""
         plan = RolloutPolicy.canary(20, 20 * MINUTE, signals=[*policy_defaults(), CHECKOUT])
-        part = "errors_5xx of POST /checkout has 42 % of the evidence for rolling back"
+        part = "errors_5xx of POST /checkout has 41.7 % of the evidence for rolling back"
         assert f"{part}, and alone rolls back at most 2.1 % of healthy canaries" in str(plan)
+        alone = RolloutPolicy.canary(20, 20 * MINUTE, signals=[CHECKOUT])
+        assert "errors_5xx of POST /checkout has 100 % of the evidence" in str(alone)
         with rehearsal(requests_per_minute=500, routes=ROUTES, settings=DETAILED) as aws:
             for metrics, said in (
                 (None, part),
-                (AccessLogs(routes=True), part.replace("42", "31")),
+                (AccessLogs(routes=True), part.replace("41.7", "31.2")),
             ):
                 stage = Stage(
                     aws.rest_api_id, "prod", session=aws.session, metrics=metrics, sleep=aws.sleep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -9,12 +10,13 @@ from random import Random
 import attrs
 import pytest
 
-from apigw_canary import Minute, Observation, RolloutPolicy, Signal
+from apigw_canary import Decision, Minute, Observation, Rollback, RolloutPolicy, Signal
 from apigw_canary.judge import guard
 from apigw_canary.judge.analysis import gather
 from apigw_canary.judge.guard import Unhealthy
 from apigw_canary.planning.simulation import binomial
 from apigw_canary.rollout.rules import _cause as cause
+from apigw_canary.testing import Backend, rehearsal
 
 MINUTE = timedelta(minutes=1)
 PERIOD = 30 * MINUTE
@@ -209,6 +211,25 @@ def test_failures_of_both() -> None:
     found = unhealthy(observed(rises(40, 0.3)))
     assert found is not None
     assert cause(found, 50) == "fix it first"
+
+
+def test_failures_of_the_canary_only_while_the_overlap_is_open() -> None:
+    """The reason of the Hold names the canary and the baseline's own rate."""
+    policy = RolloutPolicy.canary(5, 10 * MINUTE, signals=[Signal.errors_5xx()])
+    backends = {"alias=v2": Backend(errors_5xx=0.8)}
+    with rehearsal(requests_per_minute=500, backends=backends) as aws:
+        canary = aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
+        decisions: list[Decision] = []
+        while not decisions or not decisions[-1].final:
+            aws.sleep(60)
+            decisions.append(policy.decide(canary.observe(policy)))
+    held = [each.reason for each in decisions if "production's errors_5xx rose" in each.reason]
+    assert held
+    for reason in held:
+        assert "the canary may be the cause: if the baseline's counts include the" in reason
+        assert re.search(r"the baseline alone is at 0\.\d\d %", reason)
+        assert "fix it first" not in reason
+    assert isinstance(decisions[-1], Rollback)
 
 
 def test_a_rate_that_drifts_holds_nothing() -> None:

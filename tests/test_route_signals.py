@@ -102,7 +102,7 @@ class TestParts:
         reported = Signal.errors_4xx(route=ROUTE, report_only=True)
         said = str(plan(Signal.errors_5xx(weight=1), CHECKOUT, reported, false_rollback=0.03))
         assert said.endswith(
-            "errors_5xx of POST /checkout has 33 % of the evidence for rolling back, and alone "
+            "errors_5xx of POST /checkout has 33.3 % of the evidence for rolling back, and alone "
             "rolls back at most 1 % of healthy canaries"
         )
         assert "evidence" not in str(plan(Signal.errors_5xx()))

@@ -182,7 +182,7 @@ class RolloutPolicy(Plan):
         if self.steps[-1].percent == 100:
             said.append(f"at 100 % {guards_at_100(self)} can roll back")
         said += [
-            f"{signal.name} has {100 * part:.2g} % of the evidence for rolling back, and alone "
+            f"{signal.name} has {100 * part:.3g} % of the evidence for rolling back, and alone "
             f"rolls back at most {100 * part * self.false_rollback:.2g} % of healthy canaries"
             for signal, part in zip(self.signals, parts(self), strict=True)
             if signal.route is not None and part

@@ -65,6 +65,9 @@ class Unhealthy(NamedTuple):
     above the threshold; at least half of the period's minutes have requests."""
     only_canary: bool
     """Whether the baseline by itself has been within the threshold since then."""
+    healthy_baseline_rate: float | None = None
+    """The baseline's own rate in an interpretation of the overlap by which it has been within the
+    threshold since then; None where none is so. For the reason of a Hold only."""
 
     def __str__(self) -> str:
         return (
@@ -112,6 +115,7 @@ def unhealthy(
         follows=some[0].follows if in_each and all(each.follows for each in some) else None,
         throughout=in_each and all(each.throughout for each in some),
         only_canary=in_each and all(each.only_canary for each in some),
+        healthy_baseline_rate=next((each.baseline_rate for each in some if each.only_canary), None),
     )
 
 

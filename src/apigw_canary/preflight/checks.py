@@ -156,9 +156,9 @@ def _own_signals_of_routes(facts: Facts) -> Iterator[Problem]:
         if signal.route is not None and part:
             yield Problem(
                 "warning",
-                f"{signal.name} has {100 * part:.2g} % of the evidence for rolling back: alone it "
+                f"{signal.name} has {100 * part:.3g} % of the evidence for rolling back: alone it "
                 f"rolls back at most {100 * part * policy.false_rollback:.2g} % of healthy "
-                f"canaries, and all else has {100 * (1 - part):.2g} % of the evidence.",
+                f"canaries, and all else has {100 * (1 - part):.3g} % of the evidence.",
                 "Accept that, or give it less weight.",
             )
 

@@ -390,6 +390,11 @@ def _cause(found: Unhealthy, percent: float) -> str:
             f"since then the baseline alone is at {100 * found.baseline_rate:.2f} %, "
             "so the failures are the canary's"
         )
+    if found.healthy_baseline_rate is not None:
+        return (
+            "the canary may be the cause: if the baseline's counts include the canary's, which is "
+            f"not known yet, the baseline alone is at {100 * found.healthy_baseline_rate:.2f} %"
+        )
     return "the canary may be the cause" if found.follows is not None else "fix it first"
 
 
