@@ -396,7 +396,13 @@ class TestPolicy:
                 {"signals": [Signal.errors_4xx()]},
                 "signals must be a list with at least one that is critical, not ['errors_4xx'].",
             ),
-            ({"signals": []}, "signals must be a list with at least one that is critical, not []."),
+            (
+                {"signals": []},
+                (
+                    "signals must be a list with at least one that is critical, not []. "
+                    "Leave signals out for the defaults, or give Signal.errors_5xx()."
+                ),
+            ),
             ({"false_rollback": 0}, "false_rollback must be a number from 1e-06 to 0.5, not 0."),
             ({"false_rollback": 0.6}, "false_rollback must be a number from 1e-06 to 0.5, not"),
             ({"false_promotion": "5%"}, "false_promotion must be a number from 1e-06 to 0.5, not"),

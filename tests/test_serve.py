@@ -544,11 +544,8 @@ class TestMain:
         "options, expected",
         [
             (["--speed", "-1"], "speed must be at least 0"),
-            (["--backend", "alias=v2", "errors_6xx=1"], "--backend takes settings of a Backend"),
-            (["--backend", "alias=v2", "errors_5xx=x"], "could not convert"),
-            (["--backend", "alias=v2", "errors_5xx=2"], "errors_5xx"),
+            (["--requests-per-minute", "nan"], "the requests a minute of stage 'prod'"),
             (["--backend", "alias"], "keyed by stage variable"),
-            (["--stages", "beta"], "--stages takes NAME=REQUESTS, not beta"),
             (["--stages", "prod=5"], "stages are those beside 'prod'"),
         ],
     )
@@ -558,6 +555,37 @@ class TestMain:
         """What it cannot serve is said in one line."""
         assert main(options, lambda: None) == 1
         assert expected in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "options, expected",
+        [
+            (["--backend", "alias=v2", "errors=0.05"], "--backend has no setting errors=0.05, but"),
+            (["--backend", "alias=v2", "errors_5xx=5%"], "--backend errors_5xx=5%: could not"),
+            (["--backend", "alias=v2", "errors_5xx=2"], "--backend errors_5xx=2: 'errors_5xx'"),
+            (["--backend", "alias=v2", "errors_5xx"], "--backend errors_5xx: could not convert"),
+            (["--port", "99999"], "--port: must be a port from 0 to 65535, not 99999"),
+            (["--port", "-1"], "--port: must be a port from 0 to 65535, not -1"),
+            (["--stages", "beta"], "--stages takes NAME=REQUESTS, not beta"),
+        ],
+    )
+    def test_options_that_are_not_valid(
+        self, options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """One line names option and setting, and the exit code is that of a wrong call."""
+        with pytest.raises(SystemExit) as ended:
+            main(options, lambda: None)
+        assert ended.value.code == 2
+        assert expected in capsys.readouterr().err.splitlines()[-1]
+
+    @pytest.mark.parametrize("rate", [-5, float("nan"), float("inf")])
+    def test_rates_that_are_no_rates(self, rate: float) -> None:
+        """Of the stage with the traffic, or of a further one; 0 is one."""
+        with pytest.raises(ValueError, match="stage 'prod' must be 0 or more"):
+            rehearsal(requests_per_minute=rate).__enter__()
+        with pytest.raises(ValueError, match="stage 'beta' must be 0 or more"):
+            rehearsal(stages={"beta": rate}).__enter__()
+        with rehearsal(requests_per_minute=0, stages={"beta": 0}):
+            pass
 
     def test_refusals_are_its_exit_code(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Whoever started it learns that a call could not be answered."""

@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 import attrs
 
+from apigw_canary.errors import InvalidInputError
 from apigw_canary.judge.observation import MAX_NAME, MINUTE
 from apigw_canary.judge.signals import Signal
 from apigw_canary.values import Serializable, validation
@@ -169,7 +170,9 @@ class Plan(Serializable):
         if len(set(names)) < len(names):
             validation.refuse("signals", "of different names", names)
         if not any(signal.critical for signal in self.signals):
-            validation.refuse("signals", "a list with at least one that is critical", names)
+            raise InvalidInputError(
+                "signals", "a list with at least one that is critical", str(names)
+            ).within("", "Leave signals out for the defaults, or give Signal.errors_5xx().")
         if self.deadline is not None:
             shortest = max(self.total_bake, timedelta(minutes=1))
             longest = max(self.total_bake, LONGEST_ROLLOUT)

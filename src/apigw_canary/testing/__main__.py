@@ -5,7 +5,7 @@ python -m apigw_canary.testing --port 4599 --backend alias=v2 errors_5xx=0.05
 ```
 
 Prints the variables to export where those programs run. Ends with exit code 1 if the rehearsal
-could not answer a call.
+could not answer a call, and 2 for options that are not valid.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from apigw_canary.testing import Backend, RehearsalError, rehearsal
 
 def main(arguments: list[str], wait: Callable[[], object]) -> int:
     """Serve until `wait` returns or is interrupted; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     try:
         backends = {name: _backend(settings) for name, *settings in options.backend}
         stages = dict(_stage(each) for each in options.stages)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
         with (
             rehearsal(
                 requests_per_minute=options.requests_per_minute,
@@ -53,12 +57,22 @@ def main(arguments: list[str], wait: Callable[[], object]) -> int:
     return 0
 
 
+_SETTINGS = ("errors_5xx", "errors_4xx", "latency_ms", "latency_spread")
+_LAST_PORT = 65_535
+
+
+def _port(given: str) -> int:
+    if not given.isdecimal() or int(given) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"must be a port from 0 to {_LAST_PORT}, not {given}")
+    return int(given)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m apigw_canary.testing",
         description="Serve a rehearsal of Amazon API Gateway over HTTP on 127.0.0.1.",
     )
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--port", type=_port, default=0, help="default: a free one")
     parser.add_argument(
         "--speed", type=float, default=0, help="virtual seconds a second; default: the clock stands"
     )
@@ -92,13 +106,19 @@ def _stage(given: str) -> tuple[str, float]:
 
 
 def _backend(settings: list[str]) -> Backend:
-    numbers: dict[str, Any] = {
-        name: float(number) for name, _, number in (each.partition("=") for each in settings)
-    }
+    numbers: dict[str, Any] = {}
+    for each in settings:
+        name, _, number = each.partition("=")
+        if name not in _SETTINGS:
+            raise ValueError(f"--backend has no setting {each}, but {', '.join(_SETTINGS)}")
+        try:
+            numbers[name] = float(number)
+        except ValueError as error:
+            raise ValueError(f"--backend {each}: {error}") from error
     try:
         return Backend(**numbers)
-    except TypeError as error:
-        raise ValueError(f"--backend takes settings of a Backend: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"--backend {' '.join(settings)}: {error}") from error
 
 
 if __name__ == "__main__":

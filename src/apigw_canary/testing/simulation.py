@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
 import threading
 import time
@@ -521,8 +522,8 @@ def rehearsal(
             processes act at once, try "refused" and "ignored".
 
     Raises:
-        ValueError: `start` is naive, a key of `backends` or `lag` means nothing, or `stages` has
-            `stage` too.
+        ValueError: `start` is naive, requests a minute are below 0 or no number, a key of
+            `backends` or `lag` means nothing, or `stages` has `stage` too.
         ImportError: moto, or a package of its extra for API Gateway, is not installed.
     """
     try:
@@ -542,6 +543,9 @@ def rehearsal(
     if stage in stages:
         raise ValueError(f"stages are those beside {stage!r}, each with its requests a minute")
     rates = {stage: requests_per_minute, **stages}
+    for name, rate in rates.items():
+        if not callable(rate) and not 0 <= rate < math.inf:
+            raise ValueError(f"the requests a minute of stage {name!r} must be 0 or more: {rate}")
     if versions and methods is METHODS:
         methods = dict.fromkeys(METHODS, Method(uri=URI))
     traffic = Traffic(
