@@ -117,11 +117,12 @@ def by_minute(
     minutes: dict[datetime, Counts] = {}
     seen: set[tuple[str | None, ...]] = set()
     tallies: dict[Tally, Tally] = {}  # equal ones are kept once: there are many of small routes
+    times: dict[str, datetime] = {}  # a minute has a row for each route
     for row in found.rows:
-        try:
-            at = datetime.fromisoformat(row[BY_MINUTE]).replace(tzinfo=UTC)
-        except (KeyError, ValueError):
-            at = datetime.min.replace(tzinfo=UTC)
+        written = row.get(BY_MINUTE, "")
+        if written not in times:
+            times[written] = _time(written)
+        at = times[written]
         arm_of(row)
         key = tuple(row.get(name) for name in by)
         if not start <= at < end or key in seen or None in key:
@@ -134,6 +135,14 @@ def by_minute(
         tally = tallies.setdefault(tally, tally)
         minutes[at] = _with_row(minutes.get(at, Counts({}, {})), row, tally)
     return minutes
+
+
+def _time(written: str) -> datetime:
+    """The minute of a row; one that no query asks for where it cannot be read."""
+    try:
+        return datetime.fromisoformat(written).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _with_row(counts: Counts, row: Row, tally: Tally) -> Counts:

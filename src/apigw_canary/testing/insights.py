@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -47,24 +48,54 @@ class Line(NamedTuple):
     """The account and the log group, as `@log` has them."""
 
 
+class Folded(NamedTuple):
+    """Lines that are alike for a query: its groups and columns have the same values for each."""
+
+    key: tuple[Value, ...]
+    """The values that the query groups by."""
+    at: datetime
+    values: tuple[Value, ...]
+    """The values of which the columns are aggregates."""
+
+
+_Weighted: TypeAlias = "tuple[Value, datetime, int]"
+"""A value, the time of its lines, and how many lines have it."""
+
+
+class _Column(NamedTuple):
+    name: str
+    value: _Expression
+    aggregate: Callable[[Sequence[_Weighted]], Value]
+
+
 class _Stats:
     """What comes up to one stats command, and that command."""
 
     def __init__(self) -> None:
         self.aliases: dict[str, _Expression] = {}
         self.filters: list[_Expression] = []
-        self.columns: list[tuple[str, Callable[[Sequence[Line]], Value]]] = []
+        self.columns: list[_Column] = []
         self.groups: list[tuple[str, _Expression]] = []
 
-    def rows(self, lines: Iterable[Line]) -> list[dict[str, Value]]:
-        groups: dict[tuple[Value, ...], list[Line]] = {} if self.groups else {(): []}
+    def folded(self, lines: Iterable[Line]) -> Counter[Folded]:
+        found: Counter[Folded] = Counter()
         for line in lines:
             if all(condition(line) for condition in self.filters):
                 key = tuple(value(line) for _, value in self.groups)
-                groups.setdefault(key, []).append(line)
+                values = tuple(each.value(line) for each in self.columns)
+                found[Folded(key, line.at, values)] += line.times
+        return found
+
+    def rows(self, found: Iterable[tuple[Folded, int]]) -> list[dict[str, Value]]:
+        groups: dict[tuple[Value, ...], list[tuple[Folded, int]]] = {} if self.groups else {(): []}
+        for folded, times in found:
+            groups.setdefault(folded.key, []).append((folded, times))
         return [
             dict(zip((name for name, _ in self.groups), key, strict=True))
-            | {name: value(members) for name, value in self.columns}
+            | {
+                each.name: each.aggregate([(m.values[i], m.at, times) for m, times in members])
+                for i, each in enumerate(self.columns)
+            }
             for key, members in groups.items()
         ]
 
@@ -82,24 +113,41 @@ class Query:
                 self._refuse(query[position:])
             self._tokens.append((str(found.lastgroup), found[str(found.lastgroup)]))
             position = found.end()
-        self._mentioned = {text.strip("`") for kind, text in self._tokens if kind == "name"}
+        self._read: set[str] = set()
+        self._read_by: dict[str, set[str]] = {}
+        """Alias to the names and patterns that its value is computed from."""
         self._stages = [_Stats()]
         while self._tokens:
             self._command()
             if self._tokens:
                 self._take("|")
 
-    def mentions(self, fields: Iterable[str]) -> bool:
-        """Whether the query reads one of them."""
-        return not self._mentioned.isdisjoint(fields)
+        used, left = set[str](), [*self._read]
+        while left:
+            name = left.pop()
+            used.add(name)
+            left += self._read_by.get(name, set()) - used
+        self._used = used
+
+    def reads(self, fields: Iterable[str]) -> bool:
+        """Whether the rows depend on one of them: by its name, or by a pattern that names it."""
+        return any(field in each for field in fields for each in self._used)
 
     def results(self, lines: Iterable[Line]) -> list[list[Json]]:
         """The rows, in no order that means anything."""
+        return self.results_of(self.folded(lines).items())
+
+    def folded(self, lines: Iterable[Line]) -> Counter[Folded]:
+        """The lines that the query counts, as far as its rows depend on them."""
+        return self._stages[0].folded(lines)
+
+    def results_of(self, found: Iterable[tuple[Folded, int]]) -> list[list[Json]]:
+        """The rows of lines that are folded, with how many lines each is."""
         first, *others = self._stages
-        rows = first.rows(lines)
+        rows = first.rows(found)
         for stage in others:
             cells = [{name: _text(value) for name, value in row.items()} for row in rows]
-            rows = stage.rows(Line(_NO_TIME, each, 1) for each in cells)
+            rows = stage.rows(stage.folded(Line(_NO_TIME, each, 1) for each in cells).items())
         return [
             [
                 {"field": name, "value": _text(value)}
@@ -134,9 +182,13 @@ class Query:
             item()
 
     def _alias(self) -> None:
+        read, self._read = self._read, set()
         value = self._value()
         self._take("as")
-        self._stages[-1].aliases[self._take()] = value
+        name = self._take()
+        self._stages[-1].aliases[name] = value
+        self._read_by.setdefault(name, set()).update(self._read)
+        self._read = read
 
     def _parse(self, where: str) -> None:
         kind, pattern = self._tokens[0] if self._tokens else ("end", "")
@@ -154,35 +206,34 @@ class Query:
             return match[name] if match else None
 
         self._stages[-1].aliases[name] = found
+        self._read_by.setdefault(name, set()).add(pattern)
 
     def _column(self) -> None:
         function = self._take()
         self._take("(")
-        aggregate = self._aggregate(function)
+        value, aggregate = self._aggregate(function)
         self._take(")")
         self._take("as")
-        self._stages[-1].columns.append((self._take(), aggregate))
+        self._stages[-1].columns.append(_Column(self._take(), value, aggregate))
 
-    def _aggregate(self, function: str) -> Callable[[Sequence[Line]], Value]:
+    def _aggregate(
+        self, function: str
+    ) -> tuple[_Expression, Callable[[Sequence[_Weighted]], Value]]:
         if function == "count" and self._next() == "*":
             self._take()
-            return lambda lines: float(sum(line.times for line in lines))
+            return lambda _: True, _count
         if function not in {"count", "sum", "pct", *_ONE_OF}:
             self._refuse(function)
         value = self._either()
         if function in _ONE_OF:
-            return lambda lines: _ONE_OF[function](
-                (str(found), line.at) for line in lines if (found := value(line)) is not None
+            return value, lambda found: _ONE_OF[function](
+                (str(each), at) for each, at, _ in found if each is not None
             )
-        if function == "sum":
-            return lambda lines: _sum([(value(line), line.times) for line in lines])
         if function == "pct":
             self._take(",")
             percentile = float(self._take())
-            return lambda lines: _percentile(
-                [each for line in lines for each in [value(line)] * line.times], percentile
-            )
-        return lambda lines: float(sum(line.times for line in lines if value(line) is not None))
+            return value, lambda found: _percentile(found, percentile)
+        return value, _sum if function == "sum" else _count
 
     def _group(self) -> None:
         name = self._take()
@@ -260,6 +311,7 @@ class Query:
 
     def _field(self, name: str) -> _Expression:
         aliases = self._stages[-1].aliases
+        self._read.add(name)
 
         def value(line: Line) -> Value:
             if name in aliases:
@@ -329,11 +381,20 @@ def _compared(one: _Expression, sign: str, other: _Expression) -> _Expression:
     return compare
 
 
-def _sum(values: Sequence[tuple[Value, int]]) -> float | None:
-    known = [float(value or 0) * times for value, times in values if value is not None]
+def _count(found: Sequence[_Weighted]) -> float:
+    return float(sum(times for value, _, times in found if value is not None))
+
+
+def _sum(found: Sequence[_Weighted]) -> float | None:
+    known = [float(value or 0) * times for value, _, times in found if value is not None]
     return math.fsum(known) if known else None
 
 
-def _percentile(values: Sequence[Value], percentile: float) -> float | None:
-    known = sorted(float(value or 0) for value in values if value is not None)
-    return known[max(0, math.ceil(percentile / 100 * len(known)) - 1)] if known else None
+def _percentile(found: Sequence[_Weighted], percentile: float) -> float | None:
+    known = sorted((float(value or 0), times) for value, _, times in found if value is not None)
+    rank, passed = max(1, math.ceil(percentile / 100 * sum(times for _, times in known))), 0
+    for value, times in known:
+        passed += times
+        if passed >= rank:
+            return value
+    return None

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 from apigw_canary.metrics.logformat import VARIABLE, parsed
@@ -17,7 +18,7 @@ from apigw_canary.model.failure import CANARY_GROUP, FailureCause, execution_log
 from apigw_canary.planning.simulation import binomial
 from apigw_canary.testing.answers import Json, Refusal, check_simulated
 from apigw_canary.testing.gateway import ACCOUNT_ID
-from apigw_canary.testing.insights import Line, Query
+from apigw_canary.testing.insights import Folded, Line, Query
 from apigw_canary.testing.traffic import MINUTE, Arm, Segment, Traffic
 from apigw_canary.testing.wire import REGION
 
@@ -44,7 +45,13 @@ ACCESS_LOG_FORMAT = json.dumps(
 
 _REQUEST_IDS = ("requestId", "extendedRequestId")
 _BYTES_A_LINE = 400
+_KEPT_QUERIES = 8
+"""A rollout asks the same few queries again and again."""
+_KEPT_OUTCOMES = 4096
+"""Of an hour of a dozen routes or so: what an observation reads again."""
 _LATENCY = "responseLatency"
+_HOLE = "\0"
+"""Stands for the latency in a line, which is otherwise the same for many requests."""
 _FAILED = {
     "500": ("API_CONFIGURATION_ERROR", "Internal server error"),
     "502": ("INTEGRATION_FAILURE", "Internal server error"),
@@ -120,6 +127,7 @@ class Logs:
         self._lag = lag
         self._started: dict[str, _Started] = {}
         self._level = level
+        self._query = lru_cache(_KEPT_QUERIES)(_Asked)
         # The canary's lines are in both groups of a kind.
         self._groups: dict[str, tuple[str, tuple[Arm, ...]]] = {}
         self.destinations: dict[str, str] = {}
@@ -168,12 +176,14 @@ class Logs:
         check_simulated("StartQuery", p, expected)
         if p["endTime"] < p["startTime"]:
             raise Refusal("InvalidParameterException", "End time should not be before start time")
-        query = Query(p["queryString"])
-        lines = [line for group in groups for line in self._lines(p, group, query, now)]
+        asked = self._query(p["queryString"])
+        parts = [part for group in groups for part in self._parts(p, group, asked, now)]
+        asked.parts = dict([*asked.parts.items()][-_KEPT_OUTCOMES:])
+        found = [each for part in parts for each in part.found]
         # Of more rows than the limit it gives so many, and does not say that there were more.
-        results = query.results(lines)[: p.get("limit")]
+        results = asked.query.results_of(found)[: p.get("limit")]
         query_id = f"query-{len(self._started)}-{now.timestamp():.0f}"
-        number = sum(line.times for line in lines)
+        number = sum(part.lines for part in parts)
         self._started[query_id] = _Started(results, number, [])
         return {"queryId": query_id}
 
@@ -190,8 +200,8 @@ class Logs:
             },
         }
 
-    def _lines(self, p: Json, group: str, query: Query, now: datetime) -> Iterator[Line]:
-        """The lines of a group that have arrived."""
+    def _parts(self, p: Json, group: str, asked: _Asked, now: datetime) -> Iterator[_Part]:
+        """What a query makes of the lines of a group that have arrived."""
         start = datetime.fromtimestamp(-(-p["startTime"] // 60) * 60, UTC)
         end = datetime.fromtimestamp(p["endTime"], UTC)
         stage, arms = self._groups[group]
@@ -199,15 +209,31 @@ class Logs:
         at = max(start, first) if first else end + MINUTE
         while at <= end:
             for segment in self._traffic.segments(at, arms, stage):
-                for outcome in _outcomes(segment):
+                latencies = cache(segment.latencies)
+                for number, outcome in enumerate(_outcomes(segment)):
                     late = self._lag / 2 if outcome.status == "200" else self._lag + self._late
                     if segment.served.at + MINUTE + late > now:
                         continue
-                    if group.startswith(GROUP):
-                        yield from self._access(segment, outcome, query)
-                    else:
-                        yield from self._execution(segment, outcome, group)
+                    key = group, segment.seed, number
+                    if key not in asked.parts:
+                        lines = [*self._lines(group, segment, outcome, asked.query, latencies)]
+                        found = [*asked.query.folded(lines).items()]
+                        asked.parts[key] = _Part(sum(line.times for line in lines), found)
+                    yield asked.parts[key]
             at += MINUTE
+
+    def _lines(
+        self,
+        group: str,
+        segment: Segment,
+        outcome: _Outcome,
+        query: Query,
+        latencies: Callable[[], list[float]],
+    ) -> Iterator[Line]:
+        """The lines of requests that fared alike in a group."""
+        if group.startswith(GROUP):
+            return self._access(segment, outcome, query, latencies)
+        return self._execution(segment, outcome, group)
 
     def _cut_of(self, segment: Segment, outcome: _Outcome) -> int:
         """How many of the lines end before the status."""
@@ -215,11 +241,16 @@ class Logs:
         seed = f"{segment.seed}/{outcome.status}/cut"
         return binomial(random.Random(seed), len(outcome.requests), share)
 
-    def _access(self, segment: Segment, outcome: _Outcome, query: Query) -> Iterator[Line]:
-        """The lines of requests that fared alike: latencies and ids only if a query asks."""
+    def _access(
+        self,
+        segment: Segment,
+        outcome: _Outcome,
+        query: Query,
+        latencies: Callable[[], list[float]],
+    ) -> Iterator[Line]:
+        """The lines of the access logs: latencies and ids only if the rows depend on them."""
         served, status = segment.served, outcome.status
-        ids, latencies = query.mentions(self._ids), query.mentions(self._latency)
-        all_ms = segment.latencies() if latencies else []
+        all_ms = latencies() if query.reads(self._latency) else None
         values = {
             "apiId": self._api,
             "stage": served.stage,
@@ -238,19 +269,24 @@ class Logs:
             head, _, _ = self._template.partition("$context.status")
             yield Line(served.at, {}, cut, _written(head, values))
         whole = outcome.requests[cut:]
-        if ids and status != "200":
-            alike = {(f"{all_ms[i]:.0f}" if latencies else None, i): 1 for i in whole}
-        elif latencies:
-            times = Counter(f"{all_ms[i]:.0f}" for i in whole)
-            alike = {(latency, whole[0]): number for latency, number in times.items()}
-        else:
-            alike = {(None, whole[0]): len(whole)} if whole else {}
-        for (latency, request), number in alike.items():
-            own = values | _ids(segment, request)
-            own |= {} if latency is None else {_LATENCY: latency}
+        alike = [whole] if whole else []
+        if status != "200" and query.reads(self._ids):
+            alike = [whole[i : i + 1] for i in range(len(whole))]
+        for requests in alike:
+            own = values | _ids(segment, requests[0])
+            if all_ms is None:
+                times = Counter({"": len(requests)})
+            else:
+                times = Counter(f"{all_ms[i]:.0f}" for i in requests)
+                own[_LATENCY] = _HOLE
             message = _written(self._template, own)
             fields = {field: own.get(variable) for field, variable in self._fields.items()}
-            yield Line(served.at, fields if _is_json(message) else {}, number, message)
+            if not _is_json(message.replace(_HOLE, "0")):
+                fields = {}
+            slots = [field for field, value in fields.items() if value == _HOLE]
+            for latency, number in times.items():
+                own_fields = fields | dict.fromkeys(slots, latency)
+                yield Line(served.at, own_fields, number, message.replace(_HOLE, latency))
 
     def _execution(self, segment: Segment, outcome: _Outcome, group: str) -> Iterator[Line]:
         """The lines of each request; of a cut one the line of the end has lost its beginning."""
@@ -277,6 +313,21 @@ class Logs:
             for message in said:
                 log = f"{ACCOUNT_ID}:{group}"
                 yield Line(segment.served.at, {}, 1, message, log)
+
+
+class _Part(NamedTuple):
+    """What a query makes of the lines of requests that fared alike."""
+
+    lines: int
+    found: Sequence[tuple[Folded, int]]
+
+
+class _Asked:
+    """A query, and what it made of lines: they do not change once they have arrived."""
+
+    def __init__(self, text: str) -> None:
+        self.query = Query(text)
+        self.parts: dict[tuple[str, str, int], _Part] = {}
 
 
 class _Outcome(NamedTuple):
