@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from apigw_canary import Stage
+from apigw_canary import Minute, Stage
 from apigw_canary.aws.apigateway import fixed_point
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.values import validation
@@ -390,3 +390,16 @@ def test_what_is_no_session_is_refused(session: Any) -> None:
     """A region given as a session is named at once."""
     with pytest.raises(InvalidInputError, match=r"session must be a boto3\.Session"):
         Stage("a1b2c3d4e5", "prod", session=session)
+
+
+def test_counts_of_another_numeric_type() -> None:
+    """A subclass of float, as NumPy has one, counts as the number that it is."""
+
+    class Count(float):
+        """Such as numpy.float64."""
+
+    at = datetime(2026, 1, 5, 9, tzinfo=UTC)
+    minute = Minute(at, Count(2), Count(1), Count(1), 0)
+    assert minute == Minute(at, 2, 1, 1, 0)
+    with pytest.raises(InvalidInputError, match="canary_bad must be a number from 0 to 1"):
+        Minute(at, 2, 1, Count(1), Count(2))

@@ -397,6 +397,15 @@ class TestMetrics:
         assert p99s == pytest.approx([math.exp(normal.inv_cdf(0.99))] * len(shares), rel=0.01)
         assert counts == real[: len(counts)]
 
+    def test_each_request_of_many_has_a_latency(self) -> None:
+        """Of more than 10,000 in a minute several have the same one, in no order."""
+        with rehearsal(requests_per_minute=20_500) as aws:
+            (at, count), *_ = points(aws, "Latency", "SampleCount").items()
+            latencies = aws.latencies("baseline", at, at + MINUTE)
+            assert len(latencies) == count
+            assert count / 3 - 1 < len(set(latencies)) <= count / 3 + 1
+            assert latencies[: len(set(latencies))] != sorted(set(latencies))
+
     def test_longer_periods_take_several_minutes_together(self, aws: Rehearsal) -> None:
         """A period of five minutes has the sum of its minutes, as far as they are visible."""
         fives = data(aws, query("Count", "Sum", Period=300))["MetricDataResults"][0]

@@ -253,12 +253,12 @@ def test_a_broken_store_changes_nothing(text: str) -> None:
 
 
 def example(name: str) -> ModuleType:
-    """An example as a module, without running its rehearsal."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    """An example as a module of this test alone, without running its rehearsal."""
+    spec = importlib.util.spec_from_file_location(f"resumed_{name}", EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[module.__name__] = module
     spec.loader.exec_module(module)
     return module
 

@@ -537,7 +537,7 @@ class TestMain:
             raise KeyboardInterrupt
 
         options = ["--backend", "alias=v2", "errors_5xx=0.5", "latency_ms=20", "--stage", "live"]
-        assert main([*options, "--stages", "beta=50", "dev=1"], wait) == 0
+        assert main([*options, "--stages", "beta=50", "dev=1", "--port", "0"], wait) == 0
         assert len(met) == 1
 
     @pytest.mark.parametrize(
