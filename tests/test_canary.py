@@ -302,7 +302,7 @@ def test_rollback_does_not_wait_for_its_record() -> None:
 
 
 def test_rollback_where_the_record_cannot_be_read() -> None:
-    """A canary that looks promoted is ended first, and the doubt is an error after it."""
+    """A canary that looks promoted is ended first, and what is uncertain is an error after it."""
     with rehearsal() as aws:
         canary = aws.stage.enable_canary(5, release="r1", variables=V2)
         aws.fail("UpdateStage", Fault.DEATH, skip=1)

@@ -500,7 +500,7 @@ class TestNames:
 
     @pytest.mark.parametrize("other", ["orders", "orders☕"])
     def test_that_are_shared(self, other: str) -> None:
-        """Another API whose stage of the same name is counted with ours: a doubt, and a remedy.
+        """Another API whose stage of the same name is counted too: suspect, with a remedy.
 
         Renamed, it is none.
         """

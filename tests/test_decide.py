@@ -124,13 +124,16 @@ def test_10_a_canary_without_traffic_holds() -> None:
     assert decision.waiting_for == "operator"
 
 
-@pytest.mark.parametrize("dark, kind", [(20, Hold), (40, Rollback)])
-def test_6_a_canary_nobody_sees(dark: int, kind: type) -> None:
+@pytest.mark.parametrize("unobserved, kind", [(20, Hold), (40, Rollback)])
+def test_6_a_canary_nobody_sees(unobserved: int, kind: type) -> None:
     """A canary without data beside a busy baseline is held first, then rolled back."""
-    minutes = [*rows(58 - dark), *rows(dark, start=START + (58 - dark) * MINUTE, canary=(0, 0))]
+    minutes = [
+        *rows(58 - unobserved),
+        *rows(unobserved, start=START + (58 - unobserved) * MINUTE, canary=(0, 0)),
+    ]
     decision = decide(minutes)
     assert isinstance(decision, kind)
-    assert f"{dark} min" in decision.reason
+    assert f"{unobserved} min" in decision.reason
     assert ("unobserved" in decision.reason) == (kind is Rollback)
 
 
@@ -167,7 +170,7 @@ def test_6_a_source_that_fails(watched: int | None, kind: type) -> None:
 
 
 def test_6_at_100_percent_a_busy_baseline_is_a_canary_that_gets_nothing() -> None:
-    """At 100 % all requests are the canary's; a busy baseline beside none is a dark canary."""
+    """At 100 % all requests are the canary's: a busy baseline beside none is lost data."""
     policy = attrs.evolve(POLICY, steps=[Step(5, MINUTE), Step(100, MINUTE)])
     assert isinstance(decide(rows(58, canary=(0, 0)), policy, percent=100), Rollback)
 

@@ -222,7 +222,7 @@ class TestStated:
 
     @both_truths
     def test_is_not_believed_against_the_data(self, truth: Truth) -> None:
-        """What the data contradict is not believed, and the doubt says what they show."""
+        """What the data contradict is not believed, and `suspect` states what they show."""
         stated = "included" if truth == "excluded" else "excluded"
         found = look(published(truth, [(95, 5, 7, 0)] * 10), 15, overlap=stated)
         assert found.overlap == "unknown"
@@ -295,7 +295,7 @@ def test_a_wrong_statement_holds(truth: Truth) -> None:
 
 
 def test_a_bad_canary_is_rolled_back_whatever_is_doubted() -> None:
-    """A doubt keeps a canary from going up, and never keeps a bad one where it is."""
+    """A suspect overlap prevents a shift, and never a rollback."""
     with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.2)}) as aws:
         seen = rolled_out(aws, minutes=8)
     doubted = attrs.evolve(seen[-1], suspect="another API has the same name")

@@ -902,7 +902,7 @@ def test_a_careful_person() -> None:
 
 
 def test_an_api_of_the_same_name() -> None:
-    """Whose stages may not be listed is a doubt, and a note names the action; both go with it."""
+    """Where its stages may not be listed the counts are suspect, and a note names the action."""
     with rehearsal() as aws:
         enabled(aws)
         twin = client(aws).create_rest_api(name="rehearsal")["id"]

@@ -345,8 +345,8 @@ class Reader:
             settled = counted(_arms(series, "requests"))
             errors = comparison.errors_of(series, names, window.end)
             self._find_signs(stage, settled, errors, series)
-            dark = _lacks_data(stage, settled)
-            said = [self._listing.note(window.end)] if dark else []
+            without_data = _lacks_data(stage, settled)
+            said = [self._listing.note(window.end)] if without_data else []
             reading, how = self._found.read(stated)
             return comparison.compared(
                 stage,
@@ -354,7 +354,7 @@ class Reader:
                 names,
                 window._replace(notes=(*self._known.notes, *window.notes, how, *said)),
                 overlap=reading,
-                dark=dark,
+                without_data=without_data,
                 suspect=self._suspect(stated, settled, [*names.errors], series),
             )
 

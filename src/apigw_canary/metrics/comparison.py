@@ -131,15 +131,15 @@ def compared(
     asked: Window,
     *,
     overlap: Overlap = "excluded",
-    dark: bool = False,
+    without_data: bool = False,
     suspect: str | None = None,
 ) -> Comparison:
     """The values of the window, and of each minute, from the answers to `queries`.
 
-    `dark`: the canary has a percent of the requests, and CloudWatch has none of them.
+    `without_data`: the canary has a percent of the requests, and CloudWatch has none of them.
     """
     includes = _INCLUDES[overlap]
-    if not series["canary_requests"] and not dark:
+    if not series["canary_requests"] and not without_data:
         includes = False  # there is nothing that could be included
     errors = errors_of(series, names, asked.end)
     left_out: list[str] = []
@@ -149,7 +149,7 @@ def compared(
     times = sorted({*series["baseline_requests"], *series["canary_requests"]})
     length = (asked.end - asked.start) / MINUTE
     totals = _totals(series, names, whole=whole)
-    lacks = {"canary"} if dark else set[str]()
+    lacks = {"canary"} if without_data else set[str]()
 
     def variants(
         values: Mapping[str, float | None], rows: Mapping[str, Sequence[Minute]], minutes: float

@@ -262,7 +262,7 @@ class AccessLogs(AwsSource):
                 self._keep_until(min(awaited))
             if compared.note is not None:
                 notes.append(compared.note)
-        minutes, doubts = _of_signals(log, signals, counted, arms, compared.missing, start)
+        minutes, reasons = _of_signals(log, signals, counted, arms, compared.missing, start)
         not_observed |= {
             each.signal: f"{log.group} has no line of {each.route}: correct the route"
             for each in counted
@@ -293,7 +293,7 @@ class AccessLogs(AwsSource):
             minutes,
             notes=notes,
             routes=routes,
-            suspect=next(iter([*doubts, *filter(None, [compared.suspect])]), None),
+            suspect=next(iter([*reasons, *filter(None, [compared.suspect])]), None),
             not_observed=not_observed,
         )
 
@@ -600,24 +600,24 @@ def _of_signals(  # noqa: PLR0917 - what was read, once
     since = start + HISTORY  # before it no request was this canary's
     own = {at: each for at, each in arms.items() if at >= since}
     suspect = _unassigned(log, own, _smallest_margin(signals))
-    doubts = [suspect]
+    reasons = [suspect]
     margins = {each.name: each.margin for each in signals if each.critical}
     minutes: dict[str, tuple[Minute, ...]] = {}
     for index, each in enumerate(counted):
-        doubt = suspect
+        reason = suspect
         if each.route is not None and each.signal in margins:
             of_route = _OfRoute(each.route, index, margins[each.signal])
-            doubt = doubt or _unassigned(log, own, of_route.margin, of_route)
-            doubts += [doubt, _unlogged(log, own, missing, of_route)]
+            reason = reason or _unassigned(log, own, of_route.margin, of_route)
+            reasons += [reason, _unlogged(log, own, missing, of_route)]
         found = [
-            minute_of(at, by_arm, index, to_canary=doubt is None and at >= since)
+            minute_of(at, by_arm, index, to_canary=reason is None and at >= since)
             for at, by_arm in sorted(arms.items())
         ]
         if each.route is None:
             minutes[each.signal] = with_missing(found, missing)
         elif found := [row for row in found if row.baseline_requests or row.canary_requests]:
             minutes[each.signal] = tuple(found)
-    return minutes, [doubt for doubt in doubts if doubt is not None]
+    return minutes, [reason for reason in reasons if reason is not None]
 
 
 def _unassigned(

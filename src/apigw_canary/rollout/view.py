@@ -272,12 +272,12 @@ def unobserved(view: View) -> tuple[timedelta, str] | None:
             f"{BUSY_MINUTES} minutes with at least {BUSY} requests each: check that the metrics "
             "arrive"
         )
-    dark = _without_data(view)
-    if dark is None:
+    lasting = _without_data(view)
+    if lasting is None:
         return _unreadable(view)
-    return dark, (
-        f"no data from the canary for {span(dark)} while the baseline has requests: check that the "
-        "metric source reads the right API, stage and canary"
+    return lasting, (
+        f"no data from the canary for {span(lasting)} while the baseline has requests: check that "
+        "the metric source reads the right API, stage and canary"
     )
 
 
