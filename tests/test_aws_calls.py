@@ -623,8 +623,11 @@ class TestSessions:
         session: Any = SimpleNamespace(client=client)
         calls = Calls(session)
         assert calls.region == calls.region == "eu-central-1"
-        (config,) = given_configs
-        assert config.retries == {"total_max_attempts": 1, "mode": "standard"}
+        assert calls.client("apigateway") is calls.client("apigateway")
+        assert calls.region == "eu-central-1"
+        assert len(given_configs) == 3  # before the first call, a client for each question
+        for config in given_configs:
+            assert config.retries == {"total_max_attempts": 1, "mode": "standard"}
 
     def test_threads_share_one_client(self) -> None:
         """boto3 sessions are not thread-safe: however many threads call, one makes the client."""

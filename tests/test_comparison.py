@@ -547,9 +547,9 @@ class TestForms:
     )
     def test_differences(self, value: ComparedValue, shown: str) -> None:
         """The canary's less the baseline's, with its sign."""
-        from apigw_canary.model.comparison import number
+        from apigw_canary.model.comparison import formatted
 
-        assert number(value.difference, value.unit, signed=True) == shown
+        assert formatted(value.difference, value.unit, signed=True) == shown
 
 
 def test_any_stage_can_be_compared() -> None:

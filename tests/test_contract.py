@@ -15,7 +15,7 @@ from apigw_canary.errors import (
     InvalidInputError,
     WeakenedApiError,
 )
-from apigw_canary.model.api_surface import ANY, OPEN, Contract, Guard, Route, changes
+from apigw_canary.model.api_surface import ANY, OPEN, Contract, Guard, Route, api_changes
 from apigw_canary.testing import Fault, Method, rehearsal
 
 IAM = Guard("AWS_IAM", api_key=False)
@@ -39,19 +39,19 @@ class TestChanges:
     @given(contract=contracts)
     def test_to_itself(self, contract: Contract) -> None:
         """Nothing changes from a contract to itself."""
-        assert changes(contract, contract) == ((), (), ())
+        assert api_changes(contract, contract) == ((), (), ())
 
     @given(before=contracts, after=contracts)
     def test_added_and_removed(self, before: Contract, after: Contract) -> None:
         """What was added on the way is what is removed on the way back."""
-        there, back = changes(before, after), changes(after, before)
+        there, back = api_changes(before, after), api_changes(after, before)
         assert there.added == back.removed
         assert {*there.added, *map(str, before)} >= set(map(str, after))
 
     @given(before=contracts, after=contracts)
     def test_kept_methods(self, before: Contract, after: Contract) -> None:
         """A method that is kept is weakened exactly if it asks less, or something else."""
-        weakened = changes(before, after).weakened
+        weakened = api_changes(before, after).weakened
         for route in before.keys() & after.keys():
             old, new = before[route], after[route]
             less = old.authorization not in {OPEN, new.authorization} or (
@@ -64,7 +64,7 @@ class TestChanges:
         """An API in which every method is guarded cannot get an open one in the place of a guarded
         one unnoticed; and where nothing answered before, nothing is weakened."""
         guarded = dict.fromkeys(contract, IAM)
-        weakened = changes(guarded, {**guarded, route: NONE}).weakened
+        weakened = api_changes(guarded, {**guarded, route: NONE}).weakened
         assert (route in guarded) <= bool(weakened)
         assert len(weakened) <= 1
 
@@ -79,7 +79,7 @@ class TestChanges:
     )
     def test_carved_out(self, earlier: Route, new: Route) -> None:
         """A new method that takes over requests of a guarded one is weakened."""
-        (weakened,) = changes({earlier: IAM}, {new: NONE}).weakened
+        (weakened,) = api_changes({earlier: IAM}, {new: NONE}).weakened
         assert weakened.startswith(f"{new}: had authorization AWS_IAM, now NONE")
 
     @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ class TestChanges:
     )
     def test_answered_elsewhere(self, before: Contract, new: Route) -> None:
         """A new method is none the weaker for guards of requests that it does not get."""
-        assert changes(before, {**before, new: NONE}).weakened == ()
+        assert api_changes(before, {**before, new: NONE}).weakened == ()
 
 
 GUARDED = {"GET /orders": Method(authorization="AWS_IAM"), "POST /orders": Method(api_key=True)}

@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from apigw_canary import Minute, Observation, Rollback, RolloutPolicy, Signal, Step
-from apigw_canary.judge.analysis import gather
-from apigw_canary.judge.guard import Excess, excess
+from apigw_canary.judge.analysis import gather_evidence
+from apigw_canary.judge.production import Excess, excess
 from apigw_canary.planning.simulation import binomial
 from apigw_canary.rollout import rules
 from apigw_canary.rollout.view import View
@@ -41,7 +41,7 @@ def seen(rows: list[Minute], percent: float, **fields: Any) -> Observation:
 def found(rows: list[Minute], percent: float, **fields: Any) -> Excess:
     """The excess of the first signal."""
     observation = seen(rows, percent, **fields)
-    return excess(gather(PLAN, observation).signals[0], observation)
+    return excess(gather_evidence(PLAN, observation).signals[0], observation)
 
 
 def drawn(seed: int, pace: int, percent: float, rate: float) -> list[Minute]:

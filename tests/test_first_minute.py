@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from apigw_canary import Minute, Observation, Promote, RolloutPolicy, Signal, Verdict
-from apigw_canary.judge.analysis import gather
+from apigw_canary.judge.analysis import gather_evidence
 from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)
@@ -57,7 +57,7 @@ def counts(with_it: Observation, policy: RolloutPolicy = POLICY) -> bool:
         name: [row for row in given if row.at != FIRST] for name, given in with_it.minutes.items()
     }
     without = attrs.evolve(with_it, minutes=minutes)
-    logs = [gather(policy, each).signals[0].worse for each in (with_it, without)]
+    logs = [gather_evidence(policy, each).signals[0].worse for each in (with_it, without)]
     assert len(logs[0]) == len(logs[1]), "it is no minute of its own"
     return logs[0] != logs[1]
 
@@ -88,7 +88,7 @@ def test_the_minute_of_the_start_never_counts() -> None:
     other = [
         attrs.evolve(row, canary_bad=0) if row.at == FIRST - MINUTE else row for row in minutes
     ]
-    paths = [gather(POLICY, seen(each)).signals[0].worse for each in (minutes, other)]
+    paths = [gather_evidence(POLICY, seen(each)).signals[0].worse for each in (minutes, other)]
     assert paths[0] == paths[1]
 
 
@@ -150,8 +150,8 @@ def test_a_missing_first_minute() -> None:
 
 def test_it_never_counts_for_the_canary() -> None:
     minutes = rows(4000, [0.0] * 40, usual=0.001)
-    whole = gather(POLICY, seen(minutes)).signals[0]
-    without = gather(POLICY, seen([row for row in minutes if row.at != FIRST])).signals[0]
+    whole = gather_evidence(POLICY, seen(minutes)).signals[0]
+    without = gather_evidence(POLICY, seen([row for row in minutes if row.at != FIRST])).signals[0]
     assert whole.not_worse == without.not_worse
     assert whole.totals == without.totals
     assert isinstance(POLICY.decide(seen(minutes, at=minutes[-1].at + 6 * MINUTE)), Promote)

@@ -12,7 +12,7 @@ import pytest
 
 from acting import V2, Store, client, describe, fresh, patch, replace, serving
 from apigw_canary import CanaryError, Outcome, Promotion, RolloutPolicy
-from apigw_canary.model.record import Begun, OnHold, Record, written
+from apigw_canary.model.record import Begun, OnHold, Record, with_record
 from apigw_canary.testing import Rehearsal, rehearsal
 
 POLICY = RolloutPolicy.canary(10, timedelta(minutes=10))
@@ -120,7 +120,7 @@ def forged(aws: Rehearsal, forge: Forge) -> None:
         if isinstance(made, Record):
             place = {"region": "eu-central-1", "rest_api_id": aws.rest_api_id}
             given: Any = {name: getattr(made, name) or each for name, each in place.items()}
-            made = written("a text", "prod", attrs.evolve(made, **given))
+            made = with_record("a text", "prod", attrs.evolve(made, **given))
         describe(aws, each["id"], made)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from apigw_canary import Minute, Observation, RolloutPolicy, Signal, Step
 from apigw_canary.judge import guard
-from apigw_canary.judge.analysis import SignalEvidence, gather
+from apigw_canary.judge.analysis import SignalEvidence, gather_evidence
 from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)
@@ -55,7 +55,7 @@ def at_full(
         percent=percent,
         minutes={"errors_5xx": rows},
     )
-    return gather(policy(**f), seen).signals[0], seen
+    return gather_evidence(policy(**f), seen).signals[0], seen
 
 
 class TestGrossFailure:
@@ -96,7 +96,7 @@ class TestGrossFailure:
         minutes += [(per_minute, 0)] * 3
         g, seen = at_full(minutes, past(per_minute, 0))
         seen = attrs.evolve(seen, at=seen.at - 3 * MINUTE)  # the latest is two minutes old
-        g = gather(policy(), seen).signals[0]
+        g = gather_evidence(policy(), seen).signals[0]
         assert len(g.minutes) == len(g.confirmed) + 3
         failure = guard.gross_failure(g, seen)
         assert failure is not None
@@ -252,7 +252,7 @@ class TestCanaryOnlyMinutes:
         rows = [Minute(FULL + (1 + i) * MINUTE, 1, 0, 50, 50) for i in range(10)]
         g, seen = at_full([], [*past(100, 0), *rows], percent=90)
         seen = Observation(**{**_fields(seen), "at": FULL + 30 * MINUTE})
-        g = gather(policy(), seen).signals[0]
+        g = gather_evidence(policy(), seen).signals[0]
         assert guard.canary_only_excess(g, seen) is None
 
 
@@ -286,5 +286,5 @@ class TestComparableMinutes:
                     "overlap": overlap,
                 }
             )
-            g = gather(policy(), seen).signals[0]
+            g = gather_evidence(policy(), seen).signals[0]
             assert guard.has_comparable_minute(g, seen) is comparable

@@ -11,9 +11,9 @@ import attrs
 import pytest
 
 from apigw_canary import Decision, Minute, Observation, Rollback, RolloutPolicy, Signal
-from apigw_canary.judge import guard
-from apigw_canary.judge.analysis import gather
-from apigw_canary.judge.guard import Unhealthy
+from apigw_canary.judge import production
+from apigw_canary.judge.analysis import gather_evidence
+from apigw_canary.judge.production import Unhealthy
 from apigw_canary.planning.simulation import binomial
 from apigw_canary.rollout.rules import _cause as cause
 from apigw_canary.testing import Backend, rehearsal
@@ -56,7 +56,7 @@ def observed(
 
 
 def unhealthy(seen: Observation) -> Unhealthy | None:
-    return guard.unhealthy(gather(POLICY, seen).signals[0], seen, period=PERIOD)
+    return production.unhealthy(gather_evidence(POLICY, seen).signals[0], seen, period=PERIOD)
 
 
 def rises(at: int, to: float, *, until: int = 10**6) -> Callable[[int], float]:
@@ -127,7 +127,6 @@ def test_without_history_there_is_no_rule() -> None:
     """Also where no outcome of the history is known."""
     seen = observed(rises(1, 0.3), history=0)
     assert unhealthy(seen) is None
-    assert not guard.has_history(gather(POLICY, seen).signals[0], seen)
     rows = [
         attrs.evolve(row, baseline_bad=0, baseline_unknown=row.baseline_requests)
         if row.at < START
@@ -136,8 +135,7 @@ def test_without_history_there_is_no_rule() -> None:
     ]
     seen = attrs.evolve(seen, minutes={"errors_5xx": rows})
     assert unhealthy(seen) is None
-    seen = observed(rises(1, 0.3))
-    assert guard.has_history(gather(POLICY, seen).signals[0], seen)
+    assert unhealthy(observed(rises(1, 0.3))) is not None
 
 
 def test_unknown_outcomes_are_left_out() -> None:

@@ -20,10 +20,10 @@ from apigw_canary.model.record import (
     Record,
     check_text,
     fingerprint,
-    read,
-    read_line,
-    written,
-    written_line,
+    read_record,
+    read_record_line,
+    record_line,
+    with_record,
 )
 from apigw_canary.model.state import CanaryState, Outcome, Promotion, StageState
 from strategies import (
@@ -76,14 +76,14 @@ users = texts.filter(lambda text: not any(x.startswith("apigw-canary:") for x in
 
 def damaged(description: str, stage: str = "prod") -> RecordError:
     with pytest.raises(RecordError) as raised:
-        read(description, stage)
+        read_record(description, stage)
     return raised.value
 
 
 def read_or_refused(line: str) -> Record | RecordError:
     """Any other exception fails the test."""
     try:
-        return read(line, "prod")
+        return read_record(line, "prod")
     except RecordError as error:
         return error
 
@@ -97,26 +97,26 @@ class TestWritten:
     def test_reads_what_was_written(self, data: st.DataObject, text: str, stage: str) -> None:
         """The record that is read is the record that was written, whatever stands around it."""
         record = data.draw(records(stage))
-        assert read(written(text, stage, record), stage) == record
-        assert read_line(written_line(record, stage), stage) == record
+        assert read_record(with_record(text, stage, record), stage) == record
+        assert read_record_line(record_line(record, stage), stage) == record
 
     @given(st.data(), identifiers, identifiers)
     def test_writing_again_replaces(self, data: st.DataObject, stage: str, other: str) -> None:
         """A second record takes the place of the first: one line a stage, the last one counts."""
         assume(stage != other)
         first, second = data.draw(records(stage)), data.draw(records(stage))
-        description = written(written(None, stage, first), other, data.draw(records(other)))
-        again = written(description, stage, second)
+        description = with_record(with_record(None, stage, first), other, data.draw(records(other)))
+        again = with_record(description, stage, second)
 
-        assert read(again, stage) == second
+        assert read_record(again, stage) == second
         assert len(again.split("\n")) == 2
 
     @given(st.data(), users)
     def test_user_s_text_is_kept(self, data: st.DataObject, text: str) -> None:
         """The user's text stays byte for byte, above the record, however often it is written."""
         assume(text.strip("\n"))  # line breaks alone are no text
-        once = written(text, "prod", data.draw(records("prod")))
-        twice = written(once, "prod", data.draw(records("prod")))
+        once = with_record(text, "prod", data.draw(records("prod")))
+        twice = with_record(once, "prod", data.draw(records("prod")))
 
         assert once.startswith(f"{text}\n{MARK}")
         assert twice.startswith(f"{text}\n{MARK}")
@@ -129,24 +129,24 @@ class TestWritten:
         kept = {stage: data.draw(records(stage)) for stage in stages}
         description = text
         for stage in [*stages, *reversed(stages)]:
-            description = written(description, stage, kept[stage])
-        assert all(read(description, stage) == kept[stage] for stage in stages)
+            description = with_record(description, stage, kept[stage])
+        assert all(read_record(description, stage) == kept[stage] for stage in stages)
 
     @given(st.text(st.characters(exclude_characters="\n")), st.data())
     def test_other_lines_stay_even_if_unreadable(self, junk: str, data: st.DataObject) -> None:
         """What another version or stage wrote is not this stage's to judge: it stays as it is."""
         other = f"apigw-canary:7:staging:{junk}"
-        description = written(f"notes\n{other}", "prod", data.draw(records("prod")))
+        description = with_record(f"notes\n{other}", "prod", data.draw(records("prod")))
         assert description.startswith(f"notes\n{other}\n{MARK}")
 
     @pytest.mark.parametrize("nothing", [None, ""])
     def test_without_text_the_record_stands_alone(self, nothing: str | None) -> None:
         """A description that was empty becomes the one line, without an empty one above."""
-        assert written(nothing, "prod", RECORD) == written_line(RECORD, "prod")
+        assert with_record(nothing, "prod", RECORD) == record_line(RECORD, "prod")
 
     def test_is_one_ascii_line(self) -> None:
         """Whatever a release is called, its record is one line of printable ASCII."""
-        line = written_line(Record(rollout=attrs.evolve(BEGUN, release="größer 🚀")), "prod")
+        line = record_line(Record(rollout=attrs.evolve(BEGUN, release="größer 🚀")), "prod")
         assert line.isascii()
         assert line.isprintable()
         assert line.startswith(f'{MARK}{{"rollout":{{"id":"0123abcd","release":"gr')
@@ -156,7 +156,7 @@ class TestWritten:
         many = {f"v{i}": "x" * 512 for i in range(100)}
         huge = attrs.evolve(PROMOTION, variables_before=many, variables_after=many)
         with pytest.raises(RecordError, match=f"more than {MAX_LINE}") as raised:
-            written_line(Record(**PLACE, promotion=huge), "prod")
+            record_line(Record(**PLACE, promotion=huge), "prod")
         assert "fewer or shorter stage variables" in raised.value.remedy
 
     def test_limit_is_the_reader_s(self) -> None:
@@ -170,25 +170,25 @@ class TestWritten:
                 promotion=attrs.evolve(PROMOTION, variables_before=before, variables_after=after),
             )
 
-        last = MAX_LINE - len(written_line(of_length(1), "prod")) + 1
-        line = written_line(of_length(last), "prod")
+        last = MAX_LINE - len(record_line(of_length(1), "prod")) + 1
+        line = record_line(of_length(last), "prod")
 
         assert len(line) == MAX_LINE
-        assert read(line, "prod") == of_length(last)
+        assert read_record(line, "prod") == of_length(last)
         assert f"{MAX_LINE + 1} characters" in str(damaged(f"{line} "))
         with pytest.raises(RecordError):
-            written_line(of_length(last + 1), "prod")
+            record_line(of_length(last + 1), "prod")
 
 
 class TestRead:
     @given(users, identifiers)
     def test_without_a_record_there_is_none(self, text: str, stage: str) -> None:
         """A description that nobody wrote a record into has none: no error, whatever it says."""
-        assert read(text, stage) == NO_RECORD
+        assert read_record(text, stage) == NO_RECORD
 
     def test_no_description(self) -> None:
         """AWS leaves an empty description out of its answers."""
-        assert read(None, "prod") == NO_RECORD
+        assert read_record(None, "prod") == NO_RECORD
 
     @given(st.data(), identifiers, identifiers)
     def test_another_stage_s_is_not_this_one_s(
@@ -196,7 +196,7 @@ class TestRead:
     ) -> None:
         """A record counts for its own stage only."""
         assume(stage != other)
-        assert read(written("", stage, data.draw(records(stage))), other) == NO_RECORD
+        assert read_record(with_record("", stage, data.draw(records(stage))), other) == NO_RECORD
 
     @given(st.text(st.characters(exclude_characters="\n")))
     @example("[" * 30_000)
@@ -212,7 +212,7 @@ class TestRead:
         record = read_or_refused(MARK + junk)
         if isinstance(record, Record):
             assert isinstance(json.loads(junk), dict)
-            assert read(written("", "prod", record), "prod") == record
+            assert read_record(with_record("", "prod", record), "prod") == record
 
     @given(
         st.recursive(
@@ -234,18 +234,18 @@ class TestRead:
         """JSON of any shape is a record or a RecordError, never anything else."""
         record = read_or_refused(line_of(data))
         if isinstance(record, Record):
-            assert read(written("", "prod", record), "prod") == record
+            assert read_record(with_record("", "prod", record), "prod") == record
 
     @given(st.data())
     def test_truncated(self, data: st.DataObject) -> None:
         """A record that was cut off anywhere after its mark is damaged."""
-        line = written_line(data.draw(records("prod")), "prod")
+        line = record_line(data.draw(records("prod")), "prod")
         damaged(line[: data.draw(st.integers(len(MARK), len(line) - 1))])
 
     @given(st.data())
     def test_tampered(self, data: st.DataObject) -> None:
         """With a character exchanged the line is still a record, or a RecordError."""
-        line = written_line(data.draw(records("prod")), "prod")
+        line = record_line(data.draw(records("prod")), "prod")
         at = data.draw(st.integers(len(MARK), len(line) - 1))
         put = data.draw(st.sampled_from('"{}[]:,0 \\x\x00é'))
         record = read_or_refused(line[:at] + put + line[at + 1 :])
@@ -256,7 +256,7 @@ class TestRead:
 
     def test_doubled(self) -> None:
         """Two records of one stage: nobody knows which one holds."""
-        line = written_line(RECORD, "prod")
+        line = record_line(RECORD, "prod")
         assert "there are 2 of them" in str(damaged(f"text\n{line}\n{line}"))
         assert "there are 2 of them" in str(damaged(f"{line}\n{MARK}junk"))
 
@@ -338,7 +338,7 @@ class TestRead:
     ) -> None:
         """Whatever of a record is damaged, the error shows no value, which may be a secret."""
         secret = "5318008531800 \x1b"
-        content = json.loads(written_line(record, "prod").removeprefix(MARK))
+        content = json.loads(record_line(record, "prod").removeprefix(MARK))
 
         def places(value: Any) -> Any:
             pairs = value.items() if isinstance(value, dict) else ()
@@ -366,8 +366,8 @@ class TestRead:
 
     def test_crlf_is_harmless(self) -> None:
         """Line breaks that a console or an editor turned into CRLF do not damage the record."""
-        text = written("notes", "prod", RECORD).replace("\n", "\r\n") + "\r\n"
-        assert read(text, "prod") == RECORD
+        text = with_record("notes", "prod", RECORD).replace("\n", "\r\n") + "\r\n"
+        assert read_record(text, "prod") == RECORD
 
 
 class TestUsersText:
@@ -391,7 +391,7 @@ class TestUsersText:
         except InvalidInputError:
             assert "apigw-canary:" in text
         else:
-            assert read(text, "prod") == NO_RECORD
+            assert read_record(text, "prod") == NO_RECORD
 
     @pytest.mark.parametrize("text", [None, 5, b"notes", ["notes"]])
     def test_takes_texts_only(self, text: Any) -> None:
@@ -704,7 +704,7 @@ class TestRecord:
 
     def test_what_is_absent_is_not_written(self) -> None:
         """The record of a rollout that has just begun is short."""
-        line = written_line(Record(rollout=BEGUN), "prod")
+        line = record_line(Record(rollout=BEGUN), "prod")
         assert json.loads(line.removeprefix(MARK)) == {
             "rollout": {
                 "id": "0123abcd",
@@ -775,7 +775,7 @@ class TestRecord:
         record = Record(
             rollout=attrs.evolve(BEGUN, started_at=at, stage_updated_at=at - timedelta(days=days))
         )
-        again = read(written(None, "prod", record), "prod").rollout
+        again = read_record(with_record(None, "prod", record), "prod").rollout
         assert again is not None
         assert again.started_at.timestamp() == at.timestamp()
         assert again.started_at.tzinfo is UTC

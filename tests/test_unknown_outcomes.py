@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apigw_canary import Minute, Observation, Report, RolloutPolicy, Signal, Verdict
-from apigw_canary.judge.analysis import gather
+from apigw_canary.judge.analysis import gather_evidence
 from apigw_canary.judge.guard import UnknownOutcomes, unknown_outcomes
 from apigw_canary.planning.simulation import binomial
 
@@ -110,7 +110,7 @@ def test_intervals_hold_both_completions() -> None:
 
 
 def outcomes(seen: Observation) -> UnknownOutcomes:
-    return unknown_outcomes(gather(POLICY, seen).signals[0], seen)
+    return unknown_outcomes(gather_evidence(POLICY, seen).signals[0], seen)
 
 
 @pytest.mark.parametrize("scale", [0.01, 1, 10_000])

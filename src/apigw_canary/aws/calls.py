@@ -152,10 +152,10 @@ class Calls:
 
     @property
     def region(self) -> str:
-        """The region that calls go to."""
+        """The region that calls go to. Before the first call a client is made for it, not kept."""
         with self._lock:
-            made = next(iter(self._clients.values()), None)
-        return str((made or self.client("apigateway")).meta.region_name)
+            client = next(iter(self._clients.values()), None) or self._new_client("apigateway")
+        return str(client.meta.region_name)
 
     def now(self, answer: Answer) -> datetime:
         """The time AWS stated in the answer, to the second, unless the caller brought a clock."""

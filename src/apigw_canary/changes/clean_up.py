@@ -19,7 +19,7 @@ from apigw_canary.errors import (
     UnansweredError,
     UnreachableError,
 )
-from apigw_canary.model import CleanUp, CleanUpItem, Record, read, stages_in
+from apigw_canary.model import CleanUp, CleanUpItem, Record, read_record, stages_in
 
 REMEMBERED = timedelta(days=30)
 """How long a deployment is kept for its release: without its record `enable_canary` would start the
@@ -140,7 +140,7 @@ def _before(control: Control, deployment: Deployment | None, stage: str) -> Iter
     if stage == control.gateway.stage_name:
         record = control.records.of(deployment)
     else:
-        record = read(deployment.description, stage)
+        record = read_record(deployment.description, stage)
     if record.promotion is not None:
         yield record.promotion.deployment_before
     if record.rollout is not None:

@@ -42,7 +42,7 @@ from apigw_canary.model import (
     Record,
     StageState,
     Variables,
-    changes,
+    api_changes,
     check_text,
     outcomes,
 )
@@ -178,7 +178,7 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
     with explained(CanaryError, unused, f"{accept}, without this check."):
         before = control.gateway.contract(state.deployment_id)
         after = control.gateway.contract(deployment_id)
-    _, removed, weakened = changes(before, after)
+    _, removed, weakened = api_changes(before, after)
     lost = [f"{method} was removed" for method in removed] + list(weakened)
     if lost:
         raise WeakenedApiError(

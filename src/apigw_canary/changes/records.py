@@ -12,7 +12,14 @@ import attrs
 from apigw_canary.aws import ApiGateway, Deployment
 from apigw_canary.changes.sending import SENDINGS
 from apigw_canary.errors import RecordError, StageChangedError, UnansweredError
-from apigw_canary.model import NO_RECORD, Record, read, read_line, written, written_line
+from apigw_canary.model import (
+    NO_RECORD,
+    Record,
+    read_record,
+    read_record_line,
+    record_line,
+    with_record,
+)
 from apigw_canary.values import moment
 
 
@@ -80,7 +87,7 @@ class _Checked:
 
     def described(self, text: str | None, record: Record) -> str:
         """A description with the user's text and the record."""
-        return written(text, self._gateway.stage_name, self._placed(record))
+        return with_record(text, self._gateway.stage_name, self._placed(record))
 
     def _placed(self, record: Record) -> Record:
         return attrs.evolve(
@@ -117,7 +124,7 @@ class DescriptionRecords(_Checked):
 
     def of(self, deployment: Deployment, at: datetime | None = None) -> Record:
         """From the description as it was read with the deployment: no call."""
-        record = read(deployment.description, self._gateway.stage_name)
+        record = read_record(deployment.description, self._gateway.stage_name)
         return self._verified(record, deployment, at)
 
     def adopt(self, created: Deployment, record: Record) -> Deployment:  # noqa: ARG002
@@ -226,7 +233,7 @@ class StoredRecords(_Checked):
         setattr(self._read, deployment.id, lines.get(deployment.id))
         if deployment.id not in lines:
             return NO_RECORD
-        record = read_line(lines[deployment.id], self._gateway.stage_name)
+        record = read_record_line(lines[deployment.id], self._gateway.stage_name)
         return self._verified(record, deployment, at)
 
     def adopt(self, created: Deployment, record: Record) -> Deployment:
@@ -249,7 +256,7 @@ class StoredRecords(_Checked):
                 differences={"record": "changed since it was read"},
                 remedy="Run the same line again; stage.describe() shows what the other one did.",
             )
-        line = written_line(self._placed(record), self._gateway.stage_name)
+        line = record_line(self._placed(record), self._gateway.stage_name)
         self._records.save({**lines, deployment.id: line}, expected=text)
         setattr(self._read, deployment.id, line)
         return deployment

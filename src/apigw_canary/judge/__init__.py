@@ -9,27 +9,23 @@ from apigw_canary.judge.analysis import (
     SignalEvidence,
     SignalPath,
     analyze,
-    gather,
+    gather_evidence,
     latest,
     parts,
     paths,
     summarize,
 )
-from apigw_canary.judge.evidence import Row, odds
+from apigw_canary.judge.evidence import Row, e_value
 from apigw_canary.judge.findings import Analysis, Finding, Interval, Verdict
 from apigw_canary.judge.guard import (
-    DRIFT,
     MOST_PAST,
     AgainstPast,
-    Unhealthy,
     UnknownOutcomes,
     canary_only_excess,
     confirmed_by_past,
     exceeds_past,
-    excess,
     gross_failure,
     has_comparable_minute,
-    unhealthy,
     unknown_outcomes,
 )
 from apigw_canary.judge.kept import Cache, Kept, keep_in, kept_of
@@ -52,6 +48,7 @@ from apigw_canary.judge.observation import (
 )
 from apigw_canary.judge.overlap import Totals
 from apigw_canary.judge.plan import LIFETIME, LONGEST_ROLLOUT, Plan, Step
+from apigw_canary.judge.production import DRIFT, Unhealthy, excess, unhealthy
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, ROUTE, Signal
 
 __all__ = [
@@ -96,15 +93,15 @@ __all__ = [
     "canary_only_excess",
     "ceil_minute",
     "confirmed_by_past",
+    "e_value",
     "exceeds_past",
     "excess",
-    "gather",
+    "gather_evidence",
     "gross_failure",
     "has_comparable_minute",
     "keep_in",
     "kept_of",
     "latest",
-    "odds",
     "parts",
     "paths",
     "remarks_on_alarms",

@@ -10,7 +10,7 @@ import attrs
 
 from apigw_canary.judge import evidence, intervals, routes
 from apigw_canary.judge.eligibility import Changes, changes_of, first_minute, is_warm_up
-from apigw_canary.judge.evidence import Row, odds
+from apigw_canary.judge.evidence import Row, e_value
 from apigw_canary.judge.findings import Analysis, Finding, Verdict
 from apigw_canary.judge.kept import INTERPRETATIONS, Interpretation, Kept, as_row, kept_of, weakest
 from apigw_canary.judge.observation import Minute, Observation
@@ -87,12 +87,12 @@ def parts(policy: Plan, routed: float = 0.0) -> list[float]:
     ]
 
 
-def gather(policy: Plan, observation: Observation, kept: Kept | None = None) -> Evidence:
+def gather_evidence(policy: Plan, observation: Observation, kept: Kept | None = None) -> Evidence:
     """The evidence in the complete minutes of an observation."""
     kept = kept or Kept()
     weights = parts(policy, policy.route_weight if observation.routes is not None else 0.0)
     signals = [
-        _gather(signal, observation, policy, weight, kept)
+        _gather_evidence(signal, observation, policy, weight, kept)
         for signal, weight in zip(policy.signals, weights, strict=True)
     ]
     of_routes = routes.evidence_of(policy, observation, kept)
@@ -101,7 +101,7 @@ def gather(policy: Plan, observation: Observation, kept: Kept | None = None) -> 
     return Evidence(signals, of_routes, *_mean([each for each in weighted if each.weight], kept))
 
 
-def _gather(
+def _gather_evidence(
     signal: Signal, observation: Observation, policy: Plan, weight: float, kept: Kept
 ) -> SignalEvidence:
     # What it may spend of the risk: at its 1/alpha the weighted mean is at the policy's.
@@ -204,7 +204,9 @@ def _filled(part: WeightedEvidence, times: Sequence[datetime]) -> list[float]:
 def analyze(policy: Plan, observation: Observation, *, with_intervals: bool = False) -> Analysis:
     """The evidence in the complete minutes of an observation."""
     with kept_of(observation) as kept:
-        return summarize(policy, gather(policy, observation, kept), with_intervals=with_intervals)
+        return summarize(
+            policy, gather_evidence(policy, observation, kept), with_intervals=with_intervals
+        )
 
 
 def summarize(policy: Plan, gathered: Evidence, *, with_intervals: bool = False) -> Analysis:
@@ -231,7 +233,7 @@ def summarize(policy: Plan, gathered: Evidence, *, with_intervals: bool = False)
     return Analysis(
         verdict=verdict,
         findings=findings,
-        worse_evidence=evidence.odds(strongest),
+        worse_evidence=evidence.e_value(strongest),
         worse_threshold=needed,
         routes=routes.findings(gathered.routes),
         worse_at=_first(gathered, math.log(needed)) if is_worse else None,
@@ -257,9 +259,9 @@ def _finding(g: SignalEvidence, *, worse_threshold: float, not_worse_threshold: 
         signal=g.signal.name,
         verdict=verdict,
         **g.totals._asdict(),
-        worse_evidence=evidence.odds(strongest),
+        worse_evidence=evidence.e_value(strongest),
         worse_threshold=worse_threshold,
-        not_worse_evidence=evidence.odds(not_worse),
+        not_worse_evidence=evidence.e_value(not_worse),
         not_worse_threshold=not_worse_threshold,
         baseline_unhealthy=g.baseline_unhealthy,
         sample_ratio_ok=g.sample_ratio_ok,
@@ -295,11 +297,11 @@ class Paths(NamedTuple):
 
 def paths(policy: Plan, observation: Observation) -> Paths:
     """The evidence that `analyze` sums up, minute by minute."""
-    gathered = gather(policy, observation)
+    gathered = gather_evidence(policy, observation)
     first = observation.judged_from()
     against = zip(gathered.times, gathered.against, strict=True)
     return Paths(
-        [(at, odds(log)) for at, log in against if at >= first],
+        [(at, e_value(log)) for at, log in against if at >= first],
         [
             SignalPath(
                 g.signal,
@@ -309,7 +311,7 @@ def paths(policy: Plan, observation: Observation) -> Paths:
                     if minute.at >= first
                 ],
                 [
-                    (minute.at, odds(log))
+                    (minute.at, e_value(log))
                     for minute, log in zip(g.confirmed, g.not_worse, strict=True)
                     if minute.at >= first
                 ],

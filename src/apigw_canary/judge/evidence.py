@@ -145,7 +145,7 @@ class _Baseline(NamedTuple):
         return _Baseline(self.bad + row.baseline_bad, self.requests + row.baseline_known)
 
 
-def odds(log: float) -> float:
+def e_value(log: float) -> float:
     """The evidence of which this is the log."""
     return math.exp(min(log, _LOG_LARGEST))
 

@@ -210,13 +210,13 @@ def findings(found: Sequence[RouteEvidence]) -> tuple[Finding, ...]:
 
 
 def _finding(found: RouteEvidence) -> Finding:
-    odds = evidence.odds(max(found.part.worse, default=0.0))
+    e_value = evidence.e_value(max(found.part.worse, default=0.0))
     return Finding(
         route=found.route,
         signal=found.signal,
-        verdict=Verdict.WORSE if odds >= found.worse_threshold else Verdict.UNDECIDED,
+        verdict=Verdict.WORSE if e_value >= found.worse_threshold else Verdict.UNDECIDED,
         **found.totals._asdict(),
-        worse_evidence=odds,
+        worse_evidence=e_value,
         worse_threshold=found.worse_threshold,
         not_worse_evidence=1.0,
         not_worse_threshold=found.not_worse_threshold,

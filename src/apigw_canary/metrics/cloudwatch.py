@@ -47,7 +47,10 @@ from apigw_canary.metrics.source import (
 from apigw_canary.model import Comparison, StageState
 from apigw_canary.values import moment, validation
 
-_IF_OFF = "turn on detailed metrics for the stage if they are off"
+_NO_REQUESTS = (
+    "CloudWatch has no requests of {}: correct the {}, or turn on detailed metrics for the stage "
+    "if they are off"
+)
 
 _EVERY = timedelta(minutes=5)
 """How often it is asked again: a new series is listed within 15 minutes."""
@@ -193,6 +196,24 @@ publishes a 0 for each good request ("Amazon API Gateway dimensions and metrics"
 rate), so one would do; so many are no coincidence of a few that are late."""
 
 
+class _Asked(NamedTuple):
+    """What one observation asks CloudWatch for, in [start, end)."""
+
+    start: datetime
+    end: datetime
+    errors: Sequence[str]
+    """The signals that are metrics of errors."""
+    limits: Mapping[str, float]
+    """Milliseconds by signal name."""
+    ratios: Mapping[str, str]
+    """The signals that are ratios, by what the ids of their queries begin with."""
+    of_routes: Mapping[str, Signal]
+    """The signals of single routes, by the same."""
+    notes: Sequence[str]
+    not_observed: Mapping[str, str]
+    """Signal name to why it cannot be read."""
+
+
 class Reader:
     """Reads the metrics of one stage, and remembers what was found out about them."""
 
@@ -243,75 +264,75 @@ class Reader:
     ) -> Measurements:
         """The minutes of each signal in [start, end), and how they are to be read."""
         with self._lock:
-            return self._read(stage, signals, start, end, stated)
+            asked = self._ask(signals, start, end)
+            return self._measurements(stage, asked, self._answers(stage, asked), stated)
 
-    def _read(
-        self,
-        stage: StageState,
-        signals: Sequence[Signal],
-        start: datetime,
-        end: datetime,
-        stated: Overlap,
-    ) -> Measurements:
+    def _ask(self, signals: Sequence[Signal], start: datetime, end: datetime) -> _Asked:
+        """What to ask for; the baseline's latencies are read where they set a limit."""
         kept_from = ceil_minute(end - KEPT)
         limits, notes, not_observed = self._latencies.limits(
             [s for s in signals if s.is_latency], start, kept_from
         )
         if start < kept_from:
             notes.append(f"minutes from before {moment(kept_from)} are no longer kept: left out")
-            start = kept_from
-        errors = [s.name for s in signals if s.name in ERRORS]
-        ratios = {
-            f"ratio{i}": name
-            for i, name in enumerate(s.name for s in signals if s.name in self._ratios)
-        }
-        of_routes = {f"own{i}": s for i, s in enumerate(s for s in signals if s.route is not None)}
-        own = self._queries(errors)
-        asked = [*own, *self._other_queries(stage, ratios, of_routes), *self._totals_queries()]
-        series = self._latencies.answered(asked, limits, start, end)
-        minutes, shares = self._minutes(series, errors, limits, end)
+        ratios = [s.name for s in signals if s.name in self._ratios]
+        of_routes = [s for s in signals if s.route is not None]
+        return _Asked(
+            max(start, kept_from),
+            end,
+            errors=[s.name for s in signals if s.name in ERRORS],
+            limits=limits,
+            ratios={f"ratio{i}": name for i, name in enumerate(ratios)},
+            of_routes={f"own{i}": signal for i, signal in enumerate(of_routes)},
+            notes=notes,
+            not_observed=not_observed,
+        )
+
+    def _answers(self, stage: StageState, asked: _Asked) -> dict[str, Series]:
+        """What CloudWatch answers: one GetMetricData, as far as one takes all series."""
+        queries = self._queries(asked.errors)
+        for key, name in asked.ratios.items():
+            queries += self._ratios[name].queries(key, stage)
+        for key, signal in asked.of_routes.items():
+            queries += self._queries_of_route(key, signal)
+        return self._latencies.answered(
+            [*queries, *self._totals_queries()], asked.limits, asked.start, asked.end
+        )
+
+    def _measurements(
+        self, stage: StageState, asked: _Asked, series: Mapping[str, Series], stated: Overlap
+    ) -> Measurements:
+        """The answers as minutes, and how they are to be read."""
+        minutes, shares = self._minutes(series, asked.errors, asked.limits, asked.end)
         settled = [
-            row for row in counted(_arms(series, "requests")) if row.at + MINUTE <= end - SETTLED
+            row
+            for row in counted(_arms(series, "requests"))
+            if row.at + MINUTE <= asked.end - SETTLED
         ]
-        self._find_signs(stage, settled, {name: minutes[name] for name in errors}, series)
-        no_data = [self._listing.note(end)] if _lacks_data(stage, settled) else []
-        routes, read = self._of_routes(own, errors, limits, start, end)
-        by_route = _minutes_by_route(of_routes, series, end)
+        self._find_signs(stage, settled, {name: minutes[name] for name in asked.errors}, series)
+        no_data = [self._listing.note(asked.end)] if _lacks_data(stage, settled) else []
+        routes, read = self._of_routes(asked)
+        by_route = _minutes_by_route(asked.of_routes, series, asked.end)
         interpretation, how = self._found.read(stated)
         measured = Measurements(
             {**minutes, **{name: rows for name, rows in by_route.items() if rows}},
             overlap=interpretation,
-            notes=[*self._known.notes, *notes, *shares.notes, *no_data, *read, how],
-            suspect=self._suspect(stated, settled, errors, series),
+            notes=[*self._known.notes, *asked.notes, *shares.notes, *no_data, *read, how],
+            suspect=self._suspect(stated, settled, asked.errors, series),
             routes=routes,
             not_observed={
-                **not_observed,
-                **{
-                    signal.name: f"CloudWatch has no requests of {signal.route}: correct the "
-                    f"route, or {_IF_OFF}"
-                    for signal in of_routes.values()
-                    if not by_route[signal.name]
-                },
-                **without_data(
-                    self._only,
-                    routes,
-                    f"CloudWatch has no requests of it: correct the list, or {_IF_OFF}",
-                ),
+                **asked.not_observed,
+                **_routes_without_requests(asked.of_routes, by_route),
+                **without_data(self._only, routes, _NO_REQUESTS.format("it", "list")),
                 **shares.not_observed,
             },
         )
         return measured.merged_with(
-            {name: self._ratios[name].minutes(key, series, end) for key, name in ratios.items()}
+            {
+                name: self._ratios[name].minutes(key, series, asked.end)
+                for key, name in asked.ratios.items()
+            }
         )
-
-    def _other_queries(
-        self, stage: StageState, ratios: Mapping[str, str], of_routes: Mapping[str, Signal]
-    ) -> Iterator[Query]:
-        """Of ratios and of single routes, by the keys that their ids begin with."""
-        for key, name in ratios.items():
-            yield from self._ratios[name].queries(key, stage)
-        for key, signal in of_routes.items():
-            yield from self._queries_of_route(key, signal)
 
     def _queries(self, errors: Sequence[str]) -> list[Query]:
         """Requests and errors of both variants."""
@@ -385,23 +406,16 @@ class Reader:
             minutes[name] = tuple(joined_shares(requests, arms, end))
         return minutes, shares
 
-    def _of_routes(
-        self,
-        own: Sequence[Query],
-        errors: Sequence[str],
-        limits: Mapping[str, float],
-        start: datetime,
-        end: datetime,
-    ) -> tuple[ByRoute | None, list[str]]:
+    def _of_routes(self, asked: _Asked) -> tuple[ByRoute | None, list[str]]:
         """The minutes of each route, where they are asked for, and what was read."""
         if self._routes is None:
             return None, []
-        ranked = limits if self._latencies.is_ranked else {}
+        ranked = asked.limits if self._latencies.is_ranked else {}
         routes, read = self._routes.read(
-            [*own, *self._latencies.queries(ranked)],
-            start,
-            end,
-            lambda series: self._minutes(series, errors, ranked, end)[0],
+            [*self._queries(asked.errors), *self._latencies.queries(ranked)],
+            asked.start,
+            asked.end,
+            lambda series: self._minutes(series, asked.errors, ranked, asked.end)[0],
         )
         return routes, [read]
 
@@ -450,6 +464,17 @@ class Reader:
             overlap.by_share(_of_step(stage, settled), percent),
         )
         self._found.add(signs)
+
+
+def _routes_without_requests(
+    of_routes: Mapping[str, Signal], by_route: Mapping[str, Sequence[Minute]]
+) -> dict[str, str]:
+    """The signals of a single route of which there is no minute, each with why."""
+    return {
+        signal.name: _NO_REQUESTS.format(signal.route, "route")
+        for signal in of_routes.values()
+        if not by_route[signal.name]
+    }
 
 
 def _minutes_by_route(

@@ -1,13 +1,21 @@
 """What a stage, a rollout and its record are, as values."""
 
-from apigw_canary.model.api_surface import ANY, Changes, Contract, Guard, Route, answering, changes
+from apigw_canary.model.api_surface import (
+    ANY,
+    Changes,
+    Contract,
+    Guard,
+    Route,
+    answering,
+    api_changes,
+)
 from apigw_canary.model.comparison import (
     ComparedMinute,
     ComparedValue,
     Comparison,
     LatencyStatistics,
     VariantMetrics,
-    number,
+    formatted,
 )
 from apigw_canary.model.failure import (
     CANARY_GROUP,
@@ -32,12 +40,12 @@ from apigw_canary.model.record import (
     check_digest,
     check_text,
     check_year,
-    read,
-    read_line,
+    read_record,
+    read_record_line,
+    record_line,
     stages_in,
+    with_record,
     without_records,
-    written,
-    written_line,
 )
 from apigw_canary.model.results import SAFE_METHODS, CleanUp, CleanUpItem, SmokeRequest, SmokeResult
 from apigw_canary.model.state import (
@@ -91,17 +99,17 @@ __all__ = [
     "Variables",
     "VariantMetrics",
     "answering",
-    "changes",
+    "api_changes",
     "check_digest",
     "check_text",
     "check_year",
     "execution_log_group",
-    "number",
+    "formatted",
     "ranked",
-    "read",
-    "read_line",
+    "read_record",
+    "read_record_line",
+    "record_line",
     "stages_in",
+    "with_record",
     "without_records",
-    "written",
-    "written_line",
 ]

@@ -53,7 +53,7 @@ class Changes(NamedTuple):
     """With what was asked before, and what is asked now."""
 
 
-def changes(before: Contract, after: Contract) -> Changes:
+def api_changes(before: Contract, after: Contract) -> Changes:
     """From one contract to another.
 
     A method is weakened too where it is new and takes requests that a guarded one got: `ANY`, or

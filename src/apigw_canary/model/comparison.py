@@ -120,8 +120,8 @@ class Comparison(Renderable):
         shown = {value.name: value for value in self.values()}
         named = ("requests", "5xx rate", "latency p50", "latency p99")
         parts = (
-            f"{name} {number(shown[name].canary, shown[name].unit)} on the canary, "
-            f"{number(shown[name].baseline, shown[name].unit)} on the baseline"
+            f"{name} {formatted(shown[name].canary, shown[name].unit)} on the canary, "
+            f"{formatted(shown[name].baseline, shown[name].unit)} on the baseline"
             for name in named
         )
         return f"{'; '.join(parts)}; from {moment(self.start)} to {moment(self.end)}"
@@ -179,7 +179,7 @@ def _percent(rate: float | None) -> float | None:
     return None if rate is None else 100 * rate
 
 
-def number(value: float | None, unit: str, *, signed: bool = False) -> str:
+def formatted(value: float | None, unit: str, *, signed: bool = False) -> str:
     """A value as it is shown."""
     if value is None:
         return "not known"

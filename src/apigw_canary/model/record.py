@@ -377,7 +377,7 @@ def without_records(description: str) -> str:
     return "\n".join("<record>" if line.startswith(_MARK) else line for line in lines)
 
 
-def read(description: str | None, stage: str) -> Record:
+def read_record(description: str | None, stage: str) -> Record:
     """The stage's record in a deployment's description; `NO_RECORD` where there is none.
 
     Raises `RecordError` for one that is damaged, too long, there twice, or of another version.
@@ -385,10 +385,10 @@ def read(description: str | None, stage: str) -> Record:
     lines = [line for line in (description or "").split("\n") if _belongs(line, stage)]
     if len(lines) > 1:
         raise _unreadable(stage, f"there are {len(lines)} of them")
-    return read_line(lines[0], stage) if lines else NO_RECORD
+    return read_record_line(lines[0], stage) if lines else NO_RECORD
 
 
-def read_line(line: str, stage: str) -> Record:
+def read_record_line(line: str, stage: str) -> Record:
     """The stage's record from its line. Raises `RecordError` as `read` does."""
     mark = _mark(stage)
     if len(line) > MAX_LINE:
@@ -442,14 +442,14 @@ def _full(data: object, stage: str) -> Any:
     return {**data, "promotion": {**promotion, **place}}
 
 
-def written(description: str | None, stage: str, record: Record) -> str:
+def with_record(description: str | None, stage: str, record: Record) -> str:
     """The description with the stage's record replaced and all else as it was."""
     kept = [line for line in (description or "").split("\n") if not _belongs(line, stage)]
-    line = written_line(record, stage)
+    line = record_line(record, stage)
     return "\n".join([*kept, line] if any(kept) else [line])
 
 
-def written_line(record: Record, stage: str) -> str:
+def record_line(record: Record, stage: str) -> str:
     """The record as the stage's line. Raises `RecordError` for one that is too long."""
     data = _plain(record.to_dict())
     for name in _PLACE if record.promotion else ():

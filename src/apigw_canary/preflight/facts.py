@@ -27,7 +27,7 @@ from apigw_canary.errors import (
     NotFoundError,
 )
 from apigw_canary.judge import Alarm, Measurements
-from apigw_canary.model import Changes, Contract, Route, StageState, Variables, changes
+from apigw_canary.model import Changes, Contract, Route, StageState, Variables, api_changes
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.preflight.invocation import Policy, Target, targets, tested
 from apigw_canary.texts import bounded
@@ -237,7 +237,7 @@ def _changes(
             if after is not None
             else {method.route: method.guard for method in methods or ()}
         )
-        return changes(gateway.contract(before), now)
+        return api_changes(gateway.contract(before), now)
 
     return reader.read("What would change", compare, "error")
 

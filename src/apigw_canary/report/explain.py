@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 from apigw_canary.judge import Analysis, Basis, Finding, Observation, Phase, Verdict, paths
-from apigw_canary.model import ComparedMinute, Comparison, SmokeResult, number
+from apigw_canary.model import ComparedMinute, Comparison, SmokeResult, formatted
 from apigw_canary.policy import RolloutPolicy
 from apigw_canary.report import charts
 from apigw_canary.report.charts import thinned
@@ -94,9 +94,9 @@ def _values_table(compared: Comparison) -> Table:
         [
             (
                 value.name,
-                number(value.baseline, value.unit),
-                number(value.canary, value.unit),
-                number(value.difference, value.unit, signed=True),
+                formatted(value.baseline, value.unit),
+                formatted(value.canary, value.unit),
+                formatted(value.difference, value.unit, signed=True),
             )
             for value in compared.values()
         ],
@@ -123,7 +123,7 @@ def _latency_charts(compared: Comparison) -> Iterator[Chart]:
             yield Chart(
                 question=question,
                 answer=", ".join(
-                    f"{name} {number(getattr(getattr(compared, name).latency, statistic), 'ms')}"
+                    f"{name} {formatted(getattr(getattr(compared, name).latency, statistic), 'ms')}"
                     for name in _VARIANTS
                 ).capitalize()
                 + ".",
@@ -146,7 +146,10 @@ def _numbers(minutes: Sequence[ComparedMinute], statistic: str) -> Table:
         [
             (
                 clock(minute.at),
-                *(number(_latency_of(minute, variant, statistic), "ms") for variant in _VARIANTS),
+                *(
+                    formatted(_latency_of(minute, variant, statistic), "ms")
+                    for variant in _VARIANTS
+                ),
             )
             for minute in minutes
         ],

@@ -20,13 +20,13 @@ from apigw_canary.judge import (
     alarms_without_data,
     canary_only_excess,
     confirmed_by_past,
+    e_value,
     exceeds_past,
     excess,
     gross_failure,
     has_comparable_minute,
     kept_of,
     latest,
-    odds,
 )
 from apigw_canary.rollout.decisions import Decision
 from apigw_canary.rollout.view import (
@@ -429,8 +429,8 @@ def _unconfirmed_at_100(view: View) -> str | None:
         if past is not None and not past.confirmed:
             return (
                 f"inconclusive so far at 100 %: {g.signal.name}: {past}; the evidence for not "
-                f"worse is {evidence(odds(past.log_evidence))} (threshold "
-                f"{odds(past.log_threshold):g})"
+                f"worse is {evidence(e_value(past.log_evidence))} (threshold "
+                f"{e_value(past.log_threshold):g})"
             )
         excess = exceeds_past(g, view.seen) if past is None else None
         if excess is not None:
@@ -552,7 +552,7 @@ def _confirmed(view: View) -> Iterable[str]:
     for g, finding in zip(view.critical_evidence, view.critical_findings(), strict=True):
         past = _past(view, g)
         if past is not None:
-            yield f"{g.signal.name}: {past}, evidence {evidence(odds(past.log_evidence))}"
+            yield f"{g.signal.name}: {past}, evidence {evidence(e_value(past.log_evidence))}"
             continue
         recent = _recent(g.signal, g.confirmed_interpretations[0])
         where = "" if recent.minutes < RECENT else f" in its latest {RECENT} minutes"

@@ -25,7 +25,7 @@ from apigw_canary.judge import (
     Unhealthy,
     UnknownOutcomes,
     ceil_minute,
-    gather,
+    gather_evidence,
     overlap,
     remarks_on_alarms,
     summarize,
@@ -68,7 +68,7 @@ class View:
     def __init__(self, policy: Plan, observation: Observation, kept: Kept | None = None) -> None:
         self.policy = policy
         self.seen = observation
-        evidence = gather(policy, observation, kept)
+        evidence = gather_evidence(policy, observation, kept)
         self.analysis: Analysis = summarize(policy, evidence)
         self.gathered: list[SignalEvidence] = [
             g for g in evidence.signals if not g.signal.report_only
