@@ -471,6 +471,27 @@ class TestFormat:
             AccessLogs(session=aws).minutes(STAGE, ERRORS, START, END)
         assert aws.asked == []
 
+    @pytest.mark.parametrize(
+        "line, expected",
+        [
+            ("$context.status", "be one JSON object on one line, not '$context.status'."),
+            (
+                '{"id": "$context.apiId"}',
+                (
+                    "be one with $context.isCanaryRequest and $context.status, not one with "
+                    'apiId. Add to it: "isCanaryRequest": "$context.isCanaryRequest", '
+                    '"status": "$context.status".'
+                ),
+            ),
+        ],
+    )
+    def test_what_is_wrong_with_a_format(self, line: str, expected: str) -> None:
+        """The message has the format, or all that it lacks."""
+        aws = Aws(settings={"destinationArn": ARN, "format": line})
+        with pytest.raises(InvalidInputError) as raised:
+            AccessLogs(session=aws).minutes(STAGE, ERRORS, START, END)
+        assert f"The access logs' format must {expected}".lower() in str(raised.value).lower()
+
     @pytest.mark.parametrize("variable", ["isCanaryRequest", "status"])
     def test_what_is_needed_is_told(self, variable: str) -> None:
         """A format that cannot tell the arms cannot be judged: the error has the line to add."""
@@ -489,17 +510,27 @@ class TestFormat:
             read(Aws(), [Signal(name="slow", over=5)], format=line)
 
     @pytest.mark.parametrize(
-        "settings",
+        "settings, why",
         [
-            None,
-            {},
-            {"destinationArn": "arn:aws:firehose:eu-central-1:1:deliverystream/x", "format": "{}"},
+            (None, "no access logs"),
+            ({}, "no access logs"),
+            (
+                {
+                    "destinationArn": "arn:aws:firehose:eu-central-1:1:deliverystream/x",
+                    "format": "{}",
+                },
+                "its access logs to the Firehose stream x, which cannot be queried",
+            ),
         ],
     )
-    def test_without_access_logs(self, settings: Any) -> None:
+    def test_without_access_logs(self, settings: Any, why: str) -> None:
         """A stage whose access logs are not in CloudWatch Logs: the error says what to do."""
         with pytest.raises(InvalidInputError, match="Let the stage write access logs") as raised:
             AccessLogs(session=Aws(settings=settings)).minutes(STAGE, ERRORS, START, END)
+        assert str(raised.value).startswith(
+            f"log_group must be the name of a log group, since stage {STAGE.name} writes {why}, "
+            "not None."
+        )
         assert raised.value.field == "log_group"
 
     def test_another_group_is_taken_to_have_the_variables_names(self) -> None:

@@ -21,6 +21,7 @@ from apigw_canary.planning.simulation import binomial
 from apigw_canary.testing import (
     Backend,
     Conditions,
+    Method,
     Rehearsal,
     RehearsalError,
     RehearsalWarning,
@@ -1164,6 +1165,16 @@ class TestTrafficLikeLife:
         with rehearsal(api=slow_start) as aws:
             (result,) = aws.stage.smoke_test(["GET /orders"])
             assert result.status == 200
+
+    def test_routes_are_methods_of_the_api(self) -> None:
+        """They are added where the methods are left out; a smoke test reaches them."""
+        with rehearsal(routes={"GET /new": 1}, versions=[Backend()]) as aws:
+            (result,) = aws.stage.smoke_test(["GET /new"])
+            assert result.status == 200
+        with rehearsal(routes={"GET /new": 1}, methods={"ANY /new": Method()}):
+            pass
+        with pytest.raises(ValueError, match="the API has no method 'GET /new' of routes"):
+            rehearsal(routes={"GET /new": 1}, methods={"GET /orders": Method()}).__enter__()
 
     @pytest.mark.parametrize("routes", [{}, {"GET /orders": 0}, {"GET /orders": -1.0}])
     def test_routes_that_mean_nothing(self, routes: dict[str, float]) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple, NoReturn
 from apigw_canary.aws import StageSettings, field, text
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.model import StageState
+from apigw_canary.texts import bounded
 
 IS_CANARY = "isCanaryRequest"
 STATUS = "status"
@@ -115,13 +116,19 @@ class AccessLog(NamedTuple):
 
     def field(self, variable: str) -> str:
         """The field of a variable, as a query names it."""
-        if variable not in self.fields:
-            _refuse(
-                f"one with $context.{variable}",
-                f"one with {', '.join(self.fields) or 'no variable in a field of its own'}",
-                f'Add this to it: "{variable}": "$context.{variable}".',
-            )
+        self.require(variable)
         return field(self.fields[variable])
+
+    def require(self, *variables: str) -> None:
+        """Refuse a format that lacks any of them."""
+        missing = [name for name in variables if name not in self.fields]
+        if missing:
+            added = ", ".join(f'"{name}": "$context.{name}"' for name in missing)
+            _refuse(
+                f"one with {' and '.join(f'$context.{name}' for name in missing)}",
+                f"one with {', '.join(self.fields) or 'no variable in a field of its own'}",
+                f"Add to it: {added}.",
+            )
 
     def column(self, *variables: str) -> str:
         """The value of the first of them that exists, and "-" where none does.
@@ -149,10 +156,12 @@ def access_log(
     group = group or (settings.access_log_group if settings else None)
     if group is None:
         stream = settings.access_log_stream if settings else None
+        where = f"its access logs to the Firehose stream {stream}, which cannot be queried"
         raise InvalidInputError(
             "log_group",
-            f"given, or set for stage {stage.name}",
-            f"the Firehose stream {stream}, which cannot be queried" if stream else "neither",
+            f"the name of a log group, since stage {stage.name} writes "
+            f"{where if stream else 'no access logs'}",
+            "None",
         ).within("", f"Let the stage write access logs to CloudWatch Logs. {_DOCS}")
     if fields is None:
         said = settings.access_log_format if settings else None
@@ -169,8 +178,7 @@ def access_log(
             if name in fields
         ),
     )
-    for needed in (IS_CANARY, STATUS):
-        log.field(needed)
+    log.require(IS_CANARY, STATUS)
     return log
 
 
@@ -206,7 +214,11 @@ def parsed(written: str) -> dict[str, str]:
     except (RecursionError, ValueError):
         found = None
     if not isinstance(found, dict):
-        _refuse("one line of JSON", "another", "Logs Insights finds the fields of JSON only.")
+        _refuse(
+            "one JSON object on one line",
+            repr(bounded(written, 200)),
+            "Logs Insights finds the fields of JSON only.",
+        )
     return _variables(found, "")
 
 

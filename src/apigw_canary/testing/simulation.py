@@ -31,7 +31,7 @@ from apigw_canary.testing.logs import ACCESS_LOG_FORMAT, LOG_LAG, Level, Logs
 from apigw_canary.testing.metrics import LAG, Buckets, Metrics
 from apigw_canary.testing.patches import AbsentCanary
 from apigw_canary.testing.permissions import Allowance
-from apigw_canary.testing.resources import METHODS, Method
+from apigw_canary.testing.resources import ANY, METHODS, Method
 from apigw_canary.testing.server import RehearsalServer
 from apigw_canary.testing.traffic import Arm, Backend, Behavior, Rate, Served, Traffic
 from apigw_canary.testing.trials import AnyVerb, Trials
@@ -482,7 +482,8 @@ def rehearsal(
             function of `Conditions.stage`. Stages that are made later have no traffic.
         api_name: The name of the API, by which CloudWatch knows it. Characters that are not ASCII
             are left out there, as AWS does; one of nothing else is not simulated.
-        methods: The methods of the API at the start, keyed as in "GET /orders".
+        methods: The methods of the API at the start, keyed as in "GET /orders". Left out, it has
+            those of `routes` beside a few.
         settings: What GetStage answers as `methodSettings`, `accessLogSettings` and
             `cacheClusterEnabled`; left out, they are as AWS makes them: all off.
         overlap: Whether the stage's own metrics count the canary's requests. AWS does not document
@@ -523,7 +524,8 @@ def rehearsal(
 
     Raises:
         ValueError: `start` is naive, requests a minute are below 0 or no number, a key of
-            `backends` or `lag` means nothing, or `stages` has `stage` too.
+            `backends` or `lag` means nothing, `stages` has `stage` too, or `methods` lacks one of
+            `routes`.
         ImportError: moto, or a package of its extra for API Gateway, is not installed.
     """
     try:
@@ -546,8 +548,10 @@ def rehearsal(
     for name, rate in rates.items():
         if not callable(rate) and not 0 <= rate < math.inf:
             raise ValueError(f"the requests a minute of stage {name!r} must be 0 or more: {rate}")
-    if versions and methods is METHODS:
-        methods = dict.fromkeys(METHODS, Method(uri=URI))
+    if methods is METHODS:
+        methods = dict.fromkeys([*METHODS, *routes], Method(uri=URI) if versions else Method())
+    elif routes is not _ROUTES and (unknown := [r for r in routes if not _has(methods, r)]):
+        raise ValueError(f"the API has no method {unknown[0]!r} of routes: add it to methods")
     traffic = Traffic(
         rates=rates, api=api, backends=backends, seed=seed, begins=begins, routes=routes
     )
@@ -591,6 +595,11 @@ def rehearsal(
             RehearsalWarning,
             stacklevel=4,
         )
+
+
+def _has(methods: Mapping[str, Method], route: str) -> bool:
+    """Whether one of the methods is the route's, or any method of its resource."""
+    return route in methods or f"{ANY} {route.partition(' ')[2]}" in methods
 
 
 def _metrics_enabled(settings: Mapping[str, Any]) -> bool:
