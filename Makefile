@@ -3,7 +3,7 @@
 # make test    everything that must hold            make faults      every fault at every AWS call
 # make test-all  the same, and the tests on each other Python found (NEWEST=1: the newest of them)
 # make lint    only style and types                 make overlap     how soon the overlap is known
-# make bench   the judge against its peers (QUICK=1) make test-terraform  the recipe of the manual
+# make bench   the judge against its peers (ROLLOUTS=n) make test-terraform  the recipe of the manual
 # make hostile 2,000 damaged answers of AWS (ANSWERS=n SEED=n)
 # make search  5,000 whole rollouts drawn at random: what must never happen (ROLLOUTS=n FIRST=n)
 # make search-proof  the same on the code of 2026-11-24, where it must find known faults
@@ -113,7 +113,7 @@ test-terraform: .venv/.dev
 	@$(PY) -m pytest tests/terraform/check_recipe.py
 
 bench: .venv/.bench
-	@$(PY) benchmarks/run.py $(if $(QUICK),--quick)
+	@$(PY) benchmarks/run.py $(if $(QUICK),--quick) $(if $(ROLLOUTS),--rollouts $(ROLLOUTS))
 
 faults: .venv/.dev
 	@$(PY) tests/fault_matrix.py

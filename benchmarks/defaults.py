@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from apigw_canary import Minute, Observation, RolloutPolicy, Signal
-from apigw_canary.judge.kept import Cache, keep_in
+from apigw_canary import RolloutPolicy, Signal
 from judges import Minutes
+from observed import MINUTE, policy_of, rows, worse_at
 from scenarios import HEALTHY, NOISY, STANDARD_PLAN, Healthy, Rollouts, rollouts, worse_canaries
 
 ALPHA = 0.05
-MINUTE = timedelta(minutes=1)
-START = datetime(2026, 1, 5, 10, tzinfo=UTC)
-"""The first minute that is judged; the canary was enabled a minute before."""
 OTHERS = 0.01
 """The share of requests that are bad in the signals other than 5xx errors."""
 LATEST = 8
@@ -34,49 +30,16 @@ ALL = RolloutPolicy.canary(5, MINUTE).signals
 STANDARD = Healthy(500, 0.001)
 
 
-def _policy(signals: Sequence[Signal]) -> RolloutPolicy:
-    return RolloutPolicy.canary(5, MINUTE, signals=signals, false_rollback=ALPHA)
-
-
-def _worse_at(
-    policy: RolloutPolicy, rows: dict[str, list[Minute]], shares: Sequence[float], looks: list[int]
-) -> int:
-    """In which minute, counted from 1, the evidence reaches "worse"; 0 for never."""
-    cache = Cache()
-    for now in looks:
-        share = shares[now - 1]
-        step = next(i for i in range(now)[::-1] if i == 0 or shares[i - 1] != share)
-        seen = Observation(
-            at=START + now * MINUTE + policy.metric_delay,
-            started_at=START - MINUTE,
-            step_started_at=START + step * MINUTE - (not step) * MINUTE,
-            percent=100 * share,
-            minutes={
-                name: rows[name][: now + 1] for name in (each.name for each in policy.signals)
-            },
-        )
-        if (at := policy.analyze(keep_in(cache, seen)).worse_at) is not None:
-            return round((at - START) / MINUTE) + 1
-    return 0
-
-
-def _rows(seen: Rollouts, number: int) -> list[Minute]:
-    """The minutes of one rollout: the hour before it as one, then each of it."""
-    before = Minute(START - 10 * MINUTE, seen.history_requests, int(seen.history_bad[number]), 0, 0)
-    counts = np.stack([each[number] for each in (seen.n_b, seen.x_b, seen.n_c, seen.x_c)], axis=1)
-    return [before, *(Minute(START + i * MINUTE, *row) for i, row in enumerate(counts.tolist()))]
-
-
 def _found(
     seen: dict[str, Rollouts], shares: Sequence[float], looks: list[int]
 ) -> tuple[Minutes, Minutes]:
     """The minute of each rollback, without and with latency."""
-    policies = _policy(ERRORS), _policy(ALL)
+    policies = [policy_of(signals, false_rollback=ALPHA) for signals in (ERRORS, ALL)]
     found: tuple[list[int], list[int]] = ([], [])
     for number in range(len(seen[ALL[0].name].n_b)):
-        rows = {name: _rows(each, number) for name, each in seen.items()}
-        for policy, minutes in zip(policies, found, strict=True):
-            minutes.append(_worse_at(policy, rows, shares, looks))
+        minutes = {name: rows(each, number) for name, each in seen.items()}
+        for policy, ends in zip(policies, found, strict=True):
+            ends.append(worse_at(policy, minutes, shares, looks))
     return np.array(found[0]), np.array(found[1])
 
 

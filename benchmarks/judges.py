@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from apigw_canary.judge import evidence
-from apigw_canary.judge.signals import Signal
+from apigw_canary import Signal, Verdict
+from observed import analyses, policy_of, rows, worse_at
 from scenarios import Rollouts
 
 Minutes = NDArray[np.int64]
@@ -26,37 +27,37 @@ def _first(fired: Flags) -> Minutes:
     return np.where(fired.any(axis=1), fired.argmax(axis=1) + 1, 0)
 
 
-def sharp(ratio: float, slack: float, noise: float, alpha: float, *, history: bool = True) -> Judge:
-    """This library's evidence for "worse"."""
-    enough = math.log(1 / alpha)
+def apigw_canary(signal: Signal, alpha: float, *, history: bool = True) -> Judge:
+    """This library, through observations and a policy of this one signal."""
+    policy = policy_of([signal], false_rollback=alpha)
 
     def judge(seen: Rollouts) -> Minutes:
-        found = np.zeros(len(seen.n_b), dtype=np.int64)
-        for i, minutes in enumerate(_rows(seen)):
-            game = evidence.Worse(ratio=ratio, slack=slack, noise=noise, alpha=alpha)
-            if history:
-                game.add(evidence.Row(seen.history_requests, int(seen.history_bad[i]), 0, 0))
-            found[i] = next((t for t, row in enumerate(minutes, 1) if game.add(row) >= enough), 0)
-        return found
+        last = len(seen.shares)
+        # When the evidence sufficed is part of the analysis, so a later look tells it as well.
+        looks = [*takewhile(lambda now: now < last, (10 * 2**i for i in range(last))), last]
+        return np.array(
+            [
+                worse_at(policy, {signal.name: rows(seen, i, history=history)}, seen.shares, looks)
+                for i in range(len(seen.n_b))
+            ]
+        )
 
     return judge
 
 
-def _rows(seen: Rollouts) -> list[list[evidence.Row]]:
-    counts = np.stack([seen.n_b, seen.x_b, seen.n_c, seen.x_c], axis=2)
-    return [[evidence.Row(*row) for row in minutes] for minutes in counts.tolist()]
-
-
 def ever_confirmed(signal: Signal, beta: float, seen: Rollouts) -> float:
     """The share of rollouts this library finds "not worse" in any minute."""
-    enough, confirmed = math.log(1 / beta), 0
-    for i, minutes in enumerate(_rows(seen)):
-        past = evidence.Row(seen.history_requests, int(seen.history_bad[i]), 0, 0)
-        path = evidence.not_worse(
-            [past, *minutes], ratio=signal.ratio, margin=signal.margin, noise=signal.noise
+    policy, looks = policy_of([signal], false_rollback=0.01, false_promotion=beta), seen.shares
+    confirmed = [
+        any(
+            found.verdict is Verdict.NOT_WORSE
+            for found in analyses(
+                policy, {signal.name: rows(seen, i)}, seen.shares, range(1, len(looks) + 1)
+            )
         )
-        confirmed += max(path) >= enough
-    return confirmed / len(seen.n_b)
+        for i in range(len(seen.n_b))
+    ]
+    return float(np.mean(confirmed))
 
 
 def reference(ratio: float, slack: float, noise: float, alpha: float) -> Judge:

@@ -71,15 +71,15 @@ ENTRIES = (
         alpha=0.05,
         confirms=SIGNAL,
     ),
-    Entry("apigw-canary, plain", judges.sharp(1, 0, 0, ALPHA), confirms=PLAIN),
+    Entry("apigw-canary, plain", judges.apigw_canary(PLAIN, ALPHA), confirms=PLAIN),
     Entry(
         "apigw-canary, plain, no history",
-        judges.sharp(1, 0, 0, ALPHA, history=False),
+        judges.apigw_canary(PLAIN, ALPHA, history=False),
         confirms=PLAIN,
     ),
     Entry(
         "apigw-canary, errors_5xx(), alpha .05",
-        judges.sharp(*TOLERANT, 0.05),
+        judges.apigw_canary(SIGNAL, 0.05),
         tolerance=TOLERANT[:2],
         alpha=0.05,
         confirms=SIGNAL,
@@ -165,8 +165,12 @@ def wrongly_promoted(entry: Entry, count: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    rollouts_each, limit_each, every = (100, 10, 6) if quick else (600, 100, 1)
+    parser.add_argument("--rollouts", type=int, default=600)
+    parser.add_argument("--of", default="", help="only the judges whose names have this in them")
+    options = parser.parse_args()
+    rollouts_each, limit_each, every = options.rollouts, options.rollouts // 6, 1
+    if options.quick:
+        rollouts_each, limit_each, every = 100, 10, 6
     print(
         f"{rollouts_each} rollouts each, alpha .01 unless said, beta .05; {limit_each} for x limit"
     )
@@ -174,7 +178,7 @@ def main() -> None:
         f"{'judge':<47}{'healthy':>8}{'noisy':>7}{'x limit':>9}{'worst':>7}"
         f"{'x5 of .1 %':>12}{'failed':>8}{'x2 of 1 %':>11}{'failed':>8}{'promoted':>10}{'time':>7}"
     )
-    for entry in ENTRIES:
+    for entry in (each for each in ENTRIES if options.of in each.name):
         began = time.monotonic()
         count, repeats = rollouts_each // entry.slow, limit_each // entry.slow
         clean, noisy = (100 * healthy(entry, count, noisy=flag) for flag in (False, True))

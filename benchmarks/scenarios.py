@@ -25,6 +25,8 @@ class Rollouts:
     history_requests: int
     history_bad: Counts
     """One number a rollout."""
+    shares: list[float]
+    """The canary's, minute by minute."""
 
 
 def rollouts(
@@ -70,6 +72,7 @@ def rollouts(
         x_c=rng.binomial(n_c, p_c),
         history_requests=seen,
         history_bad=rng.binomial(seen, base, count),
+        shares=shares,
     )
 
 
