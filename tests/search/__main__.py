@@ -129,7 +129,9 @@ def _report(
 
 
 def _rule_of(reason: str) -> str:
-    return " ".join(reason.split(";", maxsplit=1)[0].split()[:7])
+    """The beginning of its sentence, without the numbers."""
+    words = reason.split(";", maxsplit=1)[0].split()[:7]
+    return " ".join("…" if each[0].isdigit() else each for each in words)
 
 
 def _prove(first_seed: int, most: int, processes: int) -> int:
