@@ -21,7 +21,7 @@ from apigw_canary.values import validation
 
 
 class Canary(AnyCanary):
-    """One canary of one rollout: its deployment, and the variables it overrides.
+    """One canary of one rollout: its deployment and the stage variables that it overrides.
 
     ```python
     from datetime import timedelta
@@ -36,8 +36,8 @@ class Canary(AnyCanary):
     ```
 
     `Stage.enable_canary` and `Stage.canary` return it. Each method reads the stage first. If
-    another canary has replaced this one, or the variables differ, it raises `StageChangedError` and
-    sends nothing. Threads may use one object.
+    another canary has replaced this one, or its variables have changed, the method raises
+    `StageChangedError` and changes nothing. You can use one object from several threads.
     """
 
     _control: Control
@@ -65,19 +65,20 @@ class Canary(AnyCanary):
 
     @stated
     def failures(self, limit: int = 20, *, source: FailureSource = "access") -> Failures:
-        """The canary's failing requests by kind; kinds that the baseline does not have come first.
+        """Find the canary's failed requests by kind, kinds that the baseline does not have first.
 
-        It covers the time since the canary was enabled; after its end, until the stage was last
-        changed. Each kind has the counts and rates of both variants, and a few request ids. The
-        latest minute or two may be missing. `limit`: how many kinds, 1 or more.
+        It reads the logs from when the canary was enabled until now or, if the canary has ended,
+        until the stage was last changed. The latest one or two minutes may be missing. Each kind
+        has the counts and rates of both variants, and a few request ids. `limit` is the largest
+        number of kinds to return, 1 or more.
 
-        `source="access"` reads the stage's access logs, or those of the `AccessLogs` that the stage
-        was given. `source="execution"` reads the groups of the stage's and the canary's execution
-        logs; each failure has its `cause`. A request that is in the canary's group is the canary's.
+        `source="access"` reads the stage's access logs, or those of the stage's `AccessLogs`.
+        `source="execution"` reads the execution logs of the stage and of its canary; each failure
+        then has a `cause`. Requests in the canary's log group count as the canary's.
 
-        It makes one GetStage and one query of Logs Insights; for access logs another GetStage, for
-        their format; for execution logs two DescribeLogGroups. A stage without such logs raises
-        `InvalidInputError` or `NotFoundError`.
+        It makes one GetStage and one query of Logs Insights; for access logs a second GetStage, for
+        execution logs two DescribeLogGroups. It raises `InvalidInputError` or `NotFoundError` if
+        the stage does not write these logs.
         """
         validation.number(limit, "limit", low=1)
         validation.choice(source, "source", get_args(FailureSource))
@@ -112,16 +113,16 @@ class Canary(AnyCanary):
         """Make the canary's deployment and variables the stage's own, and end the canary.
 
         The overridden variables are merged into the stage's: a promotion can change and add stage
-        variables but not delete one. What it overwrites is recorded first; if that is impossible
-        nothing is changed, unless `unrecorded=True`. A promotion that was begun, by this or another
-        process, is finished. If production was changed outside the rollout, and the change was not
-        accepted (`accept_production_changes`), it raises `StageChangedError`. It makes at most ten
-        calls: the record and the stage are read again directly before production is changed. It
-        returns the receipt, which `Stage.revert` takes and which holds variable values.
+        variables but not delete one. What it overwrites is recorded first. If it cannot be
+        recorded, nothing is changed, unless you pass `unrecorded=True`. If this or another process
+        has begun a promotion, it is finished. If production was changed outside the rollout, and
+        you have not called `accept_production_changes`, it raises `StageChangedError`. It makes at
+        most ten calls, and reads the record and the stage again directly before it changes
+        production. Returns the receipt for `Stage.revert`; the receipt contains variable values.
 
-        A stage's cache goes on returning production's earlier answers until its entries expire.
-        `flush_cache` empties the cache after the promotion, with two more calls. The backends then
-        get the requests that the cache would have answered.
+        A stage's cache returns production's earlier answers until its entries expire.
+        `flush_cache=True` empties the cache after the promotion, with two more calls. The backends
+        then get the requests that the cache would have answered.
         """
         receipt = self._promote(recorded=not unrecorded)
         if flush_cache:

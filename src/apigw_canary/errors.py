@@ -2,31 +2,31 @@
 
 ```text
 CanaryError
-├── CallerError                      the caller's mistake; nothing was sent that changes traffic
+├── CallerError                      the a wrong call; no change of traffic was sent
 │   ├── InvalidInputError            (ValueError)       a value outside its range
 │   ├── NotFoundError                (LookupError)      no such API, stage or deployment
 │   ├── AmbiguousNameError           (LookupError)      several APIs of that name
 │   ├── NoCanaryError                (LookupError)      the stage has no canary
 │   ├── NothingToRevertError         (LookupError)      no promotion is known
 │   ├── CanaryAlreadyEnabledError                       another canary is running
-│   ├── RolloutEndedError                               this release has had its rollout
+│   ├── RolloutEndedError                               the rollout of this release has ended
 │   ├── WeakenedApiError                                methods would be removed or less protected
-│   └── DecisionExpiredError         (TimeoutError)     decided too long ago
+│   └── DecisionExpiredError         (TimeoutError)     a decision is too old
 ├── AwsError                         AWS refused the call
 │   ├── AccessDeniedError            (PermissionError)  a permission is missing
-│   ├── CredentialsError             (PermissionError)  none, expired, or a wrong signature
+│   ├── CredentialsError             (PermissionError)  missing, expired or not accepted
 │   ├── ThrottledError               (TimeoutError)     still refused after every retry
 │   └── UnreachableError             (TimeoutError)     nothing was sent
-├── StageChangedError                the stage was changed outside
+├── StageChangedError                the stage was changed outside this rollout
 └── CannotTellError                  what happened could not be established
-    ├── UnconfirmedChangeError                          the stage is not as it was asked to be
+    ├── UnconfirmedChangeError                          the stage is not as requested
     ├── UnansweredError              (TimeoutError)     a call was sent and not answered
     ├── RecordError                                     the record cannot be read or written
     └── MetricsError                                    metrics or alarms cannot be read
 ```
 
-Each message states what happened, what is known of the stage, and what to do. The same three are
-attributes, beside the facts that a program needs.
+Each message states what happened, what is known of the stage, and what to do. The three parts are
+also attributes, and so are the facts that a program needs.
 """
 
 from collections.abc import Mapping
@@ -53,12 +53,12 @@ class CanaryAsRead(Protocol):
 
     @property
     def percent(self) -> float:
-        """Its percent of the requests, 0 to 100."""
+        """The canary's percent of the requests, 0 to 100."""
         ...
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """The stage variables it overrides."""
+        """The stage variables that the canary overrides."""
         ...
 
 
@@ -77,28 +77,29 @@ class StageAsRead(Protocol):
 
     @property
     def canary(self) -> CanaryAsRead | None:
-        """The canary, where there is one."""
+        """The canary; None if there is none."""
         ...
 
 
 class KnownState(NamedTuple):
     """What is known of a stage, or of an alias, when an error is raised.
 
-    `str()` gives the sentence of the error's message. It claims no more than the last read showed.
+    `str()` returns the sentences in the error's message. They state only what the last read showed.
     """
 
     stage: StageAsRead | None
-    """The stage as it was read last, or as AWS answered the last change; None: it is not known."""
+    """The stage as it was last read, or as AWS's answer to the last change described it; None if it
+    is not known."""
     read_at: datetime | None
-    """AWS's time of that read."""
+    """When it was read, by AWS's clock."""
     sent: tuple[str, ...]
-    """Changes that were sent by the call that raised, and of which no read has shown whether they
-    took effect. AWS may still carry them out."""
+    """Changes that the failed call sent, and for which no read has shown whether they took effect.
+    AWS may still carry them out."""
     made: tuple[str, ...]
-    """Changes that the call made, before the last read."""
+    """Changes that the failed call made before the last read."""
     read_by_call: bool
-    """Whether the call that raised read the stage; otherwise an earlier call of this process did,
-    and the stage may have been changed since."""
+    """Whether the failed call read the stage. If not, an earlier call of this process did, and the
+    stage may have been changed since."""
 
     def __str__(self) -> str:
         said = []
@@ -130,15 +131,15 @@ def _copied(differences: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class CanaryError(Exception):
-    """The root of the tree: catch it to catch everything this library raises."""
+    """The base class of all errors of this library."""
 
     happened: str
-    """What happened, one sentence or two."""
+    """What happened, in one or two sentences."""
     remedy: str = attrs.field(default="", kw_only=True)
-    """What to do about it; empty where the first sentence already states it."""
+    """What to do about it; empty if `happened` already states it."""
     state: "KnownState | None" = attrs.field(default=None, init=False)
-    """What is known of the stage, or the alias, when the error is raised; None where none was read
-    or changed. The message's sentence about it is made from it, and from nothing else."""
+    """What is known of the stage or alias when the error is raised; None if none was read or
+    changed. The message's sentence about the state is made from it."""
 
     def __attrs_post_init__(self) -> None:
         self._say(self.happened, self.remedy)
@@ -152,14 +153,14 @@ class CanaryError(Exception):
         self.args: tuple[Any, ...] = (" ".join(part for part in parts if part),)
 
     def within(self, context: str, remedy: str = "") -> Self:
-        """The same error with one more sentence about what happened, and one more remedy."""
+        """Add a sentence about what happened, and a remedy; return this error."""
         happened = [text for text in (self.happened, context) if text]
         remedies = [text for text in (self.remedy, remedy) if text]
         self._say(" ".join(happened), " ".join(remedies))
         return self
 
     def located(self, state: "KnownState") -> Self:
-        """The same error with what is known of the stage."""
+        """Set what is known of the stage; return this error."""
         self.state = state
         self._say(self.happened, self.remedy)
         return self
@@ -170,14 +171,16 @@ class CanaryError(Exception):
 
 
 class CallerError(CanaryError):
-    """The caller's mistake: the same call will fail again until it is changed."""
+    """The call is not possible as it was made. The same call will fail again until it is
+    changed.
+    """
 
 
 class InvalidInputError(CallerError, ValueError):
     """A value is not valid. Nothing was sent."""
 
     field: str
-    """The argument or attribute, as it is written in Python."""
+    """The name of the argument or attribute."""
     expected: str
     """The values that are allowed."""
 
@@ -193,18 +196,18 @@ class NotFoundError(CallerError, LookupError):
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class AmbiguousNameError(CallerError, LookupError):
-    """Several REST APIs have the name."""
+    """Several REST APIs have this name."""
 
     candidates: tuple[str, ...] = attrs.field(kw_only=True)
-    """The ids of the APIs of that name."""
+    """The ids of the REST APIs of that name."""
 
 
 class NoCanaryError(CallerError, LookupError):
-    """The stage has no canary, so there is nothing to shift or promote."""
+    """The stage or alias has no canary."""
 
 
 class NothingToRevertError(CallerError, LookupError):
-    """No promotion is known that could be undone."""
+    """No promotion that could be undone is known."""
 
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
@@ -212,33 +215,33 @@ class CanaryAlreadyEnabledError(CallerError):
     """Another canary is running on the stage. It was not changed."""
 
     deployment_id: str = attrs.field(kw_only=True)
-    """The deployment of the canary that is running."""
+    """The deployment of the running canary."""
     percent: float = attrs.field(kw_only=True)
-    """Its percent of the requests, 0 to 100."""
+    """The canary's percent of the requests, 0 to 100."""
     age: timedelta = attrs.field(kw_only=True)
-    """How long ago the stage was last changed: the canary is at least that old."""
+    """How long ago the stage was last changed."""
 
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class RolloutEndedError(CallerError):
-    """The release has had its rollout. A script that is run again does not start it again."""
+    """The rollout of this release has ended. A script that is run again does not start it again."""
 
     release: str = attrs.field(kw_only=True)
     """The release, as given to `enable_canary`."""
     outcome: str = attrs.field(kw_only=True)
-    """How it ended: one of `apigw_canary.Outcome`'s values."""
+    """How the rollout ended: a value of `apigw_canary.Outcome`."""
 
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class WeakenedApiError(CallerError):
-    """The canary's deployment lacks methods that production has, or lets in more callers."""
+    """The canary's deployment lacks methods that production has, or requires less authorization."""
 
     deployment_id: str = attrs.field(kw_only=True)
-    """The canary's deployment; it is on no stage."""
+    """The canary's deployment. No stage serves it."""
     removed: tuple[str, ...] = attrs.field(kw_only=True)
-    """The methods that it lacks, such as `GET /orders`."""
+    """The methods that the deployment lacks, such as `GET /orders`."""
     weakened: tuple[str, ...] = attrs.field(kw_only=True)
-    """The methods that ask less of their callers, each with what they asked."""
+    """The methods that require less authorization, each with what production requires."""
 
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
@@ -246,12 +249,12 @@ class DecisionExpiredError(CallerError, TimeoutError):
     """A Shift or Promote is too old to be applied."""
 
     age: timedelta = attrs.field(kw_only=True)
-    """How long ago the decision was made, by AWS's clock."""
+    """The age of the decision, by AWS's clock."""
 
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class AwsError(CanaryError):
-    """AWS refused the call. The original exception is the cause (`__cause__`)."""
+    """AWS refused a call. The original exception is the cause (`__cause__`)."""
 
     operation: str = attrs.field(kw_only=True)
     """The AWS operation, such as `UpdateStage`."""
@@ -261,22 +264,24 @@ class AwsError(CanaryError):
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class AccessDeniedError(AwsError, PermissionError):
-    """A permission is missing: `apigw_canary.permissions` writes all that are needed."""
+    """A permission is missing. `apigw_canary.permissions` returns a policy with all that are
+    needed.
+    """
 
     action: str = attrs.field(default="", kw_only=True)
-    """The IAM action that is missing, such as `apigateway:PATCH`; empty where AWS names none."""
+    """The missing IAM action, such as `apigateway:PATCH`; empty if AWS does not name it."""
 
 
 class CredentialsError(AwsError, PermissionError):
-    """There are no credentials, they have expired, or the signature was not accepted."""
+    """The credentials are missing or have expired, or AWS did not accept the signature."""
 
 
 class ThrottledError(AwsError, TimeoutError):
-    """AWS refused the call for as long as `retry_for` allows."""
+    """AWS still refused the call after retries for `retry_for`."""
 
 
 class UnreachableError(AwsError, TimeoutError):
-    """AWS could not be reached; nothing was sent."""
+    """AWS could not be reached. Nothing was sent."""
 
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
@@ -284,32 +289,32 @@ class StageChangedError(CanaryError):
     """The stage was changed outside this rollout. That change was not touched."""
 
     differences: Mapping[str, str] = attrs.field(converter=_copied, kw_only=True)
-    """What differs from what was expected: a name, and how it differs. No variable values."""
+    """What differs from the expected state: the name, and how it differs. No variable values."""
 
 
 class CannotTellError(CanaryError):
-    """It could not be established what happened, or what the state is."""
+    """It is not known what happened, or what the state is."""
 
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class UnconfirmedChangeError(CannotTellError):
-    """AWS accepted a change, and the stage is not as requested."""
+    """AWS accepted a change, but the stage is not as requested."""
 
     differences: Mapping[str, str] = attrs.field(converter=_copied, kw_only=True)
-    """What differs from what was asked: a name, and how it differs. No variable values."""
+    """What differs from the request: the name, and how it differs. No variable values."""
 
 
 @attrs.define(eq=False, repr=False, slots=False, auto_exc=False)
 class UnansweredError(CannotTellError, TimeoutError):
-    """A call was sent and its answer did not arrive. AWS may have carried it out."""
+    """A call was sent, but no answer arrived. AWS may have carried it out."""
 
     operation: str = attrs.field(kw_only=True)
     """The AWS operation, such as `UpdateStage`."""
 
 
 class RecordError(CannotTellError):
-    """The record of the rollout cannot be read, or could not be written."""
+    """The record of the rollout could not be read or written."""
 
 
 class MetricsError(CannotTellError):
-    """The metrics or alarms cannot be read, or only in part."""
+    """The metrics or alarms could not be read in full, or cannot be used for decisions."""

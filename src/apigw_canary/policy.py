@@ -75,8 +75,8 @@ class RolloutPolicy(Plan):
     print([step.percent for step in policy.steps])
     ```
 
-    The two risks hold for the evidence of all signals together, for any number of observations, for
-    a policy that stays the same during the rollout.
+    `false_rollback` and `false_promotion` limit the risks of all signals together, for any number
+    of observations, if the policy stays the same during the rollout.
     """
 
     @classmethod
@@ -89,9 +89,9 @@ class RolloutPolicy(Plan):
         final_bake: timedelta | None = None,
         **risks: Unpack[Risks],
     ) -> Self:
-        """`start` %, then `by` % more after each `every`; promoted from the last below 100 %.
+        """Begin at `start` % and add `by` % after each `every`, while below 100 %; then promote.
 
-        `final_bake` adds a step at 100 %, where there is no baseline to compare with.
+        `final_bake` adds a step at 100 % before the promotion. There is no baseline at 100 %.
         """
         first, more = _share(start, "start"), _share(by, "by")
         validation.duration(every, "every")
@@ -108,7 +108,7 @@ class RolloutPolicy(Plan):
         final_bake: timedelta | None = None,
         **risks: Unpack[Risks],
     ) -> Self:
-        """One step below 100 %, then the promotion."""
+        """Keep the canary at `percent`, below 100, for `bake`; then promote."""
         return cls._rising([validation.percent(percent)], bake, final_bake, risks)
 
     @classmethod
@@ -121,7 +121,7 @@ class RolloutPolicy(Plan):
         final_bake: timedelta | None = None,
         **risks: Unpack[Risks],
     ) -> Self:
-        """`start` %, then `factor` times as much after each `every`, as long as below 100 %."""
+        """Begin at `start` % and multiply by `factor` after each `every`, while below 100 %."""
         share = _share(start, "start")
         validation.number(factor, "factor", low=1.01, high=100)
         validation.duration(every, "every")
@@ -135,10 +135,11 @@ class RolloutPolicy(Plan):
     def named(
         cls, name: str, *, final_bake: timedelta | None = None, **risks: Unpack[Risks]
     ) -> Self:
-        """A plan by its AWS CodeDeploy name, with or without its prefix.
+        """Take the steps of a predefined AWS CodeDeploy configuration, with or without its prefix.
 
-        `Canary10Percent5Minutes` (also 10, 15 and 30), `Linear10PercentEvery1Minute` (also 2, 3
-        and 10). `AllAtOnce` has no canary to judge and is refused.
+        The names are `Canary10Percent5Minutes` (also with 10, 15 and 30 minutes) and
+        `Linear10PercentEvery1Minute` (also with 2, 3 and 10 minutes). `AllAtOnce` has no canary and
+        raises `InvalidInputError`.
         """
         found = re.fullmatch(_CODEDEPLOY, validation.text(name, "name"))
         if found is None or found[0] not in {
@@ -190,15 +191,15 @@ class RolloutPolicy(Plan):
         return "; ".join(said)
 
     def analyze(self, observation: Observation, *, intervals: bool = False) -> Analysis:
-        """The evidence of an observation: a finding for each signal, and a verdict.
+        """Return the evidence of an observation: a finding for each signal, and a verdict.
 
-        `intervals`: also the ratios and differences of the two rates that the evidence has not
-        excluded, at a confidence of 1 - `false_rollback`. They take some forty times as long.
+        `intervals=True` also computes confidence intervals of the ratio and the difference of the
+        two rates, at a confidence of 1 - `false_rollback`. That takes about forty times as long.
         """
         return analyze(self, _observation(observation), with_intervals=intervals)
 
     def decide(self, observation: Observation) -> Decision:
-        """What to do now. Pure: the same observation gives the same decision."""
+        """Decide what to do now. The same observation always gives the same decision."""
         return decide(self, _observation(observation))
 
     def forecast(
@@ -212,20 +213,21 @@ class RolloutPolicy(Plan):
         seed: int = 0,
         progress: Callable[[int], object] | None = None,
     ) -> Forecast:
-        """What this policy will do with a traffic, before any is moved.
+        """Simulate what this policy will do with given traffic.
 
-        Simulates `rollouts` of a clean canary, and of canaries that fail `times` as often, and lets
-        the policy decide each minute of them. `bad_rate` is the baseline's fraction of bad
-        requests, 0 to 1, of every critical signal, or by the signals' names; `signal` gets worse,
-        by default the first critical one. A signal without a rate is left out, and alarms are taken
-        to be OK. A signal of one route is left out too, because that traffic is not the route's:
-        forecast a policy that has no other signal, with the route's requests a minute.
+        It simulates `rollouts` rollouts of a canary as good as the baseline, and as many for each
+        multiple in `times` of a canary that fails that many times as often. The policy decides once
+        for each minute. `bad_rate` is the baseline's fraction of bad requests, 0 to 1: one number
+        for every critical signal, or a mapping by signal name. `signal` is the one that gets worse,
+        by default the first critical one. Signals without a rate are left out, and alarms count as
+        OK. A signal of one route is left out too, because the traffic is that of the whole stage.
+        To forecast it, use a policy with that signal alone, and the route's requests a minute.
 
-        The requests are independent of each other, as real ones never quite are: what the real
-        traffic does to the policy, see `backtest`. A few seconds where the traffic suits the plan;
-        where a verdict takes all day, minutes: then ask for fewer rollouts, or give `progress`,
-        which is called after each rollout with how many there have been. What it raises ends the
-        forecast.
+        The simulated requests are independent of each other. Real requests are not quite
+        independent: use `backtest` with past traffic. A forecast takes a few seconds if the traffic
+        suits the plan, and minutes if verdicts take all day; then give fewer `rollouts`. `progress`
+        is called after each rollout with the number of rollouts so far. An exception that it raises
+        ends the forecast.
         """
         return forecast(
             self,
@@ -247,20 +249,22 @@ class RolloutPolicy(Plan):
         seed: int = 0,
         progress: Callable[[int], object] | None = None,
     ) -> Backtest:
-        """How often this policy would have rolled back healthy releases in past traffic.
+        """Find how often this policy would have rolled back healthy releases in past traffic.
 
-        `minutes` are past ones: your own, or `stage.observe(policy, start=..., end=...)`, of which
-        both variants together count. Rollouts begin one after the other, each with an hour before
-        it, and the requests of each minute are divided at random by the percent of the step:
-        whatever went wrong then affected both variants. All of them, or `rollouts` spread over the
-        time.
+        `minutes` are past minutes: your own, or `stage.observe(policy, start=..., end=...)`. The
+        requests of both variants are added up, and those of each minute are divided at random
+        between a baseline and a canary by the percent of the step. Past failures therefore affect
+        both, and each rollback is a false one. Rollouts begin one after the other, each with an
+        hour of history. `rollouts` limits their number, spread over the time; None runs all that
+        fit.
 
-        Divided at random, the variants are more alike than two deployments ever are: `noise`, the
-        coefficient of variation by which a variant's rate varies by itself from minute to minute,
-        must be assumed. Where it is not known which requests were a canary's, because the counts
-        may overlap, minutes with canary requests are left out. Requests of unknown outcome stay so.
-        Alarms are taken to be OK. Seconds for 14 days. `progress` is called after each rollout with
-        how many there have been; what it raises ends the backtest.
+        Variants that are divided at random are more alike than two deployments. `noise` adds what
+        you assume of real ones: the coefficient of variation, 0 to 2, by which a variant's rate
+        varies by itself from minute to minute. If it is not known whether the baseline's counts
+        include the canary's, minutes with canary requests are left out. Requests of unknown outcome
+        remain unknown. Alarms count as OK. A backtest of 14 days takes seconds. `progress` is
+        called after each rollout with the number of rollouts so far. An exception that it raises
+        ends the backtest.
         """
         return backtest(self, minutes, noise=noise, rollouts=rollouts, seed=seed, progress=progress)
 

@@ -155,12 +155,12 @@ class AnyPlace(Controlled):
 
     @property
     def metrics(self) -> MetricSource:
-        """Where the minutes come from."""
+        """The metric source."""
         return self._metrics
 
     @property
     def region(self) -> str:
-        """The region that calls go to."""
+        """The AWS region, such as `eu-central-1`."""
         return self._calls.region
 
     def _compared(self, start: datetime, end: datetime) -> Comparison:
@@ -241,67 +241,73 @@ class AnyCanary(Controlled, ABC):
 
     @stated
     def describe(self) -> StageState:
-        """The stage or alias that this canary was enabled on, as it is now: one call."""
+        """Read the stage or alias that this canary was enabled on, with one call."""
         state: StageState = self._control.read().stage
         return state
 
     @stated
     def shift(self, percent: float) -> None:
-        """Set the canary's percent of the requests, 0 to 100.
+        """Set the canary's percent of the requests, 0 to 100, with two calls.
 
-        At 0 % the canary still exists: AWS refuses ordinary deployments to the stage. To keep the
-        present percent for a while, use `hold`. Two calls; success where the percent is that
-        already, and where a promotion was begun, which `promote` finishes. A percent of an alias
-        that was set outside is taken over, with this moment as the start of its step.
+        At 0 % the canary still exists, and AWS refuses ordinary deployments to the stage. To keep
+        the present percent for a while, use `hold`. It changes nothing and succeeds if the canary
+        already has that percent, or if a promotion was begun, which `promote` finishes. If another
+        tool has set this percent on an alias, the step begins now.
         """
         self._shift(validation.percent(percent))
 
     @stated
     def hold(self, reason: str) -> None:
-        """Keep the present percent until `resume`: on record, from any process.
+        """Keep the present percent until `resume` is called, by this or another process.
 
-        `observe` returns the reason, and the decision is Hold with that reason. A hold never
-        prevents a Rollback. The deadline's clock stops, but a rollout still ends 14 days after its
-        start. `reason` is one line of at most 120 characters; a second call replaces it. It makes
-        five AWS calls, three for an alias. The description of an alias is too short for the reason:
-        without `records` other processes find that the rollout is on hold, not why.
+        The hold is in the rollout's record. `observe` returns the reason, and the decision is Hold
+        with that reason. A hold never prevents a Rollback. Time on hold does not count toward the
+        deadline, but a rollout still ends 14 days after its start. `reason` is one line of at most
+        120 characters; a second call replaces it. It makes five AWS calls, three for an alias. The
+        description of an alias is too short for the reason: without `records`, other processes find
+        that the rollout is on hold, but not why.
         """
         reason = validation.text(reason, "reason", limit=MAX_REASON)
         self._handle = self._verbs.hold(self._control, self._handle, reason)
 
     @stated
     def resume(self) -> None:
-        """End the hold, from any process; success where there is none. At most five calls."""
+        """End the hold of this or another process, with at most five calls; succeed if there is
+        none.
+        """
         self._handle = self._verbs.resume(self._control, self._handle)
 
     @stated
     def accept_production_changes(self) -> None:
-        """Go on after production was changed outside: record production as it is now.
+        """Continue after production was changed outside this rollout: record production as it is
+        now.
 
-        Until then `Observation.production_changed` names what was changed, the decision is Hold,
-        `apply` neither shifts nor promotes, and `promote` refuses; `shift` refuses too for an
-        alias. A later change holds again. At most five calls.
+        Before this call, `Observation.production_changed` names what was changed, the decision is
+        Hold, `apply` does not shift or promote, and `promote` raises `StageChangedError`, as does
+        `shift` for an alias. The same applies after a later change. It makes at most five calls.
         """
         self._handle = self._verbs.accept_production(self._control, self._handle)
 
     @stated
     def rollback(self) -> None:
-        """End the canary at once; production keeps, or gets back, what it had before the rollout.
+        """End the canary at once; production keeps, or gets back, what it served before the
+        rollout.
 
-        Where a promotion was half done and the record does not prove it, the canary is ended and
-        `StageChangedError` states what production serves. Two calls; for a stage one more to undo,
-        and five to record it: two before, each sent once and for two seconds at most, and three
-        afterwards. No canary is success, once two reads that are two seconds apart agree that there
-        is none; otherwise `CannotTellError` states that one may be active. A canary that was
-        promoted is `RolloutEndedError`: `revert` undoes a promotion.
+        If a promotion was unfinished and the record does not prove it, the canary is ended and
+        `StageChangedError` states what production serves. It makes two calls; for a stage one more
+        to undo a promotion, and five to record the rollback: two before, each sent once and for at
+        most two seconds, and three afterwards. Without a canary it succeeds, after two reads two
+        seconds apart have found none; if they do not agree it raises `CannotTellError`, because a
+        canary may still be active. If the canary was promoted it raises `RolloutEndedError`;
+        `revert` undoes a promotion.
         """
         self._roll_back("caller")
 
     @stated
     def disable(self) -> None:
-        """End the canary without judging it; otherwise as `rollback`.
+        """End the canary as `rollback` does, with the outcome "disabled" instead of "rolled back".
 
-        A canary that was promoted, or is ended already, is success.
+        It succeeds if the canary was promoted or has already ended.
         """
         self._roll_back("caller", Outcome.DISABLED)
 
@@ -324,20 +330,21 @@ class AnyCanary(Controlled, ABC):
     def observe(
         self, policy: RolloutPolicy, *, last_complete_at: datetime | None = None
     ) -> Observation:
-        """Read the rollout: the stage and, while the canary runs, the metrics.
+        """Read the stage and, while the canary runs, the metrics and the policy's alarms.
 
-        Alarms that the policy names take one DescribeAlarms, and one DescribeAlarmHistory for each
-        that has changed its state since the start and does not fire.
+        Alarms take one DescribeAlarms, and one DescribeAlarmHistory for each alarm that has changed
+        its state since the start and is not firing now.
 
-        A source that fails, of metrics or alarms, for whatever reason, does not raise, because the
-        canary would not be observed any more: its failure is in the observation, and the decision
-        is Hold until the policy's `max_unobserved` is over, then Rollback. Its traceback is logged.
-        Since when it fails is known to this object, and kept in the rollout's record, with one
-        write when it begins and one when it ends, so that a process for each observation knows it
-        as well. A record that cannot be written does not stop the observation. An alias's
-        description has no space for it: without `records`, a process for each observation passes
-        the time of the last observation without a failure as `last_complete_at`, which takes
-        precedence over the record.
+        If the metrics or alarms cannot be read, no error is raised: the observation has the
+        `failure`, and its traceback is logged. The decision is then Hold, and Rollback once the
+        failure has lasted for the policy's `max_unobserved`. The time since when it has lasted is
+        in the rollout's record, with one write when it begins and one when it ends, so each
+        observation can run in a process of its own. If the record cannot be written, a warning is
+        logged.
+
+        An alias's description has no space for that time. If you use one process for each
+        observation of an alias without `records`, pass the time of the last observation without a
+        failure as `last_complete_at`. It takes precedence over the record.
         """
         if not isinstance(policy, RolloutPolicy):
             validation.refuse("policy", "a RolloutPolicy", policy)
@@ -435,12 +442,13 @@ class AnyCanary(Controlled, ABC):
 
     @stated
     def compare(self) -> Comparison:
-        """Both variants side by side since the canary was enabled, or while it was: no verdict.
+        """Compare both variants from when the canary was enabled until now, or until it ended.
 
-        Requests, 4xx and 5xx answers, latency and integration latency (mean, p50, p90, p99) and the
-        stage's cache, of the whole window and of each minute, from CloudWatch: of a stage from
-        `AWS/ApiGateway`, of an alias from `AWS/Lambda`. Minutes younger than five are left out,
-        because their metrics may not be complete.
+        It gives no verdict. It has the requests, 4xx and 5xx answers, latency and integration
+        latency (mean, p50, p90, p99) and the stage's cache, for the whole window and for each
+        minute. They are read from CloudWatch, from `AWS/ApiGateway` for a stage and `AWS/Lambda`
+        for an alias. Minutes that ended less than five minutes ago are left out, because their
+        metrics may not be complete.
 
         It makes one GetStage and one GetMetricData; the first time also GetRestApis and GetStages.
         Raises `MetricsError` if CloudWatch returns partial results.
@@ -449,17 +457,18 @@ class AnyCanary(Controlled, ABC):
 
     @stated
     def analyze(self, policy: RolloutPolicy) -> Analysis:
-        """The evidence so far; reads the rollout as `observe` does."""
+        """Observe the rollout and return the evidence so far."""
         return policy.analyze(self.observe(policy))
 
     @stated
     def apply(self, decision: Decision) -> Promotion | None:
-        """Carry out a decision, with at most one change of traffic.
+        """Apply a decision, with at most one change of traffic.
 
-        Hold sends nothing, and what is already as asked is success. A decision about another
-        canary, or made on another percent, is `StageChangedError`; a Shift or Promote older than
-        its `lifetime` (ten minutes unless the policy sets another) is `DecisionExpiredError`. A
-        Rollback is never too old and ignores the percent. Returns the receipt of a promotion.
+        A Hold makes no calls. If the stage is already as decided, nothing is changed. It raises
+        `StageChangedError` if the decision was made about another canary or on another percent, and
+        `DecisionExpiredError` if a Shift or Promote is older than its `lifetime` (by default ten
+        minutes). A Rollback does not expire and may have been decided on any percent. Returns the
+        receipt of a promotion, else None.
         """
         if not isinstance(decision, Hold | Shift | Promote | Rollback):
             validation.refuse("decision", "a Hold, Shift, Promote or Rollback", decision)

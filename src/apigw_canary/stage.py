@@ -73,14 +73,15 @@ class Stage(AnyPlace):
     stage.revert(receipt)
     ```
 
-    `rest_api_id` and `name` identify it; `session` is a `boto3.Session`, or None for boto3's
-    default one: profiles, regions and `AWS_ENDPOINT_URL_*` count as they do for boto3. `metrics` is
-    the source of the variants' minutes, by default CloudWatch; `records` a store for the rollouts'
-    records, by default the descriptions of their deployments. `clock` is called for the time now;
-    None takes the time that AWS states in its answers, so that a wrong local clock does no harm.
-    `sleep` pauses between retries, for `retry_for` in all.
+    `rest_api_id` and `name` identify the stage. `session` is a `boto3.Session`; None uses boto3's
+    default session, with its profiles, regions and `AWS_ENDPOINT_URL_*`. `metrics` is the metric
+    source, by default `CloudWatchMetrics()`. `records` is a store for the records of rollouts, by
+    default the descriptions of the deployments. `clock` returns the present time, as an aware
+    datetime; None uses the time in AWS's answers, so a wrong local clock has no effect. `sleep`
+    waits between retries; it takes seconds, as `time.sleep` does. `retry_for` limits the sum of
+    these waits for a call, by default 30 seconds.
 
-    boto3 is imported when the first call is made. Threads may use one stage.
+    boto3 is imported with the first call. You can use one object from several threads.
     """
 
     _control: Control
@@ -101,10 +102,10 @@ class Stage(AnyPlace):
 
     @classmethod
     def find(cls, api_name: str, name: str, **connection: Unpack[Connection]) -> Self:
-        """The stage `name` of the REST API called `api_name`: one GetRestApis.
+        """Find the stage `name` of the REST API called `api_name`, with one GetRestApis.
 
-        Raises `NotFoundError` if no API has that name, and `AmbiguousNameError`, which lists them,
-        if several have it.
+        Raises `NotFoundError` if no API has that name, and `AmbiguousNameError`, which lists the
+        ids, if several have it.
         """
         calls = AnyPlace(**connection)._calls  # noqa: SLF001 - of its own class
         found = apis_named(calls, validation.text(api_name, "api_name", limit=1024))
@@ -137,11 +138,10 @@ class Stage(AnyPlace):
 
     @stated
     def describe(self) -> StageState:
-        """The stage now, with what is recorded of its rollout: two calls.
+        """Read the stage and the record of its rollout, with two calls.
 
-        `rollout` is the one that is running, else the latest one with its outcome; None if no
-        rollout is recorded. It makes GetStage, and GetDeployment while a canary runs, else
-        GetDeployments.
+        `rollout` is the running rollout, else the latest one with its outcome, else None. The calls
+        are GetStage and, while a canary runs, GetDeployment, else GetDeployments.
         """
         state = self._control.read().stage
         return attrs.evolve(state, rollout=self._control.rollout(state))
@@ -158,22 +158,24 @@ class Stage(AnyPlace):
         accept: Collection[Acceptance] = (),
         policy: RolloutPolicy | None = None,
     ) -> Preflight:
-        """A dry run of `enable_canary` with these arguments: its problems, changes and calls.
+        """Dry-run `enable_canary` with these arguments: report its problems, changes and calls.
 
-        Nothing is changed. `.problems` are the problems of a canary, errors first, and `.ok` is
-        True if none is an error. With a `policy`: whether the past hour's traffic is enough for it.
-        With the `variables` that the canary is to override: whether each integration that uses one
-        leads to a Lambda function that exists and allows API Gateway, and which function production
-        calls there. Methods and their authorization are compared between production and
-        `deployment_id`, else the running canary's deployment, else the API as it is being edited
-        now. What could not be read is a problem too, which names the missing permission;
-        permissions to write are not tried.
+        Nothing is changed. `.problems` lists the problems of a canary, errors first, and `.ok` is
+        True if none is an error. With a `policy` it checks whether the traffic of the past hour is
+        enough. With `variables` it checks that each integration that uses one of them calls a
+        Lambda function that exists and that API Gateway may invoke, and it shows the function that
+        production calls. Methods and their authorization in production are compared with those of
+        `deployment_id`, else of the running canary's deployment, else of the API as it is being
+        edited now. Data that could not be read are a problem that names the missing permission.
+        Permissions to write are not checked.
 
-        `.calls` are what `enable_canary` would send to API Gateway with a `percent`, by default the
-        policy's first one; without either there are none. Between the two another process may act.
+        `.calls` lists the calls of API Gateway that `enable_canary` would make with `percent`, by
+        default the policy's first. Without a percent and a policy it is empty. Another process may
+        change the stage before you call `enable_canary`.
 
-        Three calls; three more with a policy, one with alarms, and two for each function that the
-        variables lead to. For `.calls` the reads of `enable_canary`, and one GetResources.
+        It makes three calls, three more with a policy, one more with alarms, and two for each
+        Lambda function of the variables. For `.calls` it makes the reads of `enable_canary` and one
+        GetResources.
         """
         watch = watchable(self._calls, self._metrics, policy)
         is_planned = percent is not None or policy is not None
@@ -216,22 +218,23 @@ class Stage(AnyPlace):
         whole_stage: bool | None = None,
         smoke_test: bool = False,
     ) -> tuple[InvocationPermission, ...]:
-        """Let API Gateway call the Lambda functions that these stage variables lead to.
+        """Let API Gateway invoke the Lambda functions that integrations name with these variables.
 
-        For each integration that uses one of the variables, and each method, the permission that
-        the function (its alias, its version) lacks is added to its policy: lambda:AddPermission,
-        for this stage and method only. Existing permissions are not changed, so the same line can
-        be run again. Returns what was added.
+        For each method whose integration uses one of the variables, it adds the missing permission
+        to the policy of the function, alias or version, with lambda:AddPermission, for this stage
+        and method only. Existing permissions are not changed, so you can run the same line again.
+        Returns the permissions that were added.
 
-        `whole_stage=True` adds one statement a function, for all methods of the stage (`/*/*`), and
-        False one a method; None does so for up to 20 methods a function, and adds the one for the
-        whole stage beyond: a function's policy has 20,480 bytes at most. `smoke_test=True` adds one
-        more to each function that a method of the API leads to with these variables: for the test
-        invocations of `stage.smoke_test`, which API Gateway makes as `test-invoke-stage`.
+        `whole_stage=True` adds one statement for each function, which covers all methods of the
+        stage (`/*/*`). False adds one for each method. None adds one for each of up to 20 methods
+        of a function, and for more methods one that covers the whole stage, because a function's
+        policy has at most 20,480 bytes. `smoke_test=True` adds one more statement to each function
+        that a method of the API invokes with these variables, for the test invocations of
+        `stage.smoke_test`, whose stage is `test-invoke-stage`.
 
-        A function or alias that does not exist is `NotFoundError`, and a policy that denies the
-        call `CallerError`, before anything is added. lambda:PutResourcePolicy, which some tools
-        use, replaces a function's whole policy, and what this method added with it.
+        Raises `NotFoundError` if a function or alias does not exist, and `CallerError` if a policy
+        denies the invocation, before anything is added. Some tools use lambda:PutResourcePolicy,
+        which replaces a function's whole policy and removes these permissions.
         """
         if whole_stage is not None:
             validation.flag(whole_stage, "whole_stage")
@@ -255,27 +258,27 @@ class Stage(AnyPlace):
         """Send requests to the API as it is being edited, before a canary has any traffic.
 
         `requests` are texts such as `"GET /orders/42"`, which pass with a status from 200 to 299,
-        or `SmokeRequest`s. Each is sent once, in their order, with the stage's variables overlaid
-        by `variables`: the ones that you give to `enable_canary` next. Returns each result;
-        a request that is "not testable" has neither passed nor failed. The stage is
-        not changed.
+        or `SmokeRequest`s. Each is sent once, in order, with the stage's variables and your
+        `variables`, which replace those of the same name: give the ones that you will give to
+        `enable_canary`. Returns a result for each request; one that is "not testable" has neither
+        passed nor failed. The stage is not changed.
 
-        **Backends are really called.** So DELETE, PATCH, POST and PUT raise `InvalidInputError`
-        unless `unsafe=True`.
+        **The backends are really called.** So DELETE, PATCH, POST and PUT raise `InvalidInputError`
+        unless you pass `unsafe=True`.
 
-        A test invocation does not pass authorizers and resource policies, API keys and usage plans,
-        WAF, throttling, the stage's cache, its domain names and its access logs: it shows that
-        methods, integrations and backends work, not who may call them. Streamed answers are
-        buffered, for 35 seconds at most.
+        A test invocation bypasses authorizers, resource policies, API keys, usage plans, WAF,
+        throttling, and the stage's cache, domain names and access logs. It shows that methods,
+        integrations and backends work, not who may call them. Streamed answers are buffered, for at
+        most 35 seconds.
 
-        Only the API as it is being edited can be tested. A canary with a new deployment serves that
-        API, unless it is edited in between. A `deployment_id` raises `InvalidInputError` before
-        anything is sent.
+        Only the API as it is being edited can be tested. A canary with a new deployment serves the
+        same API, unless you edit it before you enable the canary. A `deployment_id` raises
+        `InvalidInputError` before anything is sent.
 
-        GetStage, GetResources, and a TestInvokeMethod for each request; a second one where AWS does
-        not know a method `ANY` by the verb. A call that may not be made is `AccessDeniedError`.
-        Lambda functions have to let test invocations in:
-        `stage.allow_invocation(variables, smoke_test=True)`.
+        It makes a GetStage, a GetResources, and a TestInvokeMethod for each request; a second one
+        if AWS does not find a method `ANY` by the request's verb. Raises `AccessDeniedError` if you
+        lack a permission. Lambda functions must allow test invocations: call
+        `stage.allow_invocation(variables, smoke_test=True)` first.
         """
         if deployment_id is not None:
             validation.refuse(
@@ -305,34 +308,36 @@ class Stage(AnyPlace):
         accept: Collection[Acceptance] = (),
         policy: RolloutPolicy | None = None,
     ) -> Canary:
-        """Give `percent` of the requests, 0 to 100, to a canary; None: the policy's first step.
+        """Enable a canary with `percent` of the requests, 0 to 100; None: the policy's first step.
 
         The canary serves a new deployment of the API **as it is being edited now**, including a
         colleague's unfinished changes. With `deployment_id` it serves an earlier deployment, or the
-        stage's own for a canary that differs in variables only. `variables` override the stage's
-        for the canary's requests. `description` is kept with a new deployment. At most nine calls;
-        the stage is read again directly before it is changed.
+        stage's own deployment if only variables differ. `variables` override the stage's variables
+        for the canary's requests. With `use_stage_cache=True` the canary reads and fills the
+        stage's cache. `description` is stored with a new deployment. It makes at most nine calls,
+        and reads the stage again directly before it changes it.
 
-        You can run it again. The running canary of the same `release` (without one: of the same
-        variables and deployment) is returned as it is, whatever its percent. A release that has had
-        its rollout raises `RolloutEndedError`, so a script that is run again does not restart a bad
-        release; without a release nothing is remembered. If another canary is running, it raises
-        `CanaryAlreadyEnabledError`.
+        You can run it again. It returns the running canary of the same `release` unchanged,
+        whatever its percent; without a `release`, the running canary of the same variables and
+        deployment. It raises `RolloutEndedError` if the rollout of this release has ended, so a
+        script that is run again does not restart a bad release; without a `release` it does not
+        know of ended rollouts. It raises `CanaryAlreadyEnabledError` if another canary is running.
 
-        A deployment without methods that production has, or with less authorization on them, raises
-        `WeakenedApiError`, unless `accept` has "weakened_methods". Integrations are not compared:
-        AWS does not show those of a deployment.
+        It raises `WeakenedApiError` if the deployment lacks methods that production has, or
+        requires less authorization for them, unless `accept` has "weakened_methods". Integrations
+        are not compared, because AWS does not show those of a deployment.
 
-        A variable that the stage does not have, and that no integration, template, parameter or
-        authorizer of the API names, raises `InvalidInputError`, unless `accept` has
-        "unused_variables": use it if only the code of a Lambda function or a gateway response reads
-        the variable. It makes two more calls for a variable that the stage does not have. Where the
-        API cannot be read, and with a `deployment_id`, a warning is logged instead.
+        It raises `InvalidInputError` for a variable that the stage does not have and that no
+        integration, template, parameter or authorizer of the API names, unless `accept` has
+        "unused_variables". Use that if only the code of a Lambda function or a gateway response
+        reads the variable. A variable that the stage does not have takes two more calls. If the API
+        cannot be read, and with a `deployment_id`, a warning is logged instead.
 
-        `policy`: the policy that the canary will be observed with. Its alarms and metrics are read
-        once. If they cannot be read, it raises before anything is changed; an alarm that CloudWatch
-        does not know raises `NotFoundError`. It makes the calls of a first observation, and none if
-        the canary is running or the release has had its rollout.
+        `policy` is the policy that the canary will be observed with. Its alarms and metrics are
+        read once, with the calls of a first observation. If they cannot be read, it raises before
+        it changes anything: `NotFoundError` for an alarm that does not exist, `MetricsError` for
+        metrics with which no canary would be promoted. They are not read if the canary is running
+        or the rollout of the release has ended.
         """
         watch = watchable(self._calls, self._metrics, policy)
         request = CanaryRequest(
@@ -355,9 +360,10 @@ class Stage(AnyPlace):
 
     @stated
     def canary(self) -> Canary | None:
-        """The canary that is running, whatever enabled it; None if there is none for certain.
+        """Return the running canary, whatever tool enabled it; None if there certainly is none.
 
-        Two calls; without a canary a second GetStage after two seconds, and GetDeployments.
+        It makes two calls; without a canary also a second GetStage after two seconds, and
+        GetDeployments.
         """
         seen = self._control.present()
         if seen.stage.canary is None:
@@ -366,12 +372,12 @@ class Stage(AnyPlace):
 
     @stated
     def observe(self, policy: RolloutPolicy, *, start: datetime, end: datetime) -> Observation:
-        """A past window as if a canary had been enabled at its start, for notebooks.
+        """Observe a past window as if a canary had been enabled at its start, for notebooks.
 
-        One GetStage and the metrics of [start, end) and of the hour before. All canaries that ran
-        in it are taken for one, and `percent` is the percent of the requests they got. It has no
-        basis: a decision made on it cannot be applied. CloudWatch keeps minutes for 15 days. Alarms
-        are not read.
+        It makes one GetStage and reads the metrics of [start, end) and of the hour before. All
+        canaries of the window count as one, and `percent` is the percent of the requests that they
+        got. The observation has no basis, so a decision on it cannot be applied. CloudWatch keeps
+        minutes for 15 days. Alarms are not read.
         """
         start, end = window(start, end)
         found = measured(self._metrics, self._control.read().stage, policy, start, end)
@@ -395,34 +401,36 @@ class Stage(AnyPlace):
         )
 
     def log_groups(self) -> tuple[LogGroup, ...]:
-        """The log groups of access and execution logs of both variants, and whether they exist.
+        """List the log groups of access and execution logs of both variants, and whether they
+        exist.
 
-        GetStage, and a DescribeLogGroups for each group, four at most.
+        It makes a GetStage, and a DescribeLogGroups for each of at most four groups.
         """
         return log_groups(self._control.gateway)
 
     @stated
     def compare(self, start: datetime, end: datetime) -> Comparison:
-        """Both variants side by side in a past window, whichever canaries ran in it: no verdict.
+        """Compare both variants in a past window, whichever canaries ran in it, without a verdict.
 
-        As `Canary.compare`, which is about the rollout of one canary. Only complete minutes are
-        compared, those younger than five are left out, and CloudWatch keeps minutes for 15 days.
+        It returns what `Canary.compare` returns for the rollout of one canary. Minutes that ended
+        less than five minutes ago are left out, because their metrics may not be complete.
+        CloudWatch keeps minutes for 15 days.
         """
         return self._compared(start, end)
 
     @stated
     def rollback(self) -> None:
-        """End any canary, and undo a half-finished promotion, for example in an incident.
+        """End any canary and undo an unfinished promotion, for example in an incident.
 
-        Where the record does not prove that a promotion was half done, production is not changed
-        and `StageChangedError` states that, after the canary was ended; `revert` is the way back
-        then. A promotion that was finished is not undone by it: where production serves the bad
-        release, call `revert`.
+        If the record does not prove that a promotion was unfinished, the canary is ended,
+        production is not changed, and `StageChangedError` is raised; call `revert` then. A finished
+        promotion is not undone: if production serves the bad release, call `revert`.
 
-        Two calls, one more to undo, and five to record it: two before, each sent once and for two
-        seconds at most, and three afterwards. The canary is ended whatever becomes of those. No
-        canary is success, once two reads that are two seconds apart agree that there is none;
-        otherwise `CannotTellError` states that one may be active.
+        It makes two calls, one more to undo a promotion, and five to record the rollback: two
+        before, each sent once and for at most two seconds, and three afterwards. The canary is
+        ended even if those five fail. Without a canary it succeeds, after two reads two seconds
+        apart have found none; if they do not agree it raises `CannotTellError`, because a canary
+        may still be active.
         """
         roll_back(self._control, None, by="operator")
 
@@ -430,40 +438,45 @@ class Stage(AnyPlace):
     def revert(
         self, promotion: Promotion | None = None, *, dry_run: bool = False
     ) -> Promotion | None:
-        """Undo the last promotion, or the one of the receipt that `promote` returned.
+        """Undo the last promotion, or the one whose receipt (returned by `promote`) you pass.
 
-        Restores the deployment and the variables that the promotion changed, and nothing else; a
-        deployment or variable that was changed since is `StageChangedError`, a previous deployment
-        that was deleted `NotFoundError` with those that are left. A promotion that has been undone
-        already is success, so the same line can be run again; to go back further, give the receipt
-        of an earlier promotion. At most nine calls.
+        It restores the deployment and the variables that the promotion changed, and nothing else.
+        It raises `StageChangedError` if one of them was changed since, and `NotFoundError`, which
+        lists the remaining deployments, if the previous deployment was deleted. It succeeds if the
+        promotion has already been undone, so you can run the same line again. To go back further,
+        pass the receipt of an earlier promotion. It makes at most nine calls.
 
-        Returns the promotion that is undone: production gets its `deployment_before` and its
-        `variables_before`. None where it was undone before and no receipt of it is known.
-        `dry_run=True` returns the same and changes nothing. Without a receipt the values come from
-        the record, which all who may call UpdateDeployment can write: check the dry run first, or
-        keep records in a store of your own (`records=`).
+        Returns the promotion that was undone: production gets its `deployment_before` and its
+        `variables_before`. Returns None if it had been undone before and no receipt of it is known.
+        With `dry_run=True` it returns the same and changes nothing. Without a receipt the values
+        come from the record, which every identity that may call UpdateDeployment can write: check
+        the dry run first, or keep records in your own store (`records=`).
         """
         check_revert(promotion, dry_run)
         return revert(self._control, promotion, dry_run=dry_run)
 
     @stated
     def clean_up(self, keep: int = 10, *, dry_run: bool = False) -> CleanUp:
-        """Delete the deployments that this library made and that nothing needs any more.
+        """Delete the deployments that this library created and that are no longer needed.
 
-        API Gateway keeps each deployment until it is deleted. It never deletes a deployment that a
-        stage of the API or its canary serves, that one of the last two promotions of a stage came
-        from or led to, that has the record of a release younger than 30 days, that is less than an
-        hour old, or that is one of the `keep` newest, from 0. So a script that is run again does
-        not restart a bad release for 30 days. It does not delete deployments of other tools, those
-        that another stage has a record on, and those whose record cannot be read. It does not know
-        the deployments that another stage needs for `revert` by its own store (`records`).
+        API Gateway keeps deployments until they are deleted. This method keeps each deployment that
 
-        Returns the outcome of each deployment that this library made for this stage, newest first.
-        A deletion that AWS refuses is in it, and raises nothing. With `dry_run` nothing is deleted,
-        and the value is the one that the call returns where AWS refuses none.
+        - a stage of the API, or the canary of one, serves,
+        - one of the last two promotions of a stage replaced or promoted,
+        - has the record of a release younger than 30 days: until then a script that is run again
+          does not restart a bad release,
+        - is less than an hour old, or one of the `keep` newest (0 or more),
+        - another tool created, another stage has a record on, or whose record cannot be read.
 
-        GetDeployments, GetStages, and one DeleteDeployment for each deployment that is deleted.
+        It does not know which deployments another stage needs for `revert` if that stage keeps its
+        records in its own store (`records`).
+
+        Returns the outcome of each deployment that this library created for this stage, newest
+        first. If AWS refuses a deletion, the outcome is "refused" and no error is raised. With
+        `dry_run=True` nothing is deleted, and the result assumes that AWS refuses no deletion.
+
+        It makes a GetDeployments, a GetStages, and one DeleteDeployment for each deployment that is
+        deleted.
         """
         return clean_up(
             self._control,

@@ -252,18 +252,20 @@ def permissions(
     functions: Sequence[str] = (),
     account: str | None = None,
 ) -> dict[str, Any]:
-    """The IAM policy document that allows these operations on the place, and nothing else.
+    """Return the IAM policy document that allows these operations on a stage or alias, and no more.
 
-    `place` is a `Stage` or a `LambdaAlias`. `operations` are names of methods of it and of its
-    canary, such as "promote"; none: what a whole rollout and its undoing need. For "observe",
-    "analyze" and "check": `reads` are the metric sources, by default that of the place, and none
-    where that is your own. A `policy` adds what reads its alarms, and
-    what "enable_canary" makes sure of with it. `flush_cache` is as for "promote".
+    `place` is a `Stage` or a `LambdaAlias`. `operations` are names of its methods and of its
+    canary's methods, such as "promote"; without any, the document allows a whole rollout and its
+    reverting. `reads` names the metric sources that "observe", "analyze" and "check" read: by
+    default that of `place`, and none if that is your own source. `policy` adds the permissions to
+    read its alarms, and the reads of "enable_canary" with a policy. `flush_cache` is the argument
+    of "promote".
 
-    `log_groups` are the access logs that "AccessLogs" and "failures" read; the groups of execution
-    logs, which "failures" may read too, are added. `functions` the Lambda functions behind
-    a stage: names, then of `account`, a number of twelve digits, or ARNs. A `LambdaAlias` needs the
-    account only. Nothing is called on AWS. The document is ready for `json.dumps`.
+    `log_groups` are the groups of the access logs that "AccessLogs" and "failures" read; for
+    "failures" the groups of execution logs are added. `functions` are the Lambda functions behind a
+    stage. Give both as ARNs, or as names with `account`, the account's id as a string of twelve
+    digits. A `LambdaAlias` needs only the account. AWS is not called. Pass the document to
+    `json.dumps`.
     """
     where = _where(place)
     needs = _NEEDS

@@ -24,21 +24,22 @@ from apigw_canary.values import moment
 
 
 class RolloutRecords(Protocol):
-    """Your own store for the records of rollouts: a table, a bucket, a file.
+    """The interface of your own store for the records of rollouts: a table, a bucket or a file.
 
-    One text for each stage or alias, under a key such as `eu-central-1/a1b2c3d4e5/prod`: region,
-    API or function, and name.
+    It stores one text for each stage, under a key such as `eu-central-1/a1b2c3d4e5/prod`, and for
+    each alias, under a key such as `eu-central-1/lambda/orders/live`.
     """
 
     def load(self, key: str) -> str | None:
-        """The text under the key; None if there is none."""
+        """Return the text under the key; None if there is none."""
         ...
 
     def save(self, key: str, text: str, *, expected: str | None) -> None:
-        """Replace the text, if it is still `expected` (None: if there is none yet).
+        """Replace the text under the key if it is still `expected`; None means that there is none
+        yet.
 
-        Raises an exception where it is not: another process is changing the same stage. A store
-        that compares and sets in one step is a lock, which AWS itself does not have.
+        Raise any exception if it is not `expected`, because another process is changing the same
+        stage. Compare and replace in one atomic step: the store is then a lock between processes.
         """
         ...
 

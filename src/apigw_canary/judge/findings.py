@@ -9,26 +9,29 @@ from apigw_canary.values import Renderable, Serializable, share, validation
 
 
 class Verdict(StrEnum):
-    """The verdict that the evidence gives."""
+    """What the evidence shows about the canary."""
 
     WORSE = "worse"
-    """Worse than tolerated, with at most `false_rollback` risk of saying so wrongly."""
+    """The canary is worse than tolerated. A healthy canary gets this verdict with a probability of
+    at most `false_rollback`."""
     NOT_WORSE = "not_worse"
-    """Not worse by the margin, with at most `false_promotion` risk of saying so wrongly."""
+    """The canary is not worse by the margin. A canary that is worse by the margin gets this verdict
+    with a probability of at most `false_promotion`."""
     UNDECIDED = "undecided"
-    """Inconclusive so far."""
+    """The evidence is inconclusive so far."""
 
 
 @attrs.frozen(kw_only=True)
 class Interval(Serializable):
-    """The values that the evidence has not excluded, for any number of observations."""
+    """A confidence interval that is valid for any number of observations."""
 
     low: float
-    """The lowest of them."""
+    """The lower end."""
     high: float | None
-    """The highest of them; None where nothing is too high."""
+    """The upper end; None if the evidence excludes no value above `low`."""
     confidence: float
-    """The chance, at least, that it holds the true value, as long as there is one."""
+    """The probability, at least, that the interval contains the true value, 0 to 1. It assumes that
+    the true value does not change during the rollout."""
 
     def __str__(self) -> str:
         high = "any" if self.high is None else f"{self.high:.3g}"
@@ -42,53 +45,59 @@ class Finding(Serializable):
     signal: str
     """The signal's name."""
     route: str | None = None
-    """The route it is of, such as "GET /orders/{id}"; None for the whole stage. A route is judged
-    for "worse" only."""
+    """The route that was judged, such as "GET /orders/{id}"; None for the whole stage. A route is
+    only judged as "worse" or not, never as "not worse"."""
     verdict: Verdict
     """The verdict of this signal alone."""
     baseline_requests: float
-    """The baseline's requests in the minutes judged, and below the bad ones among them."""
+    """The baseline's requests in the minutes that were judged. `baseline_bad` counts the bad ones
+    among them."""
     baseline_bad: float
     canary_requests: float
-    """The canary's requests in the minutes judged, and below the bad ones among them."""
+    """The canary's requests in the minutes that were judged. `canary_bad` counts the bad ones among
+    them."""
     canary_bad: float
     baseline_unknown: float = 0.0
-    """The baseline's requests whose outcome could not be read: among its requests, and not among
-    the bad ones. Evidence against the canary counts them as bad, evidence for it as good."""
+    """The baseline's requests whose outcome could not be read. `baseline_requests` includes them,
+    `baseline_bad` does not. Evidence that the canary is worse counts them as bad, evidence that it
+    is not worse counts them as good."""
     canary_unknown: float = 0.0
-    """The canary's requests whose outcome could not be read. Evidence against the canary counts
-    them as good, evidence for it as bad."""
+    """The canary's requests whose outcome could not be read. `canary_requests` includes them,
+    `canary_bad` does not. Evidence that the canary is worse counts them as good, evidence that it
+    is not worse counts them as bad."""
     worse_evidence: float
-    """The evidence (an e-value) that the canary is worse, at its strongest so far; 1 is none."""
+    """The evidence (an e-value) that the canary is worse: its maximum so far. 1 is no evidence."""
     worse_threshold: float
-    """What `worse_evidence` must reach for this signal alone to roll back."""
+    """The `worse_evidence` at which this signal alone causes a rollback."""
     not_worse_evidence: float
-    """The evidence (an e-value) that the canary is not worse, now; 1 is none, as for any route."""
+    """The evidence (an e-value) that the canary is not worse, at present. 1 is no evidence; for a
+    route it is always 1."""
     not_worse_threshold: float
-    """What `not_worse_evidence` must reach."""
+    """The `not_worse_evidence` at which this signal is confirmed as not worse."""
     baseline_unhealthy: bool = False
     """Whether the baseline itself is too unhealthy for a comparison."""
     sample_ratio_ok: bool = True
-    """Whether the canary's part of the requests fits its percent; else the counts are of something
-    else, and not trusted."""
+    """Whether the canary's fraction of the requests fits its traffic percentage. If not, the counts
+    are not trusted."""
     ratio: Interval | None = None
-    """The canary's rate over the baseline's; None where not asked for, or where none fits all
-    minutes. The intervals are of this signal by itself."""
+    """The canary's rate divided by the baseline's; None if `intervals` was not given, or if no
+    value fits all minutes. The interval is for this signal alone, not for all signals together."""
     difference: Interval | None = None
-    """The canary's rate less the baseline's, as a fraction of the requests; None as above."""
+    """The canary's rate minus the baseline's, as a fraction of the requests; None as for
+    `ratio`."""
 
     @property
     def baseline_rate(self) -> float | None:
-        """The baseline's fraction of bad requests among those of known outcome, 0 to 1; None
-        without such requests.
+        """The baseline's bad requests divided by its requests of known outcome, 0 to 1; None if it
+        has no such requests.
         """
         known = self.baseline_requests - self.baseline_unknown
         return self.baseline_bad / known if known else None
 
     @property
     def canary_rate(self) -> float | None:
-        """The canary's fraction of bad requests among those of known outcome, 0 to 1; None without
-        such requests.
+        """The canary's bad requests divided by its requests of known outcome, 0 to 1; None if it
+        has no such requests.
         """
         known = self.canary_requests - self.canary_unknown
         return self.canary_bad / known if known else None
@@ -121,21 +130,23 @@ class Analysis(Renderable):
     """The evidence of all signals, and the verdict."""
 
     verdict: Verdict
-    """WORSE from the weighted mean of all signals; NOT_WORSE if each critical signal is NOT_WORSE.
+    """WORSE if `worse_evidence` has reached `worse_threshold`; else NOT_WORSE if each critical
+    signal is NOT_WORSE; else UNDECIDED.
     """
     findings: tuple[Finding, ...]
-    """One for each signal, in the policy's order."""
+    """One finding for each signal, in the policy's order."""
     routes: tuple[Finding, ...] = ()
-    """The worst routes, the worst first, where the source measures them: one finding for a signal
-    of a route in which the canary fares worse than its baseline."""
+    """The routes in which the canary has a higher rate than the baseline, the worst first: one
+    finding for each signal of a route. Empty if the source does not measure routes."""
     worse_evidence: float
-    """The weighted mean of the signals' evidence for "worse", at its strongest so far."""
+    """The weighted mean of the signals' evidence for "worse" (an e-value): its maximum so far."""
     worse_threshold: float
-    """What it must reach for a rollback: 1/`false_rollback`."""
+    """The `worse_evidence` at which the canary is rolled back: 1/`false_rollback`."""
     worse_at: datetime | None = attrs.field(
         default=None, converter=validation.utc_or_none, validator=validation.aware_field
     )
-    """The minute with which it reached that; None where it has not."""
+    """The beginning of the minute with which `worse_evidence` reached the threshold; None if it has
+    not."""
 
     def __str__(self) -> str:
         """The numbers as a sentence."""

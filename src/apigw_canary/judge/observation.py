@@ -28,36 +28,37 @@ MAX_NAME = 255
 class Alarm(Serializable):
     """A CloudWatch alarm at one time.
 
-    The error rates `false_rollback` and `false_promotion` hold for the evidence from metrics only.
-    An alarm that begins firing during a rollout rolls it back, and does not distinguish the
-    variants.
+    If an alarm of the policy begins firing during a rollout, the canary is rolled back, whichever
+    variant caused the alarm. The error rates `false_rollback` and `false_promotion` do not cover
+    alarms.
     """
 
     name: str = attrs.field(validator=validation.checked(validation.text, limit=MAX_NAME))
-    """Its name, unique in account and region."""
+    """The name, unique in an account and region."""
     state: AlarmState = attrs.field(
         validator=validation.checked(validation.choice, choices=get_args(AlarmState))
     )
-    """Its state; INSUFFICIENT_DATA is never taken for OK. Where CloudWatch could not evaluate it in
-    full, INSUFFICIENT_DATA too, whatever state it was in before."""
+    """"OK", "ALARM" or "INSUFFICIENT_DATA". INSUFFICIENT_DATA does not count as OK. It is also the
+    state of an alarm that CloudWatch could not evaluate in full, whatever state CloudWatch
+    shows."""
     since: datetime = attrs.field(
         converter=validation.utc, validator=validation.aware_field, kw_only=True
     )
-    """When its state last changed."""
+    """When the state last changed."""
     fired_at: datetime | None = attrs.field(
         default=None,
         converter=validation.utc_or_none,
         validator=validation.aware_field,
         kw_only=True,
     )
-    """When it last began firing, where it has stopped again, also between two observations; None
-    where that is not known of the time since the rollout's start."""
+    """When the alarm last began firing, if it has stopped since, also between two observations;
+    None if it is not known to have fired since the rollout's start."""
     evaluation: str | None = attrs.field(
         default=None, validator=validation.checked(validation.text, or_none=True), kw_only=True
     )
-    """What CloudWatch calls its last evaluation where that was not a full one, such as
-    "PARTIAL_DATA", "EVALUATION_FAILURE" or "EVALUATION_ERROR" (`EvaluationState` in the CloudWatch
-    API Reference); None after a full one."""
+    """The `EvaluationState` of the last evaluation if it was not a full one: "PARTIAL_DATA",
+    "EVALUATION_FAILURE" or "EVALUATION_ERROR" (CloudWatch API Reference); None after a full
+    evaluation."""
 
     def __attrs_post_init__(self) -> None:
         if self.evaluation is not None and self.state != "INSUFFICIENT_DATA":
@@ -65,11 +66,11 @@ class Alarm(Serializable):
 
     @property
     def in_alarm_since(self) -> datetime | None:
-        """When it last began firing, whether it still does or not; None where that is unknown."""
+        """When the alarm last began firing, even if it has stopped; None if that is unknown."""
         return self.since if self.state == "ALARM" else self.fired_at
 
     def began_since(self, start: datetime) -> bool:
-        """Whether it began firing at or after a time."""
+        """Whether the alarm began firing at or after a time."""
         return self.in_alarm_since is not None and self.in_alarm_since >= start
 
 
@@ -159,20 +160,21 @@ class Minute(Serializable):
     """One minute of one signal, of both variants. Counts may be fractional (interpolated)."""
 
     at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """The minute's beginning."""
+    """The beginning of the minute."""
     baseline_requests: float
     """Requests of the baseline."""
     baseline_bad: float
-    """Bad ones among them."""
+    """Bad requests among them."""
     canary_requests: float
     """Requests of the canary."""
     canary_bad: float
-    """Bad ones among them."""
+    """Bad requests among them."""
     baseline_unknown: float = 0.0
-    """Requests of the baseline whose outcome could not be read: among its requests, and not among
-    the bad ones."""
+    """Requests of the baseline whose outcome could not be read. `baseline_requests` includes them,
+    `baseline_bad` does not."""
     canary_unknown: float = 0.0
-    """Requests of the canary whose outcome could not be read, as above."""
+    """Requests of the canary whose outcome could not be read. `canary_requests` includes them,
+    `canary_bad` does not."""
 
     def __attrs_post_init__(self) -> None:
         if self.at.second or self.at.microsecond:
@@ -187,7 +189,7 @@ class Minute(Serializable):
             validation.number(unknown, f"{arm}_unknown", low=0, high=requests - bad)
 
     def with_canary_added(self) -> "Minute":
-        """The minute with the canary's counts in the baseline's as well."""
+        """Return the minute with the canary's counts added to the baseline's."""
         requests = self.baseline_requests + self.canary_requests
         bad = self.baseline_bad + self.canary_bad
         return Minute(
@@ -201,12 +203,13 @@ class Minute(Serializable):
         )
 
     def with_canary_subtracted(self) -> "Minute | None":
-        """The minute if the baseline's counts include the canary's; None where they cannot.
+        """Return the minute with the canary's counts subtracted from the baseline's; None if the
+        baseline's counts cannot include them.
 
-        Interpolated counts differ by a little from what they stand for, and prove nothing. The
-        canary's requests of unknown outcome are taken to be among those of the baseline's series.
-        Where more of them are unknown, or fewer bad ones known there, the difference of the two is
-        unknown of the baseline.
+        Interpolated (fractional) counts are not exact, so a small negative difference becomes 0.
+        The canary's requests of unknown outcome are assumed to be of unknown outcome in the
+        baseline's counts too. If the baseline's counts have fewer unknown or fewer bad requests
+        than the canary's, the difference becomes requests of unknown outcome of the baseline.
         """
         baseline = baseline_alone(self)
         if baseline is None:
@@ -290,7 +293,9 @@ def _check_told(minutes: _ByName, routes: Mapping[str, _ByName] | None, suspect:
 
 @attrs.frozen(kw_only=True)
 class Basis(Serializable):
-    """The canary and percent that a decision was made on, and to which alone it may be applied."""
+    """The canary and the percent that a decision was made on, the only ones it can be applied
+    to.
+    """
 
     region: str
     """The region of the stage."""
@@ -299,11 +304,11 @@ class Basis(Serializable):
     stage: str
     """The stage's name."""
     rollout_id: str | None
-    """The rollout's id; None where its record was lost."""
+    """The rollout's id; None if its record was lost."""
     deployment_id: str
-    """The canary's deployment."""
+    """The deployment that serves the canary's requests."""
     overrides: str
-    """A fingerprint of the variables the canary overrides."""
+    """A fingerprint of the names and values of the stage variables that the canary overrides."""
     percent: float
     """The canary's percent of the requests, 0 to 100."""
     release: str | None = None
@@ -312,69 +317,77 @@ class Basis(Serializable):
 
 @attrs.frozen(kw_only=True)
 class Observation(Serializable):
-    """One observation of a rollout. A saved list of them replays it."""
+    """One observation of a rollout. From a saved list of observations you can replay the
+    rollout.
+    """
 
     at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """When it was made."""
+    """When the observation was made."""
     started_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """When the canary was enabled."""
     step_started_at: datetime = attrs.field(
         converter=validation.utc, validator=validation.aware_field
     )
-    """When the canary got its present percent."""
+    """When the canary was set to its present percent."""
     percent: float = attrs.field(converter=validation.held_percent)
     """The canary's percent of the requests, 0 to 100."""
     minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
-    """Signal name to its minutes. Those from before `started_at` without canary requests are the
-    baseline's history; the series also holds earlier canaries, which is why other minutes are left
-    out."""
+    """Each signal's minutes, by the signal's name. Minutes before `started_at` are the baseline's
+    history. Those among them with canary requests are not judged, because the requests were of an
+    earlier canary."""
     overlap: Overlap = attrs.field(
         default="excluded",
         validator=validation.checked(validation.choice, choices=get_args(Overlap)),
     )
-    """Whether the baseline's counts include the canary's: then these are subtracted. "unknown":
-    both interpretations are evaluated, and only what holds in both counts."""
+    """Whether the baseline's counts include the canary's. "included": the canary's counts are
+    subtracted. "unknown": both interpretations are evaluated, and only conclusions that hold in
+    both count."""
     basis: Basis | None = None
-    """What it was made on; without it a decision cannot be applied."""
+    """The canary and percent that were observed. A decision on an observation without a basis
+    cannot be applied."""
     phase: Phase = attrs.field(
         default="running", validator=validation.checked(validation.choice, choices=get_args(Phase))
     )
     """Whether the canary runs, is being promoted, or how it ended."""
     changed: Mapping[str, str] = attrs.field(default=NO_TEXTS, converter=frozen_texts)
-    """What was changed outside this process on the stage since the observation before, as far as
-    this process knows: a name, and how it differs. No variable values."""
+    """Changes of the stage that were made outside this process since this object's previous
+    observation: the name of what changed, and how it differs. No variable values."""
     production_changed: Mapping[str, str] = attrs.field(default=NO_TEXTS, converter=frozen_texts)
-    """Production's deployment, and each variable that the canary overrides, where it was changed
-    outside this rollout since the rollout began, or since
-    `canary.accept_production_changes()`: a name, and how it differs. No variable values."""
+    """Changes of production outside this rollout since it began, or since
+    `canary.accept_production_changes()`: of its deployment, or of a variable that the canary
+    overrides. The name of what changed, and how it differs. No variable values."""
     on_hold: str | None = None
-    """Why an operator holds the rollout (`canary.hold`); None where it is not on hold."""
+    """The reason that an operator gave to `canary.hold`; None if the rollout is not on hold."""
     held_for: timedelta = timedelta(0)
-    """How long the rollout has been on hold in all; the deadline's clock stops for it."""
+    """How long the rollout has been on hold in total. This time does not count toward the
+    deadline."""
     failure: str | None = None
-    """Why the metrics, or the alarms, could not be read; None where they could."""
+    """Why the metrics or alarms could not be read; None if they were read."""
     failing_since: datetime | None = attrs.field(
         default=None, converter=validation.utc_or_none, validator=validation.aware_field
     )
-    """Since when they could not be read, where that is known."""
+    """Since when the metrics or alarms could not be read; None if they were read, or if that is not
+    known."""
     last_complete_at: datetime | None = attrs.field(
         default=None, converter=validation.utc_or_none, validator=validation.aware_field
     )
-    """When they could be read last, where they could not be now and that is known."""
+    """When the metrics and alarms were last read in full; None if that is not known."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes)
-    """What the source reports of how it read, and of what it could not see: a sentence each."""
+    """What the source reports about how it measured, and about data that it lacks: one sentence
+    each."""
     alarms: tuple[Alarm, ...] = attrs.field(default=(), converter=_as_alarms)
-    """The alarms that the policy names, if they were read."""
+    """The alarms that the policy names; empty if they were not read."""
     routes: Mapping[str, Mapping[str, tuple[Minute, ...]]] | None = attrs.field(
         default=None, converter=_by_route
     )
-    """Route, such as "GET /orders/{id}", to its minutes by signal; None where the source does not
-    measure routes."""
+    """Each route's minutes by signal name; the keys are routes such as "GET /orders/{id}". None if
+    the source does not measure routes."""
     suspect: str | None = None
-    """Why the counts may be of something else; then they are never evidence for the canary."""
+    """Why the counts may not be those of the two variants; None if they are trusted. Suspect counts
+    are never evidence that the canary is not worse."""
     not_observed: Mapping[str, str] = attrs.field(default=NO_TEXTS, converter=frozen_texts)
-    """Each signal that the source could not measure at all, and why: it is evidence for neither
-    side. Also each route of the source's list that it has no data of."""
+    """Each signal that the source could not measure at all, and why. Such a signal gives no
+    evidence. Also each route of the source's list for which it has no data."""
     _cache: object = attrs.field(default=None, init=False, eq=False, repr=False)
     """What makes a decision about it cheap and never changes it (`judge.kept.Cache`)."""
 
@@ -385,27 +398,33 @@ class Observation(Serializable):
 
     @property
     def age(self) -> timedelta:
-        """How long the rollout has run, without the time on hold: what the deadline is about."""
+        """How long the rollout has run, without the time on hold. The deadline applies to this
+        time.
+        """
         return self.at - self.started_at - self.held_for
 
     def judged_from(self) -> datetime:
-        """The first minute that is all this canary's: one full minute after it was enabled.
+        """Return the first minute that is judged: the first one that begins a minute or more after
+        the canary was enabled.
 
-        The series may hold minutes of an earlier canary, and a change takes seconds to reach every
-        place where requests are split.
+        An earlier canary may have had requests until then, and a change of the stage takes some
+        seconds to take effect on all requests.
         """
         return ceil_minute(self.started_at + MINUTE)
 
     def step_judged_from(self) -> datetime:
-        """The first minute with the present percent: one full minute after the step began."""
+        """Return the first minute of the present step that is judged: the first one that begins a
+        minute or more after the step did.
+        """
         return max(self.judged_from(), ceil_minute(self.step_started_at + MINUTE))
 
     def complete_minutes(
         self, name: str, age: timedelta, *, route: str | None = None
     ) -> list[Minute]:
-        """The minutes of a signal that ended at least `age` ago, with the baseline's history.
+        """Return the minutes of a signal that ended at least `age` ago, with the baseline's
+        history.
 
-        Without the minutes in which another canary, or this one not yet everywhere, had requests.
+        Minutes before `judged_from` in which a canary had requests are left out.
         """
         first, last = self.judged_from(), self.at - age - MINUTE
         minutes = self.minutes if route is None else (self.routes or {}).get(route, {})
@@ -427,36 +446,40 @@ class Measurements(Mapping[str, tuple[Minute, ...]]):
     """The minutes that a source measured, by signal name, and how to interpret them."""
 
     minutes: Mapping[str, tuple[Minute, ...]] = attrs.field(converter=_ordered)
-    """Signal name to its minutes."""
+    """Each signal's minutes, by the signal's name."""
     overlap: Overlap = attrs.field(
         default="excluded",
         validator=validation.checked(validation.choice, choices=get_args(Overlap)),
         kw_only=True,
     )
-    """Whether the baseline's counts include the canary's."""
+    """Whether the baseline's counts include the canary's: "included", "excluded" or "unknown"."""
     notes: tuple[str, ...] = attrs.field(default=(), converter=_as_notes, kw_only=True)
-    """How it was read, and what could not be seen: a sentence each."""
+    """How the source measured, and which data it lacks: one sentence each."""
     routes: Mapping[str, Mapping[str, tuple[Minute, ...]]] | None = attrs.field(
         default=None, converter=_by_route, kw_only=True
     )
-    """Route, such as "GET /orders/{id}", to its minutes by signal; None where not measured."""
+    """Each route's minutes by signal name; the keys are routes such as "GET /orders/{id}". None if
+    routes are not measured."""
     suspect: str | None = attrs.field(default=None, kw_only=True)
-    """Why the counts may be of something else, and what to do about it; None where they are not."""
+    """Why the counts may not be those of the two variants, and what to do about it; None if they
+    are trusted."""
     not_observed: Mapping[str, str] = attrs.field(
         default=NO_TEXTS, converter=frozen_texts, kw_only=True
     )
-    """Each signal that could not be measured at all, and why: a clause each. No failure of the
-    source, and evidence for neither side; a critical signal is then never confirmed. Also each
-    route of the source's list, as in "GET /orders", that it has no data of: the decision is then
+    """Each signal that could not be measured at all, and why, as a clause. Such a signal gives no
+    evidence, and a critical one is never confirmed; it is no failure of the source. Also each route
+    of the source's list, such as "GET /orders", for which it has no data: the decision is then
     Hold."""
 
     def __attrs_post_init__(self) -> None:
         _check_told(self.minutes, self.routes, self.suspect)
 
     def merged_with(self, others: Mapping[str, Iterable[Minute]]) -> "Measurements":
-        """The same with signals of another source, whose variants are counted separately.
+        """Return these measurements with the signals of another source, which counts the variants
+        separately.
 
-        Where here the baseline's counts include the canary's, they are made to include them too.
+        If the baseline's counts of this source include the canary's, the canary's counts are added
+        to the baseline's of the other source too.
         """
         others = _ordered(others)
         if self.overlap == "included":
@@ -479,15 +502,15 @@ class Measurements(Mapping[str, tuple[Minute, ...]]):
 class MetricSource(Protocol):
     """A source of minutes: CloudWatch, logs, or your own counts.
 
-    Raising an exception means that nothing could be read. The decision is then Hold, and Rollback
-    after the policy's `max_unobserved`; where a canary is about to be enabled with that policy it
-    is `MetricsError`, with the exception as its cause. A source whose baseline counts include the
-    canary's, or may do so, or that has notes, answers with `Measurements`; any other mapping means
-    that the counts of baseline and canary are apart.
+    Raise an exception if the counts cannot be read. The decision is then Hold, and Rollback after
+    the policy's `max_unobserved`; `enable_canary` with a policy raises `MetricsError`, with your
+    exception as its cause. Return `Measurements` if the baseline's counts include or may include
+    the canary's, or if the source has notes. Any other mapping means that the two variants are
+    counted separately.
 
-    A source with a method `using(calls)` is replaced, in the stage, by what that method returns.
-    Sources on AWS are bound to the stage's session, retries and clock so; a source that wraps one
-    passes `calls` on to its `using`, and returns itself or a copy.
+    If a source has a method `using(calls)`, the stage uses the source that this method returns.
+    Sources that read from AWS get the stage's session, retries and clock this way. A source that
+    wraps one of them passes `calls` to its `using`, and returns itself or a copy.
 
     ```python
     from datetime import timedelta
@@ -515,16 +538,16 @@ class MetricSource(Protocol):
         start: datetime,
         end: datetime,
     ) -> Mapping[str, Sequence[Minute]]:
-        """The minutes of each signal, by its name, that begin in [start, end).
+        """Return the minutes of each signal that begin in [start, end), by the signal's name.
 
         `start` and `end` are whole minutes in UTC. `start` is an hour before the canary was
-        enabled, `end` the present minute, so the latest row is of the minute that has just ended.
-        Each observation asks for the whole time again; a row may have other counts than before.
+        enabled, and `end` is the present minute, so the latest row is that of the minute before.
+        Each observation calls the method for the whole time again; a row may have other counts than
+        before.
 
-        A minute that is not known yet, or not completely, is left out; it must not be given as one
-        without requests. Rows younger than the policy's `metric_delay` are not judged: that is how
-        long counts may still change. The method is called in the thread that observes, which waits
-        for it: give a slow query a timeout of its own, shorter than the time between two
-        observations, and raise when it is over.
+        Leave out a minute whose counts are not known or not complete yet; do not return it as a
+        minute without requests. Rows younger than the policy's `metric_delay` are not judged: their
+        counts may still change. `observe` waits for this method. Give a slow query a timeout
+        shorter than the time between two observations, and raise an exception when it expires.
         """
         ...

@@ -27,9 +27,9 @@ class Step(Serializable):
     """A traffic percentage, and the minimum time that the canary keeps it."""
 
     percent: float = attrs.field(converter=validation.percent)
-    """The canary's percent, above 0 and up to 100."""
+    """The canary's percent of the requests, above 0 and up to 100."""
     bake: timedelta = attrs.field(validator=validation.checked(validation.duration))
-    """How long it keeps it before the next step is considered."""
+    """How long, at least, the canary keeps this percent: 0 to 14 days."""
 
     def __attrs_post_init__(self) -> None:
         if self.percent == 0:
@@ -75,86 +75,93 @@ class Plan(Serializable):
     """The fields of a `RolloutPolicy`: what the judge and the rules know of it."""
 
     steps: tuple[Step, ...] = attrs.field(converter=_as_steps)
-    """The steps, with rising percents. A last step at 100 % bakes there; without one the canary is
-    promoted from the last step."""
+    """The steps, with rising percents, at least one of them below 100. The canary is promoted after
+    the last step's bake; a last step at 100 % is optional."""
     signals: tuple[Signal, ...] = attrs.field(
         factory=_default_signals, converter=_as_signals, kw_only=True
     )
-    """What counts as bad; by default 5xx errors (critical), 4xx errors, and latency above the
-    baseline's p99, with 5/7, 1/7 and 1/7 of the evidence for rolling back."""
+    """The signals to compare, at least one of them critical. Default: 5xx errors (critical), 4xx
+    errors, and latency above the baseline's p99, with 5/7, 1/7 and 1/7 of the evidence for rolling
+    back."""
     alarms: tuple[str, ...] = attrs.field(default=(), converter=_as_names, kw_only=True)
-    """Names of CloudWatch alarms, metric and composite ones: one that begins firing during the
-    rollout rolls back. Outside the two risks below, which are about the signals' evidence."""
+    """Names of CloudWatch alarms, metric or composite. If one begins firing during the rollout, the
+    canary is rolled back. `false_rollback` and `false_promotion` do not cover alarms."""
     false_rollback: float = attrs.field(
         default=0.05,
         validator=validation.checked(validation.number, low=1e-6, high=0.5),
         kw_only=True,
     )
-    """The most of all rollouts of healthy canaries that may be rolled back, 0 to 0.5."""
+    """The largest fraction of healthy canaries that may be rolled back, above 0 and up to 0.5."""
     false_promotion: float = attrs.field(
         default=0.05,
         validator=validation.checked(validation.number, low=1e-6, high=0.5),
         kw_only=True,
     )
-    """The most of all canaries worse by the margin that may be promoted, 0 to 0.5."""
+    """The largest fraction of canaries worse by the margin that may be promoted, above 0 and up to
+    0.5."""
     deadline: timedelta | None = attrs.field(default=None, kw_only=True)
-    """How long after its start a rollout without a verdict ends; None for the default of
-    `effective_deadline`."""
+    """How long after its start a rollout without a verdict ends, from the sum of the bakes to 14
+    days; None for the default of `effective_deadline`."""
     on_inconclusive: Literal["hold", "rollback"] = attrs.field(
         default="rollback",
         validator=validation.checked(validation.choice, choices=("hold", "rollback")),
         kw_only=True,
     )
-    """What to do then. "rollback": an unattended loop leaves no canary behind. "hold": the
-    canary keeps its percent until an operator acts (`Decision.waiting_for` is "operator"), nothing
-    is shifted up any more, and what rolls back goes on doing so while the loop goes on."""
+    """What to do at the deadline. "rollback" ends the canary. With "hold" the canary keeps its
+    percent until an operator acts (`waiting_for` is "operator"): it is not shifted up any more, and
+    evidence and alarms can still roll it back."""
     on_production_unhealthy: Literal["hold", "rollback"] = attrs.field(
         default="rollback",
         validator=validation.checked(validation.choice, choices=("hold", "rollback")),
         kw_only=True,
     )
-    """What to do where production became unhealthy within five minutes after the canary's start or
-    a shift, and has been so for `max_unobserved`: the canary may be the cause, which no comparison
-    of the variants shows. At a step at 100 % it need not follow the shift: all requests are the
-    canary's. Outside the two risks above. "hold": nothing is shifted up meanwhile."""
+    """What to do if production became unhealthy within five minutes after the canary's start or a
+    shift, and has been unhealthy for `max_unobserved`. The canary may be the cause, and no
+    comparison of the variants shows it. At a step at 100 % the time of the shift does not matter,
+    because all requests are the canary's. With "hold" the canary is not shifted up while production
+    is unhealthy. `false_rollback` does not cover these rollbacks."""
     max_failed_requests: float | None = attrs.field(
         default=None,
         validator=validation.checked(validation.number, or_none=True, low=1),
         kw_only=True,
     )
-    """How many failed requests a rollout may cost: it is rolled back once the canary has had that
-    many more than at the baseline's rate, in a critical signal that is `rare`. At 100 %, where
-    there is no baseline, it counts those beyond twice the baseline's rate before the step. Four
-    standard errors of the estimate are in the canary's favor. 1 or more; None for no such
-    number."""
+    """The rollout is rolled back once the canary has had this many more failed requests than it
+    would have had at the baseline's rate, in a critical signal that is `rare`. At 100 %, where
+    there is no baseline, the requests beyond twice the baseline's rate before the step count. The
+    estimate must exceed the number by four standard errors. 1 or more; None for no limit."""
     decision_lifetime: timedelta = attrs.field(
         default=LIFETIME,
         validator=validation.checked(validation.duration, low=MINUTE, high=timedelta(days=1)),
         kw_only=True,
     )
-    """How long a Shift or Promote may be applied, 1 minute to 1 day. Default 10 minutes. Longer
-    where an approval takes longer; what it rests on is then older. A Rollback never expires."""
+    """How long after the observation a Shift or Promote may be applied, 1 minute to 1 day. Default
+    10 minutes. Give more if an approval takes longer; the evidence is then older. A Rollback never
+    expires."""
     max_unobserved: timedelta = attrs.field(
         default=timedelta(minutes=30),
         validator=validation.checked(validation.duration, low=MINUTE),
         kw_only=True,
     )
-    """How long a canary may be unobserved before it is rolled back."""
+    """How long a canary may be unobserved before it is rolled back, 1 minute to 14 days. Default 30
+    minutes."""
     metric_delay: timedelta = attrs.field(
         default=timedelta(minutes=2),
         validator=validation.checked(validation.duration, high=timedelta(hours=1)),
         kw_only=True,
     )
-    """How old a minute must be to count against the canary: metrics arrive late."""
+    """How long after its end a minute may be evidence that the canary is worse, 0 to 1 hour.
+    Default 2 minutes, because metrics arrive late."""
     promotion_metric_delay: timedelta = attrs.field(default=timedelta(minutes=5), kw_only=True)
-    """How old a minute must be to count for it: errors arrive later than counts, so a young minute
-    has fewer errors than it will have. Exporters of CloudWatch metrics wait 3 to 10 minutes."""
+    """How long after its end a minute may be evidence that the canary is not worse, `metric_delay`
+    to 1 hour. Default 5 minutes, because errors arrive later than counts. Exporters of CloudWatch
+    metrics wait 3 to 10 minutes."""
     route_weight: float = attrs.field(
         default=0.25, validator=validation.checked(validation.number, low=0, high=0.9), kw_only=True
     )
-    """The routes' part in the evidence for rolling back, 0 to 0.9, where the source measures them;
-    the signals of the whole stage have the rest. Default 0.25: it takes the stage a few requests
-    more, and each of 100 routes about twice the requests it would take alone. 0 only reports."""
+    """The routes' part of the evidence for rolling back, 0 to 0.9, if the source measures routes;
+    the signals of the whole stage have the rest. With the default of 0.25 a rollback needs a few
+    more requests of the stage, and each of 100 routes needs about twice the requests that it would
+    need alone. With 0 routes are only reported."""
 
     def __attrs_post_init__(self) -> None:
         if not self.steps:
@@ -186,26 +193,32 @@ class Plan(Serializable):
 
     @property
     def least_step(self) -> timedelta:
-        """The least time that a step takes, whatever its bake: a minute of it must be complete."""
+        """The least time that a step takes, however short its bake: until one of its minutes is
+        complete.
+        """
         return self.promotion_metric_delay + MINUTE
 
     @property
     def total_bake(self) -> timedelta:
-        """The bakes of all steps together: the shortest time the rollout can take."""
+        """The sum of the bakes of all steps."""
         return sum((step.bake for step in self.steps), timedelta(0))
 
     @property
     def effective_deadline(self) -> timedelta:
-        """The deadline, or its default: twice the plan, at least 24 hours, at most 14 days."""
+        """The deadline, or its default: twice `total_bake`, at least 24 hours and at most 14
+        days.
+        """
         if self.deadline is not None:
             return self.deadline
         return min(max(2 * self.total_bake, SHORTEST_DEADLINE), LONGEST_ROLLOUT)
 
     def step_at(self, percent: float) -> Step:
-        """The step that a canary of this percent is in: the last one not above it, or the first."""
+        """Return the step of a canary with this percent: the last step not above it, else the first
+        step.
+        """
         reached = [step for step in self.steps if step.percent <= percent]
         return reached[-1] if reached else self.steps[0]
 
     def next_step(self, percent: float) -> Step | None:
-        """The first step above this percent; None after the last."""
+        """Return the first step above this percent; None if there is none."""
         return next((step for step in self.steps if step.percent > percent), None)

@@ -37,80 +37,84 @@ class Tolerance(TypedDict, total=False):
 
 @attrs.frozen(kw_only=True)
 class Signal(Serializable):
-    """Bad requests out of requests, per minute and variant, and what is tolerated of the canary.
+    """A kind of bad request that is counted for both variants, and the rate that is tolerated.
 
-    The canary is *worse* where its rate of bad requests exceeds `ratio` x the baseline's +
-    `slack`, and *not worse* where it stays below `ratio` x the baseline's + `margin`. Between the
-    two no verdict is promised.
+    The canary is *worse* if its rate of bad requests exceeds `ratio` x the baseline's + `slack`,
+    and *not worse* if its rate stays below `ratio` x the baseline's + `margin`. For a rate between
+    the two, either verdict or none is possible.
     """
 
     name: str = attrs.field(validator=lambda self, _, name: _check_name(self, name))
-    """The key of its minutes in `Observation.minutes`."""
+    """The signal's name, the key of its minutes in `Observation.minutes`."""
     ratio: float = attrs.field(
         default=1.1, validator=validation.checked(validation.number, low=1, high=100)
     )
-    """How many times the baseline's rate is tolerated, 1 or more. Default 1.1: two variants of
-    different size never have quite the same rate, as caches and connection pools warm differently.
+    """The multiple of the baseline's rate that is tolerated, 1 to 100. Default 1.1, because caches
+    and connection pools of two variants of different size warm differently.
     """
     slack: float = attrs.field(
         default=0.0002, validator=validation.checked(validation.number, low=0, high=0.99)
     )
-    """What is tolerated on top, as a fraction of the requests, 0 to 1. Default 0.02 %: where the
-    baseline has next to no errors, a single one is no multiple of anything."""
+    """The excess that is tolerated in addition, as a fraction of the requests, 0 to 0.99. Default
+    0.0002 (0.02 %), because a multiple of a baseline with almost no errors tolerates almost
+    none."""
     noise: float = attrs.field(
         default=0.05, validator=validation.checked(validation.number, low=0, high=2)
     )
-    """The coefficient of variation, minute by minute, of what affects one variant only (such as a
-    cold container), 0 to 2. Default 0.05. Bursts that affect only one variant are taken for
-    bad code: raise it if they are ordinary."""
+    """How much a variant's rate varies by itself from minute to minute, for example with cold
+    containers: a coefficient of variation, 0 to 2. Default 0.05. Bursts in the canary alone count
+    as evidence that it is worse. Raise the noise if they are ordinary for your API."""
     margin: float = attrs.field(
         default=0.005, validator=validation.checked(validation.number, low=0, high=1)
     )
-    """The excess that a promotion may overlook, as a fraction of the requests, above `slack`.
-    Default 0.5 %: it sets how many canary requests a promotion needs, about 700 without errors."""
+    """The excess that a promotion may miss, as a fraction of the requests, above `slack` and up to
+    1. Default 0.005 (0.5 %): a promotion then needs about 700 canary requests without errors. A
+    smaller margin needs more."""
     limit: float | None = attrs.field(
         default=None,
         validator=validation.checked(validation.number, or_none=True, low=1e-6, high=0.999),
     )
-    """A rate that the canary must not exceed, 0 to 1; None for no limit. It rolls back a canary
-    that exceeds it and fares worse than the baseline in the same minutes. Minutes in which the
-    baseline happens to have no request are left out; at 100 %, where it has none by design, the
-    limit is judged by itself. Where the baseline exceeds it too, both are unhealthy, and the
-    rollout holds until the baseline recovers or the deadline passes."""
+    """A rate of bad requests that the canary must not exceed, above 0 and below 1; None for no
+    limit. A canary that exceeds it, and has a higher rate than the baseline in the same minutes, is
+    rolled back. Minutes without baseline requests are left out, except at 100 %, where there is no
+    baseline and the limit alone counts. If the baseline exceeds the limit too, the decision is Hold
+    until the baseline recovers or the deadline passes."""
     weight: float = attrs.field(
         default=0.5, validator=validation.checked(validation.number, low=1e-3, high=1e3)
     )
-    """Its part in the evidence for rolling back, relative to the other signals'."""
+    """The signal's part of the evidence for rolling back, relative to the other signals' weights:
+    0.001 to 1,000."""
     critical: bool = attrs.field(default=True, validator=validation.checked(validation.flag))
-    """Whether it must be confirmed as not worse before a promotion."""
+    """Whether a promotion needs this signal to be confirmed as not worse."""
     report_only: bool = attrs.field(default=False, validator=validation.checked(validation.flag))
-    """Whether it is only reported and decides nothing."""
+    """Whether the signal is only reported and has no effect on decisions."""
     route: str | None = None
-    """The one route that it is about, as in "POST /checkout": it is judged by the requests of that
-    route alone. None for the whole stage. Its name is then that of the signal and " of " the route.
-    The source must measure the route: `CloudWatchMetrics` needs detailed metrics for it,
-    `AccessLogs` the method and the resource path in each line. Not for latency."""
+    """The route whose requests are counted, such as "POST /checkout"; None for the whole stage.
+    With a route the name is such as "errors_5xx of POST /checkout". The source must measure the
+    route: `CloudWatchMetrics` needs detailed metrics for it, `AccessLogs` needs the method and the
+    resource path in each line. Latency signals cannot have a route."""
     rare: bool = attrs.field(
         default=attrs.Factory(
             lambda self: bool(self.name == of_route(ERRORS_5XX, self.route)), takes_self=True
         ),
         validator=validation.checked(validation.flag),
     )
-    """Whether bad requests should be rare, as 5xx errors are. Then also counts without a comparison
-    matter: a gross failure at 100 %, where there is no baseline, and production that becomes
-    unhealthy. By default True for `errors_5xx`, however it is made, and False for all other
-    signals."""
+    """Whether bad requests are rare in a healthy API, as 5xx errors are. Rare signals are also
+    judged without a comparison: a gross failure at 100 %, where there is no baseline, and
+    production that becomes unhealthy. Default True for `errors_5xx`, also of a route, and False for
+    all other signals."""
     over: float | None = attrs.field(
         default=None,
         validator=validation.checked(validation.number, or_none=True, low=1, high=900_000),
     )
-    """For latency: above how many milliseconds a request is bad, 1 to 900,000; else None."""
+    """The limit of a latency signal in milliseconds, 1 to 900,000: slower requests are bad. None
+    for other signals, and if `quantile` is given."""
     quantile: float | None = attrs.field(
         default=None,
         validator=validation.checked(validation.number, or_none=True, low=0.5, high=0.9999),
     )
-    """For latency: which quantile of the baseline's latency, in the hour before the start, is the
-    limit instead, 0.5 to 0.9999; else None."""
+    """The quantile of the baseline's latency, in the hour before the start, that is the limit of a
+    latency signal, 0.5 to 0.9999. None for other signals, and if `over` is given."""
 
     def __attrs_post_init__(self) -> None:
         if self.margin <= self.slack:
@@ -122,19 +126,20 @@ class Signal(Serializable):
 
     @property
     def counted(self) -> str:
-        """What it counts: its name, without the route."""
+        """The name without the route, such as "errors_5xx"."""
         return self.name.removesuffix(of_route("", self.route))
 
     @property
     def is_latency(self) -> bool:
-        """Whether bad requests are those that take longer than a limit."""
+        """Whether the signal counts requests that take longer than a limit."""
         return self.over is not None or self.quantile is not None
 
     @classmethod
     def errors_5xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
-        """Requests answered with a 5xx status: failures of the server, the most important signal.
+        """Count requests answered with a 5xx status: failures of the server.
 
-        With a `route`, a tolerance of its own for that route, beside the stage's signal:
+        With a `route` you give that route tolerances of its own, in addition to the signal of the
+        whole stage:
 
         ```python
         from apigw_canary import Signal
@@ -143,26 +148,26 @@ class Signal(Serializable):
         print(checkout.name)
         ```
 
-        Such a signal has a part of `false_rollback`, as any other: its `weight` of the sum of all
-        weights, and where the source measures routes, of the 1 - `route_weight` that is left. The
-        default weight of 0.5 is that of the stage's 5xx errors, so beside the three default signals
-        it has 0.5 of 1.2, or 42 %: alone it rolls back at most 2.1 % of healthy canaries at the
-        default of 5 %, and the others have 58 % instead of all. `str(policy)` and the preflight
-        state the part. Less weight leaves more to the others, and takes the route more requests
-        until a rollback. The route is no longer judged by the policy's tolerance for all routes in
-        what the signal counts; its requests still count for the whole stage. It is critical: a
-        promotion needs the route to be confirmed, by its own requests.
+        Like any signal, it has a part of `false_rollback`: its `weight` divided by the sum of all
+        weights. If the source measures routes, the signals have only 1 - `route_weight` of it in
+        total. With its default weight of 0.5 and the three default signals, the part is 0.5 of 1.2,
+        or 42 %: alone it rolls back at most 2.1 % of healthy canaries, with the default
+        `false_rollback` of 5 %. The default signals then have 58 %. `str(policy)` and the preflight
+        report the part. With a smaller weight the other signals have more, and a rollback needs
+        more requests of the route. A policy's tolerance for all routes no longer applies to this
+        route's 5xx errors; its requests still count for the whole stage. The signal is critical: a
+        promotion needs enough requests of the route to confirm it.
         """
         return cls(name=of_route(ERRORS_5XX, tolerance.get("route")), **tolerance)
 
     @classmethod
     def errors_4xx(cls, **tolerance: Unpack[Tolerance]) -> Self:
-        """Requests answered with a 4xx status.
+        """Count requests answered with a 4xx status.
 
-        Mostly the clients' doing, in bursts of single clients: hence wider tolerances (ratio 1.2,
-        slack 0.2 %, noise 0.2, margin 2 %), less weight (0.1), and not critical. A release that
-        breaks a contract shows here all the same. With a `route`, of that route alone, as
-        `errors_5xx` has it.
+        Most are caused by clients, often in bursts by a single client. So the tolerances are wider
+        (ratio 1.2, slack 0.2 %, noise 0.2, margin 2 %), the weight is lower (0.1), and the signal
+        is not critical. It still detects a release that breaks its contract with clients. With a
+        `route` it counts that route alone, as described for `errors_5xx`.
         """
         wider: Tolerance = {
             "ratio": 1.2,
@@ -183,25 +188,26 @@ class Signal(Serializable):
         over: float | None = None,
         **tolerance: Unpack[Tolerance],
     ) -> Self:
-        """Requests that take longer than a limit: `over` milliseconds, or the `quantile` of the
-        baseline's latency in the hour before the start. By default the quantile 0.99.
+        """Count requests that take longer than a limit: `over` milliseconds, or the `quantile` of
+        the baseline's latency in the hour before the start. Default: `quantile=0.99`.
 
-        The limit stays the same during a rollout, so that a baseline that becomes slower as well
-        does not move it. The name has the limit (`latency_over_800ms`, `latency_p99`), so that a
-        policy may have several; two, such as p90 and p99, show most changes of a distribution.
+        The limit stays the same during a rollout, even if the baseline becomes slower. The signal
+        is named after it (`latency_over_800ms`, `latency_p99`), so a policy can have several
+        latency signals; two, such as p90 and p99, show most changes of a distribution.
 
-        Where no limit can be set, or the source has no latencies, the signal is not observed: it
-        is evidence for neither side, and decisions and preflights state it.
+        If no limit can be set, or the source has no latencies, the signal is not observed. It then
+        gives no evidence, and decisions and preflights report that.
 
-        Minutes in which the canary's containers may be new are no evidence against it
-        (`judge.eligibility.Warmth`): those within five minutes of the start or of a shift, and
-        those before which it had no request for a minute.
+        Minutes in which the canary's containers may be new are no evidence that it is worse: those
+        within five minutes of the start, of a shift or of a minute without canary requests, and
+        those with more than 1.25 times the canary requests of each minute from five to fifteen
+        before.
 
-        About 1 % of the requests are above a p99 and 10 % above a p90, and counts are interpolated
-        between published values: hence ratio 1.2, slack 0.5 %, and margin 1.5 %. The slack also
-        allows for cold starts, which a canary with few requests has more often. Latency varies by
-        container and cache more than errors do: noise 0.1. Weight 0.1, as `errors_4xx`: by default
-        the three weigh 0.5, 0.1 and 0.1. Not critical: a slow answer is better than none.
+        Defaults: ratio 1.2, slack 0.5 % and margin 1.5 %, because about 1 % of the requests are
+        above a p99 and 10 % above a p90, and counts are interpolated between published values. The
+        slack also allows for cold starts, which are more frequent with few requests. Noise 0.1,
+        because latency varies by container and cache more than errors do. Weight 0.1, as for
+        `errors_4xx`. Not critical, because a slow answer is better than none.
         """
         if over is not None and quantile is not None:
             validation.refuse("over", "None where quantile is given", over)
@@ -220,9 +226,10 @@ class Signal(Serializable):
 
     @classmethod
     def custom(cls, name: str, **tolerance: Unpack[Tolerance]) -> Self:
-        """Anything else that a `MetricSource` counts, such as refunds. Not critical.
+        """Count any other kind of bad request that a `MetricSource` measures, such as refunds. Not
+        critical by default.
 
-        With a `route`, of that route alone, as `errors_5xx` has it.
+        With a `route` it counts that route alone, as described for `errors_5xx`.
         """
         tolerance.setdefault("critical", False)
         return cls(name=of_route(name, tolerance.get("route")), **tolerance)

@@ -48,19 +48,19 @@ from apigw_canary.values import validation
 class LambdaAlias(AnyPlace):
     """An alias of a Lambda function, in one region, and the weighted canaries on it.
 
-    The verbs, values and decisions are those of a `Stage`, with the function's name for
-    `rest_api_id`, the alias's for the stage's, and versions for deployments; there are no stage
-    variables. All callers of the alias can get the canary: an API, a queue, another function.
+    Methods, values and decisions are those of a `Stage`. In the values, `rest_api_id` is the
+    function's name, `stage` is the alias's name, and deployments are versions; there are no stage
+    variables. Any caller of the alias can get the canary: an API, a queue, another function.
 
-    `function` and `alias` are names. `session`, `clock`, `sleep` and `retry_for` are as for
-    `Stage`; `metrics` is `LambdaMetrics` by default. `records` is a store as for `Stage`, with the
-    record under `region/lambda/function/alias`; the alias's description is not consulted then.
+    `function` and `alias` are names. `metrics` is by default `LambdaMetrics()`. With `records` the
+    record is in your store, under the key `region/lambda/function/alias`, and the alias's
+    description is not read. The other arguments are those of `Stage`.
 
-    AWS refuses a write to an alias that was changed since it was read, and takes version, weight
-    and description in one call: each change is made wholly, with its record, or not at all. Without
-    `records` the record is at the end of the alias's description, which takes 256 characters: the
-    reason of a hold, the policy's fingerprint, and since when metrics cannot be read, are only kept
-    in a store.
+    Each change is made together with its record or not at all: AWS takes version, weight and
+    description in one call, and refuses the call if the alias was changed since it was read.
+    Without `records` the record is at the end of the alias's description, which has at most 256
+    characters. The reason of a hold, the policy's fingerprint, and since when metrics cannot be
+    read are recorded only in a store.
 
     ```python
     from apigw_canary import LambdaAlias
@@ -100,10 +100,10 @@ class LambdaAlias(AnyPlace):
 
     @stated
     def describe(self) -> StageState:
-        """The alias now, with what is recorded of its rollout: one GetAlias.
+        """Read the alias and the record of its rollout, with one GetAlias.
 
-        Lambda keeps no date with an alias: `updated_at` is the start of the step by the record, and
-        where there is none, when this object first saw the alias as it is.
+        Lambda has no date of an alias's last change. `updated_at` is the start of the step in the
+        record; without a record it is when this object first read the alias in its present state.
         """
         return self._control.read().stage
 
@@ -117,20 +117,21 @@ class LambdaAlias(AnyPlace):
         description: str | None = None,
         policy: RolloutPolicy | None = None,
     ) -> "AliasCanary":
-        """Give `percent` of the invocations, 0 to 100, to a published version.
+        """Enable a canary: give `percent` of the invocations, 0 to 100, to a published version.
 
-        `percent=None` takes the policy's first step.
+        `percent=None` uses the policy's first step.
 
-        `description` replaces the alias's own text, which is kept otherwise. It makes four calls.
+        `description` replaces the text of the alias's description; None keeps it. It makes four
+        calls.
 
-        You can run it again. The running canary of the same `release` (without one: of the same
-        version) is returned as it is, whatever its percent. A release that has had its rollout
-        raises `RolloutEndedError`, as far as the record lists it: the latest, and the four before
-        it if there is space. Another canary raises `CanaryAlreadyEnabledError`: an alias routes to
-        two versions at most. An alias with provisioned concurrency raises `CallerError`: AWS
-        accepts no weights there.
+        You can run it again. It returns the running canary of the same `release` unchanged,
+        whatever its percent; without a `release`, the running canary of the same version. It raises
+        `RolloutEndedError` if the rollout of this release has ended. The record lists the latest
+        release, and the four before it if there is space. It raises `CanaryAlreadyEnabledError` if
+        another canary is running, because an alias routes to at most two versions, and
+        `CallerError` if the alias has provisioned concurrency, because AWS accepts no weights then.
 
-        `policy`: as for `Stage.enable_canary`.
+        `policy` is described at `Stage.enable_canary`.
         """
         only_if = watchable(self._calls, self._metrics, policy)
         request = CanaryRequest(
@@ -147,9 +148,9 @@ class LambdaAlias(AnyPlace):
 
     @stated
     def canary(self) -> "AliasCanary | None":
-        """The canary that is running, whatever enabled it; None if there is none.
+        """Return the running canary, whatever tool enabled it; None if there is none.
 
-        One call; without a canary a second one after two seconds.
+        It makes one call; without a canary a second one after two seconds.
         """
         seen = self._control.present()
         if seen.stage.canary is None:
@@ -158,40 +159,44 @@ class LambdaAlias(AnyPlace):
 
     @stated
     def compare(self, start: datetime, end: datetime) -> Comparison:
-        """Both versions that the alias invokes now, side by side in a past window: no verdict.
+        """Compare both versions that the alias invokes now, in a past window, without a verdict.
 
-        As `Stage.compare`, from `AWS/Lambda`. Without a canary there is the alias's own version.
+        It returns what `Stage.compare` returns, from the metrics of `AWS/Lambda`. Without a canary
+        it returns the values of the alias's own version only.
         """
         return self._compared(start, end)
 
     @stated
     def rollback(self) -> None:
-        """End any canary, for example in an incident. Two calls; without a canary it succeeds too.
+        """End any canary, for example in an incident. It makes two calls, and succeeds without a
+        canary.
 
-        It waits neither for a record nor for a concurrent change of the alias. It does not undo a
-        promotion: call `revert` for that.
+        It does not need a readable record, and does not wait for concurrent changes of the alias.
+        It does not undo a promotion: call `revert` for that.
         """
         roll_back(self._control, None, by="operator")
 
     @stated
     def revert(self, promotion: Promotion | None = None, *, dry_run: bool = False) -> Promotion:
-        """Undo the last promotion, or the one of the receipt that `promote` returned.
+        """Undo the last promotion, or the one whose receipt (returned by `promote`) you pass.
 
-        Later rollouts that ended without a promotion are skipped. If the alias invokes another
-        version by now it raises `StageChangedError`, and `NotFoundError` if the previous version
-        was deleted. It succeeds if the promotion was undone already. Returns the promotion it
-        undid; `dry_run=True` returns the same and changes nothing. Three calls.
+        Later rollouts that ended without a promotion are skipped. It raises `StageChangedError` if
+        the alias now invokes another version than the promoted one, and `NotFoundError` if the
+        previous version was deleted. It succeeds if the promotion has already been undone. Returns
+        the promotion that was undone. With `dry_run=True` it returns the same and changes nothing.
+        It makes three calls.
         """
         check_revert(promotion, dry_run)
         return revert(self._control, promotion, dry_run=dry_run)
 
 
 class AliasCanary(AnyCanary):
-    """One canary of one rollout on an alias: a second version with a weight.
+    """One canary of one rollout on an alias: a second version, and its weight.
 
     `LambdaAlias.enable_canary` and `LambdaAlias.canary` return it. Each method reads the alias
-    first. If another canary has replaced this one, it raises `StageChangedError` and sends nothing;
-    so do `shift` and `promote` if the alias's own version was changed. Threads may use one object.
+    first. If another canary has replaced this one, the method raises `StageChangedError` and
+    changes nothing. `shift` and `promote` also do so if the alias's own version was changed. You
+    can use one object from several threads.
     """
 
     _control: AliasControl
@@ -219,12 +224,12 @@ class AliasCanary(AnyCanary):
 
     @stated
     def promote(self) -> Promotion:
-        """Make the canary's version the alias's own, and end the canary: two calls.
+        """Make the canary's version the alias's own and end the canary, with two calls.
 
-        What it overwrites is recorded in the same call. If the alias's own version was
-        changed outside the rollout, and the change was not accepted, it raises `StageChangedError`.
-        Returns the receipt, which `LambdaAlias.revert` takes, also of a promotion that was finished
-        before.
+        What it overwrites is recorded in the same call. If the alias's own version was changed
+        outside the rollout, and you have not called `accept_production_changes`, it raises
+        `StageChangedError`. Returns the receipt for `LambdaAlias.revert`, also if the promotion had
+        already been finished.
         """
         return self._promote()
 

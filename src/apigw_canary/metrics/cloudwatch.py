@@ -542,28 +542,29 @@ def _lacks_data(stage: StageState, settled: Sequence[Minute]) -> bool:
 
 
 class CloudWatchMetrics(AwsSource):
-    """Requests, errors and latency of both variants, from `AWS/ApiGateway`, and your own metrics.
+    """Read requests, errors and latency of both variants from `AWS/ApiGateway`, and your own
+    metrics.
 
-    `canary_stage`: the value of the dimension `Stage` under which the canary's requests are
-    published, with `{stage}` for the stage's name. AWS does not document it.
+    `canary_stage` is the value of the dimension `Stage` under which CloudWatch has the canary's
+    requests. `{stage}` in it stands for the stage's name. AWS does not document this value.
 
-    `overlap`: whether the series of the stage count the canary's requests too: "included",
-    "excluded", or "unknown", which AWS's documentation leaves it at. Then it is found out from the
-    data, and until it is, both interpretations are evaluated. An overlap that is stated and
-    contradicted by the data is suspect.
+    `overlap` states whether the stage's series also count the canary's requests: "included",
+    "excluded" or "unknown". AWS does not document it. With "unknown" it is inferred from the data;
+    until then both interpretations are evaluated. If the data contradict the `overlap` that you
+    stated, the metrics are suspect.
 
-    `api_name`: the name of the API, under which the metrics are published; None asks API Gateway
-    once, and whether another API has the same name.
+    `api_name` is the name of the API under which the metrics are published. None reads it from API
+    Gateway once, and checks whether another API has the same name.
 
-    `routes`: also measure each route, a method of a resource, as in "GET /orders/{id}": True for
-    all that had requests in the last three hours, or those of a list. The stage needs detailed
-    metrics for it, and each metric is billed at each observation: the notes state how much. A
-    `Signal` of one route is read without `routes`, and needs detailed metrics too.
+    `routes` also measures routes, such as "GET /orders/{id}": a list of them, or True for all that
+    had requests in the last three hours. The stage needs detailed metrics for this. AWS bills each
+    metric at each observation; the notes state the cost. A `Signal` of one route needs detailed
+    metrics but not `routes`.
 
-    `ratios`: signal name to two metrics of your own, a `CloudWatchRatio`, which are read in the
-    same calls.
+    `ratios` maps signal names to metrics of your own, each a `CloudWatchRatio`, which are read in
+    the same calls.
 
-    `session`: a boto3 session; None takes the stage's.
+    `session` is a boto3 session; None uses the stage's.
     """
 
     def __init__(
@@ -592,15 +593,15 @@ class CloudWatchMetrics(AwsSource):
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
     ) -> Measurements:
-        """The minutes of each signal in [start, end).
+        """Read the minutes of each signal in [start, end).
 
-        One GetMetricData for each 500 series and 100,800 datapoints; the first time also
-        GetRestApis, GetStages, and another GetMetricData where the baseline sets a limit of
-        latency: it does so in the first hour of the time asked for. Minutes older than 15 days
-        before the end are not kept by CloudWatch, and left out with a note.
+        It makes one GetMetricData for each 500 series and 100,800 datapoints. The first time it
+        also makes GetRestApis, GetStages, and another GetMetricData if a latency limit is a
+        quantile of the baseline, which is taken from the first hour of the window. Minutes more
+        than 15 days before the end are left out with a note, because CloudWatch does not keep them.
 
-        Raises `MetricsError` if CloudWatch returns partial results, `InvalidInputError` for a
-        signal that it cannot read.
+        Raises `MetricsError` if CloudWatch returns partial results, and `InvalidInputError` for a
+        signal that this source does not measure.
         """
         start, end = validation.aware(start, "start"), validation.aware(end, "end")
         known = [*ERRORS, *self._ratios]
@@ -615,9 +616,10 @@ class CloudWatchMetrics(AwsSource):
     def compare(
         self, stage: StageState, start: datetime, end: datetime, *, at: datetime
     ) -> Comparison:
-        """Both variants side by side in [start, end), as far as it is complete `at` that time.
+        """Compare both variants in the minutes of [start, end) that are complete at the time `at`.
 
-        One GetMetricData, and the first time what `minutes` asks. Raises what it raises.
+        It makes one GetMetricData, and the first time also the other calls of `minutes`. It raises
+        the same errors.
         """
         asked = window(start, end, at)
         if asked.start == asked.end:

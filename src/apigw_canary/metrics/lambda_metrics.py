@@ -37,29 +37,30 @@ _DURATION = Metric("Duration", _COUNT, "Sum", NAMESPACE)
 
 
 class LambdaMetrics(AwsSource):
-    """Invocations and errors of both variants, from `AWS/Lambda`, which has them separately.
+    """Read invocations, errors and latency of both variants from `AWS/Lambda`.
 
-    Without arguments: of a weighted alias, for a `LambdaAlias`; the variants are the alias's own
-    version and the canary's (dimension `ExecutedVersion`).
+    Without arguments it is the source of a `LambdaAlias`: the variants are the alias's own version
+    and the canary's version (dimension `ExecutedVersion`).
 
-    For a `Stage` whose canary calls another alias: `function` is the function's name, `variable`
-    the stage variable that holds the alias; or `baseline` and `canary` name the two aliases. The
-    variants are the two aliases (`Resource`). One alias for both raises `InvalidInputError`.
+    With arguments it is the source of a `Stage` whose canary calls another alias. `function` is the
+    function's name. `variable` is the stage variable that contains the alias's name, or `baseline`
+    and `canary` are the names of the two aliases. The variants are the two aliases (dimension
+    `Resource`).
 
-    An invocation that ends in an error is an `errors_5xx`: an exception or a timeout, not an answer
-    with status 500 that the function gives itself. Throttled ones are no invocations in Lambda's
-    counts. Behind a stage each is a request that failed, and counted as that; of a weighted alias
-    it is not known which version they would have reached. The notes report them. Latency is
-    `Duration`: the time in the function's own code, without its initialization. A signal that
-    Lambda does not publish, such as `errors_4xx`, is not observed; one that is critical
-    is `InvalidInputError`.
+    `errors_5xx` counts invocations that end in an exception or a timeout, but not answers with
+    status 500 that the function returns. Lambda does not count throttled invocations as
+    invocations. Behind a stage they count as failed requests; for a weighted alias they do not
+    count, because it is not known which version they would have invoked. The notes report their
+    number. Latency is `Duration`, the time in the function's code without its initialization. A
+    signal that Lambda does not publish, such as `errors_4xx`, is not observed; if it is critical,
+    `minutes` raises `InvalidInputError`.
 
-    Lambda publishes an invocation when it has ended, in the minute in which it began: with a
-    function that may take longer than the policy's `metric_delay`, raise that.
+    Lambda publishes an invocation when it has ended, in the minute in which it began. If your
+    function can run longer than the policy's `metric_delay`, raise `metric_delay`.
 
-    Without a canary there are the baseline's minutes only.
+    Without a canary, only the baseline's requests are read.
 
-    `session`: a boto3 session; None takes the stage's or the alias's.
+    `session` is a boto3 session; None uses that of the stage or alias.
     """
 
     def __init__(
@@ -94,13 +95,13 @@ class LambdaMetrics(AwsSource):
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
     ) -> Measurements:
-        """The minutes of each signal in [start, end): one GetMetricData.
+        """Read the minutes of each signal in [start, end), with one GetMetricData.
 
-        One more for a start that is new, where the baseline sets a limit of latency.
+        It makes one more for each new `start` if a latency limit is a quantile of the baseline.
 
-        Raises `MetricsError` if CloudWatch returns partial results, `InvalidInputError` for a
-        critical signal that Lambda does not publish, a signal of a route, and if both variants
-        call one alias.
+        Raises `MetricsError` if CloudWatch returns partial results. Raises `InvalidInputError` for
+        a critical signal that Lambda does not publish, for a signal of a route, and if both
+        variants call the same alias.
         """
         start, end = validation.aware(start, "start"), validation.aware(end, "end")
         for signal in signals:
@@ -159,9 +160,10 @@ class LambdaMetrics(AwsSource):
     def compare(
         self, stage: StageState, start: datetime, end: datetime, *, at: datetime
     ) -> Comparison:
-        """Both variants side by side in [start, end), as far as it is complete `at` that time.
+        """Compare both variants in the minutes of [start, end) that are complete at the time `at`.
 
-        Its latency is Lambda's `Duration`. One GetMetricData. Raises what `minutes` raises.
+        Latency is Lambda's `Duration`. It makes one GetMetricData, and raises the errors of
+        `minutes`.
         """
         asked = comparison.window(start, end, at)
         if asked.start == asked.end:

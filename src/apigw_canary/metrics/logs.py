@@ -146,35 +146,36 @@ class _OfRoute(NamedTuple):
 
 
 class AccessLogs(AwsSource):
-    """Requests and bad requests of both variants, from the stage's access logs in CloudWatch Logs.
+    """Count requests and bad requests of both variants in the stage's access logs in CloudWatch
+    Logs.
 
-    `log_group`: the group; None takes it from the stage's settings. Canary requests are written to
-    it and to `<group>/Canary` as well; only the former is read, so none is counted twice.
-    `format`: `$context` variable to the field of a line that holds it, as in
-    `{"isCanaryRequest": "canary", "status": "status", "responseLatency": "latency"}`; None finds it
-    out from the stage's settings, or, for a group that they do not name, takes each variable's own
-    name. Lines must be JSON; where the format has `apiId` and `stage`, other stages' lines in the
-    group are left out.
+    `log_group` is the group's name; None takes it from the stage's settings. API Gateway writes
+    canary requests both to this group and to `<group>/Canary`. Only the former is read, so no
+    request is counted twice. `format` maps `$context` variables to the fields of a line, as in
+    `{"isCanaryRequest": "canary", "status": "status", "responseLatency": "latency"}`. None takes it
+    from the stage's settings; for a group that is not in them, each field has the name of its
+    variable. Lines must be JSON. If the format has `apiId` and `stage`, lines of other stages in
+    the group are left out.
 
-    `bad`: signal name to an expression of Logs Insights that is true for a bad request, as in
-    `{"refused": "errorType = 'WAF_FILTERED'"}`. If no line has the field, it is true for no line.
-    5xx and 4xx answers and slow ones (a `Signal` with `over` or `quantile`) need no expression.
+    `bad` maps signal names to Logs Insights expressions that are true for a bad request, as in
+    `{"refused": "errorType = 'WAF_FILTERED'"}`. If no line has the field, no request is bad. 4xx,
+    5xx and latency signals need no expression.
 
-    `lag`: minutes younger than this, up to an hour, are left out: their lines may still be on the
-    way. Default two minutes. Where the stage's `Count` can be read from CloudWatch, the canary's
-    lines are compared with it: a request without a line is one of unknown outcome, and while lines
-    of the latest ten minutes are missing the counts are suspect. `timeout`: how long one query may
-    take. `usd_per_gb`: what scanning costs; 0.005 is AWS's list price for US East, 2026, and that
-    of most regions. `session`: a boto3 session; None takes the stage's.
+    `lag` is how old a minute must be to be counted, up to 1 hour, by default 2 minutes, because log
+    lines arrive late. If the stage's `Count` can be read from CloudWatch, the number of the
+    canary's lines is compared with it. Requests without a line are of unknown outcome, and while
+    lines of the latest ten minutes are missing, the counts are suspect. `timeout` limits the time
+    of one query. `usd_per_gb` is the price of scanning a GB; the default of 0.005 is AWS's list
+    price of 2026 in US East and most regions. `session` is a boto3 session; None uses the stage's.
 
-    `routes`: also count each route, a method and a resource path, as in "GET /orders/{id}": True
-    for all, or those of a list. The format needs `httpMethod` and `resourcePath`. The lines are
-    scanned once all the same, but a query gives at most 10,000 rows, and each minute has one for
-    each route and variant: there are as many queries as it takes. Detailed metrics are not needed.
-    A `Signal` of one route is counted without `routes`, and needs both variables too.
+    `routes` also counts routes, such as "GET /orders/{id}": a list of them, or True for all. The
+    format needs `httpMethod` and `resourcePath`. Each line is scanned only once, but more queries
+    may be needed: one returns at most 10,000 rows, and there is a row for each minute, route and
+    variant. Detailed metrics are not needed. A `Signal` of one route needs both variables but not
+    `routes`.
 
-    Minutes older than a quarter of an hour are kept, and not scanned again by the same object,
-    except, up to an hour, from the first one on of which lines are missing.
+    Minutes older than 15 minutes are kept in memory and not scanned again. If lines of a minute are
+    missing, it and the later minutes are scanned again for up to an hour.
 
     ```python
     from datetime import timedelta
@@ -218,7 +219,7 @@ class AccessLogs(AwsSource):
 
     @property
     def log_group(self) -> str | None:
-        """The log group it was given; None where the stage's settings name it."""
+        """The `log_group` that you passed; None if it is taken from the stage's settings."""
         return self._group
 
     def _forget(self) -> None:
@@ -232,12 +233,13 @@ class AccessLogs(AwsSource):
     def minutes(
         self, stage: StageState, signals: Sequence[Signal], start: datetime, end: datetime
     ) -> Measurements:
-        """The minutes of each signal in [start, end): one query, and GetStage once.
+        """Count the minutes of each signal in [start, end), with one query, and the first time a
+        GetStage.
 
-        A query is a StartQuery and two or more GetQueryResults; a signal with a `quantile` needs
-        one more, once. With `routes` there is one for each 10,000 rows. Raises `MetricsError` where
-        Logs Insights returns partial results, `InvalidInputError` for logs that do not distinguish
-        the variants, the signals or the routes.
+        A query is a StartQuery and two or more GetQueryResults. A signal with a `quantile` needs
+        one more query, once. With `routes` it makes a query for each 10,000 rows. Raises
+        `MetricsError` if Logs Insights returns partial results, and `InvalidInputError` if the log
+        format lacks a variable that the variants, signals or routes need.
         """
         start = ceil_minute(validation.aware(start, "start"))
         end = ceil_minute(validation.aware(end, "end"))
@@ -364,7 +366,9 @@ class AccessLogs(AwsSource):
     def failures(
         self, stage: StageState, start: datetime, end: datetime, *, limit: int = 20
     ) -> Failures:
-        """The canary's kinds of failing requests in [start, end), new ones first: one query."""
+        """Find the canary's failed requests in [start, end) by kind, new kinds first, with one
+        query.
+        """
         with self._lock:
             log = self._log(stage)
             names = [f"{ARM}{i}" for i in range(len(_KIND))]

@@ -33,7 +33,7 @@ def _as_dimensions(given: Any) -> Dimensions:
 
 @attrs.frozen
 class CloudWatchRatio:
-    """Two CloudWatch metrics of each variant: how many requests, and how many of them were bad.
+    """Two CloudWatch metrics of your own: the number of requests, and of bad ones among them.
 
     ```python
     from datetime import timedelta
@@ -57,8 +57,8 @@ class CloudWatchRatio:
     print([signal.name for signal in policy.signals])
     ```
 
-    Publish both metrics by the minute, each request once, under dimensions that differ between the
-    two variants: with the embedded metric format a version or alias is enough.
+    Publish both metrics by the minute, and each request once. At least one dimension must differ
+    between the two variants, such as the version or alias of a Lambda function.
     """
 
     namespace: str = attrs.field(validator=validation.checked(validation.text))
@@ -68,27 +68,29 @@ class CloudWatchRatio:
     requests: str | None = attrs.field(
         default=None, validator=validation.checked(validation.text, or_none=True), kw_only=True
     )
-    """The metric whose sum is the number of requests. None: each request publishes one value of
-    `bad`, 0 or 1, and the number of values is the number of requests."""
+    """The metric whose sum is the number of requests. With None each request must publish one value
+    of `bad`, 0 or 1, and the number of values is the number of requests."""
     baseline: Dimensions = attrs.field(converter=_as_dimensions, kw_only=True)
-    """The baseline's dimensions, a mapping of names to values: all that the metric has, as
-    CloudWatch finds no metric by some of them. `${stageVariables.name}` in a value is replaced by
-    the value that this variable has for the variant."""
+    """The baseline's dimensions, names to values. Give all dimensions of the metric, because
+    CloudWatch does not find a metric by some of them. `${stageVariables.name}` in a value is
+    replaced by this variable's value for the variant."""
     canary: Dimensions = attrs.field(converter=_as_dimensions, kw_only=True)
-    """The canary's dimensions, as above."""
+    """The canary's dimensions, in the same form."""
     sparse: bool = attrs.field(
         default=False, validator=validation.checked(validation.flag), kw_only=True
     )
-    """Whether a minute with requests and without a value of `bad` had no bad request. Default
-    False: then its outcome is unknown, because a value may also have been lost. Publish a 0 for
-    each good request where you can."""
+    """Whether a minute that has requests but no value of `bad` counts as a minute without bad
+    requests. With False, the default, its outcome is unknown, because a value may have been lost.
+    If you can, publish a 0 for each good request."""
 
     def __attrs_post_init__(self) -> None:
         if self.requests is None and self.sparse:
             validation.refuse("sparse", "False where requests is None", self.sparse)
 
     def queries(self, key: str, stage: StageState) -> list[Query]:
-        """What to ask for the variants that the stage has, the ids beginning with `key`."""
+        """Return the queries for the variants that the stage has, with ids that begin with
+        `key`.
+        """
         arms = {"baseline": _resolved(self.baseline, stage.variables)}
         if stage.canary is not None:
             variables = {**stage.variables, **stage.canary.variables}
@@ -110,7 +112,7 @@ class CloudWatchRatio:
         ]
 
     def minutes(self, key: str, series: Mapping[str, Series], end: datetime) -> Iterator[Minute]:
-        """The minutes of both variants from the answers to `queries`, as of `end`."""
+        """Return the minutes of both variants from the answers to `queries`, as of `end`."""
         requests, bad = (
             Arms(*(series.get(f"{key}_{arm}_{name}", {}) for arm in ("baseline", "canary")))
             for name in ("requests", "bad")

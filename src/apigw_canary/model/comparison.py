@@ -11,12 +11,12 @@ from apigw_canary.values import Renderable, Serializable, moment, validation
 
 @attrs.frozen(kw_only=True)
 class LatencyStatistics(Serializable):
-    """How long answers took, in milliseconds; None where it is not known."""
+    """The latency of answers, in milliseconds; None where it is not known."""
 
     mean: float | None = None
     """The arithmetic mean."""
     p50: float | None = None
-    """The median: half of the requests took as long or less."""
+    """The median."""
     p90: float | None = None
     """The 90th percentile."""
     p99: float | None = None
@@ -25,28 +25,33 @@ class LatencyStatistics(Serializable):
 
 @attrs.frozen(kw_only=True)
 class VariantMetrics(Serializable):
-    """What one variant served in a window or a minute; None where it is not known."""
+    """The requests that one variant served in a window or a minute. A value is None if it is not
+    known.
+    """
 
     requests: float | None = None
-    """The number of requests, or of invocations of a Lambda alias."""
+    """The number of requests; for a Lambda alias, of invocations."""
     requests_per_minute: float | None = None
-    """The same for each minute of the window."""
+    """The mean number of requests, or invocations, a minute."""
     errors_4xx: float | None = None
-    """How many were answered with a 4xx status."""
+    """The number of requests that were answered with a 4xx status."""
     errors_4xx_rate: float | None = None
-    """How many of those whose status is known were answered with a 4xx status, 0 to 1."""
+    """The fraction of the requests of known status that were answered with a 4xx status, 0 to 1."""
     errors_5xx: float | None = None
-    """How many were answered with a 5xx status; of a Lambda alias, how many ended in an error."""
+    """The number of requests that were answered with a 5xx status; for a Lambda alias, of
+    invocations that ended in an error."""
     errors_5xx_rate: float | None = None
-    """How many of those whose outcome is known, 0 to 1."""
+    """The fraction of the requests of known outcome that are in `errors_5xx`, 0 to 1."""
     latency: LatencyStatistics = LatencyStatistics()
-    """From API Gateway's receipt of a request to its answer; of a Lambda alias the duration."""
+    """The time from when API Gateway received a request until it returned the answer; for a Lambda
+    alias, the duration of an invocation."""
     integration_latency: LatencyStatistics = LatencyStatistics()
-    """The part of it that the integration took."""
+    """The part of the latency that the integration took."""
     cache_hits: float | None = None
-    """Requests that the stage's cache answered; None where the stage has no cache."""
+    """The number of requests that the stage's cache answered; None if the stage has no cache."""
     cache_misses: float | None = None
-    """Requests that the stage's cache could not answer."""
+    """The number of requests that the stage's cache could not answer; None if the stage has no
+    cache."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,11 +59,11 @@ class ComparedMinute(Serializable):
     """One minute of both variants."""
 
     at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """The minute's beginning."""
+    """The beginning of the minute."""
     baseline: VariantMetrics
-    """What the baseline served in it."""
+    """What the baseline served in the minute."""
     canary: VariantMetrics
-    """What the canary served in it."""
+    """What the canary served in the minute."""
 
 
 @attrs.frozen
@@ -66,17 +71,17 @@ class ComparedValue(Serializable):
     """One value of both variants."""
 
     name: str
-    """What it is, such as "latency p99"."""
+    """The name of the value, such as "latency p99"."""
     unit: Literal["", "%", "ms"]
-    """Its unit; "" for a number of requests."""
+    """The unit; "" for a number of requests."""
     baseline: float | None
-    """The baseline's."""
+    """The baseline's value; None if it is not known."""
     canary: float | None
-    """The canary's."""
+    """The canary's value; None if it is not known."""
 
     @property
     def difference(self) -> float | None:
-        """The canary's less the baseline's; None where one of them is not known."""
+        """The canary's value minus the baseline's; None if one of them is not known."""
         if self.baseline is None or self.canary is None:
             return None
         return self.canary - self.baseline
@@ -84,7 +89,7 @@ class ComparedValue(Serializable):
 
 @attrs.frozen(kw_only=True)
 class Comparison(Renderable):
-    """Both variants side by side, in one window of time; no verdict."""
+    """The metrics of both variants side by side in one window of time, without a verdict."""
 
     region: str
     """The region of the stage."""
@@ -95,25 +100,26 @@ class Comparison(Renderable):
     start: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """The beginning of the first minute that is compared."""
     end: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """The end of the last one; equal to `start` where no minute is complete yet."""
+    """The end of the last minute that is compared; equal to `start` if no minute is complete
+    yet."""
     baseline: VariantMetrics
     """What the baseline served."""
     canary: VariantMetrics
     """What the canary served."""
     minutes: tuple[ComparedMinute, ...] = ()
-    """The same by the minute, of minutes with requests."""
+    """The metrics of each minute with requests."""
     percentiles: Literal["window", "median of minutes"] = "window"
-    """Whether the percentiles are those of all requests of the window, or the median of the
-    minutes' percentiles, weighted by their requests. A median of minutes hides what only a few
-    minutes had."""
+    """"window": percentiles of all requests of the window. "median of minutes": the median of the
+    minutes' percentiles, weighted by requests, which does not show a rise in only a few minutes."""
     baseline_includes_canary: bool | None = False
-    """Whether the series that the baseline is read from counts the canary's requests too. Where it
-    does they were subtracted, and the baseline has no percentiles: those of a mixture cannot be
-    taken apart. None: it is not known; then nothing was subtracted."""
+    """Whether the series of the baseline also counts the canary's requests. If True, they were
+    subtracted, and the baseline has no percentiles, because those of both variants together cannot
+    be separated. None if it is not known; then nothing was subtracted."""
     suspect: str | None = None
-    """Why the counts may be of something else, and what to do about it; None where they are not."""
+    """Why the counts may not be those of the two variants, and what to do about it; None if they
+    are trusted."""
     notes: tuple[str, ...] = ()
-    """How the values were read, and which of them are not known."""
+    """How the values were measured, and which of them are not known: one sentence each."""
 
     def __str__(self) -> str:
         """One line: the requests, and how both variants fared."""
@@ -138,7 +144,9 @@ class Comparison(Renderable):
         return f"{minutes:,} minutes from {moment(self.start)}"
 
     def values(self) -> tuple[ComparedValue, ...]:
-        """Each value of both variants; what is known of neither is left out, but for a few."""
+        """Return each value of both variants. Values that are not known for either are left out,
+        except requests, 5xx rate, and latency p50 and p99.
+        """
         return tuple(
             value
             for value in self._values()

@@ -25,10 +25,10 @@ or another error of API Gateway's."""
 
 @attrs.frozen(kw_only=True)
 class Failure(Serializable):
-    """One kind of failing requests of the canary, beside the baseline's in the same time.
+    """One kind of failed request of the canary, with the baseline's counts in the same time.
 
-    The requests of a kind have the same method and path, status, cause, error type and error text.
-    A value that the logs do not have is None.
+    Requests of one kind have the same method, path, status, cause, error type and error message. A
+    value that the logs do not have is None.
     """
 
     method: str | None = None
@@ -36,36 +36,38 @@ class Failure(Serializable):
     path: str | None = None
     """The resource's path as the API defines it, such as `/orders/{id}`."""
     status: int
-    """The status that the client got, 400 or more; 0 for lines whose status cannot be read."""
+    """The HTTP status that the client got, 400 or more; 0 if it cannot be read from the log."""
     error_type: str | None = None
-    """API Gateway's type of response, such as `INTEGRATION_FAILURE`; None where the backend itself
+    """API Gateway's response type, such as `INTEGRATION_FAILURE`; None if the backend itself
     answered with the status."""
     message: str | None = None
     """API Gateway's error message."""
     cause: FailureCause | None = None
-    """Why API Gateway could not answer, from the execution logs; None where the backend or the
-    gateway answered with the status, and in access logs."""
+    """Why API Gateway could not answer, from the execution logs; None in access logs, and if the
+    backend or API Gateway answered with the status."""
     canary_failed: int
-    """Requests of this kind on the canary."""
+    """The number of the canary's requests of this kind."""
     canary_requests: int
-    """All requests of the canary to that method and path."""
+    """The number of all requests of the canary with this method and path."""
     baseline_failed: int
-    """Requests of this kind on the baseline."""
+    """The number of the baseline's requests of this kind."""
     baseline_requests: int
-    """All requests of the baseline to that method and path."""
+    """The number of all requests of the baseline with this method and path."""
     canary_request_ids: tuple[str, ...] = ()
-    """A few ids of the canary's requests of this kind; empty where the logs have none."""
+    """The ids of a few of the canary's requests of this kind; empty if the logs have no ids."""
     baseline_request_ids: tuple[str, ...] = ()
-    """A few ids of the baseline's."""
+    """The ids of a few of the baseline's requests of this kind."""
 
     @property
     def is_new(self) -> bool:
-        """Whether the baseline has none of the kind."""
+        """Whether the baseline has no requests of this kind."""
         return self.baseline_failed == 0
 
     @property
     def excess(self) -> float:
-        """How many more of the canary's requests failed so than at the baseline's rate."""
+        """The number of canary requests of this kind beyond those that the baseline's rate would
+        give.
+        """
         usual = self.baseline_failed / self.baseline_requests if self.baseline_requests else 0.0
         return self.canary_failed - usual * self.canary_requests
 
@@ -92,24 +94,25 @@ def _shown(text: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class Failures(Sequence[Failure], Renderable):
-    """The canary's kinds of failing requests, those that the baseline has none of first."""
+    """The canary's failed requests by kind, kinds that the baseline does not have first."""
 
     items: tuple[Failure, ...] = ()
-    """The kinds."""
+    """The kinds of failed requests."""
     source: FailureSource
-    """The logs that they were found in."""
+    """The logs that were read: "access" or "execution"."""
     start: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """The beginning of the time that the log was read for."""
+    """The beginning of the time for which the logs were read."""
     end: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """Its end."""
+    """The end of that time."""
     scanned_bytes: float
-    """What Logs Insights scanned, and bills."""
+    """The bytes that Logs Insights scanned and that AWS bills."""
     usd: float
-    """What that costs, in US dollars, at the list price of most regions."""
+    """The price of the scan in US dollars, at the list price of most regions."""
     unreadable_lines: int = 0
-    """Lines whose request, variant or status could not be read. They are in no other number."""
+    """The number of lines whose request, variant or status could not be read. No other number
+    includes them."""
     notes: tuple[str, ...] = ()
-    """What is not known, and why."""
+    """What is not known, and why: one sentence each."""
 
     @overload
     def __getitem__(self, index: int) -> Failure: ...
@@ -148,13 +151,14 @@ class LogGroup(Serializable):
     """A log group that API Gateway writes for one variant of a stage."""
 
     source: FailureSource
-    """Whether it has access logs or execution logs."""
+    """The kind of logs: "access" or "execution"."""
     variant: Literal["baseline", "canary"]
-    """Whose requests it is for. The baseline's groups have the canary's requests as well."""
+    """The variant that the group is for. The baseline's groups also have the canary's requests."""
     name: str | None
-    """The group's name; None where the stage writes no access logs to CloudWatch Logs."""
+    """The group's name; None if the stage writes no access logs to CloudWatch Logs."""
     exists: bool
-    """Whether it exists: API Gateway creates those of execution logs with the first line."""
+    """Whether the group exists. API Gateway creates a group of execution logs with its first
+    line."""
 
 
 def execution_log_group(rest_api_id: str, stage: str) -> str:

@@ -32,30 +32,30 @@ def _is_text(value: object) -> bool:
 
 @attrs.frozen
 class SmokeRequest(Serializable):
-    """A request of a smoke test, and the answer that it should have.
+    """A request of a smoke test, and the answer that is expected.
 
-    `"GET /health"` is short for `SmokeRequest("GET", "/health")`. Headers and body can hold
+    `"GET /health"` is short for `SmokeRequest("GET", "/health")`. Headers and body can contain
     secrets: repr and results do not show their values.
     """
 
     method: str = attrs.field(validator=validation.checked(validation.choice, choices=METHODS))
     """The HTTP method: DELETE, GET, HEAD, OPTIONS, PATCH, POST or PUT."""
     path: str
-    """The path with its values, such as `/orders/42`, and the query string if there is one."""
+    """The path with the values of its parameters, such as `/orders/42`, and the query string."""
     headers: Mapping[str, str] = attrs.field(
         kw_only=True, factory=Variables, converter=Variables, repr=_names
     )
-    """Headers, name to value."""
+    """The headers, name to value."""
     body: str | None = attrs.field(kw_only=True, default=None, repr=_shown)
-    """The body; None for none."""
+    """The body; None for a request without one."""
     status: int | None = attrs.field(
         kw_only=True,
         default=None,
         validator=validation.checked(validation.count, or_none=True, low=100, high=599),
     )
-    """The status that passes, 100 to 599; None for any from 200 to 299."""
+    """The expected status, 100 to 599; None accepts 200 to 299."""
     contains: str | None = attrs.field(kw_only=True, default=None)
-    """What the body of the answer must contain; None for nothing in particular."""
+    """A text that the body of the answer must contain; None accepts any body."""
 
     def __attrs_post_init__(self) -> None:
         if not _is_text(self.path) or not re.fullmatch(r"/[!-z|~]*", self.path):
@@ -81,13 +81,13 @@ class SmokeRequest(Serializable):
 
     @property
     def expected(self) -> str:
-        """The answer that passes, as text."""
+        """The expected answer, as text."""
         wanted = "a status from 200 to 299" if self.status is None else f"status {self.status}"
         return wanted if self.contains is None else f"{wanted} and {self.contains!r} in the body"
 
     @property
     def is_safe(self) -> bool:
-        """Whether the method is one that changes nothing by the standard."""
+        """Whether the method is safe as HTTP defines it (GET, HEAD or OPTIONS)."""
         return self.method in SAFE_METHODS
 
 
@@ -100,27 +100,28 @@ class SmokeResult(Renderable):
     outcome: SmokeOutcome = attrs.field(
         validator=validation.checked(validation.choice, choices=get_args(SmokeOutcome))
     )
-    """"passed": answered as expected. "failed": it was answered otherwise, or the canary's requests
-    could not be answered. "not testable": nothing is known, because AWS refused the test itself."""
+    """"passed": the answer was as expected. "failed": the answer was not as expected, or such
+    canary requests could not be answered. "not testable": AWS refused the test itself, so nothing
+    is known."""
     expected: str
-    """The answer that passes, as text."""
+    """The expected answer, as text."""
     reason: str
-    """Responses, or why there is no answer. No variable values."""
+    """The answer in a few words, or why there is none. No variable values."""
     route: str | None = None
-    """The method of the API that answers, such as `GET /orders/{id}`; None where there is none."""
+    """The method of the API that answers, such as `GET /orders/{id}`; None if no method does."""
     status: int | None = None
-    """The status of the answer; None without one."""
+    """The status of the answer; None without an answer."""
     latency: timedelta | None = None
-    """How long the answer took, as API Gateway measured it; None without one."""
+    """How long the answer took, as API Gateway measured it; None without an answer."""
     log: tuple[str, ...] = ()
-    """The lines of API Gateway's execution log that show what happened to the request, without
-    times, headers, bodies, addresses and the values of stage variables, also percent-encoded or
-    escaped as in JSON. A value of one or two characters is hidden where no letter or digit is next
-    to it."""
+    """The lines of API Gateway's execution log that show what happened to the request. Times,
+    headers, bodies, addresses and the values of stage variables are removed, also where a value is
+    percent-encoded or escaped as in JSON. A value of one or two characters is removed only where no
+    letter or digit is next to it."""
 
     @property
     def passed(self) -> bool:
-        """Whether it was answered as expected."""
+        """Whether the request was answered as expected."""
         return self.outcome == "passed"
 
     def __str__(self) -> str:
@@ -133,21 +134,21 @@ CleanUpOutcome = Literal["removed", "kept", "refused"]
 
 @attrs.frozen(kw_only=True)
 class CleanUpItem(Serializable):
-    """One deployment that this library made, and its outcome."""
+    """A deployment that this library created, and its outcome."""
 
     deployment_id: str
     """The deployment's id."""
     created_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """When it was created."""
+    """When the deployment was created."""
     release: str | None = None
-    """The release that it was last used for; None without one."""
+    """The release that the deployment was last used for; None without one."""
     outcome: CleanUpOutcome = attrs.field(
         validator=validation.checked(validation.choice, choices=get_args(CleanUpOutcome))
     )
-    """"removed": it is deleted. "kept": something needs it. "refused": it was to be deleted, and is
-    still there, or may be."""
+    """"removed": it was deleted. "kept": it is still needed. "refused": it could not be deleted, or
+    it is not known whether it was."""
     reason: str
-    """The reason as a sentence."""
+    """The reason for the outcome."""
 
     def __str__(self) -> str:
         """One line: which deployment, what came of it, and why."""
@@ -156,27 +157,27 @@ class CleanUpItem(Serializable):
 
 @attrs.frozen(kw_only=True)
 class CleanUp(Renderable):
-    """The result of `Stage.clean_up`: each deployment that this library made, newest first."""
+    """The result of `Stage.clean_up`: each deployment that this library created, newest first."""
 
     items: tuple[CleanUpItem, ...]
-    """The deployments that are removed, kept or refused."""
+    """The deployments with their outcomes."""
 
     def _of(self, outcome: CleanUpOutcome) -> tuple[str, ...]:
         return tuple(each.deployment_id for each in self.items if each.outcome == outcome)
 
     @property
     def removed(self) -> tuple[str, ...]:
-        """The ids of the deployments that are deleted."""
+        """The ids of the deployments that were deleted."""
         return self._of("removed")
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The ids of the deployments that something needs."""
+        """The ids of the deployments that are still needed."""
         return self._of("kept")
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """The ids of the deployments that were to be deleted and may still be there."""
+        """The ids of the deployments that could not be deleted, or may still exist."""
         return self._of("refused")
 
     def __str__(self) -> str:

@@ -42,17 +42,17 @@ class Outcome(StrEnum):
     PROMOTED = "promoted"
     """The canary's deployment and variables became the stage's own."""
     REVERTED = "reverted"
-    """Promoted, and the promotion undone."""
+    """The canary was promoted, and the promotion was undone."""
     ROLLED_BACK = "rolled_back"
     """The canary was rolled back: by a decision, by the caller, or by an operator."""
     DISABLED = "disabled"
-    """The canary was ended without a judgment: `canary.disable()`."""
+    """The canary was ended by `canary.disable()`, without a judgment."""
     PROMOTED_OUTSIDE = "promoted_outside"
     """Another tool, or the console, made the canary's deployment and variables the stage's own."""
     REMOVED_OUTSIDE = "removed_outside"
     """Another tool, or the console, ended the canary without a promotion."""
     NEVER_STARTED = "never_started"
-    """A deployment was made for it, and no canary was found enabled."""
+    """A deployment was created for the release, but its canary was never enabled."""
 
 
 ENDINGS = {
@@ -74,11 +74,12 @@ class CanaryState(Serializable):
     deployment_id: str
     """The deployment that serves the canary's requests."""
     percent: float
-    """The percent of the stage's requests it gets, 0 to 100."""
+    """The canary's percent of the stage's requests, 0 to 100."""
     variables: Mapping[str, str] = attrs.field(factory=Variables, converter=Variables)
-    """The stage variables it overrides; all others are the stage's."""
+    """The stage variables that the canary overrides, name to value. For all others it has the
+    stage's values."""
     use_stage_cache: bool = False
-    """Whether its answers come from and go to the stage's cache."""
+    """Whether canary requests read and fill the stage's cache."""
 
     def __str__(self) -> str:
         """For messages: deployment, percent and the names of the overridden variables."""
@@ -88,23 +89,23 @@ class CanaryState(Serializable):
 
 @attrs.frozen(kw_only=True)
 class Rollout(Serializable):
-    """What is known of the rollout that a stage is in or was last in."""
+    """The running rollout of a stage, or its latest one."""
 
     id: str | None = None
-    """The rollout's own id, from its record; None where there is no readable record."""
+    """The rollout's id, from its record; None if there is no readable record."""
     release: str | None = None
     """The release, as given to `enable_canary`."""
     started_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """When the canary was enabled; without a record, when the stage was last changed."""
+    """When the canary was enabled; without a record the time when the stage was last changed."""
     step_started_at: datetime = attrs.field(
         converter=validation.utc, validator=validation.aware_field
     )
-    """When the stage was last changed, so the step's start or later."""
+    """When the stage was last changed: the start of the present step, or a later time."""
     outcome: Outcome | None = None
-    """How it ended; None while it runs."""
+    """How the rollout ended; None while it runs."""
     ended_by: Literal["judge", "caller", "operator"] | None = None
-    """Who ended the canary: a decision that was applied, the rollout's own code, or an operator
-    (`stage.rollback`); None where that is not known."""
+    """Who ended the canary. "judge": a decision that was applied; "caller": the rollout's own code;
+    "operator": `stage.rollback()`. None if that is not known."""
 
 
 @attrs.frozen(kw_only=True)
@@ -122,11 +123,11 @@ class StageState(Serializable):
     variables: Mapping[str, str] = attrs.field(factory=Variables, converter=Variables)
     """The stage's own variables. Values can be secrets: repr shows the names."""
     canary: CanaryState | None = None
-    """The canary, where there is one."""
+    """The canary; None if there is none."""
     updated_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """When AWS last changed the stage, to the second."""
     rollout: Rollout | None = None
-    """The rollout, as far as the record has it."""
+    """The rollout, as far as its record is known; None without one."""
 
     def __str__(self) -> str:
         """For messages: what serves the requests now."""
@@ -137,10 +138,10 @@ class StageState(Serializable):
 
     @property
     def canary_is_promoted(self) -> bool:
-        """Whether the canary equals the stage: a promotion that has not ended its canary yet.
+        """Whether the stage serves the canary's deployment and variables, so that only the canary's
+        end is left of a promotion.
 
-        A canary that overrides a variable with the stage's own value is not distinguishable from
-        that. So `enable_canary` refuses a canary that changes nothing.
+        A canary that changes nothing would be the same, so `enable_canary` raises an error for it.
         """
         return (
             self.canary is not None
@@ -149,11 +150,15 @@ class StageState(Serializable):
         )
 
     def carries(self, variables: Mapping[str, str | None]) -> bool:
-        """Whether the stage's own variables have these values; None means absent."""
+        """Whether the stage's own variables have these values; None stands for a variable that does
+        not exist.
+        """
         return all(self.variables.get(name) == value for name, value in variables.items())
 
     def differences(self, expected: "StageState") -> dict[str, str]:
-        """What serves traffic here otherwise than in `expected`, as text, without values."""
+        """Compare what serves traffic with `expected`: the name of each difference, and how it
+        differs. No variable values.
+        """
         now, then = _served(self), _served(expected)
         differing = {}
         for name, is_ in now.items():
@@ -218,7 +223,8 @@ def _sorted(values: Mapping[str, str | None]) -> Mapping[str, str | None]:
 class Promotion(Serializable):
     """The receipt of a promotion, with everything that is needed to undo it.
 
-    Holds the values of the changed stage variables, which can be secrets; repr shows their names.
+    It contains the values of the changed stage variables, which can be secrets. Its repr shows only
+    their names.
     """
 
     region: str
@@ -230,15 +236,16 @@ class Promotion(Serializable):
     release: str | None = None
     """The release, as given to `enable_canary`."""
     rollout_id: str | None = None
-    """The rollout's own id; None where the record was lost."""
+    """The rollout's id; None if the record was lost."""
     deployment_before: str = attrs.field(validator=validation.checked(validation.identifier))
-    """The deployment that production had until then."""
+    """The deployment that production served before."""
     deployment_after: str = attrs.field(validator=validation.checked(validation.identifier))
     """The deployment that became production."""
     variables_before: Mapping[str, str | None] = attrs.field(converter=_sorted, repr=_shown_names)
-    """The changed stage variables as they were; None where there was none of that name."""
+    """The changed stage variables as they were before, name to value; None for a name that did not
+    exist."""
     variables_after: Mapping[str, str] = attrs.field(converter=Variables)
-    """The same variables as the promotion made them."""
+    """The same stage variables after the promotion."""
     begun_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """When the promotion was begun."""
 
@@ -256,7 +263,7 @@ class Promotion(Serializable):
     def of(
         cls, state: StageState, *, begun_at: datetime, release: str | None, rollout_id: str | None
     ) -> "Promotion":
-        """What promoting the canary of `state` will change."""
+        """Return what promoting the canary of `state` will change."""
         assert state.canary is not None
         changed = {
             name: value
@@ -277,11 +284,11 @@ class Promotion(Serializable):
         )
 
     def is_same_change(self, other: "Promotion") -> bool:
-        """Whether both change the same to the same, at whatever time."""
+        """Whether both promotions make the same change, even if at different times."""
         return attrs.evolve(self, begun_at=other.begun_at) == other
 
     def is_done_on(self, state: StageState) -> bool:
-        """Whether the stage serves what was promoted."""
+        """Whether the stage serves what this promotion made production."""
         return state.deployment_id == self.deployment_after and state.carries(self.variables_after)
 
     def is_undone_on(self, state: StageState) -> bool:
@@ -291,11 +298,11 @@ class Promotion(Serializable):
         )
 
     def is_under_way_on(self, state: StageState) -> bool:
-        """Whether production has changed already, and the canary is not ended yet.
+        """Whether this promotion has begun to change production and has not ended the canary yet.
 
-        A promotion that was only announced has not changed the stage, and is not under way:
-        what was true when it was announced need not be true any more. A later canary of the same
-        deployment is another one: it overrides other variables, or none.
+        A promotion that is recorded but has not changed the stage is not under way, because the
+        stage may have been changed since. A later canary of the same deployment is not this
+        promotion's, because it overrides other variables or none.
         """
         canary = state.canary
         if canary is None or canary.deployment_id != self.deployment_after:
@@ -311,9 +318,9 @@ class Promotion(Serializable):
         return between and overridden and state.carries(unchanged)
 
     def has_moved(self, state: StageState) -> bool:
-        """Whether production has the canary's deployment already, while the canary is not ended.
+        """Whether production already has the canary's deployment, and the canary has not ended.
 
-        What it overwrote is then on record only: production does not show it any more.
+        The deployment that production had before is then only in the record.
         """
         canary = state.canary
         return self.deployment_after != self.deployment_before and (
@@ -322,7 +329,7 @@ class Promotion(Serializable):
         )
 
     def undone_on(self, state: StageState) -> StageState:
-        """`state` with what the promotion changed, and only that, as it was before."""
+        """Return `state` with only the changes of this promotion undone."""
         kept = {k: v for k, v in state.variables.items() if k not in self.variables_before}
         restored = {k: v for k, v in self.variables_before.items() if v is not None}
         return attrs.evolve(

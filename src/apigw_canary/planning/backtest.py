@@ -30,9 +30,10 @@ class FalseRollback(Serializable):
     started_at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """When the rollout would have begun."""
     after: timedelta
-    """How long after that it would have ended."""
+    """How long after its start the rollout would have been rolled back."""
     signal: str | None
-    """The signal with the most evidence; None where the canary was without data for too long."""
+    """The name of the signal with the most evidence; None if the canary was rolled back because it
+    had no data for too long."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,23 +43,24 @@ class Backtest(Renderable):
     since: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
     """When the first rollout would have begun."""
     until: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """The end of the last minute."""
+    """The end of the last minute of the past traffic."""
     noise: float
-    """The noise of each variant that was assumed, a coefficient of variation per minute."""
+    """The noise that was assumed of each variant: a coefficient of variation per minute."""
     rollouts: int
-    """How many rollouts were tried, one after the other, by the length of the plan."""
+    """The number of rollouts that were simulated."""
     rolled_back: tuple[FalseRollback, ...]
-    """Those that were rolled back."""
+    """The rollouts that were rolled back."""
     promoted: int
-    """How many were promoted. The rest had no verdict at the deadline, or when the data ended."""
+    """The number of rollouts that were promoted."""
     promoted_after: timedelta | None
-    """By when half of all rollouts were promoted; None where fewer were."""
+    """The time after the start by which half of all rollouts were promoted; None if fewer were."""
     false_rollback: float
-    """The policy's promise: the most that may be rolled back, as a fraction."""
+    """The policy's `false_rollback`: the largest fraction of healthy canaries that may be rolled
+    back."""
 
     @property
     def undecided(self) -> int:
-        """How many had no verdict at the deadline, or when the data ended."""
+        """The number of rollouts without a verdict at the deadline, or when the data ended."""
         return self.rollouts - self.promoted - len(self.rolled_back)
 
     def __str__(self) -> str:

@@ -52,23 +52,27 @@ _START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 class SimulatedRollout(Serializable):
     """The outcomes of simulated rollouts whose canary fails `times` as often as the baseline.
 
-    The times, since the start, are those by which half or nine in ten of *all* rollouts ended
-    so; None where fewer do.
+    The times are measured from the start. They count *all* rollouts: `promoted_after` is the time
+    by which half of them were promoted.
     """
 
     times: float
-    """How many times the baseline's rate the canary's is; 1 is a clean canary."""
+    """The canary's rate divided by the baseline's; 1 is a clean canary."""
     promoted: float
-    """The fraction of the rollouts that are promoted by the deadline, 0 to 1; below, when."""
+    """The fraction of the rollouts that are promoted by the deadline, 0 to 1."""
     promoted_after: timedelta | None
+    """The time by which half of all rollouts are promoted; None if fewer are."""
     promoted_after_90: timedelta | None
+    """The time by which nine in ten of all rollouts are promoted; None if fewer are."""
     rolled_back: float
-    """The fraction of the rollouts that are rolled back, 0 to 1; below, when. The rest of the
-    rollouts has no verdict at the deadline."""
+    """The fraction of the rollouts that are rolled back, 0 to 1. The remaining rollouts have no
+    verdict at the deadline."""
     rolled_back_after: timedelta | None
+    """The time by which half of all rollouts are rolled back; None if fewer are."""
     rolled_back_after_90: timedelta | None
+    """The time by which nine in ten of all rollouts are rolled back; None if fewer are."""
     failed_requests: float
-    """The canary's bad requests until the end, the mean."""
+    """The mean number of the canary's bad requests until the end of the rollout."""
 
     def __str__(self) -> str:
         if self.times == 1:
@@ -98,27 +102,27 @@ def _frozen(rates: Mapping[str, float]) -> Mapping[str, float]:
 class Forecast(Renderable):
     """A simulation of what a policy will do with given traffic.
 
-    From simulated rollouts: a fraction of 200 of them has a standard error of up to 3.5 percentage
-    points.
+    A fraction of 200 simulated rollouts has a standard error of up to 3.5 percentage points.
     """
 
     requests_per_minute: float
-    """Requests of both variants together."""
+    """Requests a minute of both variants together."""
     bad_rates: Mapping[str, float] = attrs.field(converter=_frozen)
-    """Signal name to the baseline's fraction of bad requests, 0 to 1."""
+    """The baseline's fraction of bad requests, 0 to 1, by signal name."""
     signal: str
-    """The signal that gets worse."""
+    """The name of the signal that gets worse."""
     length: timedelta
-    """What the plan takes: its bakes, and the time until minutes are complete."""
+    """How long the plan takes: its bakes, and the time until the minutes are complete."""
     clean: SimulatedRollout
-    """A canary as good as the baseline."""
+    """The outcomes for a canary as good as the baseline."""
     worse: tuple[SimulatedRollout, ...]
-    """Canaries that fail more often."""
+    """The outcomes for canaries that fail more often, one for each multiple."""
     smallest_seen: float | None
-    """The smallest multiple, of those tried, that nine in ten rollouts find; None if none is."""
+    """The smallest of the multiples for which nine in ten rollouts are rolled back; None if there
+    is none."""
     problems: tuple[str, ...]
-    """What the plan does not do, for a clean canary and for one five times as bad, each with the
-    smallest change that fixes it: a sentence each."""
+    """Why too few clean canaries are promoted, or canaries five times as bad are, each with the
+    smallest change that fixes it: one sentence each."""
 
     def __str__(self) -> str:
         rate = f"{100 * self.bad_rates[self.signal]:g} % {self.signal}"

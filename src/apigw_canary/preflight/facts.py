@@ -54,10 +54,10 @@ class Problem(Serializable):
     severity: Severity = attrs.field(
         validator=validation.checked(validation.choice, choices=get_args(Severity))
     )
-    """"error": a canary would be refused, fail, or never be promoted. "warning": it would work,
-    with less to go by, or perhaps not as meant."""
+    """"error": the canary would be refused, would fail or would never be promoted. "warning": the
+    canary would work, but with less data or perhaps not as you intend."""
     what: str = attrs.field(converter=_as_what)
-    """What is so, with the evidence. No variable values."""
+    """The problem, with the values that show it. No variable values."""
     remedy: str = attrs.field(converter=_as_remedy)
     """What to do about it."""
 

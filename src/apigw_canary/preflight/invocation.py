@@ -47,13 +47,15 @@ class InvocationPermission(Serializable):
     """A permission that `Stage.allow_invocation` added to a Lambda function."""
 
     function_arn: str
-    """The function with its alias or version. Parts of it may be a stage variable's value."""
+    """The ARN of the function, with its alias or version. Parts of it may be a stage variable's
+    value."""
     method: str
-    """The method whose requests lead there, such as `GET /orders/{id}`; `ANY /*` for all."""
+    """The method whose requests invoke the function, such as `GET /orders/{id}`; `ANY /*` for
+    all."""
     source_arn: str
-    """What API Gateway calls it as; `*` stands for the value of a path parameter."""
+    """The source ARN that may invoke the function; `*` stands for the value of a path parameter."""
     statement_id: str
-    """The statement's id in the function's policy, for lambda:RemovePermission."""
+    """The id of the statement in the function's policy, for lambda:RemovePermission."""
 
 
 class Target(NamedTuple):

@@ -31,11 +31,12 @@ class MethodChange(Serializable):
     change: MethodChangeKind = attrs.field(
         validator=validation.checked(validation.choice, choices=get_args(MethodChangeKind))
     )
-    """"weakened": it asks less of its callers."""
+    """"added", "removed", or "weakened": the canary's method requires less authorization."""
     method: str
     """The method, such as `GET /orders/{id}`."""
     detail: str = ""
-    """What a weakened method asked, and asks now."""
+    """For a weakened method, the authorization that production requires and that the canary
+    requires."""
 
     def __str__(self) -> str:
         """One line."""
@@ -46,8 +47,8 @@ class MethodChange(Serializable):
 class VariableChange(Serializable):
     """A stage variable that the canary overrides, and an integration that uses it.
 
-    One for each variable and target. Values are not in it, except as far as they are part of the
-    name of a Lambda function, its alias or version.
+    There is one for each variable and target. It contains no values, except where they are part of
+    the name of a Lambda function, alias or version.
     """
 
     name: str
@@ -55,16 +56,18 @@ class VariableChange(Serializable):
     change: VariableChangeKind = attrs.field(
         validator=validation.checked(validation.choice, choices=get_args(VariableChangeKind))
     )
-    """"added": production has no variable of that name. "unchanged": it has the same value."""
+    """"added": production has no variable of that name. "changed": it has another value.
+    "unchanged": it has the same value."""
     integration: str | None = None
-    """The target as the integration writes it, variables by name; None where none uses it."""
+    """The target as it is written in the integration, with the names of variables; None if no
+    integration uses the variable."""
     before: str | None = None
-    """The Lambda function, with alias or version, that production calls; None where it calls none,
-    or another kind of target."""
+    """The Lambda function, with alias or version, that production calls; None if the target is no
+    Lambda function."""
     after: str | None = None
-    """The one that canary requests would call; None as above."""
+    """The Lambda function that canary requests would call; None if the target is none."""
     methods: tuple[str, ...] = ()
-    """The methods whose requests lead there."""
+    """The methods that have this integration."""
 
     def __str__(self) -> str:
         """One line."""
@@ -81,10 +84,10 @@ class PlannedCall(Serializable):
     operation: str
     """The operation, such as `UpdateStage`."""
     writes: bool
-    """Whether it changes something."""
+    """Whether the call changes something."""
     parameters: str
-    """Its parameters as JSON. `new-deployment` stands for the id of the deployment that would be
-    created, `<value of NAME>` for the value of a variable, `<record>` for the record."""
+    """The parameters as JSON. `new-deployment` stands for the id of the deployment that would be
+    created, `<value of NAME>` for the value of a variable, and `<record>` for the record."""
 
     def __str__(self) -> str:
         """Operation and parameters."""
@@ -93,21 +96,20 @@ class PlannedCall(Serializable):
 
 @attrs.frozen(kw_only=True)
 class Preflight(Renderable):
-    """The problems that `enable_canary` would have, and what it would change and send. Iterating
-    gives the problems.
+    """The result of `Stage.check`: the problems, changes and calls of `enable_canary`.
 
-    Holds no values of stage variables.
+    Iterate over it to get the problems. It contains no values of stage variables.
     """
 
     problems: tuple[Problem, ...]
-    """What stands in the way of a canary, errors first."""
+    """The problems of a canary, errors first."""
     method_changes: tuple[MethodChange, ...] = ()
-    """Methods that the canary's deployment has otherwise than production's."""
+    """The methods that differ between the canary's deployment and production's."""
     variable_changes: tuple[VariableChange, ...] = ()
-    """The variables that the canary overrides, and where they lead."""
+    """The stage variables that the canary overrides, with the targets that they change."""
     calls: tuple[PlannedCall, ...] = ()
-    """What `enable_canary` would send to API Gateway, in its order, up to the error it would raise
-    if there is one. Without the reads of metrics and alarms."""
+    """The calls that `enable_canary` would make of API Gateway, in order, up to the error that it
+    would raise if there is one. Reads of metrics and alarms are not included."""
 
     @property
     def ok(self) -> bool:
@@ -138,7 +140,7 @@ class Preflight(Renderable):
 
     @property
     def about(self) -> str:
-        """What a report of it is about."""
+        """The subject of a report of it."""
         return "Preflight"
 
     @property

@@ -19,8 +19,8 @@ _Kind = TypeVar("_Kind")
 class Report:
     """A decision, an analysis or a whole rollout, rendered as text, Markdown, JSON or HTML.
 
-    Names, reasons and messages from outside are shown as they are: in no form do they become
-    markup, links, mentions or commands of a terminal. Nothing in it is a value of a stage variable.
+    Names, reasons and messages are escaped: they cannot become markup, links, mentions or terminal
+    commands. A report contains no values of stage variables.
 
     ```python
     from datetime import timedelta
@@ -41,12 +41,13 @@ class Report:
         *,
         comparison: Comparison | None = None,
     ) -> None:
-        """Of a decision, an analysis, a comparison, a smoke test's results, or a rollout.
+        """Report on a decision, an analysis, a comparison, the results of a smoke test, or a
+        rollout.
 
-        A rollout is a sequence of observations. They are decided anew, which is why it needs its
-        policy; the same observations and policy give the same report. `comparison` is what
-        `canary.compare()` returned: it becomes a part of the rollout's report. A `subject` of
-        another kind, no observations, or observations without a policy are `InvalidInputError`.
+        For a rollout, pass the sequence of its observations and its `policy`, which decides on each
+        of them again. The same observations and policy give the same report. `comparison` adds the
+        result of `canary.compare()` to the report of a rollout. Raises `InvalidInputError` for
+        another kind of `subject`, for an empty sequence, and for observations without a policy.
         """
         self._document = _document(subject, policy, comparison)
 
@@ -55,20 +56,20 @@ class Report:
         return escape.visible(f"{self._document.title}: {self._document.lead}")
 
     def text(self, width: int = 80) -> str:
-        """Text with tables, its lines `width` cells of a terminal long at most, from 40."""
+        """Return text with tables, in lines of at most `width` terminal columns, 40 or more."""
         validation.number(width, "width", low=40, high=1000)
         return text(self._document, int(width))
 
     def markdown(self) -> str:
-        """Markdown, for a comment on a pull request or a chat."""
+        """Return Markdown, for a pull request comment or a chat."""
         return markdown(self._document)
 
     def json(self) -> str:
-        """JSON: `about`, `title`, `reason`, and the values themselves in `data`.
+        """Return JSON: an object with `about`, `title`, `reason`, and the values in `data`.
 
-        Of a rollout these are its `policy`, the `decisions` at the end of each percent, and the
-        last `observation` that has minutes, as their `to_dict` gives them. A comparison has its
-        `differences` too.
+        For a rollout, `data` has the `policy`, the last of the `decisions` at each percent, and the
+        last `observation` that has minutes, as their `to_dict` methods return them. For a
+        comparison it also has the `differences`.
         """
         document = self._document
         return escape.json(
@@ -81,9 +82,10 @@ class Report:
         )
 
     def html(self) -> str:
-        """One HTML page: for light and dark color schemes, print and screen readers, with charts.
+        """Return an HTML page with charts, for light and dark color schemes, print and screen
+        readers.
 
-        It loads nothing from anywhere, and its content security policy allows nothing to.
+        The page makes no requests, and its content security policy allows none.
         """
         return page(self._document)
 

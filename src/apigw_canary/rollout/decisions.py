@@ -19,44 +19,50 @@ class Decided(Renderable):
     kind: ClassVar[str]
 
     at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
-    """When the observation was made that it rests on."""
+    """When the observation was made that the decision is based on."""
     reason: str
-    """Why, with the numbers: one sentence."""
+    """The reason for the decision, with its numbers: one sentence."""
     percent: float
-    """The canary's percent when it was made; for a Shift, the percent to set. 0 to 100."""
+    """For a Shift, the percent to set; otherwise the canary's percent when the observation was
+    made. 0 to 100."""
     wait: timedelta
-    """How long until the next complete minute, so until the next observation is worth it: at most
-    60 seconds; zero when final."""
+    """How long to wait before the next observation, until another minute is complete: at most 60
+    seconds; zero if the decision is final."""
     final: bool
-    """Whether the rollout has ended, or will have once this is applied."""
+    """Whether the rollout has ended, or ends when the decision is applied."""
     analysis: Analysis | None
-    """The evidence it rests on; None where none was needed."""
+    """The evidence that the decision is based on; None if none was needed."""
     basis: Basis | None
-    """What it was made on, and so the only thing it may be applied to."""
+    """The canary and percent that the decision was made on, and the only ones it can be applied to;
+    None if the observation has no basis."""
     waiting_for: WaitingFor | None = attrs.field(
         default=None,
         validator=validation.checked(validation.choice, or_none=True, choices=get_args(WaitingFor)),
     )
-    """What a Hold that is not final waits for: the end of the "bake", complete or trustworthy
-    "metrics", more "evidence" (requests, or a production that has recovered), or an "operator" who
-    has to act, without whom it never ends. None for every other decision."""
+    """What a Hold that is not final waits for: the end of the "bake", complete and trusted
+    "metrics", more "evidence" (more requests, or the recovery of production), or an "operator",
+    without whose action it does not end. None for every other decision."""
     lifetime: timedelta = attrs.field(
         default=LIFETIME, validator=validation.checked(validation.duration)
     )
-    """How long after `at` it may be applied, if it is a Shift or a Promote."""
+    """How long after `at` a Shift or Promote may be applied."""
 
     @property
     def release(self) -> str | None:
-        """The release it is about, as given to `enable_canary`; None without one."""
+        """The release, as given to `enable_canary`; None without one."""
         return self.basis.release if self.basis is not None else None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serializable types; `decision_from_dict` restores it."""
+        """Return the decision as JSON-serializable types, from which `decision_from_dict` restores
+        it.
+        """
         return {"kind": self.kind, **super().to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """From what `to_dict` of the same class gave. Raises `InvalidInputError` for other data."""
+        """Restore a decision from what `to_dict` returned. Raises `InvalidInputError` for other
+        data.
+        """
         if not isinstance(data, Mapping):
             validation.refuse(cls.__name__, "an object", data)
         fields = dict(data)
@@ -67,7 +73,7 @@ class Decided(Renderable):
 
 @attrs.frozen(kw_only=True)
 class Hold(Decided):
-    """Leave the canary as it is."""
+    """The decision to leave the canary as it is."""
 
     kind = "hold"
 
@@ -79,7 +85,7 @@ class Hold(Decided):
 
 @attrs.frozen(kw_only=True)
 class Shift(Decided):
-    """Give the canary the traffic percentage `percent`."""
+    """The decision to set the canary's traffic percentage to `percent`."""
 
     kind = "shift"
 
@@ -89,7 +95,7 @@ class Shift(Decided):
 
 @attrs.frozen(kw_only=True)
 class Promote(Decided):
-    """Make the canary the stage's own."""
+    """The decision to make the canary's deployment and variables the stage's own."""
 
     kind = "promote"
 
@@ -99,7 +105,7 @@ class Promote(Decided):
 
 @attrs.frozen(kw_only=True)
 class Rollback(Decided):
-    """End the canary at once."""
+    """The decision to end the canary at once."""
 
     kind = "rollback"
 
@@ -111,9 +117,9 @@ Decision = Hold | Shift | Promote | Rollback
 
 
 def decision_from_dict(data: Mapping[str, Any]) -> Decision:
-    """The decision that `to_dict` gave: stored, approved, and now to be applied.
+    """Restore a decision from what its `to_dict` returned, for example after an approval.
 
-    Raises `InvalidInputError` for anything else.
+    Raises `InvalidInputError` for other data.
     """
     if not isinstance(data, Mapping):
         validation.refuse("a decision", "an object", data)

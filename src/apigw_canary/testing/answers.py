@@ -20,13 +20,13 @@ class Response(NamedTuple):
 class RehearsalError(AssertionError):
     """It is not known what AWS would do here.
 
-    AWS's answer was never recorded, or the rehearsal does not simulate the call. Code that makes it
-    depends on a guess. So this is not an AWS error to be caught and retried, but a failed test.
+    AWS's answer was never recorded, or the rehearsal does not simulate the call. Code that makes
+    this call depends on a guess. So this is not an AWS error to catch and retry: the test fails.
     """
 
 
 class RehearsalWarning(UserWarning):
-    """The rehearsal ended, and one of its arguments had no effect."""
+    """The rehearsal ended and one of its arguments had no effect."""
 
 
 class Refusal(Exception):  # noqa: N818 - AWS means what it says; nothing has gone wrong

@@ -11,28 +11,28 @@ from apigw_canary.testing.permissions import action_of, denied
 
 
 class ProcessDeath(BaseException):
-    """The process died: no `except Exception` of the code under test catches it."""
+    """The process died. `except Exception` does not catch it."""
 
 
 class Fault(StrEnum):
-    """What happens to a call instead of its answer."""
+    """What happens to a call instead of its normal answer."""
 
     THROTTLED = "throttled"
-    """429, with the request to come back in two seconds."""
+    """AWS answers with status 429 and asks to retry after two seconds."""
     CONFLICT = "conflict"
-    """409, as when two changes meet."""
+    """AWS answers with status 409, as for two changes at the same time."""
     INTERNAL_ERROR = "internal_error"
-    """500."""
+    """AWS answers with status 500."""
     UNAVAILABLE = "unavailable"
-    """503."""
+    """AWS answers with status 503."""
     CONNECTION_REFUSED = "connection_refused"
     """The request could not be sent."""
     TIMEOUT = "timeout"
-    """The request was sent and no answer came."""
+    """The request was sent, but no answer arrived."""
     ACCESS_DENIED = "access_denied"
-    """403, which names the action."""
+    """AWS answers with status 403 and names the missing action."""
     EXPIRED_CREDENTIALS = "expired_credentials"
-    """403, because a session has expired."""
+    """AWS answers with status 403, because the credentials have expired."""
     DEATH = "death"
     """The process dies: `ProcessDeath` is raised."""
 

@@ -14,7 +14,7 @@ from apigw_canary.testing.traffic import Served
 
 
 class RehearsalClient:
-    """A rehearsal that another process serves: its clock, and what its users got.
+    """A client for a rehearsal that another process serves: its clock, and what it served to users.
 
     ```python
     import os
@@ -30,38 +30,39 @@ class RehearsalClient:
         print(aws.now())
     ```
 
-    Pass `RehearsalClient().sleep` wherever a script takes a function to sleep with.
+    If your script takes a `sleep` function, pass `RehearsalClient().sleep`.
     """
 
     def __init__(self, address: str | None = None) -> None:
-        """`address`: that of the server; None takes the environment's `AWS_ENDPOINT_URL`.
+        """`address` is the URL of the server; None uses the environment variable
+        `AWS_ENDPOINT_URL`.
 
-        Raises KeyError if there is neither.
+        Raises KeyError if the variable is not set.
         """
         self._address = os.environ["AWS_ENDPOINT_URL"] if address is None else address
 
     @property
     def rest_api_id(self) -> str:
-        """The API that exists from the start."""
+        """The id of the REST API that exists from the start."""
         return str(self._get("")["rest_api_id"])
 
     @property
     def refusals(self) -> list[str]:
-        """What the rehearsal could not answer, oldest first."""
+        """The calls that the rehearsal could not answer, oldest first, one sentence each."""
         return list(self._get("")["refusals"])
 
     @property
     def served(self) -> Sequence[Served]:
-        """What was served to users, as in `Rehearsal.served`."""
+        """What was served to users, as `Rehearsal.served` returns it."""
         rows = self._get("/served")["served"]
         return tuple(Served(**{**row, "at": datetime.fromisoformat(row["at"])}) for row in rows)
 
     def now(self) -> datetime:
-        """The virtual time, aware."""
+        """Return the virtual time, an aware datetime."""
         return datetime.fromisoformat(self._get("")["now"])
 
     def sleep(self, seconds: float) -> None:
-        """Move the virtual clock, for all processes; ValueError if `seconds` is negative."""
+        """Move the virtual clock for all processes. Raises ValueError if `seconds` is negative."""
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
         self._get("/sleep", json.dumps({"seconds": seconds}).encode())

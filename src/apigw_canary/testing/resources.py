@@ -16,17 +16,17 @@ class Method:
     """A method of the API: its authorization and its integration."""
 
     uri: str | None = "https://orders.example/${stageVariables.alias}"
-    """The integration's URI; None for no integration. Where requests really go in a rehearsal
-    depends on `backends`."""
+    """The integration's URI; None for no integration. It does not determine the answers of a
+    rehearsal: the `backends` do."""
 
     authorization: str = "NONE"
-    """`NONE`, `AWS_IAM`, `CUSTOM` or `COGNITO_USER_POOLS`."""
+    """The authorization type: `NONE`, `AWS_IAM`, `CUSTOM` or `COGNITO_USER_POOLS`."""
 
     api_key: bool = False
     """Whether an API key is required."""
 
     credentials: str | None = None
-    """The role in which API Gateway calls the integration."""
+    """The ARN of the role with which API Gateway calls the integration; None for none."""
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(

@@ -33,21 +33,22 @@ CONTROL = "/_rehearsal"
 
 
 class RehearsalServer:
-    """A rehearsal that other processes can call over HTTP; made by `Rehearsal.serve`.
+    """A server through which other processes call a rehearsal over HTTP, made by `Rehearsal.serve`.
 
-    Requests are carried out one after the other, in the order in which they come.
+    It handles requests one after the other, in the order in which they arrive.
     """
 
     address: str
-    """The URL to call, such as `http://127.0.0.1:40123`."""
+    """The server's URL, such as `http://127.0.0.1:40123`."""
 
     environment: Mapping[str, str]
-    """Variables for the environment of a process that is to meet this rehearsal instead of AWS:
-    `AWS_ENDPOINT_URL`, the region and made-up credentials. boto3 and the AWS CLI obey them."""
+    """Environment variables for a process that is to call this rehearsal instead of AWS:
+    `AWS_ENDPOINT_URL`, the region and made-up credentials. boto3 and the AWS CLI use them."""
 
     refusals: list[str]
-    """What the rehearsal could not answer, oldest first. Each caller was answered with a 400 of the
-    code `RehearsalError`; the `with` block ends with a `RehearsalError` if there is any."""
+    """The calls that the rehearsal could not answer, oldest first, one sentence each. Each was
+    answered with status 400 and the code `RehearsalError`. If there are any, the `with` block
+    raises `RehearsalError` at its end."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class RehearsalServer:
     def respond(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> Response | None:
-        """The answer to a request; None: no answer, and the connection ends."""
+        """Return the answer to a request; None closes the connection without an answer."""
         with self._lock:
             now = self._clock()
             if self._speed:
@@ -155,7 +156,7 @@ class RehearsalServer:
 
     @contextmanager
     def running(self) -> Iterator[RehearsalServer]:
-        """Serve for as long as the context lasts; RehearsalError at its end if it refused."""
+        """Serve until the `with` block ends; raise RehearsalError then if there are `refusals`."""
         thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
         thread.start()
         try:

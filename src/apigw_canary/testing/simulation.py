@@ -60,33 +60,36 @@ class Call:
     """One call of an AWS API, recorded before it is answered."""
 
     service: str
-    """boto3's name of the service, such as "apigateway"."""
+    """The name of the service in boto3, such as "apigateway"."""
 
     operation: str
-    """The API's name of the operation, such as "UpdateStage"."""
+    """The name of the operation in AWS's API, such as "UpdateStage"."""
 
     parameters: Mapping[str, object]
-    """What was sent, under the API's names, such as "restApiId"; times are aware."""
+    """The parameters that were sent, under their names in AWS's API, such as "restApiId"; times are
+    aware datetimes."""
 
     at: datetime
-    """The virtual time, aware."""
+    """The virtual time, an aware datetime."""
 
 
 class Rehearsal:
-    """API Gateway, its traffic and its metrics, on a virtual clock; made by `rehearsal()`.
+    """A simulation of API Gateway, its traffic and its metrics on a virtual clock, made by
+    `rehearsal()`.
 
-    Threads may use one object. Time stands still unless `sleep` moves it.
+    You can use one object from several threads. The clock only moves by `sleep`, and by the `speed`
+    of `serve`.
     """
 
     session: boto3.Session
-    """Every client made from it is simulated. Region eu-central-1, made-up credentials."""
+    """A session whose clients are all simulated, in eu-central-1, with made-up credentials."""
 
     rest_api_id: str
-    """The API that exists from the start, with the stages that have traffic."""
+    """The id of the REST API that exists from the start. Its stages have traffic."""
 
     calls: list[Call]
-    """Every AWS call made through `session`, oldest first; empty at the start. One entry for each
-    call of a client's; botocore retries nothing that is answered here."""
+    """The AWS calls made through `session`, oldest first; empty at the start. There is one entry
+    for each call of a client, because botocore does not retry simulated calls."""
 
     def __init__(
         self,
@@ -159,12 +162,12 @@ class Rehearsal:
 
     @property
     def stage(self) -> Stage:
-        """The stage as this library sees it; its waits move the virtual clock."""
+        """The `Stage` with the traffic. Its waits move the virtual clock."""
         return self.stages[self._stage_name]
 
     @functools.cached_property
     def stages(self) -> Mapping[str, Stage]:
-        """Each stage with traffic as this library sees it, by its name, `stage` first."""
+        """Each `Stage` with traffic, by its name, that of `stage` first."""
         from apigw_canary.stage import Stage
 
         return MappingProxyType(
@@ -175,17 +178,21 @@ class Rehearsal:
         )
 
     def alias(self, name: str) -> LambdaAlias:
-        """An alias of the function `orders` as this library sees it."""
+        """Return the `LambdaAlias` of this name of the function `orders`. Its waits move the
+        virtual clock.
+        """
         from apigw_canary.lambda_alias.alias import LambdaAlias
 
         return LambdaAlias(FUNCTION, name, session=self.session, sleep=self.sleep)
 
     def now(self) -> datetime:
-        """The virtual time, aware. All dates that AWS states come from it."""
+        """Return the virtual time, an aware datetime. All dates in AWS's answers come from it."""
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Move the virtual clock; takes no time. ValueError if negative, as of `time.sleep`."""
+        """Move the virtual clock without waiting. Raises ValueError if negative, as `time.sleep`
+        does.
+        """
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
         with self._lock:
@@ -199,9 +206,10 @@ class Rehearsal:
         *,
         methods: Mapping[str, Method | None] = _NO_METHODS,
     ) -> None:
-        """Change the API as it is being edited: deployments made from now on capture it.
+        """Change the API as it is being edited. Deployments that are made from now on capture it.
 
-        It sets how requests fare, and the `methods` that are added or replaced; None removes one.
+        `api` sets the error rates and latencies of its requests. `methods` adds or replaces
+        methods; None as a value removes one.
         """
         with self._lock:
             if backend is not None:
@@ -216,24 +224,26 @@ class Rehearsal:
         kind: AlarmKind = "MetricAlarm",
         evaluation: Evaluation | None = None,
     ) -> None:
-        """Let a CloudWatch alarm be in a state from now on, and create it if it does not exist.
+        """Set the state of a CloudWatch alarm from now on, and create the alarm if it does not
+        exist.
 
-        An alarm that PutMetricAlarm makes is evaluated each minute, by the metrics of the traffic.
+        An alarm that is created by PutMetricAlarm is evaluated each minute from the metrics of the
+        traffic.
 
-        `kind`: what it is created as; an existing alarm keeps its kind. Its state changes by this
-        method only, whatever the traffic does. `evaluation`: the `EvaluationState` that CloudWatch
-        shows from now on, for a metric or log alarm that it cannot evaluate in full, beside a
-        `state` from before; None after a full evaluation. To let an alarm fire since before a
-        canary, set it first and `sleep` before you enable the canary.
+        The state of any other alarm only changes by this method. `kind` is the kind of alarm to
+        create; an existing alarm keeps its kind. `evaluation` is the `EvaluationState` that
+        CloudWatch shows from now on for a metric or log alarm that it cannot evaluate in full, with
+        an earlier `state`; None after a full evaluation. For an alarm that was firing before a
+        canary, set the state first, then `sleep`, then enable the canary.
         """
         with self._lock:
             self._alarms.set(name, state, self._now, kind=kind, evaluation=evaluation)
 
     def fail(self, operation: str, fault: Fault, *, skip: int = 0, after: bool = False) -> None:
-        """Let the next call of an AWS operation, such as "UpdateStage", fail.
+        """Make the next call of an AWS operation, such as "UpdateStage", fail.
 
-        The first `skip` calls of it do not fail. `after=True`: AWS carries the call out, and only
-        the answer is lost.
+        The first `skip` calls do not fail. With `after=True` AWS carries the call out, and only the
+        answer is lost.
         """
 
         def act(service: str, operation: str) -> object:
@@ -244,18 +254,19 @@ class Rehearsal:
     def meanwhile(
         self, operation: str, act: Callable[[], object], *, skip: int = 0, after: bool = False
     ) -> None:
-        """Let another process act directly before the next call of an AWS operation reaches AWS.
+        """Run a function as another process, directly before the next call of an AWS operation.
 
-        `skip` calls of it come first. `after=True`: it acts right after the call instead.
+        It runs after `skip` calls of the operation. With `after=True` it runs directly after the
+        call.
         """
         self._interruptions.add(Interruption(operation, skip, after, lambda *_: act()))
 
     @property
     def allow(self) -> Mapping[str, Any] | None:
-        """The IAM policy document of the caller; None: everything is allowed.
+        """The IAM policy document of the caller; None allows everything.
 
-        You can set it between calls: preparing a test needs more permissions than the test itself.
-        It does not apply to calls by `meanwhile`.
+        You can change it between calls, for example to prepare a test with more permissions than
+        the test itself has. It does not apply to calls that are made in `meanwhile`.
         """
         return self._allowance.document
 
@@ -265,17 +276,17 @@ class Rehearsal:
 
     @property
     def served(self) -> Sequence[Served]:
-        """What was really served: a row per minute, stage, variant and deployment, of the minutes
-        that are over.
+        """What was really served in the minutes that have ended: a row for each minute, stage,
+        variant and deployment.
 
-        History included, in order of time.
+        The rows are in order of time and include the history before the start.
         """
         with self._lock:
             now = self._now.replace(second=0, microsecond=0)
             return tuple(row for row in self._traffic.served() if row.at < now)
 
     def serve(self, *, port: int = 0, speed: float = 0) -> AbstractContextManager[RehearsalServer]:
-        """Let other processes on this machine call the rehearsal over HTTP, within a `with` block.
+        """Let other processes on this machine call the rehearsal over HTTP, in a `with` block.
 
         ```python
         import os
@@ -289,18 +300,18 @@ class Rehearsal:
             subprocess.run(job, env={**os.environ, **server.environment}, check=True)
         ```
 
-        It listens on 127.0.0.1 only and checks no signatures. Clients of the json, query, rest-json
-        and rest-xml protocols are understood. Calls go through `session`, so `calls`, `fail`,
-        `meanwhile` and `allow` work as they do in this process.
+        It listens only on 127.0.0.1 and does not check signatures. It supports the json, query,
+        rest-json and rest-xml protocols. `calls`, `fail`, `meanwhile` and `allow` apply to the
+        calls of other processes too.
 
         Parameters:
             port: The port, 0 to 65,535; 0 for a free one.
-            speed: How many virtual seconds pass in a real one, at least 0. With 0 the clock stands
-                still unless `sleep` moves it, or another process by `RehearsalClient.sleep`.
+            speed: Virtual seconds for each real second, 0 or more. With 0 the clock only moves when
+                `sleep` is called, or `RehearsalClient.sleep` in another process.
 
         Raises:
             RehearsalError: At the end of the block, if the rehearsal could not answer a call.
-            OSError: The port is taken.
+            OSError: The port is in use.
             ValueError: `speed` is negative.
         """
         if not speed >= 0:
@@ -323,9 +334,10 @@ class Rehearsal:
     def latencies(
         self, arm: Arm, start: datetime, end: datetime, *, stage: str | None = None
     ) -> list[float]:
-        """The true milliseconds of each request of a variant in the minutes of [start, end).
+        """Return the true latency, in milliseconds, of each request of a variant in the minutes of
+        [start, end).
 
-        `stage`: the name of another stage than `Rehearsal.stage`.
+        `stage` is the name of the stage, by default that of `Rehearsal.stage`.
         """
         with self._lock:
             return self._traffic.latencies(stage or self._stage_name, arm, start, end)
@@ -439,12 +451,13 @@ def rehearsal(
     test_any: Literal["verb", "ANY"] = "verb",
     absent_canary: Literal["unknown", "refused", "ignored"] = "unknown",
 ) -> Iterator[Rehearsal]:
-    """Rehearse a canary release: real boto3 clients, simulated canaries, no network, no waiting.
+    """Rehearse a canary release with real boto3 clients and simulated traffic, offline and without
+    waiting.
 
-    What is known of AWS is simulated, refusals included; what was never recorded raises
-    `RehearsalError` instead of being guessed. Services other than API Gateway, its metrics and its
-    access logs are moto's, which is active for as long as the context lasts. The same arguments and
-    the same calls give the same traffic, for any number of observations.
+    Known behavior of AWS is simulated, including its errors. Behavior that was never recorded is
+    not guessed: it raises `RehearsalError`. Services other than API Gateway, its metrics and its
+    logs are simulated by moto, which is active inside the `with` block. The same arguments and the
+    same calls give the same traffic, for any number of observations.
 
     ```python
     from apigw_canary.testing import Backend, rehearsal
@@ -456,77 +469,81 @@ def rehearsal(
     ```
 
     Parameters:
-        requests_per_minute: Mean number of requests a minute, or a function from the virtual time
-            to it, asked once a minute; the numbers themselves are Poisson distributed. 500 are
-            enough for a decision within the hour.
-        routes: The methods that the requests call, as in "GET /orders", each with its weight. With
-            detailed metrics for all methods (`settings={"methodSettings": {"*/*":
-            {"metricsEnabled": True}}}`) CloudWatch has the series of each.
-        api: How requests fare at the API as it is being edited. The first deployment captures it,
-            and so do later ones, unless `Rehearsal.edit` changes it in between.
-        backends: How requests fare that see a stage variable, as in `{"alias=v2": Backend(...)}`.
-            Wins over what the deployment captured; if several match, the first one does. Where a
-            canary had requests and one of them got none, a `RehearsalWarning` is issued at the end.
-            Instead of a `Backend` a function from `Conditions` to one, asked once a minute, variant
-            and method: for what changes with time, load or route.
-        versions: How the invocations of each version of the Lambda function `orders` fare, version
-            1 first. Given, the API calls `orders:${stageVariables.alias}`, unless `methods` states
-            otherwise, and neither `api` nor `backends` matter. The versions are published, and
-            there is an alias of version 1 by the name that the stage variable has; more are made
-            with boto3, in moto's Lambda.
-        variables: The stage's variables at the start.
+        requests_per_minute: The mean number of requests a minute, or a function that takes the
+            virtual time and returns it, and is called once a minute. The numbers of requests are
+            Poisson distributed. 500 a minute are enough for a decision within an hour.
+        routes: The methods that the requests call, such as "GET /orders", each with its weight.
+            CloudWatch has a series for each if detailed metrics are on:
+            `settings={"methodSettings": {"*/*": {"metricsEnabled": True}}}`.
+        api: The error rates and latencies of the API as it is being edited. Each deployment
+            captures them when it is made. `Rehearsal.edit` changes them.
+        backends: The error rates and latencies of requests for which a stage variable has a value,
+            as in `{"alias=v2": Backend(...)}`. A backend has precedence over what the deployment
+            captured; if several match, the first one is used. Instead of a `Backend` you can give a
+            function that takes `Conditions` and returns one, and is called once for each minute,
+            variant and method: for behavior that depends on time, load or route. If a canary had
+            requests and a backend got none, a `RehearsalWarning` is issued at the end.
+        versions: The error rates and latencies of each version of the Lambda function `orders`,
+            version 1 first. With it the API invokes `orders:${stageVariables.alias}`, unless
+            `methods` has another URI, and `api` and `backends` are not used. The versions are
+            published, and there is an alias of version 1 whose name is the value of the stage
+            variable. You can create more aliases with boto3, in moto's Lambda.
+        variables: The variables of the stage at the start.
         stage: The name of the stage that takes the traffic.
         stages: Further stages with traffic, each with its requests a minute, as in `{"beta": 50}`.
-            Each has a canary, metrics and logs of its own; what the other arguments state is the
-            same for all of them. `Rehearsal.stages` has them by name. A `Backend` of each is a
-            function of `Conditions.stage`. Stages that are made later have no traffic.
-        api_name: The name of the API, by which CloudWatch knows it. Characters that are not ASCII
-            are left out there, as AWS does; one of nothing else is not simulated.
-        methods: The methods of the API at the start, keyed as in "GET /orders". Left out, it has
-            those of `routes` beside a few.
-        settings: What GetStage answers as `methodSettings`, `accessLogSettings` and
-            `cacheClusterEnabled`; left out, they are as AWS makes them: all off.
-        overlap: Whether the stage's own metrics count the canary's requests. AWS does not document
-            it, so try both.
-        lag: By metric, how long after the end of a minute its datapoint appears. Metrics left out
-            keep the default: 60 s for Count, 120 s for the rest, because AWS publishes errors later
-            than counts.
-        latency_ranks: Whether CloudWatch answers the statistics `PR` and `TC`, which was never
-            recorded for API Gateway; if not, they come back empty.
-        buckets: Where a period of more than a minute begins: "start", at the start of the time
-            asked for, or "clock", at multiples of the period since 1970. AWS does not document it,
-            so try both.
-        unpublished: Which datapoints CloudWatch never has: a function from a metric such as
-            "5XXError", the value of the dimension `Stage` such as "prod/Canary" ("" for the API's
-            total) and a minute to True for one that is left out. None leaves nothing out.
-        access_logs: The format of the stage's access logs, JSON with `$context` variables; None for
-            a stage without. They are read by Logs Insights, which answers the library's queries.
-        execution_logs: The level of the stage's execution logs, "ERROR" or "INFO"; None for a stage
-            without. They are in two groups, the canary's lines in both.
-        log_lag: How long after the end of a minute the lines of its failures appear; the rest take
-            half of that.
+            Each has its own canary, metrics and logs; the other arguments apply to all of them.
+            `Rehearsal.stages` has the stages by name. To give a stage its own error rates, use a
+            function of `Conditions.stage` in `backends`. Stages that are created later have no
+            traffic.
+        api_name: The name of the API in CloudWatch's metrics. As in AWS, characters that are not
+            ASCII are left out there. A name without any ASCII characters is not simulated.
+        methods: The methods of the API at the start, with keys such as "GET /orders". By default it
+            has those of `routes` and a few more.
+        settings: The `methodSettings`, `accessLogSettings` and `cacheClusterEnabled` in GetStage's
+            answer; by default all are off, as for a new stage.
+        overlap: Whether the stage's own metrics also count the canary's requests. AWS does not
+            document it, so test with both values.
+        lag: How long after the end of a minute its datapoint appears, by metric. The defaults are
+            60 s for Count and 120 s for other metrics, because AWS publishes errors later than
+            counts.
+        latency_ranks: Whether CloudWatch answers the statistics `PR` and `TC`; if not, they come
+            back empty. Their answers were never recorded for API Gateway.
+        buckets: Where a period of more than a minute begins: "start", at the start of the window,
+            or "clock", at multiples of the period since 1970. AWS does not document it, so test
+            with both values.
+        unpublished: A function that returns True for each datapoint that CloudWatch never has. It
+            takes a metric such as "5XXError", the value of the dimension `Stage` such as
+            "prod/Canary" ("" for the API's total) and a minute. With None CloudWatch has all
+            datapoints.
+        access_logs: The format of the stage's access logs: JSON with `$context` variables. With
+            None the stage has no access logs. Logs Insights answers the queries that this library
+            makes.
+        execution_logs: The level of the stage's execution logs, "ERROR" or "INFO"; with None it has
+            none. The logs are in two groups, and the canary's lines are in both.
+        log_lag: How long after the end of a minute the log lines of failed requests appear. Other
+            lines appear after half of that.
         late_failures: How much later than `log_lag` the lines of failed requests appear.
-        cut_lines: Which part of the lines, 0 to 1, of a variant ("baseline" or "canary") and status
-            (200, 400, 500, 502 or 504) ends before the status, as a line does whose values broke
-            it; in the execution logs the line of the end loses its beginning. A line that is no
-            JSON because of the format itself, such as one with a quoted
-            `$context.error.messageString`, is no JSON here either.
-        history: How long traffic has been flowing at the start, all of it to the baseline.
-        start: The virtual time at the start, aware.
-        seed: The seed of the traffic; another seed gives other traffic.
-        allow: The IAM policy document of the caller, as `permissions` gives it: a call that no
-            statement of it allows is refused as AWS does. None allows everything.
-        test_any: How a method `ANY` is addressed by TestInvokeMethod, the call of a smoke test: by
-            the request's own verb, or as `ANY`. AWS does not document it, so try both.
-        absent_canary: The answer to the removal of a canary that another process has just
-            removed. AWS does not document it: "unknown" raises `RehearsalError`; where several
-            processes act at once, try "refused" and "ignored".
+        cut_lines: The fraction, 0 to 1, of log lines that are cut off before the status, as
+            happens when a value breaks the line; in execution logs the last line of a request loses
+            its beginning. A function that takes the variant ("baseline" or "canary") and the status
+            (200, 400, 500, 502 or 504) and returns the fraction. Formats that make invalid JSON
+            themselves, such as one with a quoted `$context.error.messageString`, do so here too.
+        history: How long there has been traffic before the start, all of it to the baseline.
+        start: The virtual time at the start, an aware datetime.
+        seed: The seed of the traffic. Another seed gives other traffic.
+        allow: The IAM policy document of the caller, such as `permissions` returns. A call that no
+            statement allows is refused as AWS refuses it. None allows everything.
+        test_any: How TestInvokeMethod, the call of a smoke test, names a method `ANY`: by the
+            request's own verb, or as `ANY`. AWS does not document it, so test with both values.
+        absent_canary: AWS's answer to the removal of a canary that another process has just
+            removed. AWS does not document it: "unknown" raises `RehearsalError`. If your processes
+            act at the same time, test with "refused" and "ignored".
 
     Raises:
-        ValueError: `start` is naive, requests a minute are below 0 or no number, a key of
-            `backends` or `lag` means nothing, `stages` has `stage` too, or `methods` lacks one of
+        ValueError: `start` has no time zone, requests a minute are negative or no number, a key of
+            `backends` or `lag` is not valid, `stages` also has `stage`, or `methods` lacks one of
             `routes`.
-        ImportError: moto, or a package of its extra for API Gateway, is not installed.
+        ImportError: moto, or a package that it needs for API Gateway, is not installed.
     """
     try:
         import moto.apigateway.models  # and what the extra brings for it

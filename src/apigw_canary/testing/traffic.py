@@ -32,32 +32,34 @@ _TEST_STAGE = "test-invoke-stage"
 
 @attrs.frozen(kw_only=True)
 class Backend:
-    """The error rates and latencies of the requests that a backend gets."""
+    """The error rates and latencies of a backend's answers."""
 
     errors_5xx: float = attrs.field(
         default=0.001, validator=[attrs.validators.ge(0), attrs.validators.le(1)]
     )
-    """Probability, 0 to 1, of an answer with a 5xx status. One in a thousand is a healthy API."""
+    """The probability, 0 to 1, of an answer with a 5xx status. Default 0.001, as of a healthy
+    API."""
 
     errors_4xx: float = attrs.field(
         default=0.01, validator=[attrs.validators.ge(0), attrs.validators.le(1)]
     )
-    """Probability, 0 to 1, of a 4xx status. No answer has both, so the two sum to at most 1. One in
-    a hundred is a usual fraction of bad input."""
+    """The probability, 0 to 1, of an answer with a 4xx status. The sum with `errors_5xx` is at most
+    1. Default 0.01, a usual fraction of bad input."""
 
     latency_ms: float = attrs.field(default=80.0, validator=attrs.validators.gt(0))
-    """Median latency in milliseconds; the distribution is lognormal, as latencies roughly are."""
+    """The median latency in milliseconds. Latencies have a lognormal distribution. Default 80."""
 
     latency_spread: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
-    """Standard deviation of ln(latency). With 0.5 the 99th percentile is 3.2 times the median."""
+    """The standard deviation of ln(latency). With the default of 0.5 the 99th percentile is 3.2
+    times the median."""
 
     causes: tuple[FailureCause, ...] = ("function_error",)
-    """Why requests are answered with a 5xx status, as the logs have it, in turn; "other" is an
-    answer of the backend's own. A function that fails or whose answer is malformed ("mapping") is a
-    502, a "timeout" a 504; a missing "permission", "throttling" and "other" are a 500."""
+    """The causes of 5xx answers in the logs; the answers have them in turn. "function_error" and
+    "mapping" (a malformed answer of the function) have the status 502, "timeout" 504, and
+    "permission" (a missing one), "throttling" and "other" (an answer of the backend itself) 500."""
 
     body: str = "{}"
-    """The body of its answers to a smoke test, whatever their status."""
+    """The body of all answers to a smoke test."""
 
     def __attrs_post_init__(self) -> None:
         if self.errors_5xx + self.errors_4xx > 1:
@@ -68,22 +70,22 @@ class Backend:
 
 @attrs.frozen(kw_only=True)
 class Conditions:
-    """What a backend that changes may depend on, for the requests of one variant in one minute."""
+    """What a function in `backends` can depend on: one variant in one minute."""
 
     at: datetime
-    """Start of the minute, aware."""
+    """The beginning of the minute, an aware datetime."""
 
     since: timedelta
-    """How long ago the backend got its first request: what leaks grows with it."""
+    """How long ago the backend got its first request, for example to simulate a memory leak."""
 
     requests_per_minute: float
-    """How many requests a minute it gets from the variant."""
+    """The requests a minute that the backend gets from the variant."""
 
     method: str
-    """Resource and method that are called, as in "GET /orders"."""
+    """The method and path that are called, such as "GET /orders"."""
 
     stage: str
-    """The stage that is called; "test-invoke-stage" for a smoke test, as on AWS."""
+    """The name of the stage that is called; "test-invoke-stage" for a smoke test, as on AWS."""
 
 
 Behavior: TypeAlias = "Backend | Callable[[Conditions], Backend]"
@@ -92,28 +94,28 @@ Behavior: TypeAlias = "Backend | Callable[[Conditions], Backend]"
 
 @attrs.frozen(kw_only=True)
 class Served:
-    """What one deployment really served in one minute, independent of the metrics."""
+    """What one deployment really served in one minute, whatever the metrics show."""
 
     at: datetime
-    """Start of the minute."""
+    """The beginning of the minute."""
 
     stage: str
-    """The stage that was called."""
+    """The name of the stage that was called."""
 
     arm: Arm
-    """Which side of the split the requests were on."""
+    """The variant: "baseline" or "canary"."""
 
     deployment_id: str
-    """The deployment that served them."""
+    """The id of the deployment that served the requests."""
 
     requests: int
-    """Number of requests, at least 1: there are no empty rows."""
+    """The number of requests, 1 or more."""
 
     errors_5xx: int
-    """How many of them were answered with a 5xx status."""
+    """The number of requests that were answered with a 5xx status."""
 
     errors_4xx: int
-    """How many of them were answered with a 4xx status."""
+    """The number of requests that were answered with a 4xx status."""
 
 
 _MOST_LATENCIES = 10_000

@@ -26,14 +26,14 @@ class Serializable:
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serializable types; `from_dict` of the same class restores it."""
+        """Return the value as JSON-serializable types, from which `from_dict` restores it."""
         return {field.name: _dump(getattr(self, field.name)) for field in _fields(type(self))}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """From what `to_dict` gave.
+        """Restore a value from what `to_dict` returned.
 
-        Raises `InvalidInputError` (a `ValueError`) for anything else.
+        Raises `InvalidInputError` (a `ValueError`) for other data.
         """
         return load_class(cls, data, cls.__name__)
 
