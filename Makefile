@@ -11,7 +11,7 @@
 # make outputs   write the outputs of examples anew    chromium, screenshots into build/screenshots/
 # make clean   remove what make has made
 # make test-emulators  rollouts on LocalStack and ministack, in environments of their own (Python 3.11)
-# make kills   processes killed at calls of theirs, in 30 rollouts (SEEDS=n)
+# make kills   processes killed at calls of theirs, in 30 rollouts (SEEDS=n FIRST=n)
 # make fuzz    100,000 random series through the evidence (SERIES=n)
 # make guards  how often the guard at 100 % fires, and how soon (DAYS=n)
 # make production  how many healthy rollouts the rule about production delays (ROLLOUTS=n)
@@ -126,7 +126,7 @@ test-emulators: .venv/.dev .venv/emulators/.done .venv/ministack/.done
 	@timeout 600 $(PY) -m pytest -qs tests/emulators/check_*.py
 
 kills: .venv/.dev
-	@$(PY) tests/served_processes.py $(or $(SEEDS),30)
+	@$(PY) tests/served_processes.py $(or $(SEEDS),30) $(or $(FIRST),0)
 
 hostile: .venv/.dev
 	@$(PY) tests/hostile.py $(or $(ANSWERS),2000) $(or $(SEED),0)

@@ -256,15 +256,18 @@ def undisturbed(*, bad: bool) -> End:
     return run(0, bad=bad, processes=1, kill="none").end
 
 
-def main(seeds: int) -> int:
+def main(seeds: int, first: int) -> int:
     """Print the kills of that many rollouts; how many ended otherwise than undisturbed."""
     expected = {bad: undisturbed(bad=bad) for bad in (False, True)}
     runs = []
     wrong = 0
-    for seed in range(seeds):
+    for seed in range(first, first + seeds):
         killed = run(seed, bad=seed % 2 == 1)
         runs.append(killed)
-        print(f"{seed}: {killed.end}, {sum(killed.exits.values())} processes, {dict(killed.exits)}")
+        print(
+            f"{seed}: {killed.end}, {sum(killed.exits.values())} processes, {dict(killed.exits)}",
+            flush=True,
+        )
         for line in [*killed.kills, *killed.errors, *killed.refusals]:
             print(f"    {line}")
         if killed.end != expected[seed % 2 == 1]:
@@ -285,4 +288,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["forks"]:
         _fork_looks()
     else:
-        sys.exit(min(1, main(int(sys.argv[1]))))
+        sys.exit(min(1, main(*map(int, sys.argv[1:]))))
