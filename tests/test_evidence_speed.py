@@ -95,6 +95,7 @@ def found_after(rows: Iterable[Row]) -> int:
     return next(i for i, row in enumerate(rows) if game.add(row) >= math.log(20))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "after, per_minute, share, rates, most",
     [
@@ -116,6 +117,7 @@ def test_a_late_change_is_found(
     assert 0 < median(taken) <= most
 
 
+@pytest.mark.no_cover
 @pytest.mark.long
 def test_bursts_of_one_variant() -> None:
     """Two hot containers in ten hours: a tenth of the canary at 20 times its rate for 3 minutes."""
@@ -146,6 +148,7 @@ def exceeding(n_b: int, n_c: int, usual: float) -> float:
     return rate
 
 
+@pytest.mark.no_cover
 @pytest.mark.long
 @pytest.mark.parametrize("after", [20, 60, 360])
 @pytest.mark.parametrize("usual", [0.0, 0.001, 0.05, 0.3, 0.6])

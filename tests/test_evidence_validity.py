@@ -55,6 +55,7 @@ def histories(n_b: int, n_c: int, p: float) -> Iterator[tuple[str, list[Row]]]:
     yield "beyond 1/alpha", [Row(hour, 0, 0, 0), *[Row(n_b, 0, n_c, n_c)] * 3]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("ratio, slack", TOLERANCES)
 @pytest.mark.parametrize("arms", ARMS)
@@ -87,6 +88,7 @@ def test_the_evidence_for_worse_does_not_grow_by_itself(
                 assert mean <= 1 + ROUNDING, (p, p_c, past_is)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("ratio, margin", [(1, 0.005), (1.1, 0.005), (1.2, 0.02), (3, 0.3)])
 @pytest.mark.parametrize("arms", ARMS)
@@ -157,6 +159,7 @@ def mean_of_the_best_hiding(
     )
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("past", [[], [Row(900, 9, 0, 0)], CLOSE])
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 @pytest.mark.parametrize("ratio, slack", [(1, 0), (1.1, 0.0002), (1.5, 0.1)])
@@ -195,6 +198,7 @@ def test_hiding_outcomes_does_not_pay_for_the_canary(
         assert mean <= 1 + ROUNDING, p
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("past", [[], [Row(900, 9, 0, 0)], CLOSE])
 @pytest.mark.parametrize("limit", [0.01, 0.2, 0.9])
 @pytest.mark.parametrize("arms", SMALL_ARMS)

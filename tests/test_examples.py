@@ -113,6 +113,7 @@ def _named(paths: list[Path], below: Path) -> list[Any]:
 every_page = pytest.mark.parametrize("page", _named(PAGES, ROOT))
 
 
+@pytest.mark.no_cover
 @every_page
 def test_page_runs(page: Path) -> None:
     """A reader who copies a page's blocks one after the other meets no error."""
@@ -200,6 +201,7 @@ def _examples() -> list[Any]:
     ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("example", _examples())
 def test_docstring_runs(example: str) -> None:
     """An example in a docstring can be copied, and runs as it is."""

@@ -58,6 +58,7 @@ def drawn(seed: int, pace: int, percent: float, rate: float) -> list[Minute]:
     ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "pace, percent, rate, most",
     [(100, 99, 0.01, 20), (500, 90, 0.002, 5), (500, 75, 0.002, 5)],

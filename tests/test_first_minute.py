@@ -163,6 +163,7 @@ def test_where_the_series_of_the_stage_include_the_canary(overlap: Any) -> None:
     assert counts(seen(minutes, overlap=overlap))
 
 
+@pytest.mark.no_cover
 @pytest.mark.long
 @pytest.mark.parametrize("times", [1, 30])
 def test_healthy_canaries(times: int) -> None:

@@ -134,6 +134,7 @@ def every_minute(
     raise AssertionError("no end")
 
 
+@pytest.mark.no_cover
 @settings(max_examples=settings().max_examples // 4)  # a decision costs milliseconds
 @given(small_plans(), traffics(), st.booleans(), rates)
 def test_a_simulated_rollout_asks_the_policy_every_minute(
@@ -189,6 +190,7 @@ def edges(seed: int) -> tuple[RolloutPolicy, Traffic, dict[str, Row]]:
     return policy, traffic, {"errors_5xx": history, "errors_4xx": history}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(8))
 def test_a_simulated_rollout_ends_alike_at_the_edges(seed: int) -> None:
     """Whatever else than evidence decides, in the minute in which it does."""
@@ -237,6 +239,7 @@ def test_a_simulated_rollout_ends_alike_where_the_canary_breaks_late_at_100_perc
     assert ended.after == (60 + (1 if most else 30) + 2) * MINUTE
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "busy, part",
     [
@@ -277,6 +280,7 @@ def test_a_simulated_rollout_without_canary_requests_ends_as_unwatched() -> None
 
 
 class TestForecast:
+    @pytest.mark.no_cover
     def test_clean_canaries_are_rolled_back_no_more_often_than_promised(self) -> None:
         """Also where errors are frequent, and the promise is what holds."""
         plain = Signal.errors_5xx(ratio=1, slack=0, noise=0, margin=0.04)
@@ -285,6 +289,7 @@ class TestForecast:
         assert clean.rolled_back <= 0.1 + 3 * (0.1 * 0.9 / 150) ** 0.5
         assert clean.rolled_back + clean.promoted <= 1
 
+    @pytest.mark.no_cover
     def test_worse_canaries_are_found_sooner_and_more_often(self) -> None:
         """The larger the rise, and the fewer requests fail until then."""
         found = SHORT.forecast(500, 0.005, times=[20, 3], rollouts=30)
@@ -296,6 +301,7 @@ class TestForecast:
         assert found.smallest_seen is not None
         assert found.smallest_seen <= 20
 
+    @pytest.mark.no_cover
     def test_more_traffic_does_not_take_longer(self) -> None:
         """Ten times the requests: promoted and found as early, or earlier."""
         few, many = (SHORT.forecast(n, 0.002, times=[10], rollouts=30) for n in (200, 2000))
@@ -581,6 +587,7 @@ def test_divided_bad_requests_have_the_right_mean(
     assert sum(drawn) / 4000 == pytest.approx(10 * mean, abs=0.1)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("probability", [0.0001, 0.02, 0.5, 0.9999])
 def test_draws_of_many_trials_are_binomial(probability: float) -> None:
     """A million requests take a few halvings, and have the mean and the variance of the law."""

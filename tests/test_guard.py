@@ -124,6 +124,7 @@ class TestGrossFailure:
         history = past(500, 0.001)
         assert guard.gross_failure(*at_full([(500, 40, 460)] * 5, history)) is None
 
+    @pytest.mark.no_cover
     @pytest.mark.parametrize("per_minute", [5, 50, 500, 5000])
     def test_healthy_days_with_incidents_pass(self, per_minute: int) -> None:
         """Three incidents of eight minutes at 30 times the usual 0.1 %, in each of three days."""

@@ -52,6 +52,7 @@ def both(minutes: list[Row], noise: float = 0.0) -> tuple[Interval | None, Inter
     )
 
 
+@pytest.mark.no_cover
 @pytest.mark.long
 def test_they_hold_the_truth_in_most_rollouts() -> None:
     """Of 30 rollouts each, no more miss it than a risk of 5 % makes likely (p < 0.001 beyond)."""

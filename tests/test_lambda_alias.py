@@ -626,6 +626,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.no_cover
 @wherever_recorded
 @pytest.mark.parametrize("name", LINES)
 def test_every_fault_at_every_call(name: str) -> None:

@@ -453,6 +453,7 @@ class TestRehearsed:
             seen = canary.observe(policy())
             assert set(seen.routes or {}) == set(ROUTES)
 
+    @pytest.mark.no_cover
     @pytest.mark.parametrize("metrics", [AccessLogs(), None], ids=["logs", "cloudwatch"])
     @pytest.mark.parametrize("rate", [0.0, 0.02])
     def test_a_tolerance_of_its_own(self, metrics: AccessLogs | None, rate: float) -> None:
@@ -573,6 +574,7 @@ class TestRehearsed:
             assert isinstance(decision, Promote)
             assert "errors_4xx of POST /chekout is not observed" in decision.reason
 
+    @pytest.mark.no_cover
     def test_what_the_signal_of_a_route_may_spend(self) -> None:
         """The policy and the preflight state its part of the risk."""
         plan = RolloutPolicy.canary(20, 20 * MINUTE, signals=[*policy_defaults(), CHECKOUT])

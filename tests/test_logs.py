@@ -822,6 +822,7 @@ def test_no_minute_is_half_there(lag: timedelta) -> None:
 Source = Literal["included", "excluded", "logs"]
 
 
+@pytest.mark.no_cover
 @pytest.mark.long
 @pytest.mark.parametrize("backend", [Backend(), Backend(errors_5xx=0.02), Backend(errors_4xx=0.1)])
 def test_same_verdict_from_every_source(backend: Backend) -> None:
@@ -1084,6 +1085,7 @@ class TestBrokenLines:
             assert isinstance(decision, Rollback)
             assert "the canary is worse" in decision.reason
 
+    @pytest.mark.no_cover
     @pytest.mark.parametrize("rate, last", [(0.01, None), (1.0, Rollback)])
     def test_what_cannot_be_read_is_never_good_news(self, rate: float, last: type | None) -> None:
         """A canary of which each failure leaves a line without a status is not promoted; one that

@@ -97,6 +97,7 @@ served_minutes = st.lists(
 )
 
 
+@pytest.mark.no_cover
 @given(st.sampled_from(["excluded", "included"]), served_minutes, st.data())
 def test_what_is_found_out_is_never_wrong(
     truth: Truth, served: list[tuple[int, int, int, int]], data: st.DataObject
@@ -257,6 +258,7 @@ def rolled_out(
     return seen
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("errors", [0.001, 0.03])
 def test_verdicts_do_not_depend_on_what_aws_counts(seed: int, errors: float) -> None:

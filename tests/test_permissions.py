@@ -719,6 +719,7 @@ def test_its_document_is_enough_to_make_sure(
         act()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "row, action, sid", [each for each in each_pair() if each not in DEGRADED], ids=told
 )

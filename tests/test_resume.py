@@ -63,6 +63,7 @@ def roll_out(aws: Rehearsal, release: str, variables: dict[str, str]) -> list[Ob
         aws.sleep(decision.wait.total_seconds())
 
 
+@pytest.mark.no_cover
 def test_a_process_for_each_look_is_the_same_rollout() -> None:
     """A rollout of many processes sees and decides what one process does."""
     with rehearsal() as aws:
@@ -263,6 +264,7 @@ def example(name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("deaths", [0, 1, 3, 8])
 def test_the_script_is_killed_and_started_again(deaths: int) -> None:
     """Killed anywhere, the script started again ends in the promotion all the same."""
@@ -289,6 +291,7 @@ def test_the_script_does_not_start_a_bad_release_again() -> None:
         assert serving(aws) == before
 
 
+@pytest.mark.no_cover
 def test_the_lambda_needs_its_event_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduled function takes what it needs from its event and the default session."""
     every_minute = example("every_minute")

@@ -152,6 +152,7 @@ def test_routes_left_out_only_lower_the_evidence(bad: list[int]) -> None:
         assert POLICY.analyze(observation).worse_evidence <= everything * (1 + 1e-9)
 
 
+@pytest.mark.no_cover
 @pytest.mark.long
 def test_healthy_routes_are_rarely_rolled_back() -> None:
     """100 rollouts of 20 routes with errors of their own: at most 5 % and chance (p < 0.001)."""

@@ -119,6 +119,7 @@ def test_answers_over_http_as_aws_did() -> None:
         assert numbered(answered, "|".join(deployments) or "-") == expected
 
 
+@pytest.mark.no_cover
 @pytest.mark.long
 def test_a_rollout_over_http_is_the_one_in_process() -> None:
     """The library decides over HTTP as it does in process, to the letter."""
@@ -503,6 +504,7 @@ def test_commands_of_the_manual() -> None:
             assert _printed(server, command) == printed, command
 
 
+@pytest.mark.no_cover
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("aws") is None, reason="the AWS CLI is not installed")
 def test_commands_of_the_manual_with_the_cli() -> None:

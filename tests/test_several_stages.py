@@ -56,6 +56,7 @@ def of(aws: Rehearsal, stage: str) -> list[Served]:
     return [row for row in aws.served if row.stage == stage]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("rate", [0, 1, 300, 20_000])
 def test_neither_of_two_rollouts_influences_the_other(rate: float) -> None:
     """The one of prod is, request by request, the one without beta; beta's ends by its own."""

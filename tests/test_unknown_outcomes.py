@@ -239,6 +239,7 @@ def test_few_unknown_requests_start_no_clock() -> None:
         assert (found.unobserved_since is not None) is clock
 
 
+@pytest.mark.no_cover
 def test_like_parts_of_both_never_run_the_clock_for_half_an_hour() -> None:
     """Unknown at random, in six rollouts of two hours, at 1 and at 20 %."""
     rng = Random(3)
