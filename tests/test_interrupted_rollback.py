@@ -11,7 +11,7 @@ import pytest
 from acting import CANARY, V2, Store, describe, fresh, patch, remove, sent
 from apigw_canary import Canary, LambdaAlias, RolloutPolicy, Stage
 from apigw_canary.aws.calls import BRIEF, Calls
-from apigw_canary.errors import RecordError, RolloutEndedError
+from apigw_canary.errors import CanaryError, RecordError, RolloutEndedError
 from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
 
 POLICY = RolloutPolicy.canary(20, timedelta(minutes=10))
@@ -168,3 +168,109 @@ def test_an_alias(stored: bool) -> None:
         assert (rollout.outcome, rollout.ended_by) == ("rolled_back", "caller")
         with pytest.raises(RolloutEndedError, match="rolled back"):
             alias().enable_canary(20, version="2", release="r1")
+
+
+def half_promoted(aws: Rehearsal, verb: str, **options: Any) -> str:
+    """Production's deployment before; the process that rolls back dies when the canary is gone."""
+    old = str(fresh(aws).describe().deployment_id)
+    begun(aws, **options)
+    aws.fail("UpdateStage", Fault.DEATH, skip=1)
+    with pytest.raises(ProcessDeath):
+        running(fresh(aws, **options)).promote()
+    aws.fail("UpdateStage", Fault.DEATH, after=True)
+    with pytest.raises(ProcessDeath):
+        ENDS[verb][0](fresh(aws, **options))
+    state = fresh(aws).describe()
+    assert state.canary is None
+    assert state.deployment_id != old
+    assert state.variables == V2
+    return old
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("verb", ENDS)
+def test_death_before_production_gets_back_what_it_had(verb: str, stored: bool) -> None:
+    """A rollback or the script, run again, goes on where it stopped."""
+    _, outcome, by = ENDS[verb]
+    options = {"records": Store()} if stored else {}
+    again: dict[str, Callable[[Stage], object]] = {
+        "rollback": lambda stage: stage.rollback(),
+        "script": lambda stage: stage.enable_canary(20, release="r1", variables=V2),
+    }
+    for name, run in again.items():
+        with rehearsal(**QUIET) as aws:
+            old = half_promoted(aws, verb, **options)
+            if name == "script":
+                with pytest.raises(RolloutEndedError) as error:
+                    run(fresh(aws, **options))
+                assert error.value.outcome == outcome
+            else:
+                run(fresh(aws, **options))
+            state = fresh(aws, **options).describe()
+            assert (state.deployment_id, state.variables) == (old, {"alias": "v1"})
+            assert ended(aws, **options) == (outcome, by, outcome)
+            before = len(aws.calls)
+            fresh(aws, **options).rollback()
+            assert "UpdateStage" not in sent(aws)[before:]
+
+
+def test_a_canary_object_of_a_process_that_lives_finishes_it() -> None:
+    """Also where another process began it."""
+    with rehearsal(**QUIET) as aws:
+        old = str(aws.stage.describe().deployment_id)
+        begun(aws)
+        canary = running(fresh(aws))
+        aws.fail("UpdateStage", Fault.DEATH, skip=1)
+        with pytest.raises(ProcessDeath):
+            running(fresh(aws)).promote()
+        aws.fail("UpdateStage", Fault.DEATH, after=True)
+        with pytest.raises(ProcessDeath):
+            fresh(aws).rollback()
+        canary.rollback()
+        assert aws.stage.describe().deployment_id == old
+
+
+def test_what_was_finished_is_not_undone_by_a_rollback() -> None:
+    """A promotion after a rollback that died before it removed the canary is one that holds."""
+    for half in (False, True):
+        with rehearsal(**QUIET) as aws:
+            begun(aws)
+            if half:
+                aws.fail("UpdateStage", Fault.DEATH, skip=1)
+                with pytest.raises(ProcessDeath):
+                    running(fresh(aws)).promote()
+            aws.fail("UpdateStage", Fault.DEATH)
+            with pytest.raises(ProcessDeath):
+                fresh(aws).rollback()
+            aws.fail("UpdateStage", Fault.DEATH, after=True, skip=0 if half else 1)
+            with pytest.raises(ProcessDeath):
+                running(fresh(aws)).promote()
+            promoted = fresh(aws).describe()
+            assert promoted.canary is None
+            fresh(aws).rollback()
+            assert fresh(aws).describe().deployment_id == promoted.deployment_id
+            assert ended(aws)[::2] == ("promoted", "promoted")
+
+
+def test_what_was_changed_since_is_left() -> None:
+    """Another release in production is not what the rollback was undoing."""
+    with rehearsal(**QUIET) as aws:
+        half_promoted(aws, "stage.rollback")
+        patch(aws, {"op": "replace", "path": "/variables/alias", "value": "v9"})
+        fresh(aws).rollback()
+        assert fresh(aws).describe().variables == {"alias": "v9"}
+
+
+@pytest.mark.parametrize("fault", [Fault.ACCESS_DENIED, Fault.EXPIRED_CREDENTIALS])
+def test_production_that_cannot_be_given_back(fault: Fault) -> None:
+    """It is an error, with what is left to do; what was restored and not recorded is no error."""
+    with rehearsal(**QUIET) as aws:
+        old = half_promoted(aws, "canary.rollback")
+        aws.fail("UpdateStage", fault)
+        with pytest.raises(CanaryError, match="serves deployment .* with no canary") as error:
+            fresh(aws).rollback()
+        assert "Run the same line again" in error.value.remedy
+        aws.fail("UpdateDeployment", fault)
+        fresh(aws).rollback()
+        assert fresh(aws).describe().deployment_id == old
+        assert ended(aws)[::2] == ("rolled_back", "rolled_back")

@@ -86,6 +86,10 @@ class CanaryHandle(NamedTuple):
         begun = self.record.rollout
         return begun is not None and begun.stage_deployment_id == self.deployment.id
 
+    def is_in(self, rollout: Begun) -> bool:
+        """Whether its canary was enabled for this rollout."""
+        return self.record.rollout is not None and self.record.rollout.id == rollout.id
+
     def is_of(self, canary: CanaryState) -> bool:
         """Whether it stands for this canary."""
         return canary.deployment_id == self.deployment.id and canary.variables == self.variables

@@ -18,6 +18,7 @@ from apigw_canary.aws import (
     log,
 )
 from apigw_canary.changes.control import CanaryHandle, Control, unrecorded
+from apigw_canary.changes.rollback import finished
 from apigw_canary.changes.sending import (
     Condition,
     already_enabled,
@@ -104,6 +105,7 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Cana
     except RolloutEndedError:
         seen = control.settled(seen)
         if seen.stage.canary is None:
+            _finish_rollback(control, request.release, seen.stage)
             raise
         return _running(control, request, seen, seen.stage.canary)
     only_if(seen)
@@ -147,6 +149,12 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Cana
     )
     control.verified(handle, enabled.stage)
     return handle
+
+
+def _finish_rollback(control: Control, release: str | None, state: StageState) -> None:
+    """Continues a rollback of the release whose process died; raises how the rollout has ended."""
+    if outcome := finished(control, state, lambda begun: begun.release == release):
+        raise had_its_rollout("stage", str(release), outcome)
 
 
 def found_enabled(control: Control, deployment: Deployment, record: Record, at: datetime) -> Record:

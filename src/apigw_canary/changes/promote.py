@@ -40,17 +40,11 @@ def promote(
     deployment = control.gateway.deployment(canary.deployment_id)
     record = control.record(deployment) if recorded else control.readable(deployment)
     receipt = record.begun_promotion()
-    if receipt is None or not _has_begun(receipt, record, state):
-        if state.canary_is_promoted:
-            raise control.nothing_to_promote(handle, state) or promoted_by_hand(
-                "canary.disable() ends what is left of the canary."
-            )
-        if receipt is not None and receipt.has_moved(state):
-            raise StageChangedError(
-                "Another process finished the promotion while this call read the stage.",
-                differences={"rollout": "it has ended"},
-                remedy="Check stage.describe(), and run the same line again.",
-            )
+    if receipt is not None and _has_begun(receipt, record, state):
+        if recorded:
+            _go_on(control, deployment, record, receipt)
+    else:
+        _check_may_begin(control, handle, state, receipt)
         only_if(seen)
         own = handle._replace(record=record.of_canary(handle.variables))
         check_production(own.production_changes(state))
@@ -73,6 +67,28 @@ def promote(
     if recorded:
         _note_promoted(control, canary.deployment_id, receipt)
     return receipt
+
+
+def _check_may_begin(
+    control: Control, handle: CanaryHandle, state: StageState, receipt: Promotion | None
+) -> None:
+    """Refuse a canary that production has already."""
+    if state.canary_is_promoted:
+        raise control.nothing_to_promote(handle, state) or promoted_by_hand(
+            "canary.disable() ends what is left of the canary."
+        )
+    if receipt is not None and receipt.has_moved(state):
+        raise StageChangedError(
+            "Another process finished the promotion while this call read the stage.",
+            differences={"rollout": "it has ended"},
+            remedy="Check stage.describe(), and run the same line again.",
+        )
+
+
+def _go_on(control: Control, deployment: Deployment, record: Record, receipt: Promotion) -> None:
+    """Withdraws the announcement of a rollback whose process died: it is not to be finished."""
+    if record.rollout is not None and record.rollout.ending is not None:
+        _announce(control, deployment, record.promoting(receipt))
 
 
 def _copied(

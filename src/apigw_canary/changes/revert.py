@@ -123,5 +123,5 @@ def restore(control: Control, promotion: Promotion, state: StageState) -> None:
         state,
         wanted,
         f"restoring deployment {promotion.deployment_before} and its variables",
-        "stage.revert() finishes it; stage.rollback() finds no canary and does nothing.",
+        "Run the same line again, or stage.revert(): each finishes it.",
     )

@@ -1,11 +1,21 @@
 """Ending a canary."""
 
-from apigw_canary.aws import StageSnapshot
+from collections.abc import Callable
+
+from apigw_canary.aws import StageSnapshot, log
 from apigw_canary.changes.control import CanaryHandle, Control, promoted_by_hand
 from apigw_canary.changes.revert import restore
 from apigw_canary.changes.sending import is_promoted
 from apigw_canary.errors import CanaryError, RecordError, StageChangedError
-from apigw_canary.model import NO_RECORD, CanaryState, EndedBy, Outcome, Record, StageState
+from apigw_canary.model import (
+    NO_RECORD,
+    Begun,
+    CanaryState,
+    EndedBy,
+    Outcome,
+    Record,
+    StageState,
+)
 from apigw_canary.values import moment
 
 
@@ -25,6 +35,8 @@ def roll_back(
     state = seen.stage
     canary = state.canary
     if canary is None:
+        if finished(control, state, lambda begun: handle is None or handle.is_in(begun)):
+            return True
         if handle is not None and outcome is not Outcome.DISABLED:
             _check_not_promoted(control, handle, state)
         return False
@@ -44,6 +56,30 @@ def roll_back(
     rollout_id = begun.id if begun else None
     control.note_ending(canary, ended.stage.updated_at, rollout_id, outcome, by)
     return True
+
+
+def finished(
+    control: Control, state: StageState, is_meant: Callable[[Begun], bool]
+) -> Outcome | None:
+    """Undoes a promotion on a stage without a canary, where a process died while it did that.
+
+    It had announced how it would end the canary, after the promotion was begun, and production
+    still serves what was promoted. One GetDeployment. Returns how the rollout has ended then; None
+    where there is nothing to finish.
+    """
+    deployment = control.gateway.deployment(state.deployment_id)
+    record = control.readable(deployment)
+    begun, promotion = record.rollout, record.begun_promotion()
+    if begun is None or promotion is None or begun.ending is None or begun.outcome is not None:
+        return None
+    if not is_meant(begun) or not promotion.is_done_on(state):
+        return None
+    restore(control, promotion, state)
+    try:
+        control.records.save(deployment, record.ending(begun.ending, begun.ended_by))
+    except CanaryError as error:
+        log.warning("deployment %s: %s is not on record: %s", deployment.id, begun.ending, error)
+    return begun.ending
 
 
 def _check_not_promoted(control: Control, handle: CanaryHandle, state: StageState) -> None:
