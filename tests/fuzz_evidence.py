@@ -197,7 +197,7 @@ def agrees(new: list[float], old: list[float]) -> bool:
     """Whether two paths are equal but for rounding and for what is left out."""
     return all(
         abs(a - b) <= PRECISION * max(1.0, abs(a), abs(b)) + LEFT_OUT * minutes
-        for minutes, (a, b) in enumerate(zip(new, old, strict=True))
+        for minutes, (a, b) in enumerate(zip(new, old, strict=True), start=1)
     )
 
 

@@ -267,7 +267,7 @@ def test_production_that_cannot_be_given_back(fault: Fault) -> None:
     with rehearsal(**QUIET) as aws:
         old = half_promoted(aws, "canary.rollback")
         aws.fail("UpdateStage", fault)
-        with pytest.raises(CanaryError, match="serves deployment .* with no canary") as error:
+        with pytest.raises(CanaryError, match=r"serves deployment .* with no canary") as error:
             fresh(aws).rollback()
         assert "Run the same line again" in error.value.remedy
         aws.fail("UpdateDeployment", fault)

@@ -422,6 +422,8 @@ class Stage(AnyPlace):
     def rollback(self) -> None:
         """End any canary and undo an unfinished promotion, for example in an incident.
 
+        If a process died after it ended the canary and before production got back what the
+        promotion had replaced, this call finishes that; so does `enable_canary` of the release.
         If the record does not prove that a promotion was unfinished, the canary is ended,
         production is not changed, and `StageChangedError` is raised; call `revert` then. A finished
         promotion is not undone: if production serves the bad release, call `revert`.

@@ -301,10 +301,9 @@ class Record(Serializable):
             before: dict[str, str | None] = {DEPLOYMENT: promotion.deployment_before}
             before |= {variable(name): was for name, was in promotion.variables_before.items()}
             now = {name: fingerprint(begun.id, name, was) for name, was in before.items()}
-            # An ending that was announced before is not the one that comes now.
-            begun = attrs.evolve(
-                begun, production={**begun.production, **now}, ending=None, ended_by=None
-            )
+            begun = attrs.evolve(begun, production={**begun.production, **now})
+            if begun.ending is not None:  # announced before, by a process that died
+                begun = attrs.evolve(begun, ending=None, ended_by=None)
         return attrs.evolve(self, rollout=begun, promotion=promotion, reverted_from=None)
 
     def ending(self, outcome: Outcome, by: EndedBy | None = None) -> "Record":
