@@ -15,6 +15,7 @@ from random import Random
 from typing import NamedTuple
 
 from apigw_canary import Decision, Minute, Observation, RolloutPolicy, Shift, Signal, Step
+from apigw_canary.judge import Cache, keep_in
 from apigw_canary.planning.simulation import binomial
 
 MINUTE = timedelta(minutes=1)
@@ -52,22 +53,21 @@ def rollout(scenario: Scenario, unknown: tuple[float, float], seed: int) -> Deci
     rng = Random(f"{scenario}/{unknown}/{seed}")
     n_b, n_c = 60 * scenario.per_minute, 0
     rows = [_minute(rng, -1, (n_b, n_c), scenario, unknown)]
-    percent, since, served = POLICY.steps[0].percent, START, 0
+    percent, since, served, cache = POLICY.steps[0].percent, START, 0, Cache()
     for look in LOOKS:
         for minute in range(served, look):
             n_c = binomial(rng, scenario.per_minute, percent / 100)
             counts = (scenario.per_minute - n_c, n_c)
             rows.append(_minute(rng, minute, counts, scenario, unknown))
         served = look
-        decision = POLICY.decide(
-            Observation(
-                at=START + look * MINUTE,
-                started_at=START,
-                step_started_at=since,
-                percent=percent,
-                minutes={"errors_5xx": rows},
-            )
+        seen = Observation(
+            at=START + look * MINUTE,
+            started_at=START,
+            step_started_at=since,
+            percent=percent,
+            minutes={"errors_5xx": rows},
         )
+        decision = POLICY.decide(keep_in(cache, seen))
         if decision.final:
             return decision
         if isinstance(decision, Shift):
