@@ -93,7 +93,7 @@ def test_what_a_description_has_no_room_for() -> None:
         other = found(aws, store, metrics=Broken())
         seen = other.observe(RolloutPolicy.canary(10, 20 * MINUTE))
         assert seen.on_hold == "waiting for the database team"
-        assert any("another one than the one" in note for note in seen.notes)
+        assert any("not the one that the rollout began with" in note for note in seen.notes)
         since = seen.at
         aws.sleep(120)
         assert found(aws, store, metrics=Broken()).observe(POLICY).failing_since == since
@@ -102,7 +102,7 @@ def test_what_a_description_has_no_room_for() -> None:
         found(aws, store).resume()
         seen = found(aws, store).observe(POLICY)
         assert (seen.on_hold, seen.held_for) == (None, timedelta(minutes=3))
-        assert not any("another one than the one" in note for note in seen.notes)
+        assert not any("not the one that the rollout began with" in note for note in seen.notes)
         assert described(aws) == ""
 
 
@@ -311,7 +311,7 @@ def test_a_store_that_keeps_another_text() -> None:
             return None
 
     with quiet() as aws:
-        with pytest.raises(RecordError, match="has another one"):
+        with pytest.raises(RecordError, match="contains another one"):
             enabled(aws, Forgetful())
         assert fresh(aws, None).describe().canary is None
 

@@ -242,7 +242,7 @@ def test_a_half_promotion_without_overrides_is_not_undone_on_a_guess() -> None:
         aws.fail("UpdateStage", Fault.DEATH, skip=1)
         with pytest.raises(ProcessDeath):
             canary.promote()
-        with pytest.raises(StageChangedError, match=r"as promoted at .*stage\.revert\(\)"):
+        with pytest.raises(StageChangedError, match=r"was promoted at .*stage\.revert\(\)"):
             aws.stage.rollback()
         assert serving(aws)[::2] == (canary.deployment_id, None)
         aws.stage.revert()
@@ -341,7 +341,7 @@ def test_a_promotion_by_hand_is_not_taken_for_ours() -> None:
         assert canary.observe(POLICY).phase == "promoted_outside"
         with pytest.raises(StageChangedError, match="not recorded"):
             canary.promote()
-        with pytest.raises(StageChangedError, match="The canary is ended"):
+        with pytest.raises(StageChangedError, match="The canary was ended"):
             canary.rollback()
         assert serving(aws) == (canary.deployment_id, V2, None)
         with pytest.raises(RolloutEndedError, match="promoted outside this library"):
@@ -710,7 +710,7 @@ def test_a_half_promotion_is_not_said_to_be_nothing(fault: Fault) -> None:
         ) as caught:
             canary.promote()
         assert "Nothing was changed" not in str(caught.value)
-        assert "promote() again finishes it" in str(caught.value)
+        assert "Call promote() again to finish" in str(caught.value)
 
 
 def test_a_promotion_that_was_only_announced_is_decided_anew() -> None:
@@ -757,7 +757,7 @@ def test_a_share_set_while_the_canary_is_ended_leaves_none() -> None:
         before = serving(aws)
         canary = aws.stage.enable_canary(5, release="r1", variables=V2)
         aws.meanwhile("UpdateStage", lambda: patch(aws, remove(CANARY)))
-        with pytest.raises(StageChangedError, match="was ended too"):
+        with pytest.raises(StageChangedError, match="and this call ended it"):
             canary.shift(50)
         assert serving(aws) == before
 

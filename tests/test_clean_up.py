@@ -328,7 +328,7 @@ class TestDeletions:
         result = aws.stage.clean_up(keep=0)
         assert result.removed == (old[0],)
         assert result.refused == (old[2], old[1])
-        assert "not tried after" in result.items[0].reason
+        assert "not tried, because an earlier deletion failed" in result.items[0].reason
         assert deleted(aws) == 2
         assert set(old[1:]) <= there(aws)
 

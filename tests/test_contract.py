@@ -135,7 +135,7 @@ class TestEnable:
             assert error.weakened == weakened
             for method in (*removed, *weakened):
                 assert method in error.happened
-            assert f"Deployment {error.deployment_id} is on no stage." in error.happened
+            assert f"No stage serves deployment {error.deployment_id}." in error.happened
             assert 'accept={"weakened_methods"}' in error.remedy
             assert serving(aws) == before
             assert "UpdateStage" not in sent(aws)
@@ -173,7 +173,7 @@ class TestEnable:
             aws.fail("GetDeployment", Fault.ACCESS_DENIED, skip=skip)
             with pytest.raises(AccessDeniedError, match="weakened_methods") as raised:
                 aws.stage.enable_canary(5, variables=V2)
-            assert "is on no stage" in raised.value.happened
+            assert "No stage serves deployment" in raised.value.happened
             assert serving(aws) == before
 
     def test_no_summary(self) -> None:
@@ -188,7 +188,7 @@ class TestEnable:
         serves production already."""
         with rehearsal() as aws:
             before = serving(aws)
-            with pytest.raises(InvalidInputError, match="changes production with it"):
+            with pytest.raises(InvalidInputError, match="production changes with it"):
                 aws.stage.enable_canary(5, variables={"alias": "v1"})
             assert serving(aws) == before
             assert "CreateDeployment" not in sent(aws)

@@ -105,19 +105,19 @@ class TestCalls:
         fresh(aws).enable_canary(5, release="r1", variables=V2)
         plan = planned(aws, fails=True, release="r2", variables=V2)
         (problem,) = (each for each in plan if each.severity == "error")
-        assert "another one is refused" in problem.what
+        assert "Another one would be refused" in problem.what
 
     def test_not_as_asked(self, aws: Rehearsal) -> None:
         """The canary of the release runs, with other variables."""
         fresh(aws).enable_canary(5, release="r1", variables=V2)
         plan = planned(aws, fails=True, release="r1", variables={"alias": "v3"})
-        assert "not as asked" in plan[0].what
+        assert "not as requested" in plan[0].what
 
     def test_a_release_that_has_ended(self, aws: Rehearsal) -> None:
         """It is a problem, although the stage is as if nothing had been."""
         fresh(aws).enable_canary(5, release="r1", variables=V2).rollback()
         plan = planned(aws, fails=True, release="r1", variables=V2)
-        assert plan[0].what.startswith("Release r1 has had its rollout")
+        assert plan[0].what.startswith("The rollout of release r1 has ended")
 
     def test_an_earlier_try(self, aws: Rehearsal) -> None:
         """The deployment of a try that failed is used."""
@@ -143,10 +143,10 @@ class TestCalls:
         """It is refused as the dry run says, and accepted with a warning."""
         aws.edit(methods={"POST /orders": None})
         plan = planned(aws, fails=True, variables=V2)
-        assert "lacks what production's deployment" in plan[0].what
+        assert "lacks methods that production's deployment" in plan[0].what
         assert plan.method_changes == (MethodChange(change="removed", method="POST /orders"),)
         plan = planned(aws, variables=V2, accept={"weakened_methods"})
-        assert any("lacks what production's" in problem.what for problem in plan)
+        assert any("lacks methods that production's" in problem.what for problem in plan)
 
     def test_unused_variables(self, aws: Rehearsal) -> None:
         """As enable_canary does it: refused, unless it is accepted."""

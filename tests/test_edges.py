@@ -296,7 +296,7 @@ def test_a_store_that_loses_what_it_takes() -> None:
     with rehearsal(**QUIET) as aws:
         canary = fresh(aws, records=store).enable_canary(10, release="r1", variables=V2)
         store.loses = True
-        with pytest.raises(RecordError, match="has another one"):
+        with pytest.raises(RecordError, match="contains another one"):
             canary.hold("a reason")
 
 
@@ -429,7 +429,7 @@ def test_a_deployment_of_production_s_that_changed() -> None:
         accepted = begun.accepting(later, {})
         assert accepted.production_changes(later, {}) == {}
         assert accepted.production_changes(last, {}) == {
-            "deployment_id": "last22, another one than was accepted"
+            "deployment_id": "last22, which is not the one that was accepted"
         }
 
 
@@ -506,7 +506,7 @@ def test_another_policy_is_reported(caplog: pytest.LogCaptureFixture) -> None:
         enabled(aws, policy=POLICY)
         assert not any("another one" in note for note in found(aws).observe(POLICY).notes)
         seen = found(aws).observe(other)
-        assert any("another one than the one that the rollout began" in n for n in seen.notes)
+        assert any("not the one that the rollout began with" in n for n in seen.notes)
         assert "another policy" in caplog.text
 
 
@@ -515,7 +515,7 @@ def test_the_first_step_is_where_a_rollout_begins(caplog: pytest.LogCaptureFixtu
     policy = RolloutPolicy([Step(7, 10 * MINUTE), Step(50, 10 * MINUTE)])
     with rehearsal(**QUIET) as aws:
         aws.sleep(60)
-        with pytest.raises(InvalidInputError, match="percent must be given"):
+        with pytest.raises(InvalidInputError, match="percent must be a number from 0 to 100"):
             aws.stage.enable_canary(release="r1", variables=V2)
         aws.stage.enable_canary(release="r1", variables=V2, policy=policy)
         assert serving(aws)[2]["percentTraffic"] == 7
@@ -699,7 +699,7 @@ def test_production_that_changes_while_a_canary_is_made_ready() -> None:
     with rehearsal(**QUIET) as aws:
         aws.sleep(60)
         aws.meanwhile("GetDeployment", lambda: patch(aws, replace("/variables/alias", "v9")))
-        with pytest.raises(StageChangedError, match=r"made ready: variables\.alias"):
+        with pytest.raises(StageChangedError, match=r"being prepared: variables\.alias"):
             aws.stage.enable_canary(10, release="r1", variables=V2)
         aws.stage.enable_canary(10, release="r1", variables=V2)
         assert sent(aws).count("CreateDeployment") == 1
@@ -874,7 +874,7 @@ def test_a_canary_that_aws_made_by_itself_is_not_promoted() -> None:
             patch(aws, replace(PERCENT, "30.0"))
 
         aws.meanwhile("UpdateStage", outside)
-        with pytest.raises(StageChangedError, match="production has what it had"):
+        with pytest.raises(StageChangedError, match="production serves what it served before"):
             canary.promote()
         assert serving(aws) == (*before[:2], None)
 

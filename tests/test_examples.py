@@ -142,7 +142,9 @@ def test_readme_can_be_run_again(capsys: pytest.CaptureFixture[str]) -> None:
         api_id = _rehearse(stack, {})
         for _ in range(2):
             exec(compile(loop.replace(API_ID, api_id), "README.md", "exec", dont_inherit=True), {})
-    assert "Release 2026-11-23.1 has had its rollout: it was promoted." in capsys.readouterr().out
+    assert (
+        "The rollout of release 2026-11-23.1 has ended: it was promoted." in capsys.readouterr().out
+    )
 
 
 @every_page

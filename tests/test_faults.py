@@ -47,7 +47,8 @@ def test_a_wrong_promotion_is_repaired() -> None:
 
         aws.meanwhile("UpdateStage", hijack)
         with pytest.raises(
-            StageChangedError, match="It was ended, and production has what it had"
+            StageChangedError,
+            match="That canary was ended, and production serves what it served before",
         ) as caught:
             canary.promote()
         assert "hunter2" not in str(caught.value)

@@ -248,7 +248,7 @@ def test_what_cannot_be_a_canary() -> None:
     with quiet() as aws:
         with pytest.raises(NotFoundError, match="Publish the version first"):
             enabled(aws, version="9")
-        with pytest.raises(InvalidInputError, match="another one than the alias's own"):
+        with pytest.raises(InvalidInputError, match="another version than the alias's own"):
             enabled(aws, version="1")
         with pytest.raises(InvalidInputError, match="percent"):
             fresh(aws).enable_canary(101, version="2")

@@ -130,7 +130,7 @@ def test_two_aliases_behind_a_stage_variable() -> None:
 def test_one_alias_for_both_arms(overrides: Mapping[str, str]) -> None:
     """An alias that production calls is not to be changed for a canary: refused, no value shown."""
     source = LambdaMetrics("orders", variable="alias", session=Aws({}))
-    with pytest.raises(InvalidInputError, match="changed for production") as refused:
+    with pytest.raises(InvalidInputError, match="also changes production") as refused:
         source.minutes(stage({"alias": "hush"}, overrides), ERRORS, START, END)
     assert "hush" not in str(refused.value)
 

@@ -100,7 +100,7 @@ class TestSignal:
 
     def test_has_not_two_limits(self) -> None:
         """However a signal is made, it has one limit at most."""
-        with pytest.raises(InvalidInputError, match="quantile must be None where over"):
+        with pytest.raises(InvalidInputError, match="quantile must be None if over"):
             attrs.evolve(Signal.latency(over=800), quantile=0.99)
 
 

@@ -1271,7 +1271,7 @@ def test_a_group_that_is_not_there_is_named() -> None:
         source = AccessLogs("orders-access")
         stage = Stage(aws.rest_api_id, "prod", session=aws.session, metrics=source)
         policy = RolloutPolicy.canary(25, 10 * MINUTE)
-        with pytest.raises(NotFoundError, match="Asked for was log group orders-access"):
+        with pytest.raises(NotFoundError, match="The request was for log group orders-access"):
             stage.enable_canary(25, variables=V2, policy=policy)
         assert any(
             "log group orders-access" in problem.remedy for problem in stage.check(policy=policy)

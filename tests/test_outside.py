@@ -109,7 +109,7 @@ def test_an_override_that_is_changed_makes_another_canary() -> None:
         changed_at = aws.now()
         aws.sleep(120)
         assert canary.observe(POLICY).phase == "replaced"
-        with pytest.raises(StageChangedError, match=r"running, and not as asked"):
+        with pytest.raises(StageChangedError, match=r"running, but it is not as requested"):
             fresh(aws).enable_canary(10, release="r1", variables=V2)
         other = found(aws)
         assert other.release is None

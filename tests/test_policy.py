@@ -384,13 +384,13 @@ class TestPolicy:
             (
                 {"steps": [Step(100, MINUTE)]},
                 (
-                    "steps must be a plan with a step below 100, where there is a baseline, "
-                    "not [100.0]."
+                    "steps must be steps of which one is below 100 %, because there is no baseline "
+                    "at 100 %, not [100.0]."
                 ),
             ),
             (
                 {"signals": [Signal.errors_5xx(), Signal.errors_5xx(ratio=2)]},
-                "signals must be of different names, not ['errors_5xx', 'errors_5xx'].",
+                "signals must be signals with different names, not ['errors_5xx', 'errors_5xx'].",
             ),
             (
                 {"signals": [Signal.errors_4xx()]},

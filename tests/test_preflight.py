@@ -520,14 +520,17 @@ class TestContract:
 
             for words, severity in (
                 (f"{where} lacks", "error"),
-                ("asks less", "error"),
-                ("has not: PUT /orders", "warning"),
+                ("requires less authorization", "error"),
+                ("does not have: PUT /orders", "warning"),
             ):
                 problem = found(problems, words)
                 assert problem.severity == severity
                 assert "Integrations" in problem.what
             assert "POST /orders" in found(problems, "lacks").what
-            assert "GET /orders: had authorization AWS_IAM" in found(problems, "asks less").what
+            assert (
+                "GET /orders: had authorization AWS_IAM"
+                in found(problems, "requires less authorization").what
+            )
 
     def test_the_stages_own(self) -> None:
         """The stage's own deployment is not compared with itself."""
@@ -624,7 +627,10 @@ class TestVariables:
             create_function(aws, "orders", "v2")
             assert aws.stage.check(variables=V2).problems == ()
             assert aws.stage.allow_invocation(V2) == ()
-            assert "no such alias" in aws.stage.check(variables={"alias": "v3"})[0].what
+            assert (
+                "or its alias or version, does not exist"
+                in aws.stage.check(variables={"alias": "v3"})[0].what
+            )
 
     def test_whole_function_name(self) -> None:
         """A variable may be the whole name of the function."""
@@ -678,9 +684,9 @@ class TestVariables:
         others a warning."""
         with rehearsal(settings=ALL_ON, variables={"alias": "v1", "table": "t1"}) as aws:
             problems = aws.stage.check(variables={"alias": "v1"})
-            assert found(problems, "changes production with it").severity == "error"
+            assert found(problems, "production changes with it").severity == "error"
             problems = aws.stage.check(variables={"alias": "v2", "table": "t1"})
-            problem = found(problems, "changes production with it")
+            problem = found(problems, "production changes with it")
             assert problem.severity == "warning"
             assert "value of table" in problem.what
 
@@ -767,7 +773,7 @@ class TestVariablesInUse:
         with rehearsal(methods={"GET /": Method(uri=text)}) as aws:
             with pytest.raises(InvalidInputError, match="not alais") as raised:
                 aws.stage.enable_canary(5, release="r1", variables=self.TYPO)
-            assert "read only by Lambda code, or by a gateway response?" in str(raised.value)
+            assert "If only Lambda code or a gateway response reads it" in str(raised.value)
             assert {"UpdateStage", "CreateDeployment"}.isdisjoint(sent(aws))
             aws.stage.enable_canary(
                 5, release="r1", variables=self.TYPO, accept={"unused_variables"}
@@ -844,7 +850,7 @@ class TestPolicies:
         stub_policy(aws, [{"Effect": "Allow", **everything}, {"Effect": "Deny", **everything}])
         (problem,) = aws.stage.check(variables=V2)
         assert problem.severity == "error"
-        assert "denies API Gateway to call it for GET /" in problem.what
+        assert "denies the call by API Gateway for GET /" in problem.what
 
     @pytest.mark.parametrize("kind", ["Allow", "Deny"])
     def test_a_condition_that_is_not_known(self, aws: Rehearsal, kind: str) -> None:
@@ -931,7 +937,7 @@ class TestAllowInvocation:
 
     def test_no_alias(self, aws: Rehearsal) -> None:
         """Without the alias nothing is added anywhere."""
-        with pytest.raises(NotFoundError, match="no such alias"):
+        with pytest.raises(NotFoundError, match="or its alias or version, does not exist"):
             aws.stage.allow_invocation({"alias": "v3"})
         assert "AddPermission" not in sent(aws)
 
@@ -1013,7 +1019,7 @@ class TestAllowInvocation:
     def test_an_explicit_deny(self, aws: Rehearsal) -> None:
         """No permission helps against a Deny: it is named, and nothing is added."""
         stub_policy(aws, {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"})
-        with pytest.raises(CallerError, match="denies API Gateway to call it") as raised:
+        with pytest.raises(CallerError, match="denies the call by API Gateway") as raised:
             aws.stage.allow_invocation(V2)
         assert "Nothing was added." in str(raised.value)
         assert "AddPermission" not in sent(aws)
@@ -1278,7 +1284,10 @@ class TestUris:
 def test_methods_of_a_rehearsal() -> None:
     """Methods are keyed by HTTP method and path; anything else is refused."""
     for wrong in ("orders", "get /orders", "GET orders"):
-        with pytest.raises(ValueError, match="keyed as in"), rehearsal(methods={wrong: Method()}):
+        with (
+            pytest.raises(ValueError, match="methods with paths, such as"),
+            rehearsal(methods={wrong: Method()}),
+        ):
             pass  # pragma: no cover - it does not begin
 
 

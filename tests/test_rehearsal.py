@@ -771,7 +771,7 @@ class TestUnknown:
     def test_the_message_says_what_is_unknown(self, aws: Rehearsal) -> None:
         """It is a failed assertion, not an AWS error that could be caught."""
         canary(aws, 5)
-        with pytest.raises(AssertionError, match="AWS's behaviour here is unknown: replace /depl"):
+        with pytest.raises(AssertionError, match="AWS's behavior here is unknown: replace /depl"):
             patch(aws, replace("/deploymentId", "x"))
 
     def test_too_many_variables(self) -> None:
@@ -1178,5 +1178,5 @@ class TestTrafficLikeLife:
 
     @pytest.mark.parametrize("routes", [{}, {"GET /orders": 0}, {"GET /orders": -1.0}])
     def test_routes_that_mean_nothing(self, routes: dict[str, float]) -> None:
-        with pytest.raises(ValueError, match="routes are methods with weights above 0"):
+        with pytest.raises(ValueError, match="routes must be methods with weights above 0"):
             rehearsal(routes=routes).__enter__()

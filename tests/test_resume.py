@@ -455,6 +455,6 @@ def test_a_promotion_goes_on_whatever_the_source_refuses() -> None:
         resumed = fresh(aws, metrics=source).canary()
         assert resumed is not None
         seen = resumed.observe(POLICY)
-        assert "what would be changed for the canary" in (seen.failure or "")
+        assert "each change for the canary also changes production" in (seen.failure or "")
         assert resumed.apply(POLICY.decide(seen)) is not None
         assert serving(aws)[1:] == (V2, None)

@@ -185,7 +185,7 @@ class TestJudged:
 class TestSources:
     def test_lambda_has_no_routes(self) -> None:
         """Its metrics are those of functions."""
-        with pytest.raises(InvalidInputError, match="of no route"):
+        with pytest.raises(InvalidInputError, match="signals without a route"):
             LambdaMetrics("orders", variable="alias").minutes(STAGE, [CHECKOUT], START, END)
 
     def test_cloudwatch_has_errors_of_routes_only(self) -> None:

@@ -547,8 +547,8 @@ class TestMain:
         [
             (["--speed", "-1"], "speed must be at least 0"),
             (["--requests-per-minute", "nan"], "the requests a minute of stage 'prod'"),
-            (["--backend", "alias"], "keyed by stage variable"),
-            (["--stages", "prod=5"], "stages are those beside 'prod'"),
+            (["--backend", "alias"], "keys of backends must be stage variables"),
+            (["--stages", "prod=5"], "stages must be stages other than 'prod'"),
         ],
     )
     def test_refuses(

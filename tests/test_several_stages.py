@@ -221,7 +221,7 @@ def test_latencies_of_each_stage() -> None:
 
 
 def test_stages_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="stages are those beside 'prod'"):
+    with pytest.raises(ValueError, match="stages must be stages other than 'prod'"):
         rehearsal(stages={"prod": 5}).__enter__()
     with pytest.raises(RehearsalError, match="a stage named 'a b'"):
         rehearsal(stages={"a b": 5}).__enter__()

@@ -272,6 +272,6 @@ class RolloutPolicy(Plan):
 def _observation(given: Observation) -> Observation:
     if not isinstance(given, Observation):
         validation.refuse(
-            "observation", "an Observation, as canary.observe(policy) gives it", given
+            "observation", "an Observation, as canary.observe(policy) returns it", given
         )
     return given

@@ -47,7 +47,7 @@ from apigw_canary.policy import RolloutPolicy
 from apigw_canary.preflight.traffic import data_lacking, outlook
 from apigw_canary.rollout.decisions import Decision, Hold, Promote, Rollback, Shift
 from apigw_canary.texts import bounded
-from apigw_canary.values import share, span, validation
+from apigw_canary.values import sentence, share, span, validation
 
 _Read = TypeVar("_Read")
 
@@ -95,7 +95,7 @@ def first_percent(percent: float | None, policy: RolloutPolicy | None) -> float:
     """The percent to begin with: the policy's first step where none is given."""
     if percent is None:
         if policy is None:
-            validation.refuse("percent", "given, or left to a policy's first step", percent)
+            validation.refuse("percent", "a number from 0 to 100 if no policy is given", percent)
         return policy.steps[0].percent
     checked = validation.percent(percent)
     if policy is not None and (note := _no_step(checked, policy)):
@@ -436,8 +436,8 @@ class AnyCanary(Controlled, ABC):
         if progress.policy is not None and progress.policy != now:
             log.warning("another policy (%s) than at the start (%s)", now, progress.policy)
             yield (
-                "The policy is another one than the one that the rollout began with "
-                f"(fingerprint {now} instead of {progress.policy})."
+                f"The policy is not the one that the rollout began with (fingerprint {now} instead "
+                f"of {progress.policy})."
             )
 
     @stated
@@ -574,8 +574,9 @@ def measured(
         raise
     except Exception as error:
         raise MetricsError(
-            f"The metric source {type(metrics).__name__} failed: {type(error).__name__}: {error}",
-            remedy="Correct the source; its own error is the cause of this one.",
+            f"The metric source {type(metrics).__name__} failed: "
+            + sentence(f"{type(error).__name__}: {error}"),
+            remedy="Correct the source. Its own error is the cause (`__cause__`) of this one.",
         ) from error
     names = [signal.name for signal in policy.signals]
     unasked = [name for name in found if name not in names]
@@ -613,7 +614,7 @@ def _check_traffic(policy: RolloutPolicy, past_hour: Measurements) -> None:
     if past_hour.suspect is not None:
         raise MetricsError(
             f"The metrics are suspect, so that no canary would be promoted: {past_hour.suspect}.",
-            remedy="Correct that first, or enable the canary without `policy`.",
+            remedy="Correct the metrics, or enable the canary without `policy`.",
         )
     for what, remedy in data_lacking(policy, past_hour):
         raise MetricsError(what, remedy=remedy)
@@ -643,7 +644,8 @@ def _check_due(decision: Shift | Promote, seen: Snapshot) -> None:
     age = seen.at - decision.at
     if age > decision.lifetime:
         raise DecisionExpiredError(
-            f"The decision was made {span(age)} ago, and holds for {span(decision.lifetime)}.",
+            f"The decision was made {span(age)} ago. It can be applied for "
+            f"{span(decision.lifetime)}.",
             age=age,
             remedy="Observe and decide again.",
         )

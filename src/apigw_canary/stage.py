@@ -112,14 +112,14 @@ class Stage(AnyPlace):
         if not found:
             raise NotFoundError(
                 f"No REST API in {calls.region} is called {api_name!r}.",
-                remedy="Check the name, and that session and region are the right ones.",
+                remedy="Check the name, the session and the region.",
             )
         if len(found) > 1:
             raise AmbiguousNameError(
                 f"{len(found)} REST APIs in {calls.region} are called {api_name!r}: "
                 f"{', '.join(found)}.",
                 candidates=tuple(found),
-                remedy="Name the one by its id: Stage(rest_api_id, name).",
+                remedy="Use the id of the right one: Stage(rest_api_id, name).",
             )
         return cls(found[0], name, **connection)
 

@@ -56,8 +56,8 @@ def require_alarms(calls: Calls, names: Sequence[str]) -> Mapping[str, Mapping[s
         raise NotFoundError(
             f"CloudWatch in {calls.region} shows no alarm called {', '.join(map(repr, unknown))}.",
             remedy="Correct the policy's `alarms`, or create them in this account and region. AWS "
-            "shows composite alarms only to who may DescribeAlarms on all resources; log alarms "
-            "need a botocore that knows them, such as 1.44.8.",
+            "shows composite alarms only to identities that may call DescribeAlarms on all "
+            "resources. Log alarms need a botocore that has them, such as 1.44.8.",
         )
     return described
 

@@ -53,7 +53,7 @@ def misunderstood(operation: str, why: str) -> UnansweredError:
     return UnansweredError(
         f"The answer to {operation} is not AWS's: {why}.",
         operation=operation,
-        remedy="Check for a proxy or an endpoint that answers in AWS's place.",
+        remedy="Check for a proxy or an endpoint that answers instead of AWS.",
     )
 
 

@@ -194,7 +194,7 @@ class ApiGateway:
         if not answer.get("apiSummary"):
             # AWS deploys no API without methods; to take none for an answer would hide changes.
             raise CannotTellError(
-                f"AWS gave no summary of the methods of deployment {deployment_id}."
+                f"AWS returned no summary of the methods of deployment {deployment_id}."
             )
         return {
             Route(method, path): _guard(summary)
@@ -277,7 +277,8 @@ class ApiGateway:
     def _call(self, operation: str, **parameters: object) -> Answer:
         try:
             with explained(
-                NotFoundError, f"Asked for was stage {self.stage_name} of API {self.rest_api_id}."
+                NotFoundError,
+                f"The request was for stage {self.stage_name} of API {self.rest_api_id}.",
             ):
                 return self.calls.call(
                     "apigateway", operation, restApiId=self.rest_api_id, **parameters

@@ -92,8 +92,8 @@ _NO_HANDSHAKE = (
 urllib3's text for a certificate of another host)."""
 
 _TLS_REMEDY = (
-    "Where a proxy or an endpoint has a certificate of its own, give the certificate of its "
-    "authority in AWS_CA_BUNDLE (or as ca_bundle in the AWS configuration)."
+    "If a proxy or an endpoint has its own certificate, set AWS_CA_BUNDLE (or ca_bundle in the AWS "
+    "configuration) to the certificate of its authority."
 )
 
 
@@ -245,20 +245,20 @@ def _refused(operation: str, error: ClientError, region: str) -> CanaryError:
             operation=operation,
             code=code,
             action=action,
-            remedy=f"Allow {action or operation} to the identity that calls.",
+            remedy=f"Allow {action or operation} for the calling identity.",
         )
     if code in _BAD_CREDENTIALS:
         return CredentialsError(
             f"{operation} was refused because of the credentials: {sentence(text or code)}",
             operation=operation,
             code=code,
-            remedy="Renew them, or correct the machine's clock if the signature is reported as "
-            "expired or not yet valid.",
+            remedy="Renew the credentials, or correct the machine's clock if AWS reports the "
+            "signature as expired or not yet valid.",
         )
     if code in _NOT_FOUND or text == _NOT_FOUND_TEXT:
         return NotFoundError(
             f"{operation} in {region}: {sentence(text or code)}",
-            remedy="Check the id or name, and that account and region are the right ones.",
+            remedy="Check the id or name, the account and the region.",
         )
     reason = ": ".join(part for part in (code, sentence(text) if text else "") if part)
     if _is_busy(operation, error):
@@ -290,12 +290,12 @@ def _failed(operation: str, error: Exception) -> CanaryError:
         )
     if _perhaps_done(error):
         return UnansweredError(
-            f"{operation} was sent and not answered, or its answer was not understood: {text}",
+            f"{operation} was sent, but no valid answer arrived: {text}",
             operation=operation,
             remedy=tls,
         )
     if isinstance(error, ParamValidationError):
-        return InvalidInputError("a parameter", f"as {operation} takes it", str(error))
+        return InvalidInputError("a parameter", f"one that {operation} accepts", str(error))
     return CredentialsError(
         f"{operation} could not be signed: {text}",
         operation=operation,

@@ -81,7 +81,8 @@ class Insights:
         found = self.find_most(group, query, start, end, *more)
         if not found.is_whole:
             _fail(
-                f"A query of {group} found more than {MOST_ROWS:,} rows, and the rest is not known"
+                f"A query of {group} found more than {MOST_ROWS:,} rows, and Logs Insights returns "
+                "no more"
             )
         return found
 
@@ -100,7 +101,7 @@ class Insights:
                 limit=MOST_ROWS,
             )
         except NotFoundError as error:
-            raise error.within("", f"Asked for was log group {group}.") from error.__cause__
+            raise error.within("", f"The request was for log group {group}.") from error.__cause__
         query_id = started["queryId"]
         if not query_id:
             raise misunderstood("StartQuery", "its queryId is empty")
@@ -111,7 +112,7 @@ class Insights:
                 self._calls.call("logs", "StopQuery", queryId=query_id)
             raise
         if answer["status"] != "Complete":
-            _fail(f"A query of {group} ended as {answer['status']}")
+            _fail(f"A query of {group} ended with the status {answer['status']}")
         return Found(
             rows=[
                 {

@@ -73,7 +73,8 @@ class Alias:
         except AwsError as error:
             if error.code == _STALE:
                 raise StageChangedError(
-                    "The alias was changed outside at the same time, so AWS refused the change.",
+                    "Another process changed the alias at the same time, so AWS refused the "
+                    "change.",
                     differences={"revision": "another one than was read"},
                     remedy="",
                 ) from error
@@ -104,7 +105,7 @@ class Alias:
 
     def _call(self, operation: str, **parameters: object) -> Answer:
         with explained(
-            NotFoundError, "", f"Asked for was alias {self.name} of function {self.function}."
+            NotFoundError, "", f"The request was for alias {self.name} of function {self.function}."
         ):
             return self.calls.call("lambda", operation, FunctionName=self.function, **parameters)
 

@@ -157,7 +157,9 @@ def _deleted(control: Control, items: list[CleanUpItem]) -> list[CleanUpItem]:
         if item.outcome != "removed":
             continue
         if stopped is not None:
-            found[item.deployment_id] = _refused(item, f"not tried after: {stopped.happened}")
+            found[item.deployment_id] = _refused(
+                item, f"not tried, because an earlier deletion failed: {stopped.happened}"
+            )
             continue
         try:
             control.gateway.delete_deployment(item.deployment_id)

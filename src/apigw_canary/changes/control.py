@@ -168,7 +168,7 @@ class Control:
         raise CannotTellError(
             f"GetStage answered {READS + 1} times with a state of the stage that is older than one "
             "that was read before.",
-            remedy="Run the same line again. Where the stage was deleted and made again, start a "
+            remedy="Run the same line again. If the stage was deleted and created again, start a "
             "new process.",
         )
 
@@ -203,10 +203,10 @@ class Control:
         if stale or just_begun:
             when = "may be about to be enabled" if just_begun else "may still be active"
             raise CannotTellError(
-                f"The canary of release {begun.release or 'unknown'} is on record as begun at "
-                f"{begun.started_at:%H:%M:%S} UTC, and GetStage answers with the state from before "
-                f"it: the canary {when}.",
-                remedy=f"Run the same line again, after {span(JUST_NOW)} at the latest; "
+                f"By the record, the canary of release {begun.release or 'unknown'} was begun at "
+                f"{begun.started_at:%H:%M:%S} UTC, but GetStage shows the stage as it was before: "
+                f"the canary {when}.",
+                remedy=f"Run the same line again, if necessary after {span(JUST_NOW)}. "
                 "stage.rollback() ends a canary.",
             )
 
@@ -333,7 +333,7 @@ class Control:
                 log.info("a promotion was begun; the percent is left as it is, promote() goes on")
                 return handle
             raise self.nothing_to_promote(handle, state) or promoted_by_hand(
-                "canary.disable() ends what is left of the canary."
+                "canary.disable() ends the canary."
             )
         try:
             shifted = self.change(
@@ -350,10 +350,10 @@ class Control:
             if not ended:
                 raise
             raise StageChangedError(
-                "The canary was ended outside this call while its percent was set; the one that "
-                "AWS then made of production's own deployment was ended too.",
+                "Another process ended the canary while this call set its percent. AWS then "
+                "created a canary of production's own deployment, and this call ended it.",
                 differences=error.differences,
-                remedy="stage.enable_canary(...) starts a new one, under another release's name.",
+                remedy="stage.enable_canary(...) with another release name starts a new one.",
             ) from error
         return handle
 
@@ -377,8 +377,8 @@ class Control:
         return CallerError(
             "The canary has production's own deployment and overrides no variable: there is "
             "nothing to judge or promote.",
-            remedy="stage.rollback() ends it; stage.enable_canary(...) then starts one that "
-            "differs.",
+            remedy="Call stage.rollback() to end it, then stage.enable_canary(...) with another "
+            "deployment or with variables.",
         )
 
     def stands_for(self, handle: CanaryHandle, state: StageState) -> bool:

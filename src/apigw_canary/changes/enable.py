@@ -74,7 +74,9 @@ class CanaryRequest:
         if self.description is not None:
             if self.deployment_id is not None:
                 validation.refuse(
-                    "description", "left out with deployment_id, which has one", "both"
+                    "description",
+                    "left out if deployment_id is given, which has a description",
+                    "both",
                 )
             check_text(self.description)
 
@@ -120,7 +122,7 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Cana
     assert begun is not None
     if changed := begun.production_changes(state, request.variables):
         raise StageChangedError(
-            "Production was changed outside this call while the canary was made ready: "
+            "Production was changed outside this call while the canary was being prepared: "
             f"{listed(changed or state.differences(before))}.",
             differences=changed,
             remedy="Run the same line again: it compares with production as it is now.",
@@ -136,8 +138,8 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Cana
         state,
         attrs.evolve(state, canary=canary),
         f"enabling a canary of deployment {deployment.id} at {request.percent:g} %",
-        f"Deployment {deployment.id} was made ready for it. Check stage.describe(), then run the "
-        "same line again, or stage.rollback() to end the canary.",
+        f"Deployment {deployment.id} was prepared for the canary. Check stage.describe(), then run "
+        "the same line again, or stage.rollback() to end the canary.",
     )
     record = found_enabled(control, deployment, record, enabled.stage.updated_at)
     handle = CanaryHandle(
@@ -181,8 +183,8 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
     """
     if deployment_id == state.deployment_id:
         return
-    unused = f"Deployment {deployment_id} is on no stage."
-    accept = 'accept={"weakened_methods"} enables the canary all the same'
+    unused = f"No stage serves deployment {deployment_id}."
+    accept = 'accept={"weakened_methods"} enables the canary anyway'
     with explained(CanaryError, unused, f"{accept}, without this check."):
         before = control.gateway.contract(state.deployment_id)
         after = control.gateway.contract(deployment_id)
@@ -190,13 +192,13 @@ def _check_contract(control: Control, deployment_id: str, state: StageState) -> 
     lost = [f"{method} was removed" for method in removed] + list(weakened)
     if lost:
         raise WeakenedApiError(
-            f"Deployment {deployment_id} offers less than production's, {state.deployment_id}: "
-            f"{'; '.join(lost)}. {unused}",
+            f"Compared with production's deployment {state.deployment_id}, deployment "
+            f"{deployment_id} weakens the API: {'; '.join(lost)}. {unused}",
             deployment_id=deployment_id,
             removed=removed,
             weakened=weakened,
-            remedy=f"If that is intended, {accept}. Otherwise fix the API and enable a canary of "
-            "another release: this deployment stays as it is.",
+            remedy=f"If that is intended, {accept}. Otherwise fix the API and use another release "
+            "name, because this deployment cannot be changed.",
         )
 
 
@@ -217,17 +219,18 @@ def _running(
         raise already_enabled("stage", happened, canary, age)
     differences = {}
     if canary.variables != request.variables:
-        differences["canary.variables"] = "other values or names than asked"
+        differences["canary.variables"] = "other values or names than requested"
     if request.deployment_id not in {None, canary.deployment_id}:
         differences["canary.deployment_id"] = (
             f"{canary.deployment_id} instead of {request.deployment_id}"
         )
     if differences:
         raise StageChangedError(
-            f"The canary of release {request.release} is running, and not as asked: "
+            f"The canary of release {request.release} is running, but it is not as requested: "
             f"{listed(differences)}.",
             differences=differences,
-            remedy="End it with stage.rollback(), and enable what was asked under another release.",
+            remedy="End it with stage.rollback(), then enable the canary with another release "
+            "name.",
         )
     record = found_enabled(control, handle.deployment, handle.record, state.updated_at)
     return handle._replace(record=record)
@@ -248,21 +251,21 @@ def _prepared(
     if chosen and chosen.id == state.deployment_id and state.carries(request.variables):
         validation.refuse(
             "variables",
-            "other than the stage's own for a canary of the stage's own deployment",
+            "different from the stage's own for a canary of the stage's own deployment",
             list(request.variables),
         )
     if request.variables and state.carries(request.variables):
         validation.refuse(
             "variables",
-            "with a value other than the stage's own: production is served by what the stage names "
-            "already, and an alias that is re-used for a release changes production with it (leave "
-            "variables out for a canary that differs in its deployment only)",
+            "different from the stage's own: production already uses these values, and if a "
+            "release re-uses a Lambda alias, production changes with it (leave variables out if "
+            "only the deployment differs)",
             list(request.variables),
         )
     with explained(
         CanaryError,
         "",
-        "Without its record a rollout can be neither resumed nor reverted, so none was begun.",
+        "A rollout without a record can be neither resumed nor reverted, so none was begun.",
     ):
         earlier = control.record(chosen) if chosen else NO_RECORD
         # Of a deployment that another run of this release has made ready the rollout is the same.
@@ -296,7 +299,8 @@ def _created(control: Control, request: CanaryRequest, record: Record, token: st
         created = twins[0]
     if created.description != description:
         raise RecordError(
-            f"Deployment {created.id} was created, and AWS keeps another description than was sent."
+            f"Deployment {created.id} was created, but AWS stored another description than the one "
+            "that was sent."
         )
     return control.records.adopt(created, record)
 

@@ -345,7 +345,9 @@ def _statements(
         elif arns := named[_NAMED[sid]]:
             resources = [template.format(named=arn) for arn in arns for template in templates]
         else:
-            validation.refuse(_NAMED[sid], "named, for what these operations read or change", ())
+            validation.refuse(
+                _NAMED[sid], "given, because these operations read or change them", ()
+            )
         yield {
             "Sid": sid,
             "Effect": "Allow",
@@ -386,8 +388,8 @@ def _arns(
     for one in given:
         found = re.fullmatch(rf"({arn})?({name})(?::(?:[\w$-]+|\*))?", one, re.ASCII)
         if found is None:
-            validation.refuse(field, f"names or ARNs, without wildcards, of a {resource_type}", one)
+            validation.refuse(field, f"names or ARNs of a {resource_type}, without wildcards", one)
         if found[1] is None and account is None:
-            validation.refuse("account", f"given where {field} are given by name", account)
+            validation.refuse("account", f"given if {field} are given by name", account)
         own = f"arn:{where['partition']}:{service}:{where['region']}:{account}:{resource_type}:"
         yield (found[1] or own) + found[2]

@@ -21,7 +21,7 @@ from apigw_canary.errors import (
 )
 from apigw_canary.model import CanaryState, Outcome, Promotion, Record, StageState, Variables
 
-_AGAIN = "Nothing is lost: promote() again finishes it, rollback() undoes it."
+_AGAIN = "Call promote() again to finish the promotion, or rollback() to undo it."
 
 
 def promote(
@@ -75,7 +75,7 @@ def _check_may_begin(
     """Refuse a canary that production has already."""
     if state.canary_is_promoted:
         raise control.nothing_to_promote(handle, state) or promoted_by_hand(
-            "canary.disable() ends what is left of the canary."
+            "canary.disable() ends the canary."
         )
     if receipt is not None and receipt.has_moved(state):
         raise StageChangedError(
@@ -112,10 +112,12 @@ def _copied(
         if not repaired:
             raise
         raise StageChangedError(
-            "The canary was replaced outside this call while it was being promoted, so another "
-            "one than was judged was promoted. It was ended, and production has what it had.",
+            "Another process replaced the canary while this call promoted it, so a canary that was "
+            "not judged was promoted. That canary was ended, and production serves what it served "
+            "before.",
             differences=error.differences,
-            remedy="Find out what replaced it, and start again with stage.enable_canary(...).",
+            remedy="Find out what replaced the canary, then start again with "
+            "stage.enable_canary(...).",
         ) from error
     except AwsError as error:
         with kept(error):
@@ -179,7 +181,7 @@ def flush(control: Control) -> None:
     with explained(
         CanaryError,
         "The canary is promoted; it is not known whether the stage's cache was emptied.",
-        "promote(flush_cache=True) again changes nothing else.",
+        "Call promote(flush_cache=True) again to empty it; nothing else is changed.",
     ):
         if control.gateway.stage().settings.cache_enabled:
             control.gateway.flush_cache()
@@ -201,7 +203,10 @@ def _repair(control: Control, canary: CanaryState, before: StageState) -> bool:
     names = {*canary.variables, *promoted.variables}
     variables = {k: v for k, v in found.variables.items() if k not in names}
     variables.update({k: v for k, v in before.variables.items() if k in names})
-    byhand = f"By hand: UpdateStage, replace /deploymentId with {before.deployment_id}."
+    byhand = (
+        "To restore production yourself, call UpdateStage and replace /deploymentId with "
+        f"{before.deployment_id}."
+    )
     ended = control.end(found, byhand).stage
     given_back = attrs.evolve(
         ended, deployment_id=before.deployment_id, variables=Variables(variables)
@@ -222,8 +227,8 @@ def _announce(control: Control, deployment: Deployment, record: Record) -> None:
         raise RecordError(
             "The promotion was not begun, because what it overwrites could not be recorded: "
             f"{error.happened}",
-            remedy="Fix that; or promote(unrecorded=True) and keep the receipt it returns, for "
-            "nothing else will know the way back.",
+            remedy="Fix that, or call promote(unrecorded=True) and keep the receipt that it "
+            "returns: without it the promotion cannot be undone.",
         ) from error
 
 

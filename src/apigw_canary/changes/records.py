@@ -144,7 +144,7 @@ class DescriptionRecords(_Checked):
             if saved.description == description:
                 return saved
         raise RecordError(
-            f"The record of deployment {deployment.id} was sent {SENDINGS} times, and AWS keeps "
+            f"The record of deployment {deployment.id} was sent {SENDINGS} times, but AWS has "
             "another text."
         )
 
@@ -181,12 +181,13 @@ class Store:
             raise StageChangedError(
                 f"The store of records refused to change {self._key}: {error}",
                 differences={"record": "another process may be changing the stage"},
-                remedy="Run the same line again; describe() shows what it changed.",
+                remedy="Run the same line again. describe() shows what the other process changed.",
             ) from error
         kept, found = self.load()
         if kept is None or found != lines:
             raise RecordError(
-                f"The store of records took the record at {self._key}, and has another one.",
+                f"The store of records accepted the record at {self._key}, but contains another "
+                "one.",
                 remedy="Fix the store, or find out what else writes to it.",
             )
         return kept
@@ -255,7 +256,8 @@ class StoredRecords(_Checked):
             raise StageChangedError(
                 f"Another process changed the record of deployment {deployment.id} in the store.",
                 differences={"record": "changed since it was read"},
-                remedy="Run the same line again; stage.describe() shows what the other one did.",
+                remedy="Run the same line again. stage.describe() shows what the other process "
+                "did.",
             )
         line = record_line(self._placed(record), self._gateway.stage_name)
         self._records.save({**lines, deployment.id: line}, expected=text)

@@ -100,9 +100,9 @@ def _check_revertible(
             differences=changed,
             remedy="Before the promotion production served deployment "
             f"{promotion.deployment_before}"
-            + (f" with other values of {names}" if names else "")
-            + ". Bring what was changed back to what the promotion made of it and run the same "
-            "line again, or restore it by hand; the receipt has the values.",
+            + (f", with other values of {names}" if names else "")
+            + ". Undo the later change and run the same line again, or restore production yourself "
+            "with the values in the receipt.",
         )
     if promotion.deployment_before not in deployments:
         survivors = sorted(deployments.values(), key=lambda d: d.created_at, reverse=True)
@@ -110,8 +110,8 @@ def _check_revertible(
         raise NotFoundError(
             f"Deployment {promotion.deployment_before}, which production served before, has been "
             "deleted.",
-            remedy=f"These are left, newest first: {left}. A canary of one of them: "
-            "stage.enable_canary(..., deployment_id=...).",
+            remedy=f"The remaining deployments, newest first: {left}. stage.enable_canary(..., "
+            "deployment_id=...) enables a canary of one of them.",
         )
 
 
@@ -123,5 +123,5 @@ def restore(control: Control, promotion: Promotion, state: StageState) -> None:
         state,
         wanted,
         f"restoring deployment {promotion.deployment_before} and its variables",
-        "Run the same line again, or stage.revert(): each finishes it.",
+        "Run the same line again, or call stage.revert(): each finishes it.",
     )

@@ -44,12 +44,12 @@ def roll_back(
         control.own_canary(handle, seen)
     record = _record_if_promoted(control, handle, state, canary)
     control.announce_ending(canary, outcome, by)
-    ended = control.end(state, "Run the same line again: it ends the canary, whatever is left.")
+    ended = control.end(state, "Run the same line again: it ends the canary.")
     if isinstance(record, CanaryError):
         raise RecordError(
             "The canary was ended, but its record could not be read, so it is not known whether "
             f"a promotion had begun to change production: {record.happened}",
-            remedy="If that is not what production should serve, stage.revert() undoes it.",
+            remedy="If production does not serve what it should, call stage.revert().",
         ) from record
     _give_back(control, record, state, canary, ended)
     begun = handle.record.rollout if handle is not None else None
@@ -101,16 +101,16 @@ def _give_back(
         return  # a canary of variables only: it was production's deployment before too
     elif promotion is None:
         raise promoted_by_hand(
-            "The canary is ended. If production is to go back, deploy what it served before."
+            "The canary was ended. To restore production, deploy what it served before."
         )
     else:
         # It cannot be told whether the promotion was still under way, with variables changed since,
         # or whether a canary was enabled anew outside, and production is not changed on a guess.
         raise StageChangedError(
-            "The canary is ended. Production serves its deployment, as promoted at "
+            "The canary was ended. Production serves its deployment, which was promoted at "
             f"{moment(promotion.begun_at)}.",
             differences={"deployment_id": "the canary's"},
-            remedy="If production is to go back: stage.revert().",
+            remedy="To restore production, call stage.revert().",
         )
 
 

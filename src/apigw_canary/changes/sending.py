@@ -391,7 +391,7 @@ class _Sending(Generic[_Snapshot]):
             seen = self._once(sent)
         if differences := missing(seen.stage, self.before, self.wanted):
             raise UnconfirmedChangeError(
-                f"The change was sent, and the stage is not as asked: {listed(differences)}.",
+                f"The change was sent, but the stage is not as requested: {listed(differences)}.",
                 differences=differences,
                 remedy=f"Another process may have changed it at the same time. {self.remedy}",
             )
@@ -434,7 +434,7 @@ def kept(first: CanaryError) -> Iterator[None]:
     try:
         yield
     except CanaryError as later:
-        raise first.within(f"What was tried then failed too: {later.happened}") from later
+        raise first.within(f"The next call failed too: {later.happened}") from later
 
 
 def listed(differences: Mapping[str, str]) -> str:
@@ -459,7 +459,7 @@ def changed_outside(place: str, differences: Mapping[str, str]) -> StageChangedE
     return StageChangedError(
         f"The {place} was changed outside this rollout: {listed(differences)}.",
         differences=differences,
-        remedy=f"Check {place}.describe(); {place}.canary() is what is running now, and "
+        remedy=f"Check {place}.describe(). {place}.canary() returns the running canary, and "
         f"{place}.rollback() ends it.",
     )
 
@@ -468,7 +468,7 @@ def no_canary(place: str, *, promoted: bool) -> NoCanaryError:
     """The error for a canary that has ended."""
     return NoCanaryError(
         f"The canary does not exist any more: it was {'promoted' if promoted else 'ended'}.",
-        remedy=f"{place}.enable_canary(...) starts a new one, under another release's name.",
+        remedy=f"{place}.enable_canary(...) with another release name starts a new one.",
     )
 
 
@@ -481,26 +481,26 @@ def already_enabled(
         deployment_id=canary.deployment_id,
         percent=canary.percent,
         age=age,
-        remedy=f"Wait for it to end, or end it with {place}.rollback().",
+        remedy=f"Wait for the canary to end, or end it with {place}.rollback().",
     )
 
 
 def had_its_rollout(place: str, release: str, outcome: Outcome) -> RolloutEndedError:
     """The error for a release that is not started again."""
-    undo = f"Nothing is left to do; {place}.revert() would undo it. "
+    undo = f"{place}.revert() undoes the promotion. "
     return RolloutEndedError(
-        f"Release {release} has had its rollout: {ENDINGS[outcome]}.",
+        f"The rollout of release {release} has ended: {ENDINGS[outcome]}.",
         release=release,
         outcome=outcome.value,
         remedy=(undo if outcome is Outcome.PROMOTED else "")
-        + f"To release it again, give it another name, such as release={release + '-again'!r}.",
+        + f"To release it again, use another release name, such as release={release + '-again'!r}.",
     )
 
 
 def is_promoted(place: str, release: str | None, outcome: Outcome) -> RolloutEndedError:
     """The error for ending a canary that was promoted."""
     return RolloutEndedError(
-        "The canary has been promoted; there is none to end.",
+        "The canary was promoted, so there is no canary to end.",
         release=release or "unknown",
         outcome=outcome.value,
         remedy=f"{place}.revert() undoes the promotion.",

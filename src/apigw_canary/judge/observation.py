@@ -393,7 +393,9 @@ class Observation(Serializable):
 
     def __attrs_post_init__(self) -> None:
         if len({alarm.name for alarm in self.alarms}) < len(self.alarms):
-            validation.refuse("alarms", "of different names", [alarm.name for alarm in self.alarms])
+            validation.refuse(
+                "alarms", "alarms with different names", [a.name for a in self.alarms]
+            )
         _check_told(self.minutes, self.routes, self.suspect)
 
     @property

@@ -62,7 +62,7 @@ def _as_names(names: Iterable[str]) -> tuple[str, ...]:
     for name in kept:
         validation.text(name, "alarms", limit=MAX_NAME)
     if len(set(kept)) < len(kept):
-        validation.refuse("alarms", "of different names", kept)
+        validation.refuse("alarms", "different names", kept)
     return kept
 
 
@@ -171,11 +171,13 @@ class Plan(Serializable):
             validation.refuse("steps", "strictly rising in percent", percents)
         if percents == [100]:
             validation.refuse(
-                "steps", "a plan with a step below 100, where there is a baseline", percents
+                "steps",
+                "steps of which one is below 100 %, because there is no baseline at 100 %",
+                percents,
             )
         names = [signal.name for signal in self.signals]
         if len(set(names)) < len(names):
-            validation.refuse("signals", "of different names", names)
+            validation.refuse("signals", "signals with different names", names)
         if not any(signal.critical for signal in self.signals):
             raise InvalidInputError(
                 "signals", "a list with at least one that is critical", str(names)

@@ -122,7 +122,7 @@ class Signal(Serializable):
         if self.critical and self.report_only:
             validation.refuse("report_only", "False for a critical signal", value=True)
         if self.over is not None and self.quantile is not None:
-            validation.refuse("quantile", "None where over is given", self.quantile)
+            validation.refuse("quantile", "None if over is given", self.quantile)
 
     @property
     def counted(self) -> str:
@@ -210,7 +210,7 @@ class Signal(Serializable):
         `errors_4xx`. Not critical, because a slow answer is better than none.
         """
         if over is not None and quantile is not None:
-            validation.refuse("over", "None where quantile is given", over)
+            validation.refuse("over", "None if quantile is given", over)
         if over is None and quantile is None:
             quantile = _DEFAULT_QUANTILE
         wider: Tolerance = {

@@ -77,10 +77,12 @@ class LambdaAlias(AnyPlace):
 
     def __init__(self, function: str, alias: str, **connection: Unpack[Connection]) -> None:
         if re.fullmatch("[0-9]+", validation.identifier(alias, "alias")):
-            validation.refuse("alias", "an alias, which is not all digits as a version is", alias)
+            validation.refuse(
+                "alias", "the name of an alias, which cannot be all digits like a version", alias
+            )
         metrics = connection.get("metrics")
         if isinstance(metrics, CloudWatchMetrics | AccessLogs):
-            validation.refuse("metrics", "LambdaMetrics(), or a source of your own", type(metrics))
+            validation.refuse("metrics", "LambdaMetrics() or a source of your own", type(metrics))
         super().__init__(**connection)
         resource = Alias(self._calls, validation.identifier(function, "function"), alias)
         self._control = AliasControl(resource, AliasRecords(resource, self._records))

@@ -275,10 +275,10 @@ class AliasControl:
             return found
         if not record.is_same_rollout(found.readable):
             raise RecordError(
-                "The alias was changed as asked, and has not the record that was sent with it, "
-                "so the rollout is not on record.",
+                "The alias was changed as requested, but it does not have the record that was sent "
+                "with it, so the rollout is not on record.",
                 remedy="Another process may have changed it at the same time. Without the record "
-                "there is no revert(): UpdateAlias with the version from before is the way back.",
+                "revert() cannot undo it: call UpdateAlias with the version from before.",
             )
         return found._replace(kept=self.records.confirm(record, found.kept))
 

@@ -75,14 +75,14 @@ def enable(control: AliasControl, request: CanaryRequest, only_if: Condition) ->
             remedy="Publish a version and let the alias invoke it.",
         )
     if state.deployment_id == request.version:
-        validation.refuse("version", "another one than the alias's own", request.version)
+        validation.refuse("version", "another version than the alias's own", request.version)
     control.alias.check_version(request.version)
     if provisioned := control.alias.provisioned():
         raise CallerError(
             f"The alias has provisioned concurrency ({provisioned}), and AWS takes no weights on "
             "an alias that has.",
-            remedy="Provision the versions instead of the alias; or release with one alias a "
-            "version behind a stage variable.",
+            remedy="Provision the versions instead of the alias, or use a Stage with one alias for "
+            "each version and a stage variable that names the alias.",
         )
     begun = AliasRecord(
         id=new_id(control.records.place),
@@ -122,17 +122,18 @@ def _running(control: AliasControl, request: CanaryRequest, seen: RecordedAlias)
         canary = state.canary
         assert canary is not None
         happened = (
-            f"The alias routes {canary.percent:g} % to version {canary.deployment_id} already, "
-            f"of release {release or 'unknown'}, and AWS allows no third version; it was left as "
-            "it is."
+            f"The alias routes {canary.percent:g} % to version {canary.deployment_id} already, of "
+            f"release {release or 'unknown'}, and AWS allows no third version. It was not changed."
         )
         raise already_enabled("alias", happened, canary, seen.at - state.updated_at)
     if request.version != handle.version:
         how = f"{handle.version} instead of {request.version}"
         raise StageChangedError(
-            f"The canary of release {release} is running, and not as asked: version: {how}.",
+            f"The canary of release {release} is running, but it is not as requested: version: "
+            f"{how}.",
             differences={"canary.deployment_id": how},
-            remedy="Give another release, or end it with alias.rollback().",
+            remedy="End it with alias.rollback(), then enable the canary with another release "
+            "name.",
         )
     return handle
 
@@ -300,7 +301,7 @@ def revert(
             f"The alias was changed since the promotion: deployment_id: {how}.",
             differences={"deployment_id": how},
             remedy=f"Before the promotion it invoked version {promotion.deployment_before}: "
-            "UpdateAlias brings that back, or a canary of it does.",
+            "restore it with UpdateAlias, or enable a canary of it.",
         )
     control.alias.check_version(promotion.deployment_before)
     if not dry_run:

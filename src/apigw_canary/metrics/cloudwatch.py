@@ -579,7 +579,7 @@ class CloudWatchMetrics(AwsSource):
     ) -> None:
         super().__init__(session)
         if not re.fullmatch(r"[^{}]*\{stage\}[^{}]*", canary_stage):
-            validation.refuse("canary_stage", "a text with one {stage} in it", canary_stage)
+            validation.refuse("canary_stage", "a text that contains {stage} once", canary_stage)
         validation.choice(overlap, "overlap", get_args(Overlap))
         self._ratios = ratios_of(ratios, reserved=ERRORS)
         self._overlap: Overlap = overlap

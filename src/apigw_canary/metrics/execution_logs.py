@@ -161,7 +161,7 @@ def _notes(variants: Sequence[_Counted], there: Sequence[str], of_canary: str) -
         )
     if not any(kind.cause is None for each in variants for kind in each.kinds):
         notes.append(
-            "The execution logs have failing requests only, so the numbers of requests beside them "
-            "are no totals. With the level INFO they have all."
+            "The execution logs have only failed requests, so the numbers of requests are no "
+            "totals. At the level INFO they have all requests."
         )
     return notes

@@ -82,7 +82,11 @@ class LambdaMetrics(AwsSource):
             if value is not None:
                 validation.identifier(value, name)
         if function is not None and variable is None and None in (baseline, canary):
-            validation.refuse("variable", "given, unless baseline and canary both are", variable)
+            validation.refuse(
+                "variable",
+                "the name of a stage variable, unless baseline and canary are given",
+                variable,
+            )
         self._function = function
         self._variable = variable
         self._aliases = {"baseline": baseline, "canary": canary}
@@ -106,7 +110,11 @@ class LambdaMetrics(AwsSource):
         start, end = validation.aware(start, "start"), validation.aware(end, "end")
         for signal in signals:
             if signal.route is not None:
-                validation.refuse("signals", "of no route: Lambda's metrics have none", signal.name)
+                validation.refuse(
+                    "signals",
+                    "signals without a route, because Lambda's metrics have no routes",
+                    signal.name,
+                )
             if signal.critical and signal.name not in _ERRORS and not signal.is_latency:
                 validation.refuse(
                     "signals",
@@ -203,8 +211,8 @@ class LambdaMetrics(AwsSource):
         if baseline == canary:
             raise InvalidInputError(
                 f"the alias of {self._function} that the canary calls",
-                "another one than production's: what would be changed for the canary would be "
-                "changed for production, and the variants cannot be distinguished",
+                "another one than production's: otherwise each change for the canary also changes "
+                "production, and the variants cannot be distinguished",
                 "the same",
             )
         return {

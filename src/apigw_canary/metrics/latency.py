@@ -277,8 +277,8 @@ def _above_rank(ranks: Series) -> Series:
     """The fraction above from the percentage up to the limit."""
     if ranks and (highest := max(ranks.values())) > _MOST_RANK:
         raise MetricsError(
-            f"CloudWatch gives a percentile rank of {highest:g}, where 100 are all.",
-            remedy="Check for a proxy or an endpoint that answers in AWS's place.",
+            f"CloudWatch returned a percentile rank of {highest:g}, above 100.",
+            remedy="Check for a proxy or an endpoint that answers instead of AWS.",
         )
     return {at: 1 - rank / 100 for at, rank in ranks.items()}
 

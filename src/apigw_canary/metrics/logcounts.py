@@ -127,8 +127,8 @@ def by_minute(
         key = tuple(row.get(name) for name in by)
         if not start <= at < end or key in seen or None in key:
             raise MetricsError(
-                f"Logs Insights gave a row for {row.get(BY_MINUTE)!r} that was not asked for, "
-                "gave it twice, or without a part of what it is about."
+                f"Logs Insights returned a row for {row.get(BY_MINUTE)!r} that was not requested, "
+                "that lacks a column, or that it had returned before."
             )
         seen.add(key)
         tally = _tally(row, counted)

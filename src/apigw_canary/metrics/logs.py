@@ -204,7 +204,7 @@ class AccessLogs(AwsSource):
     ) -> None:
         super().__init__(session)
         if log_group is not None and not re.fullmatch(GROUP_NAME, str(log_group)):
-            validation.refuse("log_group", "the name of a log group, which is no ARN", log_group)
+            validation.refuse("log_group", "the name of a log group, not an ARN", log_group)
         self._group = log_group
         self._fields = None if format is None else dict(format)
         for name in (self._fields or {}).values():
@@ -280,7 +280,7 @@ class AccessLogs(AwsSource):
             )
         if not log.scope:
             notes.append(
-                f"The format has neither apiId nor stage: all lines of {log.group} are taken for "
+                f"The format has neither apiId nor stage, so all lines of {log.group} count as "
                 "this stage's."
             )
         routes = None
@@ -447,7 +447,7 @@ class AccessLogs(AwsSource):
                     )
                     return None
                 notes.append(
-                    f"{signal.name}: bad is a request of more than {limit:g} ms, the "
+                    f"{signal.name}: a request is bad if it takes more than {limit:g} ms, the "
                     f"{signal.quantile:g} quantile of the baseline in the hour from "
                     f"{moment(start)}."
                 )
@@ -456,7 +456,9 @@ class AccessLogs(AwsSource):
         if name not in _STATUSES:
             known = ", ".join([*_STATUSES, *self._bad])
             validation.refuse(
-                "signals", f"of {known}, or slow ones; define other signals with bad=", signal.name
+                "signals",
+                f"{known} or a latency signal; define other signals with bad=",
+                signal.name,
             )
         low, high = _STATUSES[name]
         status = ALIAS[STATUS]
@@ -525,9 +527,10 @@ class AccessLogs(AwsSource):
         if not found.is_whole and end - start <= MINUTE:
             raise MetricsError(
                 f"A query of {group} found more than {MOST_ROWS:,} rows in the minute from "
-                f"{moment(start)}, and the rest is not known: the lines have too many routes.",
-                remedy="Let the field of $context.resourcePath hold that, and not the path of the "
-                "request, or give AccessLogs no routes.",
+                f"{moment(start)}, and Logs Insights returns no more: the lines have too many "
+                "routes.",
+                remedy="Log $context.resourcePath in its field, not the path of the request, or "
+                "give AccessLogs no routes.",
             )
         return found
 
@@ -578,7 +581,7 @@ def _counted_routes(log: AccessLog, rows: Mapping[datetime, Counts], number: int
     without = sum(counts.without_route for counts in rows.values())
     said = f"{number:,} routes are counted from {log.group}."
     if without:
-        said += f" {without:,} lines have no route, and count for the whole stage only."
+        said += f" {without:,} lines have no route, so they count only for the whole stage."
     return said
 
 

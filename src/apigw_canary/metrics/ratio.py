@@ -85,7 +85,7 @@ class CloudWatchRatio:
 
     def __attrs_post_init__(self) -> None:
         if self.requests is None and self.sparse:
-            validation.refuse("sparse", "False where requests is None", self.sparse)
+            validation.refuse("sparse", "False if requests is None", self.sparse)
 
     def queries(self, key: str, stage: StageState) -> list[Query]:
         """Return the queries for the variants that the stage has, with ids that begin with

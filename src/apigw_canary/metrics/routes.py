@@ -125,7 +125,7 @@ def check_routes(*, routes: bool | Sequence[str]) -> bool | tuple[str, ...]:
     if isinstance(routes, bool):
         return routes
     if isinstance(routes, str) or not all(re.fullmatch(ROUTE, route) for route in routes):
-        validation.refuse("routes", 'True, False, or a list as in ["GET /orders/{id}"]', routes)
+        validation.refuse("routes", 'True, False, or a list such as ["GET /orders/{id}"]', routes)
     return tuple(routes)
 
 

@@ -115,8 +115,8 @@ def _points(result: Mapping[str, Any]) -> Iterator[tuple[datetime, float]]:
 
 def _nonsense(result: Mapping[str, Any], what: str) -> MetricsError:
     return MetricsError(
-        f"CloudWatch's answer for {result['Id']} cannot be: {what}.",
-        remedy="Check for a proxy or an endpoint that answers in AWS's place.",
+        f"CloudWatch's answer for {result['Id']} is not valid: {what}.",
+        remedy="Check for a proxy or an endpoint that answers instead of AWS.",
     )
 
 

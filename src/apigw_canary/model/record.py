@@ -225,7 +225,7 @@ class Begun(Serializable):
             before = (
                 f" instead of {self.stage_deployment_id}"
                 if was == self.production[DEPLOYMENT]
-                else ", another one than was accepted"
+                else ", which is not the one that was accepted"
             )
             changed[DEPLOYMENT] = f"{state.deployment_id}{before}"
         return changed

@@ -61,7 +61,8 @@ class SmokeRequest(Serializable):
         if not _is_text(self.path) or not re.fullmatch(r"/[!-z|~]*", self.path):
             validation.refuse(
                 "path",
-                "a path with its values, such as /orders/42: ASCII, encoded, without { and }",
+                "a path with the values of its parameters, such as /orders/42: ASCII, "
+                "percent-encoded, without { and }",
                 self.path,
             )
         for name, value in self.headers.items():

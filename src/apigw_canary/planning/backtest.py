@@ -107,7 +107,9 @@ def backtest(
     if not starts:
         least = span(HISTORY + length(policy))
         validation.refuse(
-            "minutes", f"of at least {least} on end: an hour and a plan", f"up to {until}"
+            "minutes",
+            f"minutes of at least {least} without a gap (an hour of history and the plan)",
+            f"minutes until {until}",
         )
     if rollouts is not None:
         validation.count(rollouts, "rollouts", low=1, high=1_000_000)

@@ -212,7 +212,7 @@ def _short_steps(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             "warning",
             f"The step at {', '.join(short)} bakes for less than {span(least)}. Each step takes "
-            "about that long all the same: until it has a complete minute, and CloudWatch its "
+            "about that long anyway, until one of its minutes is complete and CloudWatch has its "
             "metrics.",
             f"Give bakes of {span(least)} or more, or expect the rollout to take longer.",
         )
@@ -225,8 +225,8 @@ def _same_values(facts: Facts) -> Iterator[Problem]:
     if same and not facts.resumes:
         yield Problem(
             "error" if len(same) == len(facts.overrides) else "warning",
-            f"Production has the very value of {listed(same)} already: an alias that is re-used "
-            "for a release changes production with it.",
+            f"Production already has the same value of {listed(same)}: if a release re-uses a "
+            "Lambda alias, production changes with it.",
             "Publish a version, and give each release an alias of its own.",
         )
 
@@ -255,8 +255,8 @@ _FUNCTION_CHECKS = (
     _FunctionCheck(
         "error",
         lambda policy, _: not policy.exists,
-        "No function exists: {function}, or no such alias or version of it, for canary requests "
-        f"to {{methods}}. {_ANSWERED_500}",
+        "The function {function}, or its alias or version, does not exist. Canary requests to "
+        f"{{methods}} call it. {_ANSWERED_500}",
         "Create it before the canary, or correct the variable.",
     ),
     _FunctionCheck(
@@ -269,7 +269,7 @@ _FUNCTION_CHECKS = (
     _FunctionCheck(
         "error",
         lambda policy, target: policy.exists and policy.denies(target) is True,
-        "The policy of function {function} denies API Gateway to call it for {methods}, whatever "
+        "The policy of function {function} denies the call by API Gateway for {methods}, whatever "
         f"else it allows. {_ANSWERED_500}",
         "Remove that Deny statement from the function's policy.",
     ),
@@ -309,8 +309,8 @@ def _not_testable(facts: Facts) -> Iterator[Problem]:
     if names:
         yield Problem(
             "warning",
-            f"Test invocations may not call function {listed(names)}: stage.smoke_test cannot "
-            "test it, and canary requests are not concerned.",
+            f"Test invocations may not call function {listed(names)}, so stage.smoke_test cannot "
+            "test it. Canary requests are not affected.",
             "stage.allow_invocation(variables, smoke_test=True) adds what is missing.",
         )
 
@@ -323,8 +323,9 @@ CHECKS: tuple[Check, ...] = (
             if facts.stage.canary is not None and not facts.resumes
             else ""
         ),
-        "The stage has {facts.stage.canary}, last changed {found} ago; another one is refused.",
-        "Wait for it to end, or end it with stage.rollback().",
+        "The stage has {facts.stage.canary}, last changed {found} ago. Another one would be "
+        "refused.",
+        "Wait for the canary to end, or end it with stage.rollback().",
     ),
     _same_values,
     _Check(
@@ -374,28 +375,30 @@ CHECKS: tuple[Check, ...] = (
     _Check(
         "error",
         lambda facts: facts.changes and ", ".join(facts.changes.removed),
-        f"{{facts.compared}} lacks what {_PRODUCTIONS} has: {{found}}. {_NOT_COMPARED}",
-        'Put it back, or enable the canary with accept={"weakened_methods"}.',
+        f"{{facts.compared}} lacks methods that {_PRODUCTIONS} has: {{found}}. {_NOT_COMPARED}",
+        'Restore them, or enable the canary with accept={"weakened_methods"}.',
         accepted_by="weakened_methods",
     ),
     _Check(
         "error",
         lambda facts: facts.changes and "; ".join(facts.changes.weakened),
-        f"{{facts.compared}} asks less of callers than {_PRODUCTIONS}: {{found}}. {_NOT_COMPARED}",
+        f"{{facts.compared}} requires less authorization than {_PRODUCTIONS}: {{found}}. "
+        f"{_NOT_COMPARED}",
         'Correct it, or enable the canary with accept={"weakened_methods"}.',
         accepted_by="weakened_methods",
     ),
     _Check(
         "warning",
         lambda facts: facts.changes and ", ".join(facts.changes.added),
-        f"{{facts.compared}} has what {_PRODUCTIONS} has not: {{found}}. {_NOT_COMPARED}",
+        f"{{facts.compared}} has methods that {_PRODUCTIONS} does not have: {{found}}. "
+        f"{_NOT_COMPARED}",
         "Check that it is meant to be released.",
     ),
     _Check(
         "warning",
         lambda facts: facts.changes and facts.with_authorizer,
-        "An authorizer guards {found}. AWS's summary of a deployment has its type only: another "
-        "authorizer of that type, fewer scopes or another issuer do not show.",
+        "An authorizer guards {found}. AWS's summary of a deployment has only its type, so another "
+        "authorizer of that type, fewer scopes or another issuer were not noticed.",
         "If authorizers were changed since production's deployment, test them.",
     ),
     _Check(
@@ -403,7 +406,7 @@ CHECKS: tuple[Check, ...] = (
         lambda facts: (
             facts.traffic is not None and facts.traffic.suspect and sentence(facts.traffic.suspect)
         ),
-        "The metrics may be of something else: {found}",
+        "The metrics may not be those of the two variants: {found}",
         "Until that is corrected no canary is promoted.",
     ),
     _lacking,
@@ -422,7 +425,8 @@ CHECKS: tuple[Check, ...] = (
         lambda facts: _in_state(facts, "INSUFFICIENT_DATA"),
         "An alarm without data does not count as OK: {found}. Until it has data no canary is "
         "promoted.",
-        "Let it treat missing data as good where that is right, or leave it out of the policy.",
+        "Let the alarm treat missing data as good (not breaching) if that is right, or take it out "
+        "of the policy.",
     ),
     _Check(
         "warning",
@@ -483,8 +487,8 @@ CHECKS: tuple[Check, ...] = (
     _Check(
         "warning",
         lambda facts: breaking(facts.settings.access_log_format or ""),
-        "Lines of the access logs are not valid JSON where these variables have no value or bring "
-        "quotes of their own, mostly for failed requests: {found}.",
+        "Lines of the access logs are not valid JSON if one of these variables has no value or "
+        "contains quotes, mostly for failed requests: {found}.",
         f"Put them in quotes, except {MESSAGES[1]}, which needs none. What AccessLogs cannot "
         "read of such a line is an unknown outcome.",
     ),

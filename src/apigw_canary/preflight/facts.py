@@ -311,6 +311,6 @@ def require_used(
         ).within(
             f"Nothing was changed. {state} Its variables: {', '.join(state.variables) or 'none'}.",
             "Correct the name: no integration, template, parameter or authorizer of the API has "
-            "it. Is it read only by Lambda code, or by a gateway response? Then give "
+            "it. If only Lambda code or a gateway response reads it, pass "
             'accept={"unused_variables"}.',
         )

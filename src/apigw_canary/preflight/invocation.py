@@ -201,7 +201,7 @@ def allow(
         try:
             _add(functions, function, target)
         except CanaryError as error:
-            remedy = "Run the same line again: what was added stays."
+            remedy = "Run the same line again. Permissions that were added are kept."
             if isinstance(error, AwsError) and error.code == _TOO_LONG:
                 remedy = (
                     "The policy of a function has 20,480 bytes at most: give whole_stage=True, "
@@ -254,7 +254,7 @@ def _missing(
                 f"The integration of {target.route} uses the stage variables "
                 f"{', '.join(target.unknown)}, which canary requests would not have. "
                 "Nothing was added.",
-                remedy="Set them on the stage, or give them here.",
+                remedy="Set them on the stage, or pass them in `variables`.",
             )
         function = target.function
         if function is None:
@@ -264,14 +264,14 @@ def _missing(
             if not must_exist:
                 continue  # no variable leads there, so it is not what was asked for
             raise NotFoundError(
-                f"No function exists: {target.written}, or no such alias or version of it, "
-                f"for {target.route}. Nothing was added.",
+                f"The function {target.written} of {target.route}, or its alias or version, does "
+                "not exist. Nothing was added.",
                 remedy="Create it first, or correct the variable.",
             )
         policies[function] = policy
         if policy.denies(target):
             raise CallerError(
-                f"The policy of function {target.written} denies API Gateway to call it for "
+                f"The policy of function {target.written} denies the call by API Gateway for "
                 f"{target.route}, whatever else it allows. Nothing was added.",
                 remedy="Remove that Deny statement from the function's policy.",
             )

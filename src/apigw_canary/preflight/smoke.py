@@ -82,8 +82,8 @@ def _checked(requests: object, *, unsafe: bool) -> list[SmokeRequest]:
         if not request.is_safe and not unsafe:
             validation.refuse(
                 "requests",
-                f"of the methods {', '.join(SAFE_METHODS)}, or given with unsafe=True: backends "
-                "are called for real",
+                f"requests of the methods {', '.join(SAFE_METHODS)} unless unsafe=True is given, "
+                "because the backends are really called",
                 str(request),
             )
         checked.append(request)

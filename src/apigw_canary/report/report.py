@@ -105,12 +105,14 @@ def _document(subject: object, policy: object, comparison: object) -> Document:
         return history(observations, policy, comparison)
     for name, value in (("policy", policy), ("comparison", comparison)):
         if value is not None:
-            validation.refuse(name, "None: it belongs to a report of observations", value)
+            validation.refuse(name, "None, because only a report of observations takes it", value)
     if results := _all(subject, SmokeResult):
         return smoke_test(results)
     if not isinstance(subject, Renderable):
         validation.refuse(
-            "subject", "a decision, an analysis, smoke results or observations", subject
+            "subject",
+            "a decision, an analysis, a comparison, smoke test results or observations",
+            subject,
         )
     return explain(subject)
 

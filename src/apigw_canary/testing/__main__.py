@@ -72,9 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m apigw_canary.testing",
         description="Serve a rehearsal of Amazon API Gateway over HTTP on 127.0.0.1.",
     )
-    parser.add_argument("--port", type=_port, default=0, help="default: a free one")
+    parser.add_argument("--port", type=_port, default=0, help="default: a free port")
     parser.add_argument(
-        "--speed", type=float, default=0, help="virtual seconds a second; default: the clock stands"
+        "--speed",
+        type=float,
+        default=0,
+        help="virtual seconds for each real second; default: 0, the clock stands still",
     )
     parser.add_argument("--stage", default="prod", help="the stage with the traffic; default: prod")
     parser.add_argument(
@@ -85,14 +88,15 @@ def _parser() -> argparse.ArgumentParser:
         help="further stages, each with its requests per minute",
     )
     parser.add_argument("--requests-per-minute", type=float, default=500, help="default: 500")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other traffic")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the traffic")
     parser.add_argument(
         "--backend",
         nargs="+",
         action="append",
         default=[],
         metavar=("VARIABLE=VALUE", "SETTING=NUMBER"),
-        help="how requests fare that see a stage variable: errors_5xx, errors_4xx, latency_ms",
+        help="answers to requests with this value of a stage variable: errors_5xx, errors_4xx, "
+        "latency_ms",
     )
     return parser
 

@@ -48,7 +48,7 @@ def bad_request(message: str) -> Refusal:
 
 def unknown(situation: str) -> NoReturn:
     """Refuse to guess."""
-    raise RehearsalError(f"AWS's behaviour here is unknown: {situation}")
+    raise RehearsalError(f"AWS's behavior here is unknown: {situation}")
 
 
 def check_simulated(what: str, given: Collection[str], simulated: Collection[str]) -> None:

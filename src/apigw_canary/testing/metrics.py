@@ -240,7 +240,7 @@ class Metrics(Published):
     ) -> None:
         if unknown_lags := lag.keys() - LAG.keys():
             raise ValueError(
-                f"lag is for the metrics {', '.join(LAG)}, not {', '.join(unknown_lags)}"
+                f"lag must be for the metrics {', '.join(LAG)}, not {', '.join(unknown_lags)}"
             )
         both: tuple[Arm, ...] = ("baseline", "canary")
         published = "".join(character for character in api_name if character.isascii())

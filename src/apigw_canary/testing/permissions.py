@@ -103,7 +103,7 @@ def _resource(service: str, operation: str, parameters: Json) -> str:
         if needed <= parameters.keys():
             # A name may be given as an ARN.
             return re.sub(r".+(?=arn:)", "", template.format(service=service, **parameters))
-    raise RehearsalError(f"the rehearsal does not know which resource {action} is authorised on")
+    raise RehearsalError(f"the rehearsal does not know which resource {action} is authorized on")
 
 
 def _path(service: str, operation: str, parameters: Json) -> str:

@@ -51,7 +51,10 @@ class Resources:
         """Add and replace methods; None takes one away."""
         for name, method in methods.items():
             if not re.fullmatch(r"[A-Z]+ /\S*", name):
-                raise ValueError(f'methods are keyed as in "GET /orders", not {name!r}')
+                raise ValueError(
+                    'keys of methods must be methods with paths, such as "GET /orders", not '
+                    f"{name!r}"
+                )
             if method is None:
                 self._methods.pop(name)
             else:

@@ -560,7 +560,9 @@ def rehearsal(
         raise ValueError(f"start must be aware, with a time zone: {start}")
     begins = start.astimezone(UTC) - history
     if stage in stages:
-        raise ValueError(f"stages are those beside {stage!r}, each with its requests a minute")
+        raise ValueError(
+            f"stages must be stages other than {stage!r}, each with its requests a minute"
+        )
     rates = {stage: requests_per_minute, **stages}
     for name, rate in rates.items():
         if not callable(rate) and not 0 <= rate < math.inf:

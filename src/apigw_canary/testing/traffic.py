@@ -370,7 +370,9 @@ def _called(
 
 def _normalized(routes: Mapping[str, float]) -> Mapping[str, float]:
     if not routes or any(not weight > 0 for weight in routes.values()):
-        raise ValueError(f"routes are methods with weights above 0, as in {_ROUTES}, not {routes}")
+        raise ValueError(
+            f"routes must be methods with weights above 0, such as {_ROUTES}, not {routes}"
+        )
     return {method: weight / math.fsum(routes.values()) for method, weight in routes.items()}
 
 
@@ -424,7 +426,8 @@ def _variable(assignment: str) -> tuple[str, str]:
     name, equals, value = assignment.partition("=")
     if not equals:
         raise ValueError(
-            f'backends are keyed by stage variable, as in "alias=v2", not {assignment!r}'
+            'keys of backends must be stage variables with values, such as "alias=v2", not '
+            f"{assignment!r}"
         )
     return name, value
 

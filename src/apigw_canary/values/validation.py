@@ -40,7 +40,7 @@ def refuse(field: str, expected: str, value: object) -> NoReturn:
 def source(value: object) -> None:
     """Refuse what is no source of metrics."""
     if isinstance(value, type) or not callable(getattr(value, "minutes", None)):
-        refuse("metrics", "an object with minutes(stage, signals, start, end)", value)
+        refuse("metrics", "an object with a method minutes(stage, signals, start, end)", value)
 
 
 def number(
@@ -170,7 +170,7 @@ def utc_or_none(value: datetime | None) -> datetime | None:
 def choices(value: object, field: str, choices: tuple[str, ...]) -> frozenset[str]:
     """A collection of some of a few words."""
     if isinstance(value, str) or not isinstance(value, Collection) or not set(value) <= {*choices}:
-        refuse(field, f"a set of some of {', '.join(choices)}", value)
+        refuse(field, f"a set with any of {', '.join(choices)}", value)
     return frozenset(value)
 
 
