@@ -349,7 +349,7 @@ class TestForecast:
         assert "more requests are needed" in forecast.problems[0]
         assert forecast.clean.promoted_after is None
         assert forecast.smallest_seen is None
-        assert "None of these is found in 9 of 10 rollouts" in str(forecast)
+        assert "No such canary is rolled back in 9 of 10 rollouts" in str(forecast)
 
     def test_a_rise_inside_the_margin_is_a_problem(self) -> None:
         """With the margin that would not allow it, where one can."""
@@ -396,7 +396,8 @@ class TestForecast:
         text = str(SHORT.forecast(2000, 0.001, times=[30], rollouts=20))
         assert text.startswith(
             "With 2000 requests a minute and 0.1 % errors_5xx: A clean canary is promoted in 100% "
-            "of the rollouts, after 20 min (9 of 10: 20 min); 0% are rolled back. x30 is found in "
+            "of the rollouts (half of all within 20 min, 9 of 10 within 20 min); 0% are rolled "
+            "back. A canary that fails 30 times as often is rolled back in "
         )
 
     @pytest.mark.parametrize(

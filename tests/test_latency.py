@@ -329,7 +329,7 @@ class TestPercentilesInstead:
         found = metrics.minutes(STAGE, [SLOW], START, at(15))
         assert found["latency_over_800ms"][9] == Minute(at(9), 1000, 100, 100, 50)
         (note,) = [note for note in found.notes if "PR(:800)" in note]
-        assert "counted from Minimum, p50," in note
+        assert "estimated from Minimum, p50," in note
         assert len(aws.asked) == 2
         again = metrics.minutes(STAGE, [SLOW], START, at(15))
         assert again["latency_over_800ms"] == found["latency_over_800ms"]

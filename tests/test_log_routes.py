@@ -382,7 +382,7 @@ class TestSignalOfARoute:
         assert found[CHECKOUT.name] == (Minute(at(61), lines, 0, 100, 0, lines, 0),)
         assert found["errors_5xx"] == (Minute(at(61), 1, 0, 9001, 0, 1, 1),)
         if is_suspect:
-            assert "which has 100 of POST /checkout" in str(found.suspect)
+            assert "which has 100 lines of POST /checkout" in str(found.suspect)
         else:
             assert found.suspect is None
 
@@ -611,7 +611,7 @@ class TestRehearsed:
             decision = rolled_out(canary, plan, aws)
             assert not isinstance(decision, Promote)
             assert re.search(
-                r"have no line in .* any of them may be one of POST /checkout", decision.reason
+                r"have no line in .* each of them may be one of POST /checkout", decision.reason
             )
 
     def test_a_signal_of_a_route_at_one_request_a_minute(self) -> None:

@@ -218,7 +218,7 @@ class TestMinutes:
         assert after == Minute(at(0), 9000 + lines, 0, 1000 + own, 1, lines, own)
         assert (found.suspect is not None) == suspect
         if suspect:
-            assert f"of {lines} lines of access from 2026-01-05 09:00 UTC" in (found.suspect or "")
+            assert f"{lines} lines of access since 2026-01-05 09:00 UTC" in (found.suspect or "")
 
     def test_a_minute_of_lines_without_a_variant_after_many_good_ones(self) -> None:
         """Ten good hours do not make up for ten minutes in which nothing can be assigned."""

@@ -56,9 +56,9 @@ class Alarm(Serializable):
     evaluation: str | None = attrs.field(
         default=None, validator=validation.checked(validation.text, or_none=True), kw_only=True
     )
-    """The `EvaluationState` of the last evaluation if it was not a full one: "PARTIAL_DATA",
-    "EVALUATION_FAILURE" or "EVALUATION_ERROR" (CloudWatch API Reference); None after a full
-    evaluation."""
+    """The `EvaluationState` of the last evaluation if it was not a full one, such as
+    "PARTIAL_DATA", "EVALUATION_FAILURE" or "EVALUATION_ERROR" (CloudWatch API Reference); None
+    after a full evaluation."""
 
     def __attrs_post_init__(self) -> None:
         if self.evaluation is not None and self.state != "INSUFFICIENT_DATA":
@@ -348,7 +348,8 @@ class Observation(Serializable):
     phase: Phase = attrs.field(
         default="running", validator=validation.checked(validation.choice, choices=get_args(Phase))
     )
-    """Whether the canary runs, is being promoted, or how it ended."""
+    """"running", "promoting", "replaced" (by another canary), or how the rollout ended: a value of
+    `Outcome`."""
     changed: Mapping[str, str] = attrs.field(default=NO_TEXTS, converter=frozen_texts)
     """Changes of the stage that were made outside this process since this object's previous
     observation: the name of what changed, and how it differs. No variable values."""
@@ -406,8 +407,8 @@ class Observation(Serializable):
         return self.at - self.started_at - self.held_for
 
     def judged_from(self) -> datetime:
-        """Return the first minute that is judged: the first one that begins a minute or more after
-        the canary was enabled.
+        """Return the first minute that is certainly this canary's: the first one that begins a
+        minute or more after it was enabled.
 
         An earlier canary may have had requests until then, and a change of the stage takes some
         seconds to take effect on all requests.
@@ -415,8 +416,8 @@ class Observation(Serializable):
         return ceil_minute(self.started_at + MINUTE)
 
     def step_judged_from(self) -> datetime:
-        """Return the first minute of the present step that is judged: the first one that begins a
-        minute or more after the step did.
+        """Return the first minute that certainly has the present percent: the first one that begins
+        a minute or more after the step.
         """
         return max(self.judged_from(), ceil_minute(self.step_started_at + MINUTE))
 

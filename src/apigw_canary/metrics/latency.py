@@ -251,8 +251,8 @@ class Latencies:
         if self._ranked or not limits:
             return Shares(of, [], {})
         roughly = (
-            f"CloudWatch gives no {'; '.join(_ranks(limits))}: slow requests are counted from "
-            f"{', '.join(LADDER)}, linear in between, and so roughly"
+            f"CloudWatch gives no {'; '.join(_ranks(limits))}: slow requests are estimated from "
+            f"{', '.join(LADDER)} by linear interpolation"
         )
         return Shares(of, [roughly], {})
 

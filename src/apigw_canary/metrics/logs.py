@@ -652,9 +652,9 @@ def _unassigned(
         canary = sum(of_canary(rows[at], index) for at in times)
         if unknown > margin / 2 * (canary + unknown):
             return (
-                f"of {unknown:,} lines of {log.group} from {moment(times[0])} on it cannot be read "
-                f"whether they are the canary's, which has {canary:,}{of}; correct the format of "
-                "the access logs"
+                f"{unknown:,} lines of {log.group} since {moment(times[0])} do not show whether "
+                f"they are the canary's, which has {canary:,} lines{of}; correct the format of the "
+                "access logs"
             )
     return None
 
@@ -676,7 +676,7 @@ def _unlogged(
     if lacking <= max(1.0, of_route.margin / 2 * (canary + lacking)):
         return None
     return (
-        f"{lacking:,} requests of the canary have no line in {log.group}, and any of them may be "
-        f"one of {of_route.route}, of which it has {canary:,}; wait for their lines, or make the "
-        "signal's margin wider"
+        f"{lacking:,} requests of the canary have no line in {log.group}, and each of them may be "
+        f"one of {of_route.route}, of which the canary has {canary:,} lines; wait for the missing "
+        "lines, or give the signal a wider margin"
     )

@@ -134,12 +134,12 @@ class Comparison(Renderable):
 
     @property
     def about(self) -> str:
-        """The stage."""
+        """The subject, for a report."""
         return f"Comparison of both variants of {self.stage}"
 
     @property
     def title(self) -> str:
-        """How long the window is."""
+        """The window, for a report."""
         minutes = (self.end - self.start) // timedelta(minutes=1)
         return f"{minutes:,} minutes from {moment(self.start)}"
 

@@ -137,12 +137,12 @@ class Failures(Sequence[Failure], Renderable):
 
     @property
     def about(self) -> str:
-        """What it is about."""
+        """The subject, for a report."""
         return "Failing requests"
 
     @property
     def title(self) -> str:
-        """How many kinds there are."""
+        """The number of kinds, for a report."""
         return f"{len(self)} kinds"
 
 

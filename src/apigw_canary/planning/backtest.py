@@ -64,11 +64,11 @@ class Backtest(Renderable):
         return self.rollouts - self.promoted - len(self.rolled_back)
 
     def __str__(self) -> str:
-        half = f", half of all by {span(self.promoted_after)}" if self.promoted_after else ""
+        half = f" (half of all within {span(self.promoted_after)})" if self.promoted_after else ""
         return (
             f"Of {self.rollouts} healthy rollouts from {moment(self.since)} to "
             f"{moment(self.until)}, {len(self.rolled_back)} "
-            f"({len(self.rolled_back) / self.rollouts:.1%}) would have been rolled back (promised: "
+            f"({len(self.rolled_back) / self.rollouts:.1%}) would have been rolled back (allowed: "
             f"at most {self.false_rollback:.1%}), {self.promoted} promoted{half}; "
             f"{self.undecided} had no verdict. Assumed noise of each variant: {self.noise:g}."
         )

@@ -83,15 +83,17 @@ class SimulatedRollout(Serializable):
             )
         when = _when(self.rolled_back_after, self.rolled_back_after_90)
         return (
-            f"x{self.times:g} is found in {self.rolled_back:.0%}{when}; {self.promoted:.0%} are "
-            f"promoted; {self.failed_requests:,.0f} requests fail on the canary."
+            f"A canary that fails {self.times:g} times as often is rolled back in "
+            f"{self.rolled_back:.0%}{when}; {self.promoted:.0%} are promoted; a mean of "
+            f"{self.failed_requests:,.0f} of its requests fail."
         )
 
 
 def _when(half: timedelta | None, most: timedelta | None) -> str:
     if half is None:
         return ""
-    return f", after {span(half)}" + (f" (9 of 10: {span(most)})" if most is not None else "")
+    then = f", 9 of 10 within {span(most)}" if most is not None else ""
+    return f" (half of all within {span(half)}{then})"
 
 
 def _frozen(rates: Mapping[str, float]) -> Mapping[str, float]:
@@ -126,9 +128,12 @@ class Forecast(Renderable):
 
     def __str__(self) -> str:
         rate = f"{100 * self.bad_rates[self.signal]:g} % {self.signal}"
-        seen = "None of these is found in 9 of 10 rollouts."
+        seen = "No such canary is rolled back in 9 of 10 rollouts."
         if self.smallest_seen is not None:
-            seen = f"The smallest rise that 9 of 10 rollouts find is x{self.smallest_seen:g}."
+            seen = (
+                "The smallest multiple at which 9 of 10 rollouts are rolled back is "
+                f"{self.smallest_seen:g}."
+            )
         said = [
             f"With {self.requests_per_minute:g} requests a minute and {rate}:",
             *map(str, (self.clean, *self.worse)),
@@ -383,6 +388,6 @@ def _wide_margin(scene: _Scene) -> Iterator[str]:
             else "its ratio and slack tolerate that"
         )
         yield (
-            f"x{FAR_WORSE} is within the margin of {signal.name}, {100 * signal.margin:g} %, and "
-            f"may be promoted: {mended}."
+            f"A canary that fails {FAR_WORSE} times as often is within the margin of "
+            f"{signal.name}, {100 * signal.margin:g} %, and may be promoted: {mended}."
         )

@@ -140,17 +140,17 @@ class Preflight(Renderable):
 
     @property
     def about(self) -> str:
-        """The subject of a report of it."""
+        """The subject, for a report."""
         return "Preflight"
 
     @property
     def title(self) -> str:
-        """The result, in a word or two."""
+        """The result, for a report."""
         return "ready" if self.ok else "not ready"
 
     @property
     def tone(self) -> Tone:
-        """How a report of it is marked."""
+        """The result as a report marks it: "good", "bad" or "open"."""
         return "bad" if not self.ok else "open" if self.problems else "good"
 
 
