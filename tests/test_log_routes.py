@@ -535,7 +535,7 @@ class TestRehearsed:
             stage = Stage(
                 aws.rest_api_id, "prod", session=aws.session, metrics=source, sleep=aws.sleep
             )
-            no_data = r"a list of routes, and no data of .*POST /chekout"
+            no_data = r"a list of routes, but no data of .*POST /chekout"
             with pytest.raises(MetricsError, match=no_data) as raised:
                 stage.enable_canary(20, variables=V2, policy=plan)
             assert why in str(raised.value)

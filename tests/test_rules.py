@@ -441,7 +441,7 @@ def test_15_few_requests_are_as_before() -> None:
     new = [row for row in quiet if row.at > START]
     decision = at(60, new, 50, policy)
     assert isinstance(decision, Hold)
-    assert "the step is left once half of its minutes have" in decision.reason
+    assert "the step ends once half of its minutes have requests" in decision.reason
 
 
 @at_each_pace

@@ -50,13 +50,13 @@ class Finding(Serializable):
     verdict: Verdict
     """The verdict of this signal alone."""
     baseline_requests: float
-    """The baseline's requests in the minutes that were judged. `baseline_bad` counts the bad ones
-    among them."""
+    """The baseline's requests in the minutes that were judged."""
     baseline_bad: float
+    """The bad ones among the baseline's requests."""
     canary_requests: float
-    """The canary's requests in the minutes that were judged. `canary_bad` counts the bad ones among
-    them."""
+    """The canary's requests in the minutes that were judged."""
     canary_bad: float
+    """The bad ones among the canary's requests."""
     baseline_unknown: float = 0.0
     """The baseline's requests whose outcome could not be read. `baseline_requests` includes them,
     `baseline_bad` does not. Evidence that the canary is worse counts them as bad, evidence that it

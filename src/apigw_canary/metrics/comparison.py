@@ -337,7 +337,7 @@ def _on_reading(*, includes: bool | None, whole: bool) -> Iterator[str]:
     if not whole:
         yield (
             "The percentiles are the median of the minutes' percentiles, weighted by their "
-            "requests: CloudWatch gave none of exactly these minutes together."
+            "requests: CloudWatch returned no percentiles of exactly this window."
         )
 
 

@@ -118,8 +118,8 @@ class LambdaMetrics(AwsSource):
             if signal.critical and signal.name not in _ERRORS and not signal.is_latency:
                 validation.refuse(
                     "signals",
-                    f"of {', '.join(_ERRORS)} and latency, or not critical, to be read from "
-                    "Lambda's metrics",
+                    f"{', '.join(_ERRORS)}, a latency signal or a signal that is not critical, "
+                    "because Lambda publishes no other metrics",
                     signal.name,
                 )
         seen = [signal.name for signal in signals if signal.name in _ERRORS]

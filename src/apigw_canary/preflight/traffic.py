@@ -54,7 +54,7 @@ def data_lacking(policy: RolloutPolicy, traffic: Measurements) -> Iterator[tuple
     routes = routes_without_data(policy, traffic.not_observed)
     if routes and any(traffic.values()):
         what = (
-            f"The metric source has a list of routes, and no data of {listed(routes)} in the past "
+            f"The metric source has a list of routes, but no data of {listed(routes)} in the past "
             f"hour{_whys(routes, traffic)}."
         )
         yield what, "Correct the route, or take it out of the list."

@@ -389,7 +389,7 @@ def _route_without_data(view: View) -> str | None:
     routes = routes_without_data(view.policy, view.seen.not_observed)
     if not routes or not any(view.seen.minutes.values()):
         return None
-    return f"the metric source has a list of routes, and no data of {', '.join(routes)}"
+    return f"the metric source has a list of routes, but no data of {', '.join(routes)}"
 
 
 def _silent(view: View) -> str | None:
@@ -426,7 +426,7 @@ def missing_from_step(view: View) -> str | None:
     recently = max(view.seen.step_started_at, view.seen.at - delay - view.policy.max_unobserved)
     if view.confirmed_canary_requests(recently) == 0:
         return (
-            "the bake is over, but no canary request was seen, in each critical signal, from "
+            "the bake is over, but a critical signal had no canary requests from "
             f"{moment(recently)} to {moment(view.seen.at - delay)}"
         )
     first, end = view.seen.step_judged_from(), view.complete_until(delay)
@@ -442,8 +442,9 @@ def missing_from_step(view: View) -> str | None:
             return (
                 f"the bake is over, but only {served} of this step's {minutes} "
                 f"complete minutes had requests in {signal.name}, {sum(step):,.0f} in all; "
-                "the step is left once half of its minutes have, or once it has had half of what "
-                "the hour before had in the same time"
+                "the step ends once half "
+                "of its minutes have requests, or once it has had half as many requests as the "
+                "hour before in the same time"
             )
         missing = []
         if served < minutes:
@@ -456,9 +457,9 @@ def missing_from_step(view: View) -> str | None:
             return (
                 f"the bake is over, but {len(missing)} of this step's {minutes} "
                 f"complete minutes are missing in {signal.name} "
-                f"({named}{more}), though minutes before and next to them had at least {BUSY} "
-                "requests each: check that the metrics arrive; the step is left once at most "
-                "one in ten of its minutes is missing"
+                f"({named}{more}), though minutes before and next to "
+                f"them had at least {BUSY} requests each: check that the metrics arrive; the step "
+                "ends once at most one in ten of its minutes is missing"
             )
     return None
 
