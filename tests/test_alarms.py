@@ -427,6 +427,7 @@ def read(aws: Rehearsal, *names: str, start: datetime) -> tuple[Alarm, ...]:
 class TestRehearsed:
     """Interpretation, against alarms that behave as AWS's."""
 
+    @pytest.mark.long
     def test_between_two_looks(self) -> None:
         """An alarm that fired and stopped while nobody looked did fire."""
         with rehearsal() as aws:
@@ -643,6 +644,7 @@ def roll_out(aws: Rehearsal, act: Mapping[int, Any]) -> list[Decision]:
 class TestRollouts:
     """Whole rollouts, in rehearsals."""
 
+    @pytest.mark.long
     def test_ok_alarms_change_nothing(self) -> None:
         """A good release is promoted."""
         with rehearsal(**GOOD) as aws:
@@ -650,6 +652,7 @@ class TestRollouts:
             assert isinstance(roll_out(aws, {})[-1], Promote)
             assert serving(aws)[1:] == (V2, None)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("name", [NAME, "all"])
     def test_an_alarm_rolls_back_at_the_next_look(self, name: str) -> None:
         """A good release too: that is what alarms are for, and why they are no evidence."""
@@ -661,6 +664,7 @@ class TestRollouts:
             assert f"the alarm {name} began firing" in decisions[-1].reason
             assert serving(aws) == before
 
+    @pytest.mark.long
     def test_one_that_fires_for_seconds_rolls_back(self) -> None:
         """Between two looks, by the alarm's own history."""
 
@@ -674,6 +678,7 @@ class TestRollouts:
             prepared(aws)
             assert isinstance(roll_out(aws, {3: flap})[-1], Rollback)
 
+    @pytest.mark.long
     def test_an_alarm_that_cannot_be_evaluated_is_never_ok(self) -> None:
         """A healthy canary is not promoted on a state of long ago, and the reason says so."""
         with rehearsal(**GOOD) as aws:
@@ -686,6 +691,7 @@ class TestRollouts:
             assert f"correct what keeps CloudWatch from evaluating {NAME}" in decisions[39].reason
             assert "(EVALUATION_FAILURE), which counts as INSUFFICIENT_DATA" in decisions[39].reason
 
+    @pytest.mark.long
     def test_an_alarm_that_fired_before_its_evaluations_failed_rolls_back(self) -> None:
         """What speaks against the canary is not forgotten with the evaluation."""
         with rehearsal(**GOOD) as aws:
@@ -693,6 +699,7 @@ class TestRollouts:
             fail = partial(aws.alarm, NAME, "ALARM", evaluation="EVALUATION_ERROR")
             assert isinstance(roll_out(aws, {3: fail})[-1], Rollback)
 
+    @pytest.mark.long
     def test_a_fix_is_promoted_while_the_alarm_still_fires(self) -> None:
         """An alarm from before does not stop what may mend it."""
         with rehearsal(api=Backend(errors_5xx=0.01), **GOOD) as aws:
@@ -703,6 +710,7 @@ class TestRollouts:
             assert isinstance(decisions[-1], Promote)
             assert all(f"{NAME} has been firing since" in decision.reason for decision in decisions)
 
+    @pytest.mark.long
     def test_no_data_holds_until_there_is_some(self) -> None:
         """Confirmed, and still not promoted; promoted once the alarm says OK."""
         with rehearsal(**GOOD) as aws:
@@ -713,6 +721,7 @@ class TestRollouts:
             assert len(decisions) == 41
             assert "treats missing data" in decisions[39].reason
 
+    @pytest.mark.long
     def test_an_unknown_name_with_a_canary_that_has_traffic(self) -> None:
         """No error, which would leave it with nobody to watch it: it holds, and is rolled back."""
         with rehearsal(**GOOD) as aws:
@@ -724,6 +733,7 @@ class TestRollouts:
             aws.sleep(31 * 60)
             assert isinstance(ROLLOUT.decide(canary.observe(ROLLOUT)), Rollback)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("operation", ["DescribeAlarms", "DescribeAlarmHistory"])
     @pytest.mark.parametrize("fault", [Fault.ACCESS_DENIED, Fault.EXPIRED_CREDENTIALS])
     def test_what_cannot_be_read_is_hold(self, operation: str, fault: Fault) -> None:
@@ -746,6 +756,7 @@ class TestRollouts:
             assert "could not be read since" in decision.reason
             assert isinstance(ROLLOUT.decide(canary.observe(ROLLOUT)), Promote)
 
+    @pytest.mark.long
     def test_alarms_that_stay_unreadable_end_the_rollout(self) -> None:
         """After `max_unobserved` nobody watches, whatever the metrics show."""
         with rehearsal(**GOOD) as aws:
@@ -819,6 +830,7 @@ def test_an_unknown_name_is_an_error_before_the_start() -> None:
         aws.stage.enable_canary(5, variables={"alias": "v2"}, policy=policy)
 
 
+@pytest.mark.long
 def test_an_unknown_name_is_an_error_before_the_start_of_an_alias() -> None:
     """The alias invokes what it did."""
     policy = RolloutPolicy.canary(5, 10 * MINUTE, alarms=["errors"])

@@ -40,6 +40,7 @@ def shape(operation: str, service: str = "apigateway") -> Any:
     return ServiceModel(described, service).operation_model(operation).output_shape
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(30))
 def test_hostile_answers(seed: int) -> None:
     """A release of which answers are damaged on the wire ends in values and documented errors.
@@ -51,6 +52,7 @@ def test_hostile_answers(seed: int) -> None:
     assert run.decided == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flow", range(len(hostile.FLOWS)))
 def test_honest_answers(flow: int) -> None:
     """The same releases without damage have no error, so the damage is what is tested."""
@@ -60,6 +62,7 @@ def test_honest_answers(flow: int) -> None:
     assert not run.damaged
 
 
+@pytest.mark.long
 def test_every_call_is_damaged() -> None:
     """What the library calls, as its permissions list it, is what the releases call."""
     called = set[str]()
@@ -213,6 +216,7 @@ class TestPages:
             list(caller.calls.pages("apigateway", "GetRestApis", "position"))
         assert len(caller.wire.sent) == len(positions) + 1
 
+    @pytest.mark.long
     def test_without_an_end(self) -> None:
         """So does one of more pages than any account has."""
 

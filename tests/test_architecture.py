@@ -118,6 +118,7 @@ WAYS: dict[str, Callable[[], list[str]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("title", WAYS)
 def test_ways_are_those_of_the_code(title: str) -> None:
     """A value passes the modules that the page names, and not more than is agreed."""

@@ -719,6 +719,7 @@ class TestTime:
             assert {call.operation for call in aws.calls} <= {"GetStage", "GetDeployments"}
 
 
+@pytest.mark.long
 def test_heavy_imports_wait_for_the_first_call() -> None:
     """Making stages, metrics and policies loads no boto3; tenacity waits for a call as well."""
     code = """

@@ -167,12 +167,14 @@ def counted(prepare: Callable[[Rehearsal], Callable[[], object]]) -> list[str]:
         return sent(aws)[before:]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name, most, prepare", ROWS)
 def test_calls(name: str, most: int, prepare: Callable[[Rehearsal], Callable[[], object]]) -> None:
     """No operation makes more calls than promised, on an API of up to 500 deployments."""
     assert len(counted(prepare)) <= most
 
 
+@pytest.mark.long
 def test_the_manual_shows_the_calls() -> None:
     """The manual's table is what is counted."""
     table = [

@@ -94,6 +94,7 @@ def roll_out(aws: Rehearsal, canary: Canary, policy: RolloutPolicy = POLICY) -> 
         aws.sleep(decision.wait.total_seconds())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("overlap", ["excluded", "included"])
 def test_a_good_release_is_promoted(overlap: Any) -> None:
     """A v2 as good as v1 goes through the steps and becomes production."""
@@ -104,6 +105,7 @@ def test_a_good_release_is_promoted(overlap: Any) -> None:
         assert serving(aws) == (canary.deployment_id, V2, None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("overlap", ["excluded", "included"])
 def test_a_bad_release_is_rolled_back(overlap: Any) -> None:
     """A v2 that fails twenty times as often is ended, and production is what it was."""
@@ -436,6 +438,7 @@ def test_a_hold_sends_nothing() -> None:
         assert len(aws.calls) == count
 
 
+@pytest.mark.long
 def test_a_decision_can_be_stored_and_applied_by_another_process() -> None:
     """A decision that went through JSON does what it says, within its lifetime."""
     with rehearsal() as aws:
@@ -478,6 +481,7 @@ def test_a_decision_on_another_share_is_not_applied(kind: type[Decision]) -> Non
         assert serving(aws) == before
 
 
+@pytest.mark.long
 def test_a_rollback_is_never_too_old() -> None:
     """A Rollback is applied whatever the share is by then and however long ago it was decided."""
     with rehearsal() as aws:
@@ -940,6 +944,7 @@ def test_a_record_that_is_gone() -> None:
         assert serving(aws)[2] is None
 
 
+@pytest.mark.long
 def test_errors_that_come_late_do_not_look_healthy() -> None:
     """With errors published twelve minutes late a canary that fails is not promoted meanwhile."""
     lag = {"5XXError": 12 * MINUTES}

@@ -320,6 +320,7 @@ class TestDeletions:
         result = aws.stage.clean_up(keep=0)
         assert result.refused == (old[0],)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("fault", [Fault.ACCESS_DENIED, Fault.EXPIRED_CREDENTIALS])
     def test_refused_for_all(self, aws: Rehearsal, old: list[str], fault: Fault) -> None:
         """What the next deletion would meet too ends the deletions, and raises nothing."""
@@ -367,6 +368,7 @@ class TestDeletions:
         assert "it is one of the 1 newest" in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("days", [0, 1, 29])
 def test_the_scheduled_example(days: int) -> None:
     """Run again after a rollback and a clean-up it does not start the release again."""

@@ -659,6 +659,7 @@ class TestMissingSeries:
 
 
 class TestWithAStage:
+    @pytest.mark.long
     def test_overlap_is_carried_into_the_observation(self) -> None:
         """What was said of the overlap is what the judge reads; unsaid, it is unknown."""
         for overlap in ("included", "excluded", "unknown"):
@@ -751,6 +752,7 @@ def test_minutes_are_the_truth(overlap: Literal["excluded", "included"], seed: i
         ]
 
 
+@pytest.mark.long
 def test_a_canary_whose_errors_are_missing_is_never_promoted() -> None:
     """Every second request fails, and CloudWatch has no series of errors: no good news."""
     policy = RolloutPolicy.linear(10, 40, timedelta(minutes=10))

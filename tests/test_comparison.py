@@ -184,6 +184,7 @@ class TestWindow:
             assert compared.canary.latency.mean == pytest.approx(statistics.fmean(latencies))
             assert "a median of minutes" in Report(compared).text()
 
+    @pytest.mark.long
     def test_one_bucket_of_other_minutes(self) -> None:
         """One value that is of other minutes too is not taken for that of the window."""
         with rehearsal(buckets="clock", history=timedelta(hours=2)) as aws:
@@ -193,6 +194,7 @@ class TestWindow:
             compared = aws.stage.compare(start, start + 40 * MINUTE)
             assert compared.percentiles == "median of minutes"
 
+    @pytest.mark.long
     def test_longer_than_a_day(self) -> None:
         """CloudWatch has no period of more than a day."""
         with rehearsal(requests_per_minute=2, history=timedelta(hours=30)) as aws:
@@ -264,6 +266,7 @@ class TestWhoseRequests:
             with pytest.raises(StageChangedError):
                 canary.compare()
 
+    @pytest.mark.long
     def test_a_past_window(self) -> None:
         """A stage compares whichever canaries ran, also none."""
         with rehearsal(backends=SLOW) as aws:
@@ -473,6 +476,7 @@ def compared() -> Comparison:
 
 
 class TestForms:
+    @pytest.mark.long
     def test_is_a_value(self, compared: Comparison) -> None:
         """Immutable, hashable, and plain JSON."""
         assert Comparison.from_dict(json.loads(json.dumps(compared.to_dict()))) == compared
@@ -507,6 +511,7 @@ class TestForms:
         assert "The counts are suspect: lines are missing" in text
         assert "the API is new" in text
 
+    @pytest.mark.long
     def test_chart_of_one_variant(self, compared: Comparison) -> None:
         """Where the baseline's percentiles are not known only the canary's are drawn."""
         with rehearsal(overlap="included", backends=SLOW) as aws:

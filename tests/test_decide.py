@@ -196,6 +196,7 @@ def test_after_the_deadline_a_bad_canary_is_still_rolled_back(bad: list[Minute])
     assert isinstance(decide(bad, policy, at=START + 180 * MINUTE), Rollback)
 
 
+@pytest.mark.long
 def test_the_deadline_stands_still_on_hold_but_not_beyond_14_days() -> None:
     """Time on hold is not the rollout's; after 14 days it ends all the same."""
     policy = attrs.evolve(POLICY, deadline=2 * 60 * MINUTE)

@@ -80,6 +80,7 @@ def operations(plan: Preflight) -> list[str]:
 class TestCalls:
     """Each of these compares the planned calls with those that are then made."""
 
+    @pytest.mark.long
     def test_a_new_deployment(self, aws: Rehearsal) -> None:
         """The deployment that would be made has a placeholder for its id."""
         plan = planned(aws, variables=V2, release="r1", description="Notes\nof mine", policy=POLICY)
@@ -193,6 +194,7 @@ class TestCalls:
         upto = operations(plan).index("UpdateStage") + 1
         assert sent(aws)[: upto + 1] == [*operations(plan)[:upto], "GetStage"]
 
+    @pytest.mark.long
     def test_a_percent_of_the_policy(self, aws: Rehearsal) -> None:
         """By default the policy's first; without either nothing is planned."""
         by_policy = aws.stage.check(variables=V2, policy=POLICY)
@@ -201,6 +203,7 @@ class TestCalls:
         assert str(update).startswith('UpdateStage {"patchOperations": [')
         assert aws.stage.check(variables=V2).calls == ()
 
+    @pytest.mark.long
     def test_nothing_happens(self, aws: Rehearsal, caplog: pytest.LogCaptureFixture) -> None:
         """Only reads are sent, the stage is as before, and no change is logged."""
         caplog.set_level(logging.INFO, "apigw_canary")
@@ -262,6 +265,7 @@ def targets(aws: Rehearsal, variables: Mapping[str, str]) -> tuple[VariableChang
 
 
 class TestVariables:
+    @pytest.mark.long
     def test_a_lambda_function(self) -> None:
         """Old and new function with its alias, and the methods that lead there."""
         methods = {

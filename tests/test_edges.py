@@ -756,6 +756,7 @@ def test_a_canary_of_production_itself_has_nothing_to_judge() -> None:
         assert serving(aws) == (own, V2, None)
 
 
+@pytest.mark.long
 def test_a_script_that_is_run_again_gets_to_its_end() -> None:
     """Whatever call of it a process died at: enable, shift, promote."""
 
@@ -794,6 +795,7 @@ ENDINGS: list[tuple[str, str | None, Callable[[Rehearsal, Canary], object]]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("own", [False, True], ids=["deployment", "variables"])
 @pytest.mark.parametrize("outcome, by, end", ENDINGS)
 def test_every_call_tells_the_same_ending(
@@ -818,6 +820,7 @@ def test_every_call_tells_the_same_ending(
         assert decision.final
 
 
+@pytest.mark.long
 def test_the_judge_s_rollback_is_recorded_as_the_judge_s() -> None:
     """And the release is in the basis and in the decision."""
     bad = rehearsal(requests_per_minute=3000, backends={"alias=v2": Backend(errors_5xx=0.5)})
@@ -1030,6 +1033,7 @@ def test_any_interleaving(seed: int) -> None:
     assert interleavings.run(seed).wrong == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_many_processes_start_the_same_release(seed: int) -> None:
     """One canary, and afterwards one outcome, the true one."""

@@ -82,6 +82,7 @@ def test_evidence_that_hardly_grows_is_no_time_that_overflows() -> None:
         assert "needed" in decision.reason or "not worse" in decision.reason
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 @pytest.mark.parametrize("per_minute, observations", [(200, 6), (20_000, 3)])
 def test_the_documented_loop_rolls_back_a_canary_that_breaks_after_forty_minutes(

@@ -134,6 +134,7 @@ def test_page_runs(page: Path) -> None:
             exec(compile(source, page, "exec", dont_inherit=True), namespace)
 
 
+@pytest.mark.no_cover
 def test_readme_can_be_run_again(capsys: pytest.CaptureFixture[str]) -> None:
     """The loop that README shows may be started again after its end: the release stays as it is."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -40,6 +40,7 @@ def served(aws: Rehearsal, found: Failures, arm: str) -> tuple[int, int]:
 
 
 class TestRehearsed:
+    @pytest.mark.long
     def test_causes_are_told_apart(self) -> None:
         """Each cause is a kind of its own, with its status, counts and examples."""
         with rehearsal(execution_logs="INFO", requests_per_minute=200, backends=ILL) as aws:
@@ -70,6 +71,7 @@ class TestRehearsed:
             assert found.unreadable_lines == 0
             assert "MB of the execution logs" in str(found)
 
+    @pytest.mark.long
     def test_a_request_is_of_one_variant(self) -> None:
         """What is in the canary's group is taken out of the other, though it is in both."""
         with rehearsal(execution_logs="INFO", requests_per_minute=200, backends=ILL) as aws:
@@ -109,6 +111,7 @@ class TestRehearsed:
             assert "cannot be read" not in str(found[0])
             assert found[:2] == found.items[:2]
 
+    @pytest.mark.long
     def test_unreadable_lines(self) -> None:
         """Lines that are not understood are counted, and so are requests without an end."""
         with rehearsal(
@@ -136,6 +139,7 @@ class TestRehearsed:
             assert found.items == ()
             assert any("There is no log group" in note for note in found.notes)
 
+    @pytest.mark.long
     def test_limit_and_source(self) -> None:
         """As many kinds as asked for, of logs that there are."""
         with rehearsal(execution_logs="INFO", requests_per_minute=200, backends=ILL) as aws:
@@ -145,6 +149,7 @@ class TestRehearsed:
             with pytest.raises(InvalidInputError, match="source"):
                 canary.failures(source="both")  # type: ignore[arg-type]
 
+    @pytest.mark.long
     def test_is_a_value(self) -> None:
         """Plain JSON, and a table in a report."""
         with rehearsal(execution_logs="INFO", requests_per_minute=200, backends=ILL) as aws:

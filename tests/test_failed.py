@@ -58,6 +58,7 @@ def drawn(seed: int, pace: int, percent: float, rate: float) -> list[Minute]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 @pytest.mark.parametrize(
     "pace, percent, rate, most",

@@ -124,6 +124,7 @@ class TestGrossFailure:
         history = past(500, 0.001)
         assert guard.gross_failure(*at_full([(500, 40, 460)] * 5, history)) is None
 
+    @pytest.mark.long
     @pytest.mark.no_cover
     @pytest.mark.parametrize("per_minute", [5, 50, 500, 5000])
     def test_healthy_days_with_incidents_pass(self, per_minute: int) -> None:
@@ -199,6 +200,7 @@ class TestConfirmedByPast:
     def test_not_below_100_percent(self) -> None:
         assert guard.confirmed_by_past(*at_full([(9, 0)], past(9, 0), percent=50), 0.05) is None
 
+    @pytest.mark.long
     @pytest.mark.no_cover
     def test_canaries_at_the_margin_are_rarely_confirmed(self) -> None:
         """The past being right; asked after each minute for two hours."""

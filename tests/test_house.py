@@ -170,6 +170,7 @@ def test_all_is_the_public_surface() -> None:
     assert unlisted - set(listed) == set()
 
 
+@pytest.mark.long
 def test_dir_lists_what_can_be_had() -> None:
     """A REPL completes names that were not imported yet, and each of them is there."""
     listed = _fresh(f"import {PACKAGE}; print(*dir({PACKAGE}))").split()
@@ -207,6 +208,7 @@ def test_without_moto_a_rehearsal_names_the_command(monkeypatch: pytest.MonkeyPa
     assert INSTALL in str(raised.value)
 
 
+@pytest.mark.long
 def test_without_motos_extra_a_rehearsal_names_the_command() -> None:
     """The same where moto is installed without its extra for API Gateway."""
     printed = _fresh(
@@ -333,6 +335,7 @@ def test_import_is_light() -> None:
     assert set(GUESTS) & set(loaded) == set()
 
 
+@pytest.mark.long
 def test_import_is_quick() -> None:
     """Importing the library takes at most half of the time that importing boto3 takes."""
     timed = "from time import perf_counter as t; s = t(); import {}; print(t() - s)"

@@ -131,6 +131,7 @@ def test_it_waits_for_two_seconds() -> None:
     assert timedelta(seconds=2) == BRIEF
 
 
+@pytest.mark.long
 def test_a_damaged_announcement_is_not_believed() -> None:
     """A rollback cannot end in a promotion."""
     with rehearsal(**QUIET) as aws:

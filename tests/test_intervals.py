@@ -89,6 +89,7 @@ def test_a_better_canary_has_a_difference_below_zero() -> None:
     assert difference.high < 0
 
 
+@pytest.mark.long
 def test_more_minutes_narrow_them() -> None:
     """What was ruled out stays so: a longer rollout's intervals lie within the shorter one's."""
     minutes = rows(0.02, 0.03, minutes=60)
@@ -134,6 +135,7 @@ def test_no_ratio_fits_a_canary_that_turns() -> None:
     assert both(turned) == (None, None)
 
 
+@pytest.mark.long
 def test_noise_widens_them() -> None:
     """Where single arms vary by themselves, less can be ruled out."""
     minutes = rows(0.1, 0.2, n_c=450)

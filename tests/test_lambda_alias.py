@@ -140,6 +140,7 @@ def changes(aws: Rehearsal) -> int:
     return sent(aws).count("UpdateAlias")
 
 
+@pytest.mark.long
 @wherever_recorded
 @pytest.mark.parametrize("afresh", [False, True], ids=["one process", "a process for each look"])
 @pytest.mark.parametrize("backend", [GOOD, BAD], ids=["good", "bad"])
@@ -626,6 +627,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 @wherever_recorded
 @pytest.mark.parametrize("name", LINES)

@@ -250,6 +250,7 @@ def blue_green(aws: Rehearsal) -> Stage:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", [GOOD, BAD], ids=["good", "bad"])
 def test_whole_rollouts_of_an_api(backend: Backend) -> None:
     """A canary of an API that calls another alias, watched by what that alias does."""

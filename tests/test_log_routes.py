@@ -251,6 +251,7 @@ def minutes_of_routes(routes: int, minutes: range) -> Iterator[Cells]:
 class TestRows:
     """Logs Insights gives 10,000 rows at most, and does not say that there are more."""
 
+    @pytest.mark.long
     @pytest.mark.parametrize("routes", [1, 400, 3000])
     def test_no_row_is_missing(self, routes: int) -> None:
         """Each minute has the requests of each route, however many queries that takes."""
@@ -261,6 +262,7 @@ class TestRows:
         assert len(found.routes or {}) == routes
         assert sum(aws.spans()) >= 65
 
+    @pytest.mark.long
     def test_the_next_look_knows_how_many_there_are(self) -> None:
         """Queries grow to what fits, and one that was cut is asked again in halves."""
         aws = Aws(list(minutes_of_routes(400, range(120))), now=at(118))
@@ -272,6 +274,7 @@ class TestRows:
         logs.minutes(STAGE, ERRORS[:1], START, at(119))
         assert aws.spans()[first:] == [10, 6]
 
+    @pytest.mark.long
     def test_a_cut_answer_is_asked_again(self) -> None:
         """More rows than fit, all of a sudden: in half the time there may be all."""
         rows = [*minutes_of_routes(10, range(20)), *minutes_of_routes(4000, range(20, 30))]
@@ -280,6 +283,7 @@ class TestRows:
         assert sum(each.baseline_requests for each in found["errors_5xx"]) == 9 * 40_200
         assert aws.spans() == [5, 20, 10, 15, 7, 2, 2, 2, 2]
 
+    @pytest.mark.long
     def test_a_minute_with_too_many(self) -> None:
         """What cannot be read whole is an error, and no minute without requests."""
         aws = Aws(list(minutes_of_routes(10_001, range(3))), now=at(200))
@@ -287,6 +291,7 @@ class TestRows:
             source(aws).minutes(STAGE, ERRORS[:1], START, at(3))
         assert aws.spans() == [3, 1]
 
+    @pytest.mark.long
     def test_what_was_read_is_kept(self) -> None:
         """A query that fails does not make the next look begin anew."""
         aws = Aws(list(minutes_of_routes(400, range(60))), now=at(200))
@@ -420,6 +425,7 @@ DETAILED = {"methodSettings": {"*/*": {"metricsEnabled": True}}}
 
 
 class TestRehearsed:
+    @pytest.mark.long
     @pytest.mark.parametrize("routes", [False, True])
     def test_a_route_that_fails_is_found(self, routes: bool) -> None:
         """A fiftieth of the requests fails entirely on the canary; the reason names the route."""
@@ -441,6 +447,7 @@ class TestRehearsed:
             else:  # the stage alone tolerates 0.5 %
                 assert isinstance(decision, Promote)
 
+    @pytest.mark.long
     def test_healthy_routes_are_promoted(self) -> None:
         """With routes as without."""
         with rehearsal(requests_per_minute=500, routes=ROUTES) as aws:
@@ -453,6 +460,7 @@ class TestRehearsed:
             seen = canary.observe(policy())
             assert set(seen.routes or {}) == set(ROUTES)
 
+    @pytest.mark.long
     @pytest.mark.no_cover
     @pytest.mark.parametrize("metrics", [AccessLogs(), None], ids=["logs", "cloudwatch"])
     @pytest.mark.parametrize("rate", [0.0, 0.02])
@@ -482,6 +490,7 @@ class TestRehearsed:
             if rate:
                 assert "errors_5xx of POST /checkout" in decision.reason
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "metrics, why",
         [
@@ -517,6 +526,7 @@ class TestRehearsed:
             assert "has given no minute of errors_5xx of POST /chekout" in decision.reason
             assert why in decision.reason
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "metrics, settings, why",
         [
@@ -552,6 +562,7 @@ class TestRehearsed:
             assert "POST /chekout is not observed: " in decision.reason
             assert why in decision.reason
 
+    @pytest.mark.long
     @pytest.mark.parametrize("metrics", [AccessLogs, CloudWatchMetrics])
     def test_a_list_of_routes_without_a_mistake(self, metrics: Any) -> None:
         """Nothing is refused, and the canary is promoted."""
@@ -574,6 +585,7 @@ class TestRehearsed:
             assert isinstance(decision, Promote)
             assert "errors_4xx of POST /chekout is not observed" in decision.reason
 
+    @pytest.mark.long
     @pytest.mark.no_cover
     def test_what_the_signal_of_a_route_may_spend(self) -> None:
         """The policy and the preflight state its part of the risk."""
@@ -594,6 +606,7 @@ class TestRehearsed:
                 (found,) = [each for each in problems if each.what.startswith(said)]
                 assert found.severity == "warning"
 
+    @pytest.mark.long
     def test_missing_lines_may_be_those_of_the_route(self) -> None:
         """Lines that never come are few for the stage, and could be all failures of a route."""
         bad = failing("POST /checkout", 0.3)
@@ -614,6 +627,7 @@ class TestRehearsed:
                 r"have no line in .* each of them may be one of POST /checkout", decision.reason
             )
 
+    @pytest.mark.long
     def test_a_signal_of_a_route_at_one_request_a_minute(self) -> None:
         """Too few requests are no verdict, in whichever direction."""
         plan = policy(Signal.errors_5xx(), CHECKOUT)

@@ -682,6 +682,7 @@ class TestKept:
         logs.minutes(STAGE, ERRORS[1:], START, END)
         assert len(aws.asked) == 2
 
+    @pytest.mark.long
     def test_more_minutes_than_fit_into_an_answer(self) -> None:
         """Two weeks are several queries, end to end, each with less rows than AWS gives."""
         end = START + timedelta(days=14)
@@ -802,6 +803,7 @@ def test_minutes_are_the_truth(seed: int) -> None:
     assert sum(slow) > 50
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lag", [timedelta(0), timedelta(seconds=60), timedelta(seconds=120)])
 def test_no_minute_is_half_there(lag: timedelta) -> None:
     """As long as lines come within `lag`, each look's minutes are final, failures included."""
@@ -855,6 +857,7 @@ def test_same_verdict_from_every_source(backend: Backend) -> None:
 
 
 class TestRollout:
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "backend, last", [(Backend(), Promote), (Backend(errors_5xx=0.05), Rollback)]
     )

@@ -42,6 +42,7 @@ def hooks() -> Any:
     return runpy.run_path(str(DOCS / "hooks.py"))
 
 
+@pytest.mark.long
 def test_pictures_are_what_the_code_draws(draw: Any) -> None:
     """A picture or the table of the decisions that is stale fails the build."""
     for path, text in draw["drawn"]().items():

@@ -41,6 +41,7 @@ def test_a_variable_with_a_space(lenient: Rehearsal) -> None:
     assert serving(aws) == before
 
 
+@pytest.mark.long
 def test_a_variable_of_the_canary_with_a_space(lenient: Rehearsal) -> None:
     """A canary whose variable was set by hand is promoted with it and the promotion undone."""
     aws = lenient
@@ -57,6 +58,7 @@ def test_a_variable_of_the_canary_with_a_space(lenient: Rehearsal) -> None:
     assert serving(aws) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stored", [0.004, 1e-5, 33.333])
 def test_a_percent_of_a_stage(stored: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A share that is finer than a caller may give is observed, shifted, promoted and ended."""
@@ -88,6 +90,7 @@ def test_a_percent_of_a_stage(stored: float, monkeypatch: pytest.MonkeyPatch) ->
             assert serving(aws)[1]["alias"] == ("v2" if verb == "promote" else "v1")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weight", [0.00001, 0.00004, 0.33333])
 def test_a_weight_of_an_alias(weight: float) -> None:
     """The same of an alias: a weight of 0.00004 is a share of 0.004 %."""
@@ -110,6 +113,7 @@ def test_a_weight_of_an_alias(weight: float) -> None:
             assert (state.canary, state.deployment_id) == (None, "2" if verb == "promote" else "1")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "policy",
     [

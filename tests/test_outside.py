@@ -122,6 +122,7 @@ def test_an_override_that_is_changed_makes_another_canary() -> None:
         assert serving(aws) == (old, {"alias": "v1"}, None)
 
 
+@pytest.mark.long
 def test_a_canary_that_was_enabled_outside_on_the_deployment_of_an_earlier_one() -> None:
     """Production is compared with what it was when that canary was found."""
     with rehearsal(**QUIET) as aws:

@@ -665,6 +665,7 @@ def test_every_method_has_a_row() -> None:
     assert set(get_args(Source)) == {"AccessLogs", "CloudWatchMetrics", "LambdaMetrics"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "row, prepare", [(row, prepare) for row in ROWS for prepare in row.scenarios], ids=told
 )
@@ -698,6 +699,7 @@ WRITES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "row, write, prepare",
     [
@@ -719,6 +721,7 @@ def test_its_document_is_enough_to_make_sure(
         act()
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 @pytest.mark.parametrize(
     "row, action, sid", [each for each in each_pair() if each not in DEGRADED], ids=told
@@ -802,6 +805,7 @@ def test_an_analysis_with_less(row: Row, action: str, sid: str) -> None:
     assert is_blind is not any(finding.canary_requests for finding in result.findings)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "action, sid, told",
     [
@@ -836,6 +840,7 @@ def test_a_rollback_that_cannot_read_the_record() -> None:
         assert serving(aws)[2] is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bad", [False, True])
 def test_a_whole_rollout(bad: bool) -> None:
     """With the document for everything a rollout is begun, watched, ended and undone."""
@@ -855,6 +860,7 @@ def test_a_whole_rollout(bad: bool) -> None:
         assert serving(aws)[:2] == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bad", [False, True])
 def test_a_whole_rollout_of_an_alias(bad: bool) -> None:
     """The same with the document of an alias."""
@@ -974,6 +980,7 @@ def test_a_source_of_ones_own() -> None:
         assert actions == {"apigateway:GET", "apigateway:PATCH"}
 
 
+@pytest.mark.long
 def test_access_logs_as_the_source() -> None:
     """With the document for access logs they can be read, and without any part of it not."""
     for action in (None, "logs:StartQuery", "logs:GetQueryResults"):
@@ -986,6 +993,7 @@ def test_access_logs_as_the_source() -> None:
         assert (result.failure is None) if action is None else is_denied(result, action)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("action", [None, "cloudwatch:GetMetricData"])
 def test_access_logs_are_compared_with_count(action: str | None) -> None:
     """With the document late lines are noticed; without GetMetricData a note names the action."""

@@ -236,6 +236,7 @@ class TestInputs:
             assert problem.severity == "error"
             assert "What would change could not be read" in problem.what
 
+    @pytest.mark.long
     @pytest.mark.parametrize("fault", [Fault.INTERNAL_ERROR, Fault.CONNECTION_REFUSED])
     def test_whatever_cannot_be_read(self, fault: Fault) -> None:
         """Whatever fails, with whichever error, is a problem of the report."""
@@ -280,6 +281,7 @@ class TestTraffic:
                 problem.what,
             )
 
+    @pytest.mark.long
     def test_hopeless(self) -> None:
         """Traffic that will not do before the deadline is an error."""
         with rehearsal(settings=ALL_ON, requests_per_minute=0.2) as aws:
@@ -320,6 +322,7 @@ class TestTraffic:
             assert problem.severity == "error"
             assert "signals must be" in problem.what
 
+    @pytest.mark.long
     def test_short_steps(self) -> None:
         """A bake into which no complete minute fits is told, with the least that a step takes."""
         with rehearsal(settings=ALL_ON, requests_per_minute=10**6) as aws:
@@ -344,6 +347,7 @@ class TestTraffic:
             assert problem.severity == "error"
             assert len(result.problems) == 3  # two signals are not observed
 
+    @pytest.mark.long
     def test_estimate(self) -> None:
         """The estimate is what rehearsed rollouts of a healthy canary take, give or take a
         third."""
@@ -358,6 +362,7 @@ class TestTraffic:
             assert found is not None
             assert 2 / 3 < (aws.now() - start) / (int(found[1]) * MINUTES) < 4 / 3
 
+    @pytest.mark.long
     @pytest.mark.parametrize("unknown", [0, 1])
     def test_overlap(self, unknown: int) -> None:
         """Requests are not counted twice where the stage's counts include the canary's."""
@@ -385,6 +390,7 @@ class TestTraffic:
 
 
 class TestPolicy:
+    @pytest.mark.long
     def test_at_100(self) -> None:
         """A step at 100 % is told, with what guards there, unless a limit or alarm does."""
         with rehearsal(settings=ALL_ON) as aws:
@@ -732,6 +738,7 @@ def test_an_authorizer_cannot_be_compared() -> None:
         assert "fewer scopes or another issuer" in problem.what
 
 
+@pytest.mark.long
 def test_a_policy_is_full() -> None:
     """A function's policy ends at 20,480 bytes in a rehearsal."""
     many = {f"GET /things{i}": Method(uri=ORDERS) for i in range(90)}

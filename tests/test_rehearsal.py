@@ -218,6 +218,7 @@ class TestTraffic:
                 row.at for row in aws.served if row.at <= aws.now() - 3 * MINUTE
             }
 
+    @pytest.mark.long
     def test_same_seed_same_traffic(self) -> None:
         """The seed decides, and looking does not disturb; another seed is another run."""
 
@@ -291,6 +292,7 @@ class TestMetrics:
         with pytest.raises(RehearsalError, match="under an API's id"), rehearsal(api_name="\u6ce8"):
             pass
 
+    @pytest.mark.long
     @pytest.mark.parametrize("ranks", [True, False])
     def test_ranks_of_latency_may_come_back_empty(self, *, ranks: bool) -> None:
         """Nobody has recorded what CloudWatch answers; percentiles are there in any case."""
@@ -353,6 +355,7 @@ class TestMetrics:
             assert rate[at] == pytest.approx(bad / truth[at].requests)
         assert points(aws, "5XXError", "Sum") == {at: truth[at].errors_5xx for at in errors}
 
+    @pytest.mark.long
     def test_statistics_of_latency_agree(self, aws: Rehearsal) -> None:
         """Percentiles, ranks and counts are of the same values, however they are asked for."""
         p90, count = points(aws, "Latency", "p90"), points(aws, "Latency", "SampleCount")
@@ -372,6 +375,7 @@ class TestMetrics:
         assert points(aws, "Latency", f"TC{all_of_them}")[at] == count[at]
         assert low[at] < points(aws, "Latency", "Average")[at] < high[at]
 
+    @pytest.mark.long
     def test_latency_is_lognormal_around_its_median(self) -> None:
         """The median is as asked, and the integration's latency is a little less."""
         backend = Backend(latency_ms=200, latency_spread=0.3)
@@ -398,6 +402,7 @@ class TestMetrics:
         assert p99s == pytest.approx([math.exp(normal.inv_cdf(0.99))] * len(shares), rel=0.01)
         assert counts == real[: len(counts)]
 
+    @pytest.mark.long
     def test_each_request_of_many_has_a_latency(self) -> None:
         """Of more than 10,000 in a minute several have the same one, in no order."""
         with rehearsal(requests_per_minute=20_500) as aws:
@@ -415,6 +420,7 @@ class TestMetrics:
         assert fives["Values"][-1] == sum(ones[START - n * MINUTE] for n in (5, 4, 3, 2))
         assert sum(fives["Values"]) == sum(ones.values())
 
+    @pytest.mark.long
     @pytest.mark.parametrize("limit", [1, 7, 58, 1000])
     def test_pages_add_up(self, aws: Rehearsal, limit: int) -> None:
         """Pages have the datapoints of one answer, each once, even if the clock moves on."""
@@ -658,6 +664,7 @@ class TestGateway:
         assert "stageVariableOverrides" not in none["canarySettings"]
         assert "variables" not in patch(aws, remove("/variables/alias"))
 
+    @pytest.mark.long
     def test_deployments_are_listed_in_pages(self, aws: Rehearsal) -> None:
         """25 to a page by default; boto3's paginator finds them all, in an order of no meaning."""
         client = gateway(aws)
@@ -717,6 +724,7 @@ class TestGateway:
             "NotFoundException 404 Invalid API identifier specified 123456789012:nope"
         )
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "name, value, text",
         [
@@ -1014,6 +1022,7 @@ class TestSurroundings:
         with pytest.raises(ValueError, match="must be"):
             Backend(**arguments)
 
+    @pytest.mark.long
     def test_importing_it_imports_neither_boto3_nor_moto(self) -> None:
         """Both are imported when a rehearsal begins."""
         program = (

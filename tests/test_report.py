@@ -322,6 +322,7 @@ class TestDecision:
         assert "none, it is final" in said
         assert str(Report(decision)).startswith("Roll back: The canary is worse")
 
+    @pytest.mark.long
     def test_says_when_to_look_again(self) -> None:
         """A hold says when the next look is worth it."""
         assert re.search(r"Next observation +in 1 min", Report(POLICY.decide(good()[3])).text())
@@ -563,6 +564,7 @@ class TestPage:
             )
             assert all(rule.startswith((".canary-", "@media")) for rule in rules)
 
+    @pytest.mark.long
     def test_deciding_does_not_draw(self) -> None:
         """The package that decides loads no report until a notebook asks for one."""
         code = (

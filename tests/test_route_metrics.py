@@ -301,6 +301,7 @@ def test_routes_are_checked(routes: Any) -> None:
     assert e.value.field == "routes"
 
 
+@pytest.mark.long
 def test_calls_are_the_fewest_there_can_be() -> None:
     """300 routes and four signals: no more calls than queries and datapoints need."""
     signals = (*SIGNALS, Signal.latency(over=500), Signal.latency(over=2000))
@@ -313,6 +314,7 @@ def test_calls_are_the_fewest_there_can_be() -> None:
     assert len(calls) == max(math.ceil(queries / 500), math.ceil(queries * 120 / 100_800))
 
 
+@pytest.mark.long
 def test_fifty_stages_side_by_side() -> None:
     """One source for all of them, in threads: each stage gets what it gets by itself."""
     stages = [attrs.evolve(STAGE, name=f"s{i}") for i in range(50)]

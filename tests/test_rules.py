@@ -304,6 +304,7 @@ def test_13_a_baseline_that_was_unhealthy_is_not_to_be_fixed_at_100_percent() ->
     assert decision.reason.endswith("at 100 % all requests are the canary's")
 
 
+@pytest.mark.long
 @at_each_pace
 def test_8_max_failed_requests(pace: float) -> None:
     """A canary that fails a little more often than tolerated, for long."""
@@ -540,6 +541,7 @@ def test_17_18_minutes_too_new_to_confirm_may_forbid(pace: float, step: float) -
     assert "complete minutes the canary exceeds the margin" in decision.reason
 
 
+@pytest.mark.long
 @at_each_pace
 def test_18_a_promotion_shows_no_rate_above_the_margin(pace: float) -> None:
     """Also where the totals of the rollout would: percents that changed in an incident."""
@@ -566,6 +568,7 @@ def test_18_a_promotion_shows_no_rate_above_the_margin(pace: float) -> None:
     assert "4xx" not in decision.reason
 
 
+@pytest.mark.long
 @at_each_pace
 def test_18_from_100_percent_the_past_confirms(pace: float) -> None:
     """The numbers of the sentence are those of the step, beside the baseline's past."""
@@ -595,6 +598,7 @@ def test_18_from_100_percent_the_past_confirms(pace: float) -> None:
         assert isinstance(decision, Hold | Rollback)
 
 
+@pytest.mark.long
 @at_each_pace
 def test_18_a_baseline_with_many_errors_is_no_measure(pace: float) -> None:
     """Above 2 % the past confirms nothing; the latest minutes are held against it all the same."""

@@ -189,6 +189,7 @@ def _served_calls() -> list[tuple[str, str, dict[str, Any], dict[str, Any]]]:
     return calls
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", ["json", "query", "smithy-rpc-v2-cbor"])
 def test_protocols_lose_nothing(protocol: str) -> None:
     """Each call of a rollout arrives as it was sent, and its answer as it was given."""
@@ -231,6 +232,7 @@ def test_an_answer_of_nothing_in_cbor() -> None:
     assert protocols.answered(call, {}, "id").body == b""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "fault, code, status",
     [
@@ -253,6 +255,7 @@ def test_faults_are_answered(
     assert answered.get("retryAfterSeconds") == ("2" if fault is Fault.THROTTLED else None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", ["json", "query", "smithy-rpc-v2-cbor"])
 def test_refusals_of_cloudwatch(server: RehearsalServer, protocol: str) -> None:
     """CloudWatch's codes are those of its oldest protocol, whatever a client speaks."""
@@ -276,6 +279,7 @@ def test_refusals_of_cloudwatch(server: RehearsalServer, protocol: str) -> None:
     assert "AlarmNames must not have" in got["Error"]["Message"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", [Fault.TIMEOUT, Fault.CONNECTION_REFUSED, Fault.DEATH])
 @pytest.mark.parametrize("after", [False, True])
 def test_lost_answers(aws: Rehearsal, server: RehearsalServer, fault: Fault, after: bool) -> None:
@@ -313,6 +317,7 @@ def test_another_error_is_not_replaced(aws: Rehearsal) -> None:
         raise ZeroDivisionError
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "service, path, body, headers, expected",
     [
@@ -351,6 +356,7 @@ def test_a_request_without_a_signature(aws: Rehearsal) -> None:
         assert response is not None
 
 
+@pytest.mark.long
 def test_services_of_moto(aws: Rehearsal, server: RehearsalServer) -> None:
     """Other services are moto's; policy documents survive that boto3 decodes them."""
     assert client(server, "apigatewayv2").get_apis()["Items"] == []
@@ -444,6 +450,7 @@ def test_ends_while_clients_are_connected(aws: Rehearsal) -> None:
     connection.close()
 
 
+@pytest.mark.long
 def test_many_at_once(aws: Rehearsal, server: RehearsalServer) -> None:
     """Calls of many connections are carried out one after the other."""
     gateway = client(server, "apigateway")
@@ -495,6 +502,7 @@ def _printed(server: RehearsalServer, command: str) -> str:
     return json.dumps(found, indent=4)
 
 
+@pytest.mark.long
 def test_commands_of_the_manual() -> None:
     """The manual shows what the AWS CLI is answered."""
     transcript = _transcript()
@@ -579,6 +587,7 @@ class TestMain:
         assert ended.value.code == 2
         assert expected in capsys.readouterr().err.splitlines()[-1]
 
+    @pytest.mark.long
     @pytest.mark.parametrize("rate", [-5, float("nan"), float("inf")])
     def test_rates_that_are_no_rates(self, rate: float) -> None:
         """Of the stage with the traffic, or of a further one; 0 is one."""

@@ -56,6 +56,7 @@ def of(aws: Rehearsal, stage: str) -> list[Served]:
     return [row for row in aws.served if row.stage == stage]
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 @pytest.mark.parametrize("rate", [0, 1, 300, 20_000])
 def test_neither_of_two_rollouts_influences_the_other(rate: float) -> None:
@@ -163,6 +164,7 @@ def test_alarms_of_each_stage() -> None:
             assert rolls_back == (name == "beta")
 
 
+@pytest.mark.long
 def test_logs_of_each_stage() -> None:
     """Access logs and execution logs are in groups of each stage's own."""
     with rehearsal(

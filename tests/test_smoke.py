@@ -486,6 +486,7 @@ class TestPaths:
             with pytest.raises(PermissionError):
                 one(aws.stage, "GET /x")
 
+    @pytest.mark.long
     def test_four_hundred_routes(self) -> None:
         """Each of 400 methods is found, with one GetResources."""
         routes = [f"GET /v{i % 4}/things{i}/{{id}}" for i in range(400)]

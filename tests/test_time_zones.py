@@ -153,6 +153,7 @@ def clock(aws: Rehearsal, zone: tzinfo) -> datetime:
     return aws.now().astimezone(zone)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("start", [AUTUMN, SPRING])
 def test_a_clock_and_windows_in_a_zone(start: datetime) -> None:
     """A rollout whose clock tells Berlin's time ends as one whose clock tells UTC."""

@@ -93,6 +93,7 @@ def test_unknown_requests_of_the_baseline_speak_against_the_baseline_only() -> N
     assert hidden.verdict is Verdict.UNDECIDED
 
 
+@pytest.mark.long
 def test_intervals_hold_both_completions() -> None:
     """With unknown outcomes the interval is wider at both ends."""
     known = POLICY.analyze(observed(canary=(100, 3, 0)), intervals=True).findings[0].difference
@@ -239,6 +240,7 @@ def test_few_unknown_requests_start_no_clock() -> None:
         assert (found.unobserved_since is not None) is clock
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 def test_like_parts_of_both_never_run_the_clock_for_half_an_hour() -> None:
     """Unknown at random, in six rollouts of two hours, at 1 and at 20 %."""

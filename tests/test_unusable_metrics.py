@@ -155,6 +155,7 @@ def test_only_the_stage_itself_raises(fault: Fault) -> None:
 BLIND = RolloutPolicy.canary(10, 30 * MINUTE, signals=[FIVE])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("store", [True, False])
 def test_a_process_a_look_rolls_back(store: bool) -> None:
     """Since when readings fail is on record: the scheduled example ends a canary that nobody can
@@ -196,6 +197,7 @@ def test_one_write_for_each_change() -> None:
     assert written == [0, 1, 0, 0, 1, 0]
 
 
+@pytest.mark.long
 def test_a_record_that_cannot_be_written_stops_nothing() -> None:
     """The observation is made, and this process remembers by itself."""
     with rehearsal(requests_per_minute=10) as aws:
