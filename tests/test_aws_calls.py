@@ -360,7 +360,7 @@ class TestRefusals:
         assert error.operation == "UpdateStage"
         assert error.code == "AccessDeniedException"
         assert error.action == "apigateway:PATCH"
-        assert "Allow apigateway:PATCH for the calling identity." in error.remedy
+        assert "Allow apigateway:PATCH to the calling identity." in error.remedy
         assert DENIED in str(error)
 
     @pytest.mark.parametrize("code", ["AccessDenied", "UnauthorizedOperation"])

@@ -418,7 +418,7 @@ class TestHostileAnswers:
     )
     def test_numbers_that_cannot_be(self, points: dict[str, Any]) -> None:
         """Not a number, less than none, not at a minute, or twice and different."""
-        with pytest.raises(MetricsError, match="answer for canary_errors_5xx cannot be"):
+        with pytest.raises(MetricsError, match="answer for canary_errors_5xx is not valid"):
             read(Aws(trouble={"canary_errors_5xx": points}))
 
     def test_a_series_without_an_answer(self) -> None:

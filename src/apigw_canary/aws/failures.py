@@ -245,7 +245,7 @@ def _refused(operation: str, error: ClientError, region: str) -> CanaryError:
             operation=operation,
             code=code,
             action=action,
-            remedy=f"Allow {action or operation} for the calling identity.",
+            remedy=f"Allow {action or operation} to the calling identity.",
         )
     if code in _BAD_CREDENTIALS:
         return CredentialsError(
