@@ -472,7 +472,7 @@ class TestHorizon:
         metrics = CloudWatchMetrics(session=aws)
         found = metrics.minutes(STAGE, SIGNALS, END - timedelta(days=16), END)
         assert {request["StartTime"] for request in aws.asked} == {END - timedelta(days=15)}
-        assert "minutes from before 2025-12-21 09:10 UTC are no longer kept: left out" in (
+        assert "CloudWatch no longer keeps the minutes before 2025-12-21 09:10 UTC: left out" in (
             found.notes
         )
         assert len(found["errors_5xx"]) == 1

@@ -192,7 +192,7 @@ class TestSources:
     def test_cloudwatch_has_errors_of_routes_only(self) -> None:
         """No metric of one's own."""
         signal = Signal.custom("refunds", route=ROUTE)
-        with pytest.raises(InvalidInputError, match="for a route"):
+        with pytest.raises(InvalidInputError, match="where they are of one route"):
             CloudWatchMetrics().minutes(STAGE, [signal], START, END)
 
     def test_access_logs_have_what_is_defined(self) -> None:

@@ -274,7 +274,9 @@ class Reader:
             [s for s in signals if s.is_latency], start, kept_from
         )
         if start < kept_from:
-            notes.append(f"minutes from before {moment(kept_from)} are no longer kept: left out")
+            notes.append(
+                f"CloudWatch no longer keeps the minutes before {moment(kept_from)}: left out"
+            )
         ratios = [s.name for s in signals if s.name in self._ratios]
         of_routes = [s for s in signals if s.route is not None]
         return _Asked(
@@ -607,9 +609,10 @@ class CloudWatchMetrics(AwsSource):
         known = [*ERRORS, *self._ratios]
         for signal in signals:
             if signal.route is not None and signal.counted not in ERRORS:
-                validation.refuse("signals", f"of {', '.join(ERRORS)} for a route", signal.name)
+                expected = f"{' or '.join(ERRORS)} where they are of one route"
+                validation.refuse("signals", expected, signal.name)
             if signal.counted not in known and not signal.is_latency:
-                expected = f"of {', '.join(known)} and latency, or named in ratios"
+                expected = f"{', '.join(known)} or latency, or be named in ratios"
                 validation.refuse("signals", expected, signal.name)
         return self._reader(stage).read(stage, signals, start, end, self._overlap)
 
