@@ -275,3 +275,17 @@ def test_production_that_cannot_be_given_back(fault: Fault) -> None:
         fresh(aws).rollback()
         assert fresh(aws).describe().deployment_id == old
         assert ended(aws)[::2] == ("rolled_back", "rolled_back")
+
+
+def test_an_unrecorded_promotion_goes_on() -> None:
+    """It finishes what was begun, and writes nothing."""
+    with rehearsal(**QUIET) as aws:
+        begun(aws)
+        aws.fail("UpdateStage", Fault.DEATH, skip=1)
+        with pytest.raises(ProcessDeath):
+            running(fresh(aws)).promote()
+        before = len(aws.calls)
+        running(fresh(aws)).promote(unrecorded=True)
+        assert "UpdateDeployment" not in sent(aws)[before:]
+        state = fresh(aws).describe()
+        assert (state.variables, state.canary) == (V2, None)

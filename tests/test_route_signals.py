@@ -171,7 +171,6 @@ class TestJudged:
         assert (analysis.verdict, analysis.routes) == (Verdict.NOT_WORSE, ())
 
     @pytest.mark.long
-    @pytest.mark.no_cover
     def test_forecasts_are_of_the_stage(self) -> None:
         """A route has not the stage's traffic; by itself it is forecast with its own."""
         policy = plan(Signal.errors_5xx(), CHECKOUT)
