@@ -11,7 +11,7 @@ import pytest
 from acting import CANARY, V2, Store, describe, fresh, patch, remove, sent
 from apigw_canary import Canary, LambdaAlias, RolloutPolicy, Stage
 from apigw_canary.aws.calls import BRIEF, Calls
-from apigw_canary.errors import CanaryError, RecordError, RolloutEndedError
+from apigw_canary.errors import CanaryError, RecordError, RolloutEndedError, StageChangedError
 from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
 
 POLICY = RolloutPolicy.canary(20, timedelta(minutes=10))
@@ -289,3 +289,40 @@ def test_an_unrecorded_promotion_goes_on() -> None:
         assert "UpdateDeployment" not in sent(aws)[before:]
         state = fresh(aws).describe()
         assert (state.variables, state.canary) == (V2, None)
+
+
+def half_promoted_and_announced(aws: Rehearsal, **options: Any) -> Canary:
+    """A promotion that died after its copies, and a rollback that died before the removal."""
+    begun(aws, **options)
+    aws.fail("UpdateStage", Fault.DEATH, skip=1)
+    with pytest.raises(ProcessDeath):
+        running(fresh(aws, **options)).promote()
+    aws.fail("UpdateStage", Fault.DEATH)
+    with pytest.raises(ProcessDeath):
+        fresh(aws, **options).rollback()
+    return running(fresh(aws, **options))
+
+
+def test_a_promotion_goes_on_though_the_record_cannot_be_written() -> None:
+    """Production has the canary's deployment already; nothing is claimed to be not begun."""
+    with rehearsal(**QUIET) as aws:
+        canary = half_promoted_and_announced(aws)
+        aws.fail("UpdateDeployment", Fault.ACCESS_DENIED)
+        canary.promote()
+        state = fresh(aws).describe()
+        assert (state.variables, state.canary) == (V2, None)
+
+
+def test_a_store_that_another_process_has_changed_stops_a_promotion_that_goes_on() -> None:
+    """As it does before one is begun."""
+
+    def lost() -> None:
+        raise RuntimeError("another process was first")
+
+    with rehearsal(**QUIET) as aws:
+        store = Store()
+        canary = half_promoted_and_announced(aws, records=store)
+        store.between = lost
+        with pytest.raises(StageChangedError):
+            canary.promote()
+        assert fresh(aws).describe().canary is not None

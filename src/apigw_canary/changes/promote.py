@@ -86,9 +86,18 @@ def _check_may_begin(
 
 
 def _go_on(control: Control, deployment: Deployment, record: Record, receipt: Promotion) -> None:
-    """Withdraws the announcement of a rollback whose process died: it is not to be finished."""
-    if record.rollout is not None and record.rollout.ending is not None:
-        _announce(control, deployment, record.promoting(receipt))
+    """Withdraws the announcement of a rollback whose process died: it is not to be finished.
+
+    As far as that is possible: production has the canary's deployment already.
+    """
+    if record.rollout is None or record.rollout.ending is None:
+        return
+    try:
+        control.records.save(deployment, record.promoting(receipt))
+    except StageChangedError:
+        raise  # the caller's store is a lock, and another process holds it
+    except CanaryError as error:
+        log.warning("deployment %s: its rollback is still announced: %s", deployment.id, error)
 
 
 def _copied(
