@@ -16,11 +16,10 @@ In a docstring each ```python block runs by itself, inside a rehearsal.
 from __future__ import annotations
 
 import ast
-import os
+import fcntl
 import re
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -31,7 +30,9 @@ import boto3
 import pytest
 
 import apigw_canary
+from apigw_canary.planning import forecast
 from apigw_canary.testing import Backend, rehearsal
+from forked_scripts import forked_scripts
 
 pytestmark = pytest.mark.long
 
@@ -39,6 +40,7 @@ pytestmark = pytest.mark.long
 PUBLIC = [getattr(apigw_canary, name) for name in apigw_canary.__all__]
 PACKAGE = Path(apigw_canary.__file__).parent
 ROOT = Path(__file__).parent.parent
+SCENE = forecast._Scene  # what simulates the rollouts of a forecast
 API_ID = "a1b2c3d4e5"  # the one that pages use
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "docs" / "examples").glob("*.py"))
@@ -75,20 +77,28 @@ def _blocks(text: str) -> list[Block]:
     ]
 
 
-@cache
-def _output(script: Path) -> str:
-    """What a script prints; its failure is the test's. conftest.py has removed AWS_*."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", script],
-        capture_output=True,
-        check=False,
-        cwd=ROOT,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Output = Callable[[Path], str]
+"""What a script prints; its failure is the test's."""
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Output]:
+    """Each script is run once, whichever test and worker asks for it first."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    with ExitStack() as stack:
+        run = cache(lambda: stack.enter_context(forked_scripts(ROOT)))
+
+        def output(script: Path) -> str:
+            printed = shared / f"{script.stem}.printed"
+            with (shared / f"{script.stem}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not printed.exists():
+                    text = run()(script)  # where it fails, the next test runs it again
+                    printed.write_text(text, encoding="utf-8")
+            return printed.read_text(encoding="utf-8")
+
+        yield output
 
 
 def _rehearse(stack: ExitStack, options: dict[str, Any]) -> str:
@@ -113,6 +123,10 @@ def _named(paths: list[Path], below: Path) -> list[Any]:
 every_page = pytest.mark.parametrize("page", _named(PAGES, ROOT))
 
 
+def _few_rollouts(**of_forecast: Any) -> Any:
+    return SCENE(**{**of_forecast, "rollouts": min(of_forecast["rollouts"], 2)})
+
+
 @pytest.mark.no_cover
 @every_page
 def test_page_runs(page: Path) -> None:
@@ -125,6 +139,8 @@ def test_page_runs(page: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     api_id = API_ID
     with ExitStack() as stack:
+        # No page depends on how exact a forecast is, and one of many rollouts takes ten seconds.
+        stack.enter_context(mock.patch.object(forecast, "_Scene", _few_rollouts))
         for setup, options in SETUPS.items():
             if blocks and f"<!-- setup: {setup} -->" in page.read_text(encoding="utf-8"):
                 api_id = _rehearse(stack, options)
@@ -166,22 +182,22 @@ def test_page_marks_its_blocks(page: Path) -> None:
 
 
 @every_page
-def test_page_shows_real_output(page: Path) -> None:
+def test_page_shows_real_output(page: Path, output: Output) -> None:
     """The output a page shows is what the script prints today."""
     for block in _blocks(page.read_text(encoding="utf-8")):
         if block.key == "output of":
             shown = block.body.rstrip()
-            assert _output(ROOT / block.said).rstrip() == shown, f"line {block.line}: make outputs"
+            assert output(ROOT / block.said).rstrip() == shown, f"line {block.line}: make outputs"
         if block.key == "lines of":
-            printed = iter(_output(ROOT / block.said).splitlines())
+            printed = iter(output(ROOT / block.said).splitlines())
             left_out = [line for line in block.body.splitlines() if line not in printed]
             assert left_out == [], f"{page}:{block.line}: choose lines that are printed"
 
 
 @pytest.mark.parametrize("script", _named(SCRIPTS, ROOT))
-def test_script_runs(script: Path) -> None:
+def test_script_runs(script: Path, output: Output) -> None:
     """An example runs as it is, offline, and has something to show."""
-    assert _output(script)
+    assert output(script)
 
 
 def _docstrings(path: Path) -> list[tuple[str, int]]:
@@ -227,12 +243,13 @@ def test_docstring_marks_its_blocks(path: Path) -> None:
 
 def write_outputs() -> None:
     """Write the outputs of the scripts into the pages that show them: `make outputs`."""
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for block in _blocks(text):
-            if block.key == "output of":
-                text = text.replace(block.body, _output(ROOT / block.said).rstrip() + "\n")
-        page.write_text(text, encoding="utf-8")
+    with forked_scripts(ROOT) as run:
+        for page in PAGES:
+            text = page.read_text(encoding="utf-8")
+            for block in _blocks(text):
+                if block.key == "output of":
+                    text = text.replace(block.body, run(ROOT / block.said).rstrip() + "\n")
+            page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
