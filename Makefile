@@ -43,6 +43,8 @@ OTHERS = $(filter-out $(shell $(PY) -c 'import sys; print("%d.%d" % sys.version_
 # One pyright, the one in the venv: no looking for newer ones, none from the environment.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION PYTHONPATH
+# Images of containers often set it; then each process that a test starts compiles all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo check test test-all test-browser test-emulators test-terraform lint style mypy pyright pytest quick \
   bench dist docs evidence faults forecasts fuzz guards hostile interleavings kills latency log-routes low-traffic overlap production \
@@ -200,7 +202,7 @@ dist: .venv/.dev
 
 clean:
 	rm -rf .venv site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
-	find docs src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find benchmarks docs src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, $(PYTHON) is " + sys.version)'
