@@ -16,13 +16,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apigw_canary.judge import evidence, overshoot
-from apigw_canary.judge.evidence import Limit, Row, Worse
+from apigw_canary.judge import betting, evidence, overshoot
+from apigw_canary.judge.evidence import Limit, NotWorse, Row, Worse
 from apigw_canary.judge.noise import Damping
 from apigw_canary.judge.overshoot import Part, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
 pytestmark = pytest.mark.long
 
@@ -35,6 +36,7 @@ TOLERANCES = ((0.5, 0), (1, 0), (1.1, 0.0002), (1.5, 0.1), (5, 0))
 NOISES = (0.0, 0.1, 1.0)
 
 
+@functools.cache
 def binomial(n: int, p: float) -> list[tuple[int, float]]:
     """Each count of bad requests out of n, with its probability; without the all but impossible."""
     probabilities = [math.comb(n, x) * p**x * (1 - p) ** (n - x) for x in range(n + 1)]
@@ -55,7 +57,25 @@ def histories(n_b: int, n_c: int, p: float) -> Iterator[tuple[str, list[Row]]]:
     yield "beyond 1/alpha", [Row(hour, 0, 0, 0), *[Row(n_b, 0, n_c, n_c)] * 3]
 
 
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the outcomes of a minute have in common is computed for the first of them only."""
+
+    def keep(module: ModuleType, name: str) -> None:
+        function = functools.cache(getattr(module, name))
+        monkeypatch.setattr(
+            module,
+            name,
+            lambda *given: function(*(tuple(g) if isinstance(g, list) else g for g in given)),
+        )
+
+    keep(betting, "bets")
+    keep(betting, "division")
+    keep(overshoot, "log_factor")
+
+
 @pytest.mark.no_cover
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("ratio, slack", TOLERANCES)
 @pytest.mark.parametrize("arms", ARMS)
@@ -99,14 +119,14 @@ def test_the_evidence_for_not_worse_does_not_grow_by_itself(
     n_b, n_c = arms
     for p in (p for p in RATES if ratio * p + margin <= 1):
         for past_is, past in histories(n_b, n_c, p):
-
-            def judge(rows: list[Row]) -> float:
-                path = evidence.not_worse(rows, ratio=ratio, margin=margin, noise=noise)
-                return path[-1] if path else 0.0
-
-            before = judge(past)
+            game = NotWorse(ratio=ratio, margin=margin, noise=noise)
+            before = 0.0
+            for row in past:
+                before = game.add(row)
             mean = math.fsum(
-                likely_b * likely_c * math.exp(judge([*past, Row(n_b, x_b, n_c, x_c)]) - before)
+                likely_b
+                * likely_c
+                * math.exp(copy.copy(game).add(Row(n_b, x_b, n_c, x_c)) - before)
                 for x_b, likely_b in binomial(n_b, p)
                 for x_c, likely_c in binomial(n_c, ratio * p + margin)
             )
@@ -160,6 +180,7 @@ def mean_of_the_best_hiding(
 
 
 @pytest.mark.no_cover
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("past", [[], [Row(900, 9, 0, 0)], CLOSE])
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 @pytest.mark.parametrize("ratio, slack", [(1, 0), (1.1, 0.0002), (1.5, 0.1)])
@@ -188,17 +209,18 @@ def test_hiding_outcomes_does_not_pay_for_the_canary(
 ) -> None:
     """Nor for whoever wants a canary promoted that is worse by exactly the margin."""
 
-    def judge(*more: Row) -> float:
-        path = evidence.not_worse([*past, *more], ratio=ratio, margin=margin, noise=noise)
-        return path[-1] if path else 0.0
-
-    gain = functools.cache(lambda row: judge(row) - judge())
+    game = NotWorse(ratio=ratio, margin=margin, noise=noise)
+    before = 0.0
+    for row in past:
+        before = game.add(row)
+    gain = functools.cache(lambda row: copy.copy(game).add(row) - before)
     for p in (p for p in RATES if ratio * p + margin <= 1):
         mean = mean_of_the_best_hiding(arms, (p, ratio * p + margin), gain)
         assert mean <= 1 + ROUNDING, p
 
 
 @pytest.mark.no_cover
+@pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("past", [[], [Row(900, 9, 0, 0)], CLOSE])
 @pytest.mark.parametrize("limit", [0.01, 0.2, 0.9])
 @pytest.mark.parametrize("arms", SMALL_ARMS)
