@@ -899,6 +899,12 @@ class TestClients:
                 client.get_rest_apis()
         assert seen == ["GetRestApis"]
 
+    def test_the_rest_of_a_session_is_boto3s(self, aws: Rehearsal) -> None:
+        """It is made when it is asked for; what boto3 does not have is missing."""
+        assert "sqs" in aws.session.get_available_resources()
+        with pytest.raises(AttributeError, match="none_such"):
+            _ = aws.session.none_such  # type: ignore[attr-defined]
+
     def test_each_answers_for_its_own_rehearsal(self) -> None:
         """Clients of two sessions, used in turns."""
         with rehearsal(seed=1) as one, rehearsal(seed=2) as two:

@@ -55,3 +55,12 @@ def check_simulated(what: str, given: Collection[str], simulated: Collection[str
     """Refuse parameters that the rehearsal would otherwise silently ignore."""
     if extra := sorted(set(given) - set(simulated)):
         raise RehearsalError(f"the rehearsal does not simulate {', '.join(extra)} of {what}")
+
+
+def copied(value: Any) -> Any:
+    """The same lists and maps anew. What is neither is kept: it may be an open file."""
+    if isinstance(value, dict):
+        return {key: copied(member) for key, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [copied(member) for member in value]
+    return value

@@ -23,23 +23,43 @@ from apigw_canary.testing.answers import Json
 
 _LOCK = threading.RLock()
 _SHARED: dict[object, tuple[object, Any]] = {}
+_OF_BOTO3 = {"_loader", "_session", "resource_factory"}
+"""What boto3 gives a session when it is made; making it is half of what a rehearsal costs."""
 
 
 class Session(boto3.Session):
     """A session whose clients find `wire` in the context of each request, under `key`.
 
     They are copies of those of `shared`, unless arguments beside `config` are given or `events`
-    was read, to register handlers there.
+    was read, to register handlers there. Everything else of a session is made when it is asked for.
     """
 
     def __init__(
-        self, core: Core, shared: boto3.Session, *, region: str, key: str, wire: object
+        self,
+        core: Callable[[], Core],
+        shared: boto3.Session,
+        *,
+        region: str,
+        key: str,
+        wire: object,
     ) -> None:
-        super().__init__("rehearsal", "rehearsal", region_name=region, botocore_session=core)
+        self._core = core
         self._shared = shared
+        self._region = region
         self._wire = {key: wire}
-        self.events.register_first("provide-client-params", partial(_put, self._wire))
         self._events_read = False
+
+    def __getattr__(self, name: str) -> Any:
+        with _LOCK:
+            if name in _OF_BOTO3 and "_session" not in vars(self):
+                super().__init__(
+                    "rehearsal",
+                    "rehearsal",
+                    region_name=self._region,
+                    botocore_session=self._core(),
+                )
+                super().events.register_first("provide-client-params", partial(_put, self._wire))
+        return object.__getattribute__(self, name)
 
     @property
     def events(self) -> BaseEventHooks:
@@ -68,7 +88,7 @@ def _made(
     shared: boto3.Session, service: str, config: Any, last: Registration | None = None
 ) -> Any:
     """The client that is made once for these; the environment may configure clients as well."""
-    environment = sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    environment = sorted((name, os.environ[name]) for name in os.environ if name[:4] == "AWS_")
     key = (service, repr(config and vars(config)), repr(environment), last)
     with _LOCK:
         if key not in _SHARED:

@@ -6,13 +6,13 @@ recorded against AWS.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import random
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Literal
 
 import attrs
@@ -23,6 +23,7 @@ from apigw_canary.testing.answers import (
     RehearsalError,
     bad_request,
     check_simulated,
+    copied,
     unknown,
 )
 from apigw_canary.testing.patches import (
@@ -83,13 +84,14 @@ class Gateway:
 
     def answer(self, operation: str, parameters: Json) -> Json:
         """Carry out one API call."""
-        method: Callable[..., Json] | None = getattr(self, _snake(operation), None)
+        method: Callable[..., Json] | None = getattr(type(self), _snake(operation), None)
         if method is None:
             raise RehearsalError(f"the rehearsal does not simulate {operation} of API Gateway")
         arguments = {_snake(name): value for name, value in parameters.items()}
-        check_simulated(operation, arguments, inspect.signature(method).parameters)
+        check_simulated(operation, arguments, _parameters(method))
         # A copy, so that no caller holds a piece of the gateway's own state.
-        return copy.deepcopy(method(**arguments))
+        answer: Json = copied(method(self, **arguments))
+        return answer
 
     def existing_stage(self, rest_api_id: str, name: str) -> Json:
         """A stage that is known to exist, to be read only."""
@@ -333,6 +335,12 @@ class Gateway:
         return self._now().replace(microsecond=0)  # AWS keeps whole seconds
 
 
+@cache
+def _parameters(method: Callable[..., Json]) -> Collection[str]:
+    return inspect.signature(method).parameters.keys() - {"self"}
+
+
+@cache
 def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 

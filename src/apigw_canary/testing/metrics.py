@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import operator
 import re
+from array import array
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, pairwise
@@ -81,7 +82,7 @@ class Published:
         self._namespace = namespace
         self._lag = lag
         self._series = series
-        self._computed: dict[tuple[object, ...], float] = {}
+        self._computed = defaultdict[tuple[object, ...], dict[object, float]](dict)
 
     def answer(self, operation: str, parameters: Json, now: datetime) -> Json | None:
         """Answer for the namespace; None for anything else."""
@@ -159,7 +160,9 @@ class Published:
         page, rest = entries[skip : skip + limit], entries[skip + limit :]
         results: dict[str, Json] = {}
         for query, point in page:
-            result = results.setdefault(query["Id"], _empty_result(query))
+            result = results.get(query["Id"])
+            if result is None:
+                result = results[query["Id"]] = _empty_result(query)
             if point:
                 result["Timestamps"].append(point[0])
                 result["Values"].append(point[1])
@@ -173,29 +176,31 @@ class Published:
         self, stat: Json, together: Iterable[str], p: Json, now: datetime
     ) -> list[tuple[datetime, float]]:
         """One statistic; those asked `together` with it are computed from the same values."""
-        metric = stat["Metric"]
-        dimensions = _dimensions(stat)
-        if metric["MetricName"] not in self._lag:
+        metric, dimensions = stat["Metric"]["MetricName"], _dimensions(stat)
+        if metric not in self._lag:
             return []
         if stat["Stat"].startswith(("PR(", "TC(")) and not self._ranks:
             return []
-        visible = _minute(now - self._lag[metric["MetricName"]])
+        visible = _minute(now - self._lag[metric])
         period = timedelta(seconds=stat["Period"])
         points: list[tuple[datetime, float]] = []
         at = _minute(p["StartTime"])
         if self._buckets == "clock":
             at -= timedelta(seconds=at.timestamp() % stat["Period"])
-        while at < min(p["EndTime"], visible):
-            values = (metric["MetricName"], dimensions, at, min(at + period, visible))
+        end = min(p["EndTime"], visible)
+        stage = dict(dimensions).get("Stage", "")
+        computed = self._computed[stat["Stat"], metric, dimensions]
+        while at < end:
+            until = min(visible, at + period)
             # Minutes that are over do not change, and a rollout asks for them again every minute.
-            if (stat["Stat"], *values) not in self._computed:
-                published = self._values(*values)
+            if (at, until) not in computed:
+                published = self._values(metric, dimensions, at, until)
                 for each in together:
-                    self._computed[each, *values] = _statistic(each)(published)
-            value = self._computed[stat["Stat"], *values]
-            left_out = self._unpublished is not None and self._unpublished(
-                metric["MetricName"], dict(dimensions).get("Stage", ""), at
-            )
+                    self._computed[each, metric, dimensions][at, until] = _statistic(each)(
+                        published
+                    )
+            value = computed[at, until]
+            left_out = self._unpublished is not None and self._unpublished(metric, stage, at)
             if not math.isnan(value) and not left_out:
                 points.append((at, value))
             at += period
@@ -210,8 +215,8 @@ class Published:
             for segment in self._segments(dimensions, start):
                 _publish(metric, segment, counts)
             start += MINUTE
-        values = sorted(value for value, count in counts.items() if count)
-        return _Values(values, list(accumulate(counts[value] for value in values)))
+        values = sorted([value for value, count in counts.items() if count])
+        return _Values(values, list(accumulate(map(counts.__getitem__, values))))
 
     def _segments(self, dimensions: _Dimensions, minute: datetime) -> Iterable[Segment]:
         """What a series counts in a minute."""
@@ -282,14 +287,14 @@ def _publish(metric: str, segment: Segment, counts: Counter[float]) -> None:
         case "5XXError" | "Errors":
             _publish_errors(segment.served.errors_5xx, requests, counts)
         case "Latency" | "Duration" | "IntegrationLatency":
-            overhead = 0.0 if metric == "Latency" else _OVERHEAD_MS
-            drawn = [max(0.0, ms - overhead) for ms in segment.drawn_latencies()]
+            drawn = segment.drawn_latencies()
+            if metric != "Latency":
+                drawn = array("d", [max(0.0, ms - _OVERHEAD_MS) for ms in drawn])
             times, rest = divmod(requests, len(drawn))
             if times == 1:
                 counts.update(drawn)  # as below, and faster
             else:
-                for ms in drawn:
-                    counts[ms] += times
+                counts.update({ms: times * number for ms, number in Counter(drawn).items()})
             counts.update(drawn[:rest])
 
 

@@ -5,12 +5,11 @@ Texts of refusals are those recorded against AWS.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Container, Mapping, Sequence
 from typing import Literal, NoReturn, TypeAlias
 
-from apigw_canary.testing.answers import Json, RehearsalError, bad_request, unknown
+from apigw_canary.testing.answers import Json, RehearsalError, bad_request, copied, unknown
 
 # Recorded as it stands, missing commas and all.
 _VALID_PATHS = (
@@ -53,7 +52,7 @@ def patched(
         unknown("UpdateStage without patch operations")
     if {"copy", "remove"} <= {operation.get("op") for operation in operations}:
         unknown("copy and remove in one call")
-    result = copy.deepcopy(stage)
+    result: Json = copied(stage)
     for operation in operations:
         match operation:
             case {"op": "add", "path": path}:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -121,6 +123,10 @@ class Served:
 _MOST_LATENCIES = 10_000
 """Latencies drawn for one variant in a minute: one of a million requests costs no more."""
 
+_KEPT_SEGMENTS = 256
+"""Segments whose latencies are kept, in 20 MB at most: each metric and query reads them again, and
+so does a rehearsal with the same traffic."""
+
 
 class Target(NamedTuple):
     """Where a part of a variant's requests ends up."""
@@ -147,31 +153,38 @@ class Segment:
         """Milliseconds, one per request, in no order."""
         drawn = self.drawn_latencies()
         times, rest = divmod(self.served.requests, len(drawn))
-        all_ms = drawn * times + drawn[:rest]
+        all_ms = [*drawn * times, *drawn[:rest]]
         if times > 1:
             random.Random(self.seed).shuffle(all_ms)
         return all_ms
 
-    def drawn_latencies(self) -> list[float]:
+    def drawn_latencies(self) -> array[float]:
         """Milliseconds of 10,000 requests at most; as many others have each of them, or one more.
 
-        Drawn afresh from the segment's own seed, hence always the same: nothing is kept for
-        metrics that are not asked for. Of more requests one latency is drawn in each of equal parts
-        of the distribution, so that a part of them varies no more than by chance.
+        Drawn from the segment's own seed, hence always the same.
         """
-        rng = random.Random(self.seed)
-        center, spread = (
-            math.log(self.backend.latency_ms),
-            self.backend.latency_spread,
+        backend = self.backend
+        return _drawn(
+            self.seed, self.served.requests, math.log(backend.latency_ms), backend.latency_spread
         )
-        requests = self.served.requests
-        if requests <= _MOST_LATENCIES:
-            gauss = rng.gauss
-            return [math.exp(gauss(center, spread)) for _ in range(requests)]
-        parts = requests // math.ceil(requests / _MOST_LATENCIES)
-        draw, inverse = rng.random, NormalDist().inv_cdf
-        scores = [inverse(max(i + draw(), 0.5) / parts) for i in range(parts)]
-        return [math.exp(center + spread * score) for score in scores]
+
+
+@lru_cache(_KEPT_SEGMENTS)
+def _drawn(seed: str, requests: int, center: float, spread: float) -> array[float]:
+    """The latencies of so many requests.
+
+    Of more than 10,000 one latency is drawn in each of equal parts of the distribution, so that a
+    part of them varies no more than by chance.
+    """
+    rng = random.Random(seed)
+    if requests <= _MOST_LATENCIES:
+        gauss = rng.gauss
+        return array("d", [math.exp(gauss(center, spread)) for _ in range(requests)])
+    parts = requests // math.ceil(requests / _MOST_LATENCIES)
+    draw, inverse = rng.random, NormalDist().inv_cdf
+    places = [i + draw() for i in range(parts)]
+    places[0] = max(places[0], 0.5)
+    return array("d", [math.exp(center + spread * inverse(place / parts)) for place in places])
 
 
 class Traffic:

@@ -16,7 +16,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from apigw_canary.testing.answers import Json, Refusal
+from apigw_canary.testing.answers import Json, Refusal, copied
 
 if TYPE_CHECKING:
     import boto3
@@ -40,7 +40,7 @@ def simulated_session(
     """A session whose calls `dispatch` answers, dated by `now`; `rng` makes the request ids."""
     from apigw_canary.testing.clients import Session
 
-    return Session(_core(), _shared_session(), region=REGION, key=_WIRE, wire=(dispatch, now, rng))
+    return Session(_core, _shared_session(), region=REGION, key=_WIRE, wire=(dispatch, now, rng))
 
 
 def _keep_parameters(*, params: Json, context: Json, **_: object) -> None:
@@ -116,20 +116,11 @@ def _snapshot(model: Any, parameters: Json) -> Json:
     """The parameters as they are now, with times as aware datetimes, however they were given."""
     from botocore.utils import parse_to_aware_datetime
 
-    snapshot: Json = _copied(parameters)
+    snapshot: Json = copied(parameters)
     for name in snapshot:
         if model.input_shape.members[name].type_name == "timestamp":
             snapshot[name] = parse_to_aware_datetime(snapshot[name])
     return snapshot
-
-
-def _copied(value: Any) -> Any:
-    # Not deepcopy: parameters may hold open files.
-    if isinstance(value, dict):
-        return {key: _copied(member) for key, member in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_copied(member) for member in value]
-    return value
 
 
 def _response(status: int, answer: Json, rng: random.Random) -> tuple[object, Json]:
