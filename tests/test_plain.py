@@ -6,11 +6,12 @@ import json
 import math
 import pickle
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any
+from random import Random
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -41,6 +42,7 @@ from apigw_canary.errors import InvalidInputError
 from apigw_canary.values.serialization import FrozenMapping
 from strategies import PUBLIC_VALUES, decisions, measurements, ratios
 
+T = TypeVar("T")
 Json = Any
 Key = str | int
 
@@ -84,9 +86,6 @@ STAGE: Json = {
     "rollout": {"started_at": AT, "step_started_at": AT, "outcome": "promoted"},
 }
 
-FEWER = settings(max_examples=settings().max_examples // 3)
-"""For what is asked of each class: most of what they do is the same code."""
-
 ANY_ONE = settings(derandomize=True, phases=[Phase.generate])
 
 every_class = pytest.mark.parametrize(
@@ -96,6 +95,10 @@ every_class = pytest.mark.parametrize(
 
 def through_json(value: object) -> Json:
     return json.loads(json.dumps(value, allow_nan=False))
+
+
+def plainly(value: Any) -> Json:
+    return through_json(value.to_dict())
 
 
 def refused(kind: Any, data: object) -> InvalidInputError:
@@ -115,6 +118,12 @@ def places(data: Json, path: str, keys: tuple[Key, ...] = ()) -> Iterator[tuple[
             yield from places(value, f"{path}[{i}]", (*keys, i))
 
 
+def some(found: Iterable[T], rng: Random) -> list[T]:
+    """Up to four of them."""
+    found = list(found)
+    return rng.sample(found, min(4, len(found)))
+
+
 def replaced(data: Json, keys: tuple[Key, ...], value: Json) -> Json:
     """A copy with the value at one place replaced."""
     if not keys:
@@ -128,7 +137,7 @@ def wrong(value: Json) -> list[Json]:
     """JSON values of other types than this one's, fit for no field that takes this one."""
     match value:
         case None:
-            return [True]
+            return [[True]]
         case bool():
             return [1, 0, "true", None]
         case int() | float():
@@ -154,6 +163,24 @@ def example(kind: type[Any]) -> Any:
     return _EXAMPLES[kind]
 
 
+_VALUES: dict[type[Any], list[Any]] = {}
+
+
+def values(kind: type[Any]) -> list[Any]:
+    """Values of a class, which the tests of the class share: it takes long to draw them."""
+    if kind not in _VALUES:
+        _VALUES[kind] = []
+
+        # Fewer than usual, because most of what is asked of the classes is the same code.
+        @settings(max_examples=settings().max_examples // 3, phases=[Phase.generate])
+        @given(FROZEN[kind])
+        def drawn(value: Any) -> None:
+            _VALUES[kind].append(value)
+
+        drawn()
+    return _VALUES[kind]
+
+
 def test_every_public_value_class_is_tested() -> None:
     """Whatever public class can be made plain is among those generated here."""
     plain = {
@@ -165,16 +192,14 @@ def test_every_public_value_class_is_tested() -> None:
 
 
 @every_class
-@FEWER
-@given(data=st.data())
-def test_round_trip(kind: type[Any], data: st.DataObject) -> None:
+def test_round_trip(kind: type[Any]) -> None:
     """What was written as JSON is read as an equal value of the same class."""
-    value = data.draw(PUBLIC_VALUES[kind])
-    again = kind.from_dict(through_json(value.to_dict()))
+    for value in values(kind):
+        again = kind.from_dict(through_json(value.to_dict()))
 
-    assert type(again) is kind
-    assert again == value
-    assert again.to_dict() == value.to_dict()
+        assert type(again) is kind
+        assert again == value
+        assert again.to_dict() == value.to_dict()
 
 
 def mutable(value: Any, path: str) -> Iterator[str]:
@@ -213,16 +238,13 @@ def test_every_public_attrs_class_is_frozen_and_tested() -> None:
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.__name__) for kind in FROZEN])
-@FEWER
-@given(data=st.data())
-def test_is_immutable_and_hashable(kind: type[Any], data: st.DataObject) -> None:
+def test_is_immutable_and_hashable(kind: type[Any]) -> None:
     """A value holds nothing that can be changed; its equal, copy or pickle has its hash."""
-    value = data.draw(FROZEN[kind])
-
-    assert list(mutable(value, kind.__name__)) == []
-    for again in (attrs.evolve(value), deepcopy(value), pickle.loads(pickle.dumps(value))):
-        assert again == value
-        assert hash(again) == hash(value)
+    for value in values(kind):
+        assert list(mutable(value, kind.__name__)) == []
+        for again in (attrs.evolve(value), deepcopy(value), pickle.loads(pickle.dumps(value))):
+            assert again == value
+            assert hash(again) == hash(value)
 
 
 def test_what_was_given_can_be_changed_later() -> None:
@@ -244,52 +266,46 @@ def test_what_was_given_can_be_changed_later() -> None:
 
 
 @every_class
-@FEWER
-@given(data=st.data())
-def test_wrong_type_anywhere(kind: type[Any], data: st.DataObject) -> None:
+def test_wrong_type_anywhere(kind: type[Any]) -> None:
     """A value of another JSON type, at any depth, is refused with the path to it: no coercion."""
-    plain = through_json(data.draw(PUBLIC_VALUES[kind]).to_dict())
-    path, keys, value = data.draw(st.sampled_from(list(places(plain, kind.__name__))))
-    bad = data.draw(st.sampled_from(wrong(value)))
-
-    assert refused(kind, replaced(plain, keys, bad)).field == path
+    rng = Random(kind.__name__)
+    for plain in map(plainly, values(kind)):
+        for path, keys, value in some(places(plain, kind.__name__), rng):
+            bad = rng.choice(wrong(value))
+            assert refused(kind, replaced(plain, keys, bad)).field == path, bad
 
 
 @every_class
-@FEWER
-@given(data=st.data())
-def test_unknown_key_anywhere(kind: type[Any], data: st.DataObject) -> None:
+def test_unknown_key_anywhere(kind: type[Any]) -> None:
     """A key that no class knows, such as a misspelt one, is refused with the path and the key."""
-    plain = through_json(data.draw(PUBLIC_VALUES[kind]).to_dict())
-    objects = [
-        (path, keys, value)
-        for path, keys, value in places(plain, kind.__name__)
-        if isinstance(value, dict) and not path.endswith(("variables", "minutes", "changed"))
-        if not path.endswith("not_observed")
-        if not path.endswith(("variables_before", "variables_after", "bad_rates", "headers"))
-        if path.endswith("]") or ".routes" not in path
-    ]
-    path, keys, value = data.draw(st.sampled_from(objects))
-    error = refused(kind, replaced(plain, keys, {**value, "percnet": 5}))
+    rng = Random(kind.__name__)
+    for plain in map(plainly, values(kind)):
+        objects = [
+            (path, keys, value)
+            for path, keys, value in places(plain, kind.__name__)
+            if isinstance(value, dict) and not path.endswith(("variables", "minutes", "changed"))
+            if not path.endswith("not_observed")
+            if not path.endswith(("variables_before", "variables_after", "bad_rates", "headers"))
+            if path.endswith("]") or ".routes" not in path
+        ]
+        for path, keys, value in some(objects, rng):
+            error = refused(kind, replaced(plain, keys, {**value, "percnet": 5}))
 
-    assert error.field == f"a key of {path}"
-    assert "'percnet'" in str(error)
+            assert error.field == f"a key of {path}"
+            assert "'percnet'" in str(error)
 
 
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, id=kind.__name__) for kind in PUBLIC_VALUES if required(kind)]
 )
-@FEWER
-@given(data=st.data())
-def test_missing_key(kind: type[Any], data: st.DataObject) -> None:
+def test_missing_key(kind: type[Any]) -> None:
     """A field without a default must be there; the error names class and key."""
-    plain = through_json(data.draw(PUBLIC_VALUES[kind]).to_dict())
-    name = data.draw(st.sampled_from(required(kind)))
-    del plain[name]
-    error = refused(kind, plain)
+    for plain in map(plainly, values(kind)):
+        for name in required(kind):
+            error = refused(kind, {key: plain[key] for key in plain if key != name})
 
-    assert error.field == kind.__name__
-    assert f"the key {name!r}" in str(error)
+            assert error.field == kind.__name__
+            assert f"the key {name!r}" in str(error)
 
 
 @every_class
