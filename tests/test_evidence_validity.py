@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from apigw_canary.judge import betting, evidence, overshoot
 from apigw_canary.judge.evidence import Limit, NotWorse, Row, Worse
 from apigw_canary.judge.noise import Damping
-from apigw_canary.judge.overshoot import Part, Split
+from apigw_canary.judge.overshoot import Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -271,13 +271,13 @@ def test_the_enumeration_notices_a_completion_that_pays() -> None:
 
 def test_capital_that_is_all_but_lost_is_left_as_it_is() -> None:
     """Where no outcome leaves a capital that a float can hold, there is nothing to multiply."""
-    parts = [Part(-5000.0, -0.2, 0.9), Part(-math.inf, 0.0, 0.0)]
+    parts = [(-5000.0, -0.2, 0.9), (-math.inf, 0.0, 0.0)]
     assert overshoot.log_factor(Split(20, 8, 3, 1.0), parts, Damping(1, 0), 0.3) == 0
 
 
 def test_a_boosted_minute_keeps_its_expectation_for_each_number_of_bad_requests() -> None:
     """Given the minute's bad requests, the expectation is the lesser of capital and promise."""
-    parts = [Part(math.log(0.1), -0.2, 0.9), Part(math.log(0.2), -0.1, 0.3)]
+    parts = [(math.log(0.1), -0.2, 0.9), (math.log(0.2), -0.1, 0.3)]
     for ratio in (1.0, 1.1, 4.0):
         for m in (1, 3, 9, 24):
             split = Split(20, 8, m, ratio)
@@ -306,7 +306,7 @@ def test_a_minute_is_multiplied_unless_that_brings_next_to_nothing(
         for change in (0.1, 0.3, 1.0, 2.0):
             slope = change / math.sqrt(m)
             still = -m * math.log1p(math.expm1(slope) / 4)
-            parts = [Part(math.log(before), still, slope)]
+            parts = [(math.log(before), still, slope)]
             factor = overshoot.log_factor(split, parts, damping, before)
             with monkeypatch.context() as patch:
                 patch.setattr(overshoot, "_WIDE", math.inf)

@@ -8,7 +8,6 @@ of seconds are found with little capital, and those of days are not found with a
 Traffic of the minute itself may be used, and the past; never the bad requests of the minute.
 """
 
-from collections.abc import Iterator
 from math import exp, log1p, sqrt
 from typing import NamedTuple
 
@@ -29,18 +28,12 @@ _CAUTION = 0.97
 """The most of the capital that one request may cost: a loss of all could never be won back."""
 
 
-class Bet(NamedTuple):
-    """A bet on one minute. The log of what the capital is multiplied by is linear in the counts."""
+Bet = tuple[float, float, float]
+"""A bet on one minute. The log of what the capital is multiplied by is linear in the counts: what
+it is without bad requests, what each bad canary request adds, and what each bad baseline request
+adds, which is negative."""
 
-    without_errors: float
-    """It for a minute without bad requests."""
-    canary_bad: float
-    """What each bad canary request adds."""
-    baseline_bad: float
-    """What each bad baseline request adds; negative."""
-
-
-NO_BET = Bet(0.0, 0.0, 0.0)
+NO_BET: Bet = (0.0, 0.0, 0.0)
 
 
 class Null(NamedTuple):
@@ -60,16 +53,29 @@ def bets(n_b: float, n_c: float, rate: float, null: Null) -> tuple[list[Bet], li
     capital by 1 + a(y - c), a baseline request by 1 - b(y - q), where y is 1 if it was bad and 0 if
     not, and c = ratio * q + slack. By 1 + z <= exp(z) the minute's expectation is at most
     exp(a * n_c * (p_c - ratio * p_b - slack)), which the null hypothesis keeps from exceeding 1.
+
+    For rare errors the fastest bet is found with all rates in units of the baseline's. Setting the
+    derivative of the growth to zero, times/(1 + a) - ratio/(1 - ka) = slack, gives
+    k*slack*a^2 - (k*times + tolerated - k*slack)*a + (times - tolerated) = 0; the bet is the
+    smaller root, in the form that subtracts no equal numbers.
     """
     ratio, slack = null
     k = ratio * n_c / n_b
     highest = 0.9 / max(ratio, 1.0)
-    highest_null = (1 - slack) * highest
+    highest_null, highest_stake = (1 - slack) * highest, 0.999 / k
     p = min(rate, highest)
-    tolerated = ratio + slack / p
+    slack_in_rates = slack / p
+    tolerated = ratio + slack_in_rates
+    most = max(0.95 / p, 1.0001 * tolerated)
+    square, constant = 4 * k * slack_in_rates, tolerated - k * slack_in_rates
     expected_b, expected_c = n_b * p, n_c * p
     all_bets, growths = [], []
-    for times, stake in _fastest_stakes(tolerated, k, slack / p, 0.95 / p):
+    for alternative in ALTERNATIVES:
+        times = min(alternative * tolerated, most)
+        excess = times - tolerated
+        linear = k * times + constant
+        root = sqrt(max(linear * linear - square * excess, 0.0))
+        stake = min(2 * excess / (linear + root), highest_stake)
         # The rate at which the null comes closest to the alternative: centred there, a bet is the
         # likelihood ratio of the two for rare errors.
         q = min(p / (1 - k * stake), highest_null)
@@ -82,29 +88,9 @@ def bets(n_b: float, n_c: float, rate: float, null: Null) -> tuple[list[Bet], li
         without_errors = n_c * good_canary + n_b * good_baseline
         canary_bad = log1p(a * (1 - c)) - good_canary
         baseline_bad = log1p(-b * (1 - q)) - good_baseline
-        all_bets.append(Bet(without_errors, canary_bad, baseline_bad))
+        all_bets.append((without_errors, canary_bad, baseline_bad))
         growths.append(without_errors + expected_c * times * canary_bad + expected_b * baseline_bad)
     return all_bets, growths
-
-
-def _fastest_stakes(
-    tolerated: float, k: float, slack: float, most: float
-) -> Iterator[tuple[float, float]]:
-    """Of each alternative, how many times the baseline's rate it is, and its bet for rare errors.
-
-    All rates in units of the baseline's, the canary's at most `most`. Setting the derivative of the
-    growth to zero, times/(1 + a) - ratio/(1 - ka) = slack, gives
-    k*slack*a^2 - (k*times + tolerated - k*slack)*a + (times - tolerated) = 0; the bet is the
-    smaller root, in the form that subtracts no equal numbers.
-    """
-    square, constant, highest = 4 * k * slack, tolerated - k * slack, 0.999 / k
-    most = max(most, 1.0001 * tolerated)
-    for alternative in ALTERNATIVES:
-        times = min(alternative * tolerated, most)
-        excess = times - tolerated
-        linear = k * times + constant
-        root = sqrt(max(linear * linear - square * excess, 0.0))
-        yield times, min(2 * excess / (linear + root), highest)
 
 
 def division(growths: list[float], enough: float) -> list[float]:

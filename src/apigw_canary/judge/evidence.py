@@ -34,7 +34,6 @@ from typing import NamedTuple
 
 from apigw_canary.judge import betting, overshoot
 from apigw_canary.judge.noise import Damping, Noise
-from apigw_canary.judge.overshoot import Part
 from apigw_canary.judge.signals import Signal
 
 EXCESSES = ((1.25, 0.20), (1.7, 0.25), (2.5, 0.25), (5.0, 0.15), (15.0, 0.10), (1000.0, 0.05))
@@ -43,11 +42,14 @@ the smallest excess worth finding to an arm that answers nothing but errors."""
 
 STAKES = (0.05, 0.15, 0.4, 0.9)
 """Bets for `not_worse` that do not depend on the guess of the baseline's rate."""
+_STAKES = tuple((a, math.log1p(-a)) for a in STAKES)
+"""Each with the log of what a bad canary request multiplies it by."""
 _STAKE_CAPITAL = 0.06
 _GUESSED_CAPITAL = 0.76
 """The rest is bet for the baseline's rate as it was (`_nearest_null`). With 0.72 a promotion takes
 1 % more requests at a rate of 1 %, with 0.9 canaries at the margin are confirmed more often."""
 NOT_WORSE_WEIGHTS = (*(_STAKE_CAPITAL for _ in STAKES), _GUESSED_CAPITAL)
+_EXCESS_WEIGHTS = tuple(weight for _, weight in EXCESSES)
 
 CAUTION = 0.97
 """The most of the capital that one request may cost: a loss of all could never be won back."""
@@ -124,36 +126,24 @@ class Row(NamedTuple):
         return self.canary_requests - self.canary_unknown
 
 
-class _Baseline(NamedTuple):
-    """The baseline's counts in the minutes before; unknown outcomes are left out."""
+class _Comparison:
+    """What each comparison keeps: the baseline's counts in the minutes before.
 
-    bad: float = PRIOR_BAD
-    requests: float = PRIOR_REQUESTS
+    Unknown outcomes are left out.
+    """
 
-    @property
-    def rate(self) -> float:
-        return self.bad / self.requests
+    def __init__(self) -> None:
+        self._bad, self._requests = PRIOR_BAD, PRIOR_REQUESTS
 
-    @property
-    def is_new(self) -> bool:
-        """Whether the rate is a guess more than it is known."""
-        return self.requests < 2 * PRIOR_REQUESTS
-
-    def with_row(self, row: Row) -> "_Baseline":
-        if row.baseline_requests > _MOST:
-            return self
-        return _Baseline(self.bad + row.baseline_bad, self.requests + row.baseline_known)
+    def _learn(self, row: Row) -> None:
+        if row.baseline_requests <= _MOST:
+            self._bad += row.baseline_bad
+            self._requests += row.baseline_known
 
 
 def e_value(log: float) -> float:
     """The evidence of which this is the log."""
     return math.exp(min(log, _LOG_LARGEST))
-
-
-def log_sum(logs: Sequence[float]) -> float:
-    """The log of the sum of numbers given by their logs."""
-    top = max(logs)
-    return top + math.log(sum([math.exp(log - top) for log in logs]))
 
 
 def log_add(a: float, b: float) -> float:
@@ -227,7 +217,7 @@ class WorseEvidence:
         return self._log
 
 
-class Worse:
+class Worse(_Comparison):
     """The capital bet against "the canary is no worse than tolerated", minute by minute.
 
     It rides on several alternatives. Before each minute it is divided anew, by how well each has
@@ -246,10 +236,10 @@ class Worse:
         self, *, ratio: float, slack: float, noise: float, alpha: float, reserve: float = RESERVE
     ) -> None:
         """`reserve`: the part of the capital that is kept for a later onset, 0 to 1."""
+        super().__init__()
         self._null = betting.Null(ratio, slack)
         self._noise = Noise.tolerated(noise)
         self._threshold = -math.log(alpha) + 1e-9
-        self._baseline = _Baseline()
         self._reserve = _Reserve.of(reserve)
         self._gained = [math.log1p(-reserve)] * len(betting.ALTERNATIVES)
         self._log = 0.0
@@ -261,65 +251,64 @@ class Worse:
         self.multiplier = 0.0
         if _comparable(row):
             self._log = self._after(row)
-        self._baseline = self._baseline.with_row(row)
+        self._learn(row)
         return self._log
 
     def _after(self, row: Row) -> float:
         n_b, x_b, n_c, x_c, unknown_b, _ = row
-        share, rate = n_c / (n_b + n_c), self._baseline.rate
+        share, rate = n_c / (n_b + n_c), self._bad / self._requests
         damping = self._noise.damping(min(rate, 1.0) * n_b, share)
         self._noise = self._noise.with_minute(x_c, x_b + x_c, share)
         bets, growths = betting.bets(n_b, n_c, rate, self._null)
-        divisor = damping.of(x_c)
-        gains = [
-            (without_errors + x_c * canary_bad + (x_b + unknown_b) * baseline_bad) / divisor
-            for without_errors, canary_bad, baseline_bad in bets
-        ]
+        divisor, bad_b = damping.of(x_c), x_b + unknown_b
         released, self._reserve = self._reserve.next()
         gained = [log_add(log, released) for log in self._gained]
-        self._gained = [log + gain for log, gain in zip(gained, gains, strict=True)]
+        self._gained = [
+            log + (without_errors + x_c * canary_bad + bad_b * baseline_bad) / divisor
+            for log, (without_errors, canary_bad, baseline_bad) in zip(gained, bets, strict=True)
+        ]
         division = betting.division(growths, self._threshold)
-        parts = [math.log(part) + log for part, log in zip(division, gained, strict=True)]
-        bet = log_sum(parts)
-        grown = log_sum([part + gain for part, gain in zip(parts, gains, strict=True)])
+        bet, grown = log_mean(gained, division), log_mean(self._gained, division)
         self.multiplier = grown - bet
         kept = self._reserve.log
         whole = log_add(bet, kept)
-        parts, kept, grown = [part - whole for part in parts], kept - whole, grown - whole
-        if self._baseline.is_new:
-            # With next to no history the guess may be far off: half the capital sits it out.
-            parts = [part - _LOG_2 for part in parts]
-            kept, grown = log_add(kept, 0.0) - _LOG_2, grown - _LOG_2
-        grown = log_add(grown, kept)
-        if self._log >= self._threshold:
-            return self._log + grown
-        correction = self._overshoot_correction(
-            row, [*parts, kept], [*bets, betting.NO_BET], damping
-        )
-        return min(self._log + grown + correction, self._threshold)
+        kept -= whole
+        if self._requests < 2 * PRIOR_REQUESTS:
+            # The rate is a guess more than it is known, and it may be far off: half the capital
+            # sits it out.
+            whole += _LOG_2
+            kept = log_add(kept, 0.0) - _LOG_2
+        log = self._log + log_add(grown - whole, kept)
+        before = self._log - self._threshold
+        if before >= 0:
+            return log
+        if before >= _MIN_LOG_CAPITAL_FOR_CORRECTION:
+            logs = [
+                math.log(part) + log - whole for part, log in zip(division, gained, strict=True)
+            ]
+            staked = [*zip(logs, bets, strict=True), (kept, betting.NO_BET)]
+            log += self._overshoot_correction(row, before, staked, damping)
+        return min(log, self._threshold)
 
     def _overshoot_correction(
-        self, row: Row, parts: list[float], bets: list[betting.Bet], damping: Damping
+        self, row: Row, before: float, staked: list[tuple[float, betting.Bet]], damping: Damping
     ) -> float:
         """The log of the factor for what would be wasted beyond 1/alpha.
 
         It depends on the minute's total of bad requests: of the totals that the unknown requests
-        leave open, the smallest factor.
+        leave open, the smallest factor. `before`: the log capital, in units of 1/alpha; `staked`:
+        the parts of it and their bets.
         """
         n_b, x_b, n_c, x_c, *unknown = row
-        before = self._log - self._threshold
-        if (
-            before < _MIN_LOG_CAPITAL_FOR_CORRECTION
-            or n_b + n_c > overshoot.MOST_REQUESTS
-            or not _is_whole(row)
-        ):
+        if n_b + n_c > overshoot.MOST_REQUESTS or not _is_whole(row):
             return 0.0
+        staked = [(before + log, bet) for log, bet in staked if log > _LOG_SMALLEST]
         least, most = int(x_b + x_c), int(x_b + x_c + sum(unknown))
         few = most - least <= _EACH_TOTAL
         totals = range(least, most + 1) if few else (least, most)
         factors = [
             self._factor(
-                overshoot.Split(int(n_b), int(n_c), m, self._null.ratio), parts, bets, damping
+                overshoot.Split(int(n_b), int(n_c), m, self._null.ratio), before, staked, damping
             )
             for m in totals
         ]
@@ -328,33 +317,27 @@ class Worse:
     def _factor(
         self,
         split: overshoot.Split,
-        parts: list[float],
-        bets: list[betting.Bet],
+        before: float,
+        staked: list[tuple[float, betting.Bet]],
         damping: Damping,
     ) -> float:
         if not split.m:
             return 0.0  # the capital can only fall
-        before = self._log - self._threshold
-        staked = [
-            Part(
-                before + part,
-                bet.without_errors + split.m * bet.baseline_bad,
-                bet.canary_bad - bet.baseline_bad,
-            )
-            for part, bet in zip(parts, bets, strict=True)
-            if part > _LOG_SMALLEST
+        parts = [
+            (log, without_errors + split.m * baseline_bad, canary_bad - baseline_bad)
+            for log, (without_errors, canary_bad, baseline_bad) in staked
         ]
-        return overshoot.log_factor(split, staked, damping, math.exp(before))
+        return overshoot.log_factor(split, parts, damping, math.exp(before))
 
 
 def _comparable(row: Row) -> bool:
     """Whether both arms had requests, in numbers that can be counts."""
-    low, high = sorted((row.baseline_requests, row.canary_requests))
-    return low >= _FEWEST and high <= _MOST
+    n_b, n_c = row.baseline_requests, row.canary_requests
+    return _FEWEST <= n_b <= _MOST and _FEWEST <= n_c <= _MOST
 
 
 def _is_whole(row: Row) -> bool:
-    return all(count == int(count) for count in row)
+    return not any(count % 1 for count in row)
 
 
 def not_worse(rows: Iterable[Row], *, ratio: float, margin: float, noise: float) -> list[float]:
@@ -366,7 +349,7 @@ def not_worse(rows: Iterable[Row], *, ratio: float, margin: float, noise: float)
     return [process.add(row) for row in rows]
 
 
-class NotWorse:
+class NotWorse(_Comparison):
     """The evidence for "not worse", minute by minute.
 
     Most of the capital is bet on the likelihood ratio of "both variants have the baseline's past
@@ -379,8 +362,8 @@ class NotWorse:
     """
 
     def __init__(self, *, ratio: float, margin: float, noise: float) -> None:
+        super().__init__()
         self._ratio, self._margin, self._noise = ratio, margin, noise
-        self._baseline = _Baseline()
         self._logs = [0.0] * (len(STAKES) + 1)
 
     def add(self, row: Row) -> float:
@@ -391,13 +374,13 @@ class NotWorse:
             k = self._ratio * n_c / n_b
             # From the expected number of bad requests: with the number that came, the mean of the
             # capital could exceed 1 under the null.
-            rate = min(self._baseline.rate, 1.0)
+            rate = min(self._bad / self._requests, 1.0)
             share = n_c / (n_b + n_c)
             variance = self._noise * self._noise
             damping = 1 + 2 * variance * rate * (n_b + n_c) * share * (1 - share)
             gains = [
-                a * self._margin * n_c + x_c * math.log1p(-a) + x_b * math.log1p(a * k)
-                for a in STAKES
+                a * self._margin * n_c + x_c * of_bad + x_b * math.log1p(a * k)
+                for a, of_bad in _STAKES
             ]
             a, b, q, c = _guessed_bet(rate, n_b, n_c, self._ratio, self._margin)
             gains.append(
@@ -407,7 +390,7 @@ class NotWorse:
                 + (n_b - x_b) * math.log1p(-b * q)
             )
             self._logs = [log + gain / damping for log, gain in zip(self._logs, gains, strict=True)]
-        self._baseline = self._baseline.with_row(row)
+        self._learn(row)
         return log_mean(self._logs, NOT_WORSE_WEIGHTS)
 
 
@@ -434,10 +417,16 @@ def _nearest_null(p: float, n_b: float, n_c: float, ratio: float, margin: float)
     near it comes is a question of speed only.
     """
     low, high = max((p - margin) / ratio, 0.0), p
+    # It is n_b (p - q) c (1 - c) - ratio n_c (c - p) q (1 - q), here in powers of q, with
+    # c = ratio * q + margin.
+    k, of_c = ratio * n_c, ratio * (1 - 2 * margin)
+    still = n_b * p * margin * (1 - margin)
+    linear = n_b * (p * of_c - margin * (1 - margin)) - k * (margin - p)
+    square = -n_b * (p * ratio * ratio + of_c) + k * (margin - p - ratio)
+    cube = ratio * (n_b * ratio + k)
     for _ in range(_HALVINGS):
         q = (low + high) / 2
-        c = ratio * q + margin
-        if n_b * (p - q) * c * (1 - c) > ratio * n_c * (c - p) * q * (1 - q):
+        if ((cube * q + square) * q + linear) * q + still > 0:
             low = q
         else:
             high = q
@@ -507,8 +496,13 @@ class Sustained(NamedTuple):
 
 def _is_plainly_worse(before: Row, row: Row) -> bool:
     """Unknown requests count as good on the canary and as bad on the baseline."""
-    n_b, x_b, n_c, x_c, u_b, _ = (a + b for a, b in zip(before, row, strict=True))
-    return x_c > ((x_b + u_b) / n_b + _PLAINLY if n_b else _PLAINLY) * n_c
+    n_b = before.baseline_requests + row.baseline_requests
+    x_b = before.baseline_bad + row.baseline_bad
+    u_b = before.baseline_unknown + row.baseline_unknown
+    tolerated = (x_b + u_b) / n_b + _PLAINLY if n_b else _PLAINLY
+    return before.canary_bad + row.canary_bad > tolerated * (
+        before.canary_requests + row.canary_requests
+    )
 
 
 class Limit:
@@ -538,12 +532,11 @@ class Limit:
         """
         comparable = _comparable(row)
         if comparable or (alone and _FEWEST <= row.canary_requests <= _MOST):
-            weights = [weight for _, weight in EXCESSES]
             gains = gains_above(self._limit, row.canary_requests, row.canary_bad)
             released, self._reserve = self._reserve.next()
             gained = [log_add(log, released) for log in self._gained]
             self._gained = [log + gain for log, gain in zip(gained, gains, strict=True)]
-            own = log_mean(self._gained, weights) - log_mean(gained, weights)
+            own = log_mean(self._gained, _EXCESS_WEIGHTS) - log_mean(gained, _EXCESS_WEIGHTS)
             self._bet = log_add(self._bet, released) + (min(own, compared) if comparable else own)
             self._log = log_add(self._bet, self._reserve.log)
         return self._log
@@ -565,12 +558,11 @@ def _logs_above(limit: float) -> list[tuple[float, float]]:
 def above(counts: Iterable[tuple[float, float]], *, limit: float) -> list[float]:
     """Log capital after each (requests, bad) of one arm, against "its rate is within the limit"."""
     logs = [0.0] * len(EXCESSES)
-    weights = [weight for _, weight in EXCESSES]
     path: list[float] = []
     for requests, bad in counts:
         gains = gains_above(limit, requests, bad)
         logs = [log + gain for log, gain in zip(logs, gains, strict=True)]
-        path.append(log_mean(logs, weights))
+        path.append(log_mean(logs, _EXCESS_WEIGHTS))
     return path
 
 
@@ -597,10 +589,10 @@ class Detector:
         """The log of R after a minute more. `limit`: above 0 and below 1."""
         gains = gains_above(limit, requests, bad)
         self._logs = [
-            min(log_sum((_KEPT + log, _ADDED)) + gain, _MOST_LOG)
+            min(log_add(_ADDED, _KEPT + log) + gain, _MOST_LOG)
             for log, gain in zip(self._logs, gains, strict=True)
         ]
-        return log_mean(self._logs, [weight for _, weight in EXCESSES])
+        return log_mean(self._logs, _EXCESS_WEIGHTS)
 
 
 def highest_healthy(signal: Signal, past_bad: float, past_requests: float) -> float:

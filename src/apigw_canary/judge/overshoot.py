@@ -56,22 +56,24 @@ class Split(NamedTuple):
     """How many times the odds of being bad are higher on the canary."""
 
 
-class Part(NamedTuple):
-    """A part of the capital, and what the minute makes of it, in logs; x is the canary's part of
-    the bad requests. In units of the capital that rejects, of which more is of no use.
-    """
-
-    before: float
-    still: float
-    """What it is multiplied by if x is 0, not damped."""
-    slope: float
-    """What each of x adds, not damped."""
+Part = tuple[float, float, float]
+"""A part of the capital, and what the minute makes of it, in logs; x is the canary's part of the
+bad requests: what it is before, in units of the capital that rejects, of which more is of no use;
+what it is multiplied by if x is 0; and what each of x adds. The last two are not damped."""
 
 
 def after(parts: Sequence[Part], damping: Damping, x: float) -> list[float]:
     """The logs of the parts after the minute."""
     divisor = damping.of(x)
     return [before + (still + slope * x) / divisor for before, still, slope in parts]
+
+
+def _capital(parts: Sequence[Part], damping: Damping, x: float) -> float:
+    """The sum of the parts after the minute."""
+    logs = after(parts, damping, x)
+    if max(logs) > _LARGEST:
+        logs = [min(log, _LARGEST) for log in logs]
+    return sum(map(math.exp, logs))
 
 
 def log_factor(split: Split, parts: Sequence[Part], damping: Damping, before: float) -> float:
@@ -84,10 +86,7 @@ def log_factor(split: Split, parts: Sequence[Part], damping: Damping, before: fl
     if _is_negligible(split, middle, parts, damping):
         return 0.0
     first, law = _law(split, middle)
-    capital = [
-        sum([math.exp(min(log, _LARGEST)) for log in after(parts, damping, x)])
-        for x in range(first, first + len(law))
-    ]
+    capital = [_capital(parts, damping, x) for x in range(first, first + len(law))]
     kept = list(accumulate([h * v for h, v in zip(law, capital, strict=True)]))
     if kept[-1] <= 0:
         return 0.0  # all but lost, whatever the outcome
@@ -114,7 +113,7 @@ def _is_negligible(split: Split, middle: int, parts: Sequence[Part], damping: Da
     total = cut = 0.0
     for score, density in _GRID:
         x = min(max(middle + score * spread, 0.0), float(m))
-        capital = sum([math.exp(min(log, _LARGEST)) for log in after(parts, damping, x)])
+        capital = _capital(parts, damping, x)
         total += density * capital
         cut += density * max(capital - 1, 0.0)
     return cut <= _LEAST_WASTE * total
