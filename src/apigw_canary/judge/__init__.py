@@ -44,6 +44,7 @@ from apigw_canary.judge.observation import (
     alarms_fired,
     alarms_without_data,
     ceil_minute,
+    floor_minute,
     remarks_on_alarms,
 )
 from apigw_canary.judge.overlap import Totals
@@ -96,6 +97,7 @@ __all__ = [
     "e_value",
     "exceeds_past",
     "excess",
+    "floor_minute",
     "gather_evidence",
     "gross_failure",
     "has_comparable_minute",

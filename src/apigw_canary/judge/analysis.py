@@ -183,13 +183,15 @@ def _is_unhealthy(rows: Sequence[Row], signal: Signal, alpha: float) -> bool:
 
 def _mean(weighted: Sequence[WeightedEvidence], kept: Kept) -> tuple[list[datetime], list[float]]:
     """The times of all the weighted' minutes, and the log of their weighted mean after each."""
-    times = weighted[0].times
-    if any(part.times != times for part in weighted):
+    times, weights = weighted[0].times, tuple(part.weight for part in weighted)
+    if weights == (1.0,):
+        return times, weighted[0].worse
+    if all(part.times == times for part in weighted[1:]):
+        columns = [part.worse for part in weighted]
+    else:
         times = sorted({*chain.from_iterable(part.times for part in weighted)})
-    columns = [v.worse if v.times == times else _filled(v, times) for v in weighted]
-    weights = tuple(part.weight for part in weighted)
-    points = list(zip(*columns, strict=True))
-    return times, kept.mapped(weights, points, lambda logs: evidence.log_mean(logs, weights))
+        columns = [_filled(part, times) for part in weighted]
+    return times, kept.mapped(weights, columns, lambda *logs: evidence.log_mean(logs, weights))
 
 
 def _filled(part: WeightedEvidence, times: Sequence[datetime]) -> list[float]:

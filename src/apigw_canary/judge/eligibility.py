@@ -9,7 +9,13 @@ canary, it is compared as well. It never counts for the canary.
 from datetime import datetime, timedelta
 
 from apigw_canary.judge.evidence import UNHEALTHY, Detector, Row, highest_healthy
-from apigw_canary.judge.observation import MINUTE, Minute, Observation, ceil_minute
+from apigw_canary.judge.observation import (
+    MINUTE,
+    Minute,
+    Observation,
+    ceil_minute,
+    floor_minute,
+)
 from apigw_canary.judge.signals import ERRORS_4XX, ERRORS_5XX, Signal
 
 WARM_UP = timedelta(minutes=5)
@@ -82,7 +88,7 @@ def first_minute(signal: Signal, observation: Observation) -> Minute | None:
     """
     if signal.counted not in (ERRORS_5XX, ERRORS_4XX):
         return None
-    start = observation.started_at.replace(second=0, microsecond=0)
+    start = floor_minute(observation.started_at)
     first, has_history = ceil_minute(observation.started_at), False
     for minute in observation.minutes.get(signal.name, ()):
         if minute.at >= first:

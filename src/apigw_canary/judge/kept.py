@@ -196,14 +196,14 @@ class Kept:
         return series
 
     def mapped(
-        self, key: Hashable, items: Sequence[Item], function: Callable[[Item], Result]
+        self, key: Hashable, columns: Sequence[list[Item]], function: Callable[..., Result]
     ) -> list[Result]:
-        """The function's result for each of the items."""
+        """The function's result for each row of the columns, which are of one length."""
         self._used.add(key)
         before, results = self._mapped.get(key, ((), []))
-        same = _common(before, items)
-        results = [*results[:same], *map(function, items[same:])]
-        self._mapped[key] = items, results
+        same = min(map(_common, before, columns), default=0)
+        results = [*results[:same], *map(function, *(column[same:] for column in columns))]
+        self._mapped[key] = columns, results
         return results
 
     def forget_unused(self) -> None:
@@ -260,13 +260,20 @@ def _common(before: Sequence[Any], now: Sequence[Any]) -> int:
     return next((i for i in range(most) if before[i] != now[i]), most)
 
 
+_VALUES = frozenset((float, int, bool, tuple, datetime, type(None)))
+"""Most of what a state keeps, and of which nothing is to be copied."""
+
+
 def _copied(state: State) -> State:
     """The state, and what is mutable in it, once more."""
     twin = object.__new__(type(state))
     mine = twin.__dict__
+    mine.update(state.__dict__)
     for name, value in state.__dict__.items():
+        if type(value) in _VALUES:
+            continue
         if isinstance(value, list):
             mine[name] = value.copy()
-        else:
-            mine[name] = _copied(value) if hasattr(value, "__dict__") else value
+        elif hasattr(value, "__dict__"):
+            mine[name] = _copied(value)
     return twin

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Literal, Protocol, get_args
 
 import attrs
@@ -258,7 +259,7 @@ _ByName = Mapping[str, tuple[Minute, ...]]
 
 def _ordered(minutes: Mapping[str, Iterable[Minute]]) -> _ByName:
     return FrozenMapping(
-        {name: tuple(sorted(rows, key=lambda row: row.at)) for name, rows in minutes.items()}
+        {name: tuple(sorted(rows, key=attrgetter("at"))) for name, rows in minutes.items()}
     )
 
 
@@ -440,8 +441,14 @@ class Observation(Serializable):
 
 def ceil_minute(time: datetime) -> datetime:
     """The first full minute at or after a time."""
-    full = time.replace(second=0, microsecond=0)
-    return full if full == time else full + MINUTE
+    if not (time.second or time.microsecond):
+        return time
+    return floor_minute(time) + MINUTE
+
+
+def floor_minute(time: datetime) -> datetime:
+    """The last full minute at or before a time."""
+    return time.replace(second=0, microsecond=0)
 
 
 @attrs.frozen

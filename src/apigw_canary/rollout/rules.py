@@ -34,7 +34,6 @@ from apigw_canary.rollout.view import (
     guards_at_100,
     missing_from_step,
     problem_of_metrics,
-    unobserved,
 )
 from apigw_canary.values import evidence, share, span
 
@@ -130,7 +129,7 @@ def _gross_failure(view: View) -> Decision | None:
 
 def _unobserved_too_long(view: View) -> Decision | None:
     """The canary has traffic and has been unobserved for longer than `max_unobserved`."""
-    found = unobserved(view) if view.seen.percent > 0 else None
+    found = view.unobserved if view.seen.percent > 0 else None
     if found is None or found[0] <= view.policy.max_unobserved:
         return None
     return view.roll_back(
@@ -209,7 +208,7 @@ def _on_hold(view: View) -> Decision | None:
 
 def _metrics_insufficient(view: View) -> Decision | None:
     """The metrics cannot be read, are suspect, or do not show how the canary fares."""
-    found = unobserved(view)
+    found = view.unobserved
     said = found[1] if found is not None else problem_of_metrics(view)
     return view.hold(said, waiting_for="metrics") if said is not None else None
 

@@ -25,6 +25,7 @@ from apigw_canary.judge import (
     Unhealthy,
     UnknownOutcomes,
     ceil_minute,
+    floor_minute,
     gather_evidence,
     overlap,
     remarks_on_alarms,
@@ -112,6 +113,17 @@ class View:
         return [(g.signal, unknown_outcomes(g, self.seen)) for g in self.observed]
 
     @cached_property
+    def silence(self) -> "Silence | None":
+        """The silence of a critical signal, an implausible one first; None where there is none."""
+        found = [quiet for signal in self.critical if (quiet := _silence(self, signal)) is not None]
+        return min(found, key=lambda quiet: (not quiet.implausible, quiet.since), default=None)
+
+    @cached_property
+    def unobserved(self) -> tuple[timedelta, str] | None:
+        """For how long the canary has been unobserved, and why; None where it is observed."""
+        return _unobserved(self)
+
+    @cached_property
     def unhealthy(self) -> tuple[Signal, Unhealthy] | None:
         """In which critical signal production is unhealthy, the first; None where it is not."""
         for g in self.critical_evidence:
@@ -164,7 +176,7 @@ class View:
 
     def _until_the_next_complete_minute(self) -> timedelta:
         complete = self.seen.at - self.policy.metric_delay
-        return ceil_minute(complete + timedelta(microseconds=1)) - complete
+        return floor_minute(complete) + MINUTE - complete
 
     def deciding(self) -> list[Finding]:
         """The findings of the signals that may decide."""
@@ -178,7 +190,7 @@ class View:
 
     def complete_until(self, age: timedelta) -> datetime:
         """The end of the last minute that ended at least `age` ago."""
-        return ceil_minute(self.seen.at - age + timedelta(microseconds=1)) - MINUTE
+        return floor_minute(self.seen.at - age)
 
     def until_first_complete_minute(self) -> timedelta:
         """How long until a minute of this step is complete enough for a promotion."""
@@ -260,11 +272,10 @@ class Silence(NamedTuple):
     """Whether the minutes before rule out that there was no traffic."""
 
 
-def unobserved(view: View) -> tuple[timedelta, str] | None:
-    """For how long the canary has been unobserved, and why; None where it is observed."""
+def _unobserved(view: View) -> tuple[timedelta, str] | None:
     if view.seen.failure is not None:
         return _failing(view, view.seen.failure)
-    quiet = silence(view)
+    quiet = view.silence
     if quiet is not None and quiet.implausible:
         since = max(quiet.since, view.seen.started_at)
         return view.complete_until(view.policy.metric_delay) - since, (
@@ -315,12 +326,6 @@ def _unreadable(view: View) -> tuple[timedelta, str] | None:
             since = found.unobserved_since
             return view.seen.at - since, f"in {signal.name}, since {moment(since)}, {found}"
     return None
-
-
-def silence(view: View) -> Silence | None:
-    """The silence of a critical signal, an implausible one first; None where there is none."""
-    found = [quiet for signal in view.critical if (quiet := _silence(view, signal)) is not None]
-    return min(found, key=lambda quiet: (not quiet.implausible, quiet.since), default=None)
 
 
 def _silence(view: View, signal: Signal) -> Silence | None:
@@ -393,7 +398,7 @@ def _route_without_data(view: View) -> str | None:
 
 
 def _silent(view: View) -> str | None:
-    quiet = silence(view)
+    quiet = view.silence
     if quiet is None:
         return None
     return f"neither variant has had requests in {quiet.signal} since {moment(quiet.since)}"
