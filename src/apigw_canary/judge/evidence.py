@@ -69,6 +69,7 @@ rounding error, and what floats no longer count exactly."""
 RESERVE = 0.1
 """The part of the capital kept for a canary that becomes worse later. With 0.2 a change after ten
 hours is found a minute sooner, and one at the start takes 2 % more requests."""
+_LOG_RESERVE = math.log(RESERVE)
 _RESERVE_MINUTES = 30.0
 """After n judged minutes so many over n + so many of the reserve is left. 10 to 300 differ by a
 minute at most."""
@@ -136,9 +137,10 @@ class _Comparison:
         self._bad, self._requests = PRIOR_BAD, PRIOR_REQUESTS
 
     def _learn(self, row: Row) -> None:
-        if row.baseline_requests <= _MOST:
-            self._bad += row.baseline_bad
-            self._requests += row.baseline_known
+        requests, bad, _, _, unknown, _ = row
+        if requests <= _MOST:
+            self._bad += bad
+            self._requests += requests - unknown
 
 
 def e_value(log: float) -> float:
@@ -223,7 +225,7 @@ class Worse(_Comparison):
     It rides on several alternatives. Before each minute it is divided anew, by how well each has
     done so far and how soon it would be found now (`betting`): a division made beforehand keeps the
     expectation. For each alternative a part of the capital is kept back and bet a little more of it
-    each minute (`_Reserve`): what was bet before a late onset may be all but lost by then. The
+    each minute (`_released`): what was bet before a late onset may be all but lost by then. The
     minute's factor is damped for the noise of single arms (`noise`), and multiplied by what capital
     beyond 1/alpha would be wasted (`overshoot`); the capital beyond is given up. At 1/alpha that
     ends, and the capital may grow on.
@@ -240,7 +242,8 @@ class Worse(_Comparison):
         self._null = betting.Null(ratio, slack)
         self._noise = Noise.tolerated(noise)
         self._threshold = -math.log(alpha) + 1e-9
-        self._reserve = _Reserve.of(reserve)
+        self._reserve = math.log(reserve) if reserve else -math.inf
+        self._minutes = 0
         self._gained = [math.log1p(-reserve)] * len(betting.ALTERNATIVES)
         self._log = 0.0
         self.multiplier: float = 0.0
@@ -261,7 +264,8 @@ class Worse(_Comparison):
         self._noise = self._noise.with_minute(x_c, x_b + x_c, share)
         bets, growths = betting.bets(n_b, n_c, rate, self._null)
         divisor, bad_b = damping.of(x_c), x_b + unknown_b
-        released, self._reserve = self._reserve.next()
+        self._minutes += 1
+        released, kept = _released(self._reserve, self._minutes)
         gained = [log_add(log, released) for log in self._gained]
         self._gained = [
             log + (without_errors + x_c * canary_bad + bad_b * baseline_bad) / divisor
@@ -270,7 +274,6 @@ class Worse(_Comparison):
         division = betting.division(growths, self._threshold)
         bet, grown = log_mean(gained, division), log_mean(self._gained, division)
         self.multiplier = grown - bet
-        kept = self._reserve.log
         whole = log_add(bet, kept)
         kept -= whole
         if self._requests < 2 * PRIOR_REQUESTS:
@@ -364,7 +367,8 @@ class NotWorse(_Comparison):
     def __init__(self, *, ratio: float, margin: float, noise: float) -> None:
         super().__init__()
         self._ratio, self._margin, self._noise = ratio, margin, noise
-        self._logs = [0.0] * (len(STAKES) + 1)
+        self._logs = [0.0] * len(NOT_WORSE_WEIGHTS)
+        self._log = 0.0
 
     def add(self, row: Row) -> float:
         """The log capital after one more row."""
@@ -390,8 +394,9 @@ class NotWorse(_Comparison):
                 + (n_b - x_b) * math.log1p(-b * q)
             )
             self._logs = [log + gain / damping for log, gain in zip(self._logs, gains, strict=True)]
+            self._log = log_mean(self._logs, NOT_WORSE_WEIGHTS)
         self._learn(row)
-        return log_mean(self._logs, NOT_WORSE_WEIGHTS)
+        return self._log
 
 
 def _guessed_bet(
@@ -433,26 +438,16 @@ def _nearest_null(p: float, n_b: float, n_c: float, ratio: float, margin: float)
     return (low + high) / 2
 
 
-class _Reserve(NamedTuple):
-    """The part of the capital that is not bet yet. A little of it is released before each minute.
+def _released(reserve: float, minutes: int) -> tuple[float, float]:
+    """The logs of what is released before the minute of that number, and of what is left then.
 
-    So the capital of an alternative is a mixture over the minutes in which it may have begun to be
-    true. What is released depends on nothing but the number of minutes.
+    `reserve`: the log of the part of the capital that is not bet at first. A little of it is
+    released before each minute. So the capital of an alternative is a mixture over the minutes in
+    which it may have begun to be true. What is released depends on nothing but the number of
+    minutes.
     """
-
-    log: float
-    """The log of what is left."""
-    minutes: int = 0
-
-    @classmethod
-    def of(cls, part: float) -> "_Reserve":
-        return cls(math.log(part) if part else -math.inf)
-
-    def next(self) -> "tuple[float, _Reserve]":
-        """The log of what is released before the next minute, and the rest."""
-        minutes = self.minutes + 1
-        part = 1 / (minutes + _RESERVE_MINUTES)
-        return self.log + math.log(part), _Reserve(self.log + math.log1p(-part), minutes)
+    left = reserve + math.log(_RESERVE_MINUTES / (minutes + _RESERVE_MINUTES))
+    return left - math.log(minutes + _RESERVE_MINUTES - 1), left
 
 
 class Sustained(NamedTuple):
@@ -520,7 +515,7 @@ class Limit:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._reserve = _Reserve.of(RESERVE)
+        self._minutes = 0
         self._gained = [math.log1p(-RESERVE)] * len(EXCESSES)
         self._bet = math.log1p(-RESERVE)
         self._log = 0.0
@@ -533,12 +528,13 @@ class Limit:
         comparable = _comparable(row)
         if comparable or (alone and _FEWEST <= row.canary_requests <= _MOST):
             gains = gains_above(self._limit, row.canary_requests, row.canary_bad)
-            released, self._reserve = self._reserve.next()
+            self._minutes += 1
+            released, kept = _released(_LOG_RESERVE, self._minutes)
             gained = [log_add(log, released) for log in self._gained]
             self._gained = [log + gain for log, gain in zip(gained, gains, strict=True)]
             own = log_mean(self._gained, _EXCESS_WEIGHTS) - log_mean(gained, _EXCESS_WEIGHTS)
             self._bet = log_add(self._bet, released) + (min(own, compared) if comparable else own)
-            self._log = log_add(self._bet, self._reserve.log)
+            self._log = log_add(self._bet, kept)
         return self._log
 
 
@@ -566,7 +562,7 @@ def above(counts: Iterable[tuple[float, float]], *, limit: float) -> list[float]
     return path
 
 
-_KEPT, _ADDED = math.log(0.9), math.log(0.1)
+_KEPT, _ADDED = 0.9, 0.1
 """What is kept of R from a minute to the next, and what is added anew."""
 
 _MOST_LOG = 50.0
@@ -589,7 +585,7 @@ class Detector:
         """The log of R after a minute more. `limit`: above 0 and below 1."""
         gains = gains_above(limit, requests, bad)
         self._logs = [
-            min(log_add(_ADDED, _KEPT + log) + gain, _MOST_LOG)
+            min(math.log(_KEPT * math.exp(log) + _ADDED) + gain, _MOST_LOG)
             for log, gain in zip(self._logs, gains, strict=True)
         ]
         return log_mean(self._logs, _EXCESS_WEIGHTS)

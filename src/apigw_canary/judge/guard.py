@@ -165,9 +165,11 @@ def gross_failure(g: SignalEvidence, observation: Observation) -> GrossFailure |
     count as good. Where errors come later than requests, the minutes that are old enough for a
     promotion show it, so these are enough as well.
     """
+    if observation.percent < 100:
+        return None
     pasts = _pasts(g, observation)
     highest = max(pasts, default=PRIOR_BAD / PRIOR_REQUESTS)
-    if observation.percent < 100 or highest > MOST_PAST:
+    if highest > MOST_PAST:
         return None
     for fold in (g.folds[0], g.confirmed_folds[0]):  # the canary's counts are the same in each
         gross = fold.after(Gross, highest, observation.step_judged_from())

@@ -145,13 +145,12 @@ class Series:
         marks, values = path.marks, path.values
         done = count - 1 if count - 1 in marks else max((n for n in marks if n < count), default=0)
         state = _copied(marks[done]) if done else make(*key)
-        for i in range(done, count):
-            value = state.add(self.minutes[i], rows[i])
-            if i >= len(values):
-                values.append(value)
-            if i + 1 < count and ((i + 1) % _EVERY == 0 or i + 1 > count - self._recent):
-                marks[i + 1] = _copied(state)
-        marks[count] = state
+        stops = (n for n in range(done + 1, count) if n % _EVERY == 0 or n > count - self._recent)
+        for n in (*stops, count):
+            minutes = zip(self.minutes[done:n], rows[done:n], strict=True)
+            values[done:n] = [state.add(minute, row) for minute, row in minutes]
+            marks[n] = state if n == count else _copied(state)
+            done = n
         if len(marks) > 2 * (self._recent + count // _EVERY) + 2:
             for n in [n for n in marks if n % _EVERY and n <= count - self._recent]:
                 del marks[n]
