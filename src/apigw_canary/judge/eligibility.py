@@ -22,9 +22,9 @@ WARM_UP = timedelta(minutes=5)
 """How long after the start or a shift a canary's containers may be new: they start with the first
 requests that need them. A choice; benchmarks/latency.py has what comes of it."""
 
-_BUSY = range(5, 16)
-"""How many minutes ago the canary must have been as busy. AWS does not document for how long an
-idle container stays warm."""
+_NEAR, _FAR = 5, 15
+"""How many minutes ago the canary must have been as busy, at least and at most. AWS does not
+document for how long an idle container stays warm."""
 
 _RISE = 1.25
 """Times the requests of the busiest of these minutes that need no new containers. The busiest of
@@ -64,20 +64,21 @@ class Warmth:
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
-        self._recent: list[tuple[datetime, float]] = []
+        self._recent: list[tuple[datetime, float]] = []  # minutes with canary requests
 
     def add(self, minute: Minute) -> bool:
         """Whether one more minute counts."""
-        if not self._changes:
+        if not self._changes or not minute.canary_requests:
             return True
-        before = {at: n for at, n in self._recent if at >= minute.at - _BUSY[-1] * MINUTE}
-        requests = [before.get(minute.at - i * MINUTE, 0.0) for i in range(1, _BUSY[-1] + 1)]
-        self._recent = [*before.items(), (minute.at, minute.canary_requests)]
-        if not minute.canary_requests:
-            return True
-        if is_warm_up(minute, self._changes) or min(requests[: _BUSY[0]]) <= 0:
+        latest, earliest = minute.at - _NEAR * MINUTE, minute.at - _FAR * MINUTE
+        before = [each for each in self._recent if each[0] >= earliest]
+        self._recent = [*before, (minute.at, minute.canary_requests)]
+        lately = before[-_NEAR:]
+        # Its first minute is the one so long ago only if the canary had requests in each since.
+        if is_warm_up(minute, self._changes) or len(lately) < _NEAR or lately[0][0] < latest:
             return False
-        return minute.canary_requests <= _RISE * max(requests[_BUSY[0] - 1 :])
+        busiest = max(requests for at, requests in before if at <= latest)
+        return minute.canary_requests <= _RISE * busiest
 
 
 def first_minute(signal: Signal, observation: Observation) -> Minute | None:
