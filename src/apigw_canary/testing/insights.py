@@ -52,11 +52,17 @@ class Folded(NamedTuple):
     """Lines that are alike for a query: its groups and columns have the same values for each."""
 
     key: tuple[Value, ...]
-    """The values that the query groups by."""
+    """The values that the query groups by; None for the minute, which is that of `at`."""
     at: datetime
     values: tuple[Value, ...]
     """The values of which the columns are aggregates."""
 
+
+_Evaluated: TypeAlias = "tuple[tuple[Value, ...], tuple[Value, ...]] | None"
+"""The key and values of a line; None if it is filtered out."""
+
+_KEPT_LINES = 4096
+"""Lines of which a query keeps what they are to it: most differ in their latency alone."""
 
 _Weighted: TypeAlias = "tuple[Value, datetime, int]"
 """A value, the time of its lines, and how many lines have it."""
@@ -76,20 +82,25 @@ class _Stats:
         self.filters: list[_Expression] = []
         self.columns: list[_Column] = []
         self.groups: list[tuple[str, _Expression]] = []
+        self.minute: int | None = None
+        """The place of the minute among the groups, if they are by the minute."""
 
-    def folded(self, lines: Iterable[Line]) -> Counter[Folded]:
-        found: Counter[Folded] = Counter()
-        for line in lines:
-            if all(condition(line) for condition in self.filters):
-                key = tuple(value(line) for _, value in self.groups)
-                values = tuple(each.value(line) for each in self.columns)
-                found[Folded(key, line.at, values)] += line.times
-        return found
+    def evaluated(self, line: Line) -> _Evaluated:
+        if not all(condition(line) for condition in self.filters):
+            return None
+        return (
+            tuple([value(line) for _, value in self.groups]),
+            tuple([each.value(line) for each in self.columns]),
+        )
 
     def rows(self, found: Iterable[tuple[Folded, int]]) -> list[dict[str, Value]]:
         groups: dict[tuple[Value, ...], list[tuple[Folded, int]]] = {} if self.groups else {(): []}
         for folded, times in found:
-            groups.setdefault(folded.key, []).append((folded, times))
+            key, place = folded.key, self.minute
+            if place is not None:
+                minute = f"{folded.at:%Y-%m-%d %H:%M:%S}.000"
+                key = (*key[:place], minute, *key[place + 1 :])
+            groups.setdefault(key, []).append((folded, times))
         return [
             dict(zip((name for name, _ in self.groups), key, strict=True))
             | {
@@ -98,6 +109,16 @@ class _Stats:
             }
             for key, members in groups.items()
         ]
+
+
+def _folded(lines: Iterable[Line], evaluated: Callable[[Line], _Evaluated]) -> Counter[Folded]:
+    found: Counter[Folded] = Counter()
+    for line in lines:
+        made = evaluated(line)
+        if made is not None:
+            key, values = made
+            found[Folded(key, line.at, values)] += line.times
+    return found
 
 
 class Query:
@@ -117,6 +138,7 @@ class Query:
         self._read_by: dict[str, set[str]] = {}
         """Alias to the names and patterns that its value is computed from."""
         self._stages = [_Stats()]
+        self._known: dict[tuple[str, str], _Evaluated] = {}
         while self._tokens:
             self._command()
             if self._tokens:
@@ -139,7 +161,16 @@ class Query:
 
     def folded(self, lines: Iterable[Line]) -> Counter[Folded]:
         """The lines that the query counts, as far as its rows depend on them."""
-        return self._stages[0].folded(lines)
+        return _folded(lines, self._evaluated)
+
+    def _evaluated(self, line: Line) -> _Evaluated:
+        """The same for a line that was written before in another minute."""
+        written = line.message, line.log
+        if written not in self._known:
+            if len(self._known) == _KEPT_LINES:
+                self._known.clear()
+            self._known[written] = self._stages[0].evaluated(line)
+        return self._known[written]
 
     def results_of(self, found: Iterable[tuple[Folded, int]]) -> list[list[Json]]:
         """The rows of lines that are folded, with how many lines each is."""
@@ -147,7 +178,8 @@ class Query:
         rows = first.rows(found)
         for stage in others:
             cells = [{name: _text(value) for name, value in row.items()} for row in rows]
-            rows = stage.rows(stage.folded(Line(_NO_TIME, each, 1) for each in cells).items())
+            lines = (Line(_NO_TIME, each, 1) for each in cells)
+            rows = stage.rows(_folded(lines, stage.evaluated).items())
         return [
             [
                 {"field": name, "value": _text(value)}
@@ -233,16 +265,17 @@ class Query:
             self._take(",")
             percentile = float(self._take())
             return value, lambda found: _percentile(found, percentile)
-        return value, _sum if function == "sum" else _count
+        if function == "sum":
+            return value, _sum
+        return lambda line: None if value(line) is None else True, _count
 
     def _group(self) -> None:
         name = self._take()
         if name == "bin":
             for expected in ("(", "1", "m", ")"):
                 self._take(expected)
-            self._stages[-1].groups.append(
-                ("bin(1m)", lambda line: f"{line.at:%Y-%m-%d %H:%M:%S}.000")
-            )
+            self._stages[-1].minute = len(self._stages[-1].groups)
+            self._stages[-1].groups.append(("bin(1m)", lambda _: None))
         else:
             self._stages[-1].groups.append((name, self._field(name)))
 
@@ -294,9 +327,11 @@ class Query:
         kind, text = self._tokens[0] if self._tokens else ("end", "")
         self._take()
         if kind == "string":
-            return lambda _: text[1:-1]
+            content = text[1:-1]
+            return lambda _: content
         if kind == "number":
-            return lambda _: float(text)
+            constant = float(text)
+            return lambda _: constant
         if kind != "name":
             self._refuse(text)
         if text == "coalesce":

@@ -262,18 +262,19 @@ class Logs:
             "error.responseType": _FAILED[status][0],
             "error.message": _FAILED[status][1],
             "error.messageString": _quoted(_FAILED[status][1]),
-            **_ids(segment, outcome.requests[0]),
         }
+        if reads_ids := query.reads(self._ids):
+            values |= _ids(segment, outcome.requests[0])
         cut = self._cut_of(segment, outcome)
         if cut:
             head, _, _ = self._template.partition("$context.status")
             yield Line(served.at, {}, cut, _written(head, values))
         whole = outcome.requests[cut:]
         alike = [whole] if whole else []
-        if status != "200" and query.reads(self._ids):
+        if status != "200" and reads_ids:
             alike = [whole[i : i + 1] for i in range(len(whole))]
         for requests in alike:
-            own = values | _ids(segment, requests[0])
+            own = values | (_ids(segment, requests[0]) if reads_ids else {})
             if all_ms is None:
                 times = Counter({"": len(requests)})
             else:
