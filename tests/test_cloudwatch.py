@@ -23,7 +23,7 @@ from apigw_canary import (
     Stage,
 )
 from apigw_canary.errors import AccessDeniedError, InvalidInputError, MetricsError
-from apigw_canary.metrics.source import Query, plan
+from apigw_canary.metrics.source import Query, kept_minute, plan
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 from cloud import END, MINUTE, SIGNALS, STAGE, START, Aws, at, read
 
@@ -45,6 +45,23 @@ class TestMinutes:
             "errors_5xx": [Minute(at(0), 900, 9, 100, 1), Minute(at(1), 800, 8, 70, 0)],
             "errors_4xx": [Minute(at(0), 900, 90, 100, 10), Minute(at(1), 800, 80, 70, 7)],
         }
+
+    def test_a_minute_that_is_read_again_is_the_same_object(self) -> None:
+        """One that CloudWatch has restated is another one, and so is one of whole numbers."""
+        series = {
+            ("Count", "prod"): {at(0): 900.0, at(1): 800.0},
+            ("5XXError", "prod"): {at(0): 9.0, at(1): 8.0},
+        }
+        restated = {**series, ("5XXError", "prod"): {at(0): 9.0, at(1): 7.0}}
+        first, second, third = (
+            read(Aws(each), SIGNALS[:1])["errors_5xx"] for each in (series, series, restated)
+        )
+        assert all(one is other for one, other in zip(first, second, strict=True))
+        assert third[0] is first[0]
+        assert third[1] == Minute(at(1), 800, 7, 0, 0) != first[1]
+        whole = kept_minute(at(0), 900, 9, 0, 0, 0, 0)
+        assert whole == first[0]
+        assert isinstance(whole.baseline_requests, int)
 
     def test_errors_without_a_count_are_not_known_yet(self) -> None:
         """A young minute with errors and no count, or the reverse, is still being published."""

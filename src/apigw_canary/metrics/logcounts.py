@@ -19,6 +19,7 @@ from apigw_canary.metrics.logformat import (
     UNKNOWN,
     AccessLog,
 )
+from apigw_canary.metrics.source import kept_minute
 
 REACH = 3
 """Minutes by which a request's line and its part of `Count` are apart at most. A REST API answers
@@ -197,7 +198,7 @@ def minute_of(at: datetime, arms: ByArm, index: int, *, to_canary: bool) -> Minu
         for each in ("baseline", "canary") if to_canary else ("baseline",):
             requests[each] += lines
             unknown[each] += lines
-    return Minute(
+    return kept_minute(
         at,
         requests["baseline"],
         bad["baseline"],

@@ -5,6 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple, Self, TypeVar
 
 from apigw_canary.aws import Calls, Session
@@ -135,6 +136,13 @@ SETTLED = timedelta(minutes=5)
 it must be to show what its series are; as in a policy's `promotion_metric_delay`."""
 
 
+_KEPT_MINUTES = 8192
+"""How many minutes are kept, those of two days of three signals: an observation reads most of the
+minutes of the one before it again, and gets the same objects."""
+
+kept_minute = lru_cache(_KEPT_MINUTES, typed=True)(Minute)
+
+
 class Arms(NamedTuple):
     """The same of both variants."""
 
@@ -156,7 +164,7 @@ _NOTHING = _Counts(0.0, 0.0, 0.0)
 def counted(requests: Arms) -> list[Minute]:
     """Minutes of requests alone."""
     return [
-        Minute(at, requests.baseline.get(at, 0.0), 0.0, requests.canary.get(at, 0.0), 0.0)
+        kept_minute(at, requests.baseline.get(at, 0.0), 0.0, requests.canary.get(at, 0.0), 0.0)
         for at in sorted({*requests.baseline, *requests.canary})
     ]
 
@@ -203,14 +211,14 @@ def joined_shares(requests: Arms, shares: Arms, end: datetime) -> Iterator[Minut
 
 def _minute(at: datetime, baseline: _Counts | None, canary: _Counts | None) -> Iterator[Minute]:
     if baseline and canary and (baseline.requests or canary.requests):
-        yield Minute(
+        yield kept_minute(
             at,
-            baseline_requests=baseline.requests,
-            baseline_bad=baseline.bad,
-            baseline_unknown=baseline.unknown,
-            canary_requests=canary.requests,
-            canary_bad=canary.bad,
-            canary_unknown=canary.unknown,
+            baseline.requests,
+            baseline.bad,
+            canary.requests,
+            canary.bad,
+            baseline.unknown,
+            canary.unknown,
         )
 
 

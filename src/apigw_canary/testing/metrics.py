@@ -8,8 +8,9 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
@@ -35,6 +36,8 @@ _MOST_QUERIES = 500
 _MOST_DATAPOINTS = 100_800
 
 _Dimensions: TypeAlias = frozenset[tuple[str, str]]
+_Bucket: TypeAlias = tuple[datetime, datetime]
+"""Beginning and end of a period."""
 
 
 class _Values(NamedTuple):
@@ -82,7 +85,7 @@ class Published:
         self._namespace = namespace
         self._lag = lag
         self._series = series
-        self._computed = defaultdict[tuple[object, ...], dict[object, float]](dict)
+        self._computed = defaultdict[tuple[object, ...], dict[_Bucket, float]](dict)
 
     def answer(self, operation: str, parameters: Json, now: datetime) -> Json | None:
         """Answer for the namespace; None for anything else."""
@@ -147,13 +150,18 @@ class Published:
         # A query without datapoints still has its place, and an empty result, in the pages.
         entries: list[tuple[Json, tuple[datetime, float] | None]] = []
         statistics: dict[object, set[str]] = {}
+        periods = {
+            period: self._periods(period, p)
+            for period in {query["MetricStat"]["Period"] for query in queries}
+        }
         for query in queries:
             statistics.setdefault(_of_one(query["MetricStat"]), set()).add(
                 query["MetricStat"]["Stat"]
             )
         for query in queries:
             together = statistics[_of_one(query["MetricStat"])]
-            points = self._datapoints(query["MetricStat"], together, p, now)[
+            buckets = periods[query["MetricStat"]["Period"]]
+            points = self._datapoints(query["MetricStat"], together, buckets, now)[
                 :: -1 if newest_first else 1
             ]
             entries += [(query, point) for point in points] or [(query, None)]
@@ -173,7 +181,7 @@ class Published:
         return answer
 
     def _datapoints(
-        self, stat: Json, together: Iterable[str], p: Json, now: datetime
+        self, stat: Json, together: Iterable[str], buckets: Sequence[_Bucket], now: datetime
     ) -> list[tuple[datetime, float]]:
         """One statistic; those asked `together` with it are computed from the same values."""
         metric, dimensions = stat["Metric"]["MetricName"], _dimensions(stat)
@@ -182,29 +190,36 @@ class Published:
         if stat["Stat"].startswith(("PR(", "TC(")) and not self._ranks:
             return []
         visible = _minute(now - self._lag[metric])
-        period = timedelta(seconds=stat["Period"])
         points: list[tuple[datetime, float]] = []
-        at = _minute(p["StartTime"])
-        if self._buckets == "clock":
-            at -= timedelta(seconds=at.timestamp() % stat["Period"])
-        end = min(p["EndTime"], visible)
         stage = dict(dimensions).get("Stage", "")
         computed = self._computed[stat["Stat"], metric, dimensions]
-        while at < end:
-            until = min(visible, at + period)
+        for at, end in buckets:
+            if at >= visible:
+                break
+            bucket = at, end if end < visible else visible  # noqa: FURB136 - min() takes longer
             # Minutes that are over do not change, and a rollout asks for them again every minute.
-            if (at, until) not in computed:
-                published = self._values(metric, dimensions, at, until)
+            if bucket not in computed:
+                published = self._values(metric, dimensions, *bucket)
                 for each in together:
-                    self._computed[each, metric, dimensions][at, until] = _statistic(each)(
-                        published
-                    )
-            value = computed[at, until]
+                    of_each = self._computed[each, metric, dimensions]
+                    of_each[bucket] = _statistic(each)(published)
+            value = computed[bucket]
             left_out = self._unpublished is not None and self._unpublished(metric, stage, at)
             if not math.isnan(value) and not left_out:
                 points.append((at, value))
-            at += period
         return points
+
+    def _periods(self, seconds: int, p: Json) -> list[_Bucket]:
+        """The periods that are asked for."""
+        period = timedelta(seconds=seconds)
+        at, end = _minute(p["StartTime"]), p["EndTime"].astimezone(UTC)
+        if self._buckets == "clock":
+            at -= timedelta(seconds=at.timestamp() % seconds)
+        buckets = []
+        while at < end:
+            buckets.append((at, at + period))
+            at += period
+        return buckets
 
     def _values(
         self, metric: str, dimensions: _Dimensions, start: datetime, end: datetime
@@ -370,6 +385,7 @@ def _minute(time: datetime) -> datetime:
     return time.astimezone(UTC).replace(second=0, microsecond=0)
 
 
+@lru_cache
 def _statistic(name: str) -> _Statistic:
     """A statistic of values; of none it is NaN, as there is no datapoint."""
     number = r"(\d+(?:\.\d+)?)"
