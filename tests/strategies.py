@@ -80,12 +80,27 @@ variable_names = st.text(NAME_CHARACTERS, min_size=1, max_size=12)
 variable_values = st.text(VALUE_CHARACTERS, min_size=1, max_size=12)
 variables = st.dictionaries(variable_names, variable_values, max_size=4)
 
-_words = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=8)
-lines = st.lists(_words, min_size=1, max_size=4).map(" ".join)
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+_OTHERS = "äßñçÅøİıĳǆ½²Ⅷ٣४ΩжЯאعहไ中文字한かㄅ€£¥°±×÷←→∞≠“”«»…–—†🙂🚀𝒜ﬁｘ￼"
+"""Letters, numbers, punctuation and symbols: of other scripts, of one byte and of four in UTF-8,
+and such as change their length in another case."""
+
+lines = st.text(st.sampled_from(_ASCII + _OTHERS + " " * 30), min_size=1, max_size=35).map(
+    lambda text: " ".join(text.split()) or "x"
+)
 """One line of printable text, such as a release or a reason."""
 
-zones = st.just(UTC) | st.integers(-14 * 60, 14 * 60).map(lambda n: timezone(timedelta(minutes=n)))
-times = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=zones)
+zones = st.sampled_from(
+    [UTC] * 4 + [timezone(timedelta(minutes=n)) for n in (-840, -210, -1, 1, 60, 345, 840)]
+)
+times = st.builds(
+    lambda seconds, micros, zone: datetime.fromtimestamp(seconds, zone).replace(microsecond=micros),
+    st.integers(1_577_836_800, 2_208_988_800),
+    st.sampled_from([0, 0, 1, 250_000, 999_999]),
+    zones,
+)
+"""From 2020 to 2040."""
+
 minute_times = st.builds(
     lambda minute, zone: datetime.fromtimestamp(60 * minute, zone),
     st.integers(26_000_000, 36_000_000),
@@ -103,21 +118,21 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 counts = st.integers(0, 10**6) | st.floats(0, 1e6)
+_fractions = st.just(0) | st.floats(0, 1)
 
 
 @st.composite
 def minutes(draw: st.DrawFn, at: st.SearchStrategy[datetime] = minute_times) -> Minute:
     baseline, canary = draw(counts), draw(counts)
-    baseline_bad = draw(st.just(0) | st.floats(0, baseline))
-    canary_bad = draw(st.just(0) | st.floats(0, canary))
+    baseline_bad, canary_bad = baseline * draw(_fractions), canary * draw(_fractions)
     return Minute(
         draw(at),
         baseline,
         baseline_bad,
         canary,
         canary_bad,
-        draw(st.just(0) | st.floats(0, baseline - baseline_bad)),
-        draw(st.just(0) | st.floats(0, canary - canary_bad)),
+        (baseline - baseline_bad) * draw(_fractions),
+        (canary - canary_bad) * draw(_fractions),
     )
 
 
