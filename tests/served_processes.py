@@ -30,6 +30,7 @@ from apigw_canary.errors import RolloutEndedError
 from apigw_canary.testing import Backend, Rehearsal, RehearsalServer, rehearsal
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+REGION = "eu-central-1"
 RELEASE = "2026-11-23.1"
 POLICY = RolloutPolicy.canary(20, bake=timedelta(minutes=1))
 """In place of the policies of the examples, so that a rollout takes minutes and not an hour."""
@@ -40,14 +41,20 @@ Json = dict[str, Any]
 class Forks:
     """Processes that call `handler(event, None)` of an example against a rehearsal."""
 
-    def __init__(self, forker: subprocess.Popen[str]) -> None:
+    def __init__(self, forker: subprocess.Popen[str], server: RehearsalServer) -> None:
         self._forker = forker
+        self._environment = {**os.environ, **server.environment}
 
     def run(self, example: str, event: Json, processes: int = 1) -> list[Json]:
         """What each of that many said that ran at the same time, and with which exit code."""
         assert self._forker.stdin is not None
         assert self._forker.stdout is not None
-        asked = {"example": example, "event": event, "processes": processes}
+        asked = {
+            "example": example,
+            "event": event,
+            "processes": processes,
+            "environment": self._environment,
+        }
         self._forker.stdin.write(json.dumps(asked) + "\n")
         self._forker.stdin.flush()
         done: list[Json] = json.loads(self._forker.stdout.readline())
@@ -55,29 +62,28 @@ class Forks:
 
 
 @contextmanager
-def forks(server: RehearsalServer) -> Iterator[Forks]:
-    """Within the context, examples can be run in processes of their own."""
+def forker() -> Iterator[subprocess.Popen[str]]:
+    """The process that forks others; it ends with its input."""
     command = [sys.executable, __file__, "forks"]
-    environment = {**os.environ, **server.environment}
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as forker:
-        yield Forks(forker)  # it ends with its input
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
 
 
 def _fork_looks() -> None:
     """For each line of the input fork processes, wait for them, and print what they said."""
     sys.path.insert(0, str(EXAMPLES))
     import boto3
-    import botocore.loaders
+    import botocore.session
 
     import every_minute
     import step_functions
 
     every_minute.POLICY = step_functions.POLICY = POLICY
     # What is read from files now is not read by each process.
-    botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
     for service in ("apigateway", "cloudwatch"):
-        boto3.Session().client(service)
+        boto3.Session("rehearsal", "rehearsal", region_name=REGION).client(service)
     gc.disable()
     gc.freeze()
     for line in sys.stdin:
@@ -85,7 +91,10 @@ def _fork_looks() -> None:
         handler = {"every_minute": every_minute, "step_functions": step_functions}[
             asked["example"]
         ].handler
-        forked = [_forked(handler, asked["event"]) for _ in range(asked["processes"])]
+        forked = [
+            _forked(handler, asked["event"], asked["environment"])
+            for _ in range(asked["processes"])
+        ]
         done = []
         for pid, answers in forked:
             with os.fdopen(answers) as said:
@@ -98,7 +107,7 @@ def _fork_looks() -> None:
         sys.stdout.flush()
 
 
-def _forked(handler: Any, event: Json) -> tuple[int, int]:
+def _forked(handler: Any, event: Json, environment: dict[str, str]) -> tuple[int, int]:
     """Process id of a look, and where to read what it says."""
     read, write = os.pipe()
     pid = os.fork()
@@ -107,8 +116,9 @@ def _forked(handler: Any, event: Json) -> tuple[int, int]:
         return pid, read
     code = 0
     try:
-        # botocore names it in each request.
-        os.environ["AWS_SDK_UA_APP_ID"] = str(os.getpid())
+        os.environ.clear()
+        # botocore names the process in each request.
+        os.environ.update(environment, AWS_SDK_UA_APP_ID=str(os.getpid()))
         said = handler(event, None)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is this process's end
         # As Lambda says it.
@@ -203,7 +213,13 @@ class Run(NamedTuple):
 
 
 def run(
-    seed: int, *, bad: bool, processes: int = 20, minutes: int = 14, kill: Chosen = "any"
+    process: subprocess.Popen[str],
+    seed: int,
+    *,
+    bad: bool,
+    processes: int = 20,
+    minutes: int = 14,
+    kill: Chosen = "any",
 ) -> Run:
     """A rollout with that many looks at once in each minute."""
     backends = {"alias=v2": Backend(errors_5xx=0.05 if bad else 0.001)}
@@ -219,8 +235,8 @@ def run(
         ) as aws,
         killer.at_work(aws),
         aws.serve() as server,
-        forks(server) as forked,
     ):
+        forked = Forks(process, server)
         event = {"rest_api_id": aws.rest_api_id, "stage": "prod", "release": RELEASE}
         before = aws.stage.describe()
         over = 0
@@ -251,18 +267,23 @@ def _end(aws: Rehearsal, old: str) -> End:
     return End(outcome, state.canary is not None, deployment, dict(state.variables))
 
 
-def undisturbed(*, bad: bool) -> End:
+def undisturbed(process: subprocess.Popen[str], *, bad: bool) -> End:
     """How the rollout ends if one process looks each minute, and none of them dies."""
-    return run(0, bad=bad, processes=1, kill="none").end
+    return run(process, 0, bad=bad, processes=1, kill="none").end
 
 
 def main(seeds: int, first: int) -> int:
     """Print the kills of that many rollouts; how many ended otherwise than undisturbed."""
-    expected = {bad: undisturbed(bad=bad) for bad in (False, True)}
+    with forker() as process:
+        return _killed(process, seeds, first)
+
+
+def _killed(process: subprocess.Popen[str], seeds: int, first: int) -> int:
+    expected = {bad: undisturbed(process, bad=bad) for bad in (False, True)}
     runs = []
     wrong = 0
     for seed in range(first, first + seeds):
-        killed = run(seed, bad=seed % 2 == 1)
+        killed = run(process, seed, bad=seed % 2 == 1)
         runs.append(killed)
         print(
             f"{seed}: {killed.end}, {sum(killed.exits.values())} processes, {dict(killed.exits)}",

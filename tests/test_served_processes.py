@@ -37,13 +37,23 @@ BAD = {"alias=v2": Backend(errors_5xx=0.1)}
 MACHINE = (processes.EXAMPLES / "rollout.asl.json").read_text(encoding="utf-8")
 
 
+Forker = subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def forker() -> Iterator[Forker]:
+    """The process that all others of these tests are forked from."""
+    with processes.forker() as process:
+        yield process
+
+
 @pytest.mark.parametrize("bad", [False, True])
-def test_processes_killed_at_any_call(bad: bool) -> None:
+def test_processes_killed_at_any_call(forker: Forker, bad: bool) -> None:
     """Whichever processes die, and at which call, the rollout ends as one that nobody disturbs.
 
     `make kills` runs thirty of them, with 20 processes a minute.
     """
-    killed = processes.run(int(bad), bad=bad, processes=3)
+    killed = processes.run(forker, int(bad), bad=bad, processes=3)
     assert killed.kills
     assert killed.errors == []
     if bad:
@@ -53,16 +63,15 @@ def test_processes_killed_at_any_call(bad: bool) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_processes_killed_inside_a_promotion(after: bool) -> None:
+def test_processes_killed_inside_a_promotion(forker: Forker, after: bool) -> None:
     """A process dies at the copies of its promotion: the next one finishes it."""
-    ended = processes.run(
-        0, bad=False, processes=1, kill="after copies" if after else "before copies"
-    )
+    kill: processes.Chosen = "after copies" if after else "before copies"
+    ended = processes.run(forker, 0, bad=False, processes=1, kill=kill)
     assert [(each.copies, each.after) for each in ended.kills] == [(True, after)]
     assert ended.end == processes.End("promoted", False, "new", V2)
 
 
-def test_two_stages_side_by_side() -> None:
+def test_two_stages_side_by_side(forker: Forker) -> None:
     """The same release is promoted on one stage while it is rolled back on the other."""
 
     def bad_in_beta(now: Conditions) -> Backend:
@@ -71,8 +80,8 @@ def test_two_stages_side_by_side() -> None:
     with (
         rehearsal(backends={"alias=v2": bad_in_beta}, stages={"beta": 1000}) as aws,
         aws.serve() as server,
-        processes.forks(server) as forked,
     ):
+        forked = processes.Forks(forker, server)
         outcomes: dict[str, str] = {}
         for _ in range(20):
             for stage in aws.stages.keys() - outcomes.keys():
@@ -235,13 +244,13 @@ def _in_process(aws: Rehearsal, **options: Any) -> Handler:
 
 
 @pytest.mark.parametrize("bad", [False, True])
-def test_state_machine_of_processes(bad: bool) -> None:
+def test_state_machine_of_processes(forker: Forker, bad: bool) -> None:
     """The whole example but for a shorter policy: each look is a process of its own."""
     with (
         _rehearsed(backends=BAD if bad else {}) as aws,
         aws.serve() as server,
-        processes.forks(server) as forks,
     ):
+        forks = processes.Forks(forker, server)
 
         def handler(event: dict[str, Any]) -> Any:
             (done,) = forks.run("step_functions", event)
