@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -14,6 +17,7 @@ from acting import V2, fresh, sent, serving, untrue
 from apigw_canary import CanaryError, RolloutPolicy, Stage
 from apigw_canary.errors import RolloutEndedError
 from apigw_canary.testing import Fault, ProcessDeath, Rehearsal, rehearsal
+from apigw_canary.testing.wire import simulated_session
 
 QUIET: dict[str, Any] = {"requests_per_minute": 1, "history": timedelta(0)}
 
@@ -201,13 +205,31 @@ class Result(NamedTuple):
     """What must not be; empty where all is as it must be."""
 
 
-def cases(operation: Operation) -> Iterator[Case]:
-    """Every fault at every call that the operation makes when nothing goes wrong."""
+@contextmanager
+def prepared(operation: Operation) -> Iterator[Rehearsal]:
+    """What an operation needs, once for all of its cases: each uses a copy."""
     with rehearsal(**QUIET) as aws:
         operation.prepare(aws)
-        before = len(aws.calls)
-        operation.line(fresh(aws))
-        made = sent(aws)[before:]
+        yield aws
+
+
+def copied(aws: Rehearsal) -> Rehearsal:
+    """A rehearsal that goes on by itself from here, without queries of logs."""
+    other = object.__new__(Rehearsal)
+    anew = {"_lock": threading.RLock(), "calls": [*aws.calls]}
+    state = {
+        name: value for name, value in vars(aws).items() if name not in {*anew, "session", "stages"}
+    }
+    vars(other).update(anew, **copy.deepcopy(state, {id(aws): other}))
+    other.session = simulated_session(other._dispatch, other.now, other._gateway._rng)
+    return other
+
+
+def cases(operation: Operation, ready: Rehearsal) -> Iterator[Case]:
+    """Every fault at every call that the operation makes when nothing goes wrong."""
+    aws = copied(ready)
+    operation.line(fresh(aws))
+    made = sent(aws)[len(ready.calls) :]
     for i, call in enumerate(made):
         for fault, after in FAULTS:
             yield Case(operation, call, made[:i].count(call), fault, after)
@@ -216,39 +238,37 @@ def cases(operation: Operation) -> Iterator[Case]:
                 yield Case(operation, call, made[:i].count(call), fault, after, reads)
 
 
-def run(case: Case) -> Result:
+def run(case: Case, ready: Rehearsal) -> Result:
     """Runs the line with the fault, then again, by another process, without."""
-    operation = case.operation
-    with rehearsal(**QUIET) as aws:
-        operation.prepare(aws)
-        before = serving(aws)
-        aws.fail(case.call, case.fault, skip=case.nth, after=case.after)
-        if case.unsettled is not None:
-            aws.fail("GetStage", Fault.ACCESS_DENIED, skip=case.unsettled)
-        first, error = attempt(aws, operation)
-        aws._interruptions._pending.clear()
-        between = serving(aws)
-        wrong = []
-        if not operation.moves_production and between[:2] != before[:2]:
-            wrong.append("production was changed")
-        if first == "ok" and not operation.asked(before, between):
-            wrong.append("success was told, and the stage is not as asked")
-        if error is not None and not (error.state or error.remedy):
-            wrong.append(f"the error says neither state nor remedy: {error}")
-        if error is not None and (false := untrue(aws, error)):
-            wrong.append(false)
-        aws.sleep(5)
-        second, error = attempt(aws, operation)
-        now = serving(aws)
-        if second == "ok" and not operation.asked(before, now):
-            wrong.append(f"the second try left {now}")
-        if error is not None and not (error.state and error.remedy):
-            wrong.append(f"the second error says not both state and remedy: {error}")
-        if error is not None and (false := untrue(aws, error)):
-            wrong.append(false)
-        if not operation.moves_production and now[:2] != before[:2]:
-            wrong.append("production was changed by the second try")
-        return Result(first, second, "; ".join(wrong))
+    operation, aws = case.operation, copied(ready)
+    before = serving(aws)
+    aws.fail(case.call, case.fault, skip=case.nth, after=case.after)
+    if case.unsettled is not None:
+        aws.fail("GetStage", Fault.ACCESS_DENIED, skip=case.unsettled)
+    first, error = attempt(aws, operation)
+    aws._interruptions._pending.clear()
+    between = serving(aws)
+    wrong = []
+    if not operation.moves_production and between[:2] != before[:2]:
+        wrong.append("production was changed")
+    if first == "ok" and not operation.asked(before, between):
+        wrong.append("success was told, and the stage is not as asked")
+    if error is not None and not (error.state or error.remedy):
+        wrong.append(f"the error says neither state nor remedy: {error}")
+    if error is not None and (false := untrue(aws, error)):
+        wrong.append(false)
+    aws.sleep(5)
+    second, error = attempt(aws, operation)
+    now = serving(aws)
+    if second == "ok" and not operation.asked(before, now):
+        wrong.append(f"the second try left {now}")
+    if error is not None and not (error.state and error.remedy):
+        wrong.append(f"the second error says not both state and remedy: {error}")
+    if error is not None and (false := untrue(aws, error)):
+        wrong.append(false)
+    if not operation.moves_production and now[:2] != before[:2]:
+        wrong.append("production was changed by the second try")
+    return Result(first, second, "; ".join(wrong))
 
 
 def attempt(aws: Rehearsal, operation: Operation) -> tuple[str, CanaryError | None]:
@@ -267,7 +287,8 @@ def main() -> None:
     print("| operation | cases | first try | the same line again |")
     print("|---|---|---|---|")
     for operation in OPERATIONS:
-        results = [run(case) for case in cases(operation)]
+        with prepared(operation) as ready:
+            results = [run(case, ready) for case in cases(operation, ready)]
         wrong = [result for result in results if result.wrong]
         first = Counter(result.first for result in results)
         second = Counter(result.second for result in results)

@@ -14,7 +14,7 @@ from apigw_canary.errors import (
     UnconfirmedChangeError,
 )
 from apigw_canary.testing import Fault, rehearsal
-from fault_matrix import OPERATIONS, Operation, cases, run
+from fault_matrix import OPERATIONS, Operation, cases, prepared, run
 
 pytestmark = pytest.mark.long
 
@@ -23,12 +23,13 @@ pytestmark = pytest.mark.long
 @pytest.mark.parametrize("operation", OPERATIONS, ids=[each.name for each in OPERATIONS])
 def test_every_fault_at_every_call(operation: Operation) -> None:
     """An operation succeeds or raises our error, and the same line again ends as asked."""
-    found = list(cases(operation))
-    assert len(found) >= 13
-    for case in found:
-        result = run(case)
-        assert not result.wrong, f"{case}: {result}"
-        assert result.second == "ok", f"{case}: {result}"
+    with prepared(operation) as aws:
+        found = list(cases(operation, aws))
+        assert len(found) >= 13
+        for case in found:
+            result = run(case, aws)
+            assert not result.wrong, f"{case}: {result}"
+            assert result.second == "ok", f"{case}: {result}"
 
 
 def test_a_wrong_promotion_is_repaired() -> None:

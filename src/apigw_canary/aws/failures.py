@@ -107,6 +107,18 @@ def repeating(
     has_answered: Callable[[], bool],
 ) -> Answer:
     """The answer, after repeats for `retry_for` where one may succeed and can do no harm."""
+    once = _parsing(send)
+    try:
+        return once(**parameters)  # nearly always; the preparations for repeats take a while
+    except RAISED as error:
+        if not _worth_repeating(operation, error):
+            raise
+        failed = [error]
+
+    def attempt() -> Answer:
+        if failed:
+            raise failed.pop()
+        return once(**parameters)
 
     def is_given_up(state: tenacity.RetryCallState) -> bool:
         patience = retry_for
@@ -129,7 +141,7 @@ def repeating(
         sleep=sleep,
         reraise=True,
     )
-    return retrying(_parsing(send), **parameters)
+    return retrying(attempt)
 
 
 def _error(state: tenacity.RetryCallState) -> BaseException:

@@ -241,7 +241,7 @@ class Invocations(Published):
     """CloudWatch's metrics of the function."""
 
     def __init__(self, traffic: Traffic) -> None:
-        super().__init__(traffic, namespace=NAMESPACE, lag=_LAG, series={})
+        super().__init__(traffic, namespace=NAMESPACE, lag=dict(_LAG), series={})
 
     def _list_metrics(self, p: Json, now: datetime) -> Json:  # noqa: ARG002
         raise RehearsalError(f"the rehearsal does not simulate ListMetrics of {NAMESPACE}")
