@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -297,6 +298,7 @@ def test_the_lambda_needs_its_event_only(monkeypatch: pytest.MonkeyPatch) -> Non
     every_minute = example("every_minute")
     with rehearsal() as aws:
         monkeypatch.setattr("boto3.Session", lambda: aws.session)
+        monkeypatch.setattr(every_minute, "Stage", partial(Stage, sleep=aws.sleep))
         event = {"rest_api_id": aws.rest_api_id, "stage": "prod", "release": "r1"}
         answers = []
         for _ in range(40):
