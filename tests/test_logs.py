@@ -850,7 +850,7 @@ def test_same_verdict_from_every_source(backend: Backend) -> None:
                     seen += [
                         found.verdict,
                         *((each.signal, each.verdict) for each in found.findings),
-                        # Latencies come from percentile ranks of CloudWatch, and from each line of a log.
+                        # CloudWatch has percentile ranks of latencies, and a log each latency.
                         *(
                             (each.worse_evidence, each.not_worse_evidence)
                             for each in found.findings
