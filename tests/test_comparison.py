@@ -150,7 +150,7 @@ class TestAgainstTheRequests:
     @pytest.mark.no_cover
     def test_fifty_thousand(self, overlap: str, percent: float) -> None:
         """At high traffic."""
-        rehearsed(50_000, overlap, percent, 5)
+        rehearsed(50_000, overlap, percent, 3)
 
 
 @pytest.mark.parametrize("overlap", BOTH)

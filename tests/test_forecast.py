@@ -304,7 +304,7 @@ class TestForecast:
     @pytest.mark.no_cover
     def test_more_traffic_does_not_take_longer(self) -> None:
         """Ten times the requests: promoted and found as early, or earlier."""
-        few, many = (SHORT.forecast(n, 0.002, times=[10], rollouts=30) for n in (200, 2000))
+        few, many = (SHORT.forecast(n, 0.002, times=[10], rollouts=10) for n in (200, 2000))
         for one, other in (
             (few.clean.promoted_after_90, many.clean.promoted_after_90),
             (few.worse[0].rolled_back_after, many.worse[0].rolled_back_after),
@@ -322,7 +322,7 @@ class TestForecast:
     def test_a_plan_too_short_for_the_traffic_says_what_would_do(self) -> None:
         """Each of the changes it names brings nine in ten clean canaries to the end in time."""
         policy = RolloutPolicy.canary(10, 10 * MINUTE)
-        forecast = policy.forecast(300, 0.001, times=(), rollouts=30)
+        forecast = policy.forecast(300, 0.001, times=(), rollouts=10)
         (too_short, _) = forecast.problems
         assert too_short.startswith("Within the 15 min that the plan takes, ")
         bake = re.search(r"bake the step of 10 % for (?:(\d+) h)? ?(?:(\d+) min)?", too_short)
@@ -333,13 +333,13 @@ class TestForecast:
             RolloutPolicy.canary(10, longer),
             RolloutPolicy.canary(int(share[1]), 10 * MINUTE),
         ):
-            found = mended.forecast(300, 0.001, times=(), rollouts=30)
+            found = mended.forecast(300, 0.001, times=(), rollouts=10)
             assert len(found.problems) == 1, found
             assert "margin" in found.problems[0]
 
     def test_no_bake_beyond_the_deadline_is_proposed(self) -> None:
         policy = RolloutPolicy.canary(10, 10 * MINUTE, deadline=60 * MINUTE)
-        said = policy.forecast(300, 0.001, times=(), rollouts=30).problems[0]
+        said = policy.forecast(300, 0.001, times=(), rollouts=10).problems[0]
         assert "bake" not in said
         assert "raise the step of 10 % to " in said
 

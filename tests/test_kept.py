@@ -66,6 +66,7 @@ class Rolled:
         self._overlap: Overlap = rng.choice(get_args(Overlap))
         self._routes = rng.choice([0, 0, 4])
         self._series: dict[tuple[str, str], list[Minute]] = {}
+        self._cache = Cache()
 
     def __iter__(self) -> Iterator[Observation]:
         percent, since = 10.0, START
@@ -76,7 +77,8 @@ class Rolled:
                 continue  # nobody looks at each minute
             seen = self._seen(at, since, percent)
             yield seen
-            match self._policy.decide(attrs.evolve(seen)):
+            # Only where the rollout goes on from here depends on this one.
+            match self._policy.decide(keep_in(self._cache, attrs.evolve(seen))):
                 case Shift() as decision:
                     percent, since = decision.percent, at
                 case decision if decision.final:
