@@ -597,7 +597,10 @@ DEGRADED = {
 def rehearsed(of_alias: bool) -> AbstractContextManager[Rehearsal]:
     versions = [Backend(), Backend(), Backend()] if of_alias else ()
     return rehearsal(
-        versions=versions, settings={"cacheClusterEnabled": True}, execution_logs="INFO"
+        requests_per_minute=50,
+        versions=versions,
+        settings={"cacheClusterEnabled": True},
+        execution_logs="INFO",
     )
 
 
