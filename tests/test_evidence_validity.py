@@ -275,6 +275,15 @@ def test_capital_that_is_all_but_lost_is_left_as_it_is() -> None:
     assert overshoot.log_factor(Split(20, 8, 3, 1.0), parts, Damping(1, 0), 0.3) == 0
 
 
+def test_capital_that_no_float_can_hold_is_cut_off() -> None:
+    """Each bad canary request multiplies by e^300: all outcomes but the first one reject."""
+    factor = overshoot.log_factor(
+        Split(20, 8, 3, 1.0), [(math.log(0.9), -0.2, 300.0)], Damping(1, 0), 0.9
+    )
+    first = math.comb(20, 3) / math.comb(28, 3)
+    assert 1 - first + first * 0.9 * math.exp(factor - 0.2) == pytest.approx(0.9, rel=1e-12)
+
+
 def test_a_boosted_minute_keeps_its_expectation_for_each_number_of_bad_requests() -> None:
     """Given the minute's bad requests, the expectation is the lesser of capital and promise."""
     parts = [(math.log(0.1), -0.2, 0.9), (math.log(0.2), -0.1, 0.3)]

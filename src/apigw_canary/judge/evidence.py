@@ -285,7 +285,7 @@ class Worse(_Comparison):
         before = self._log - self._threshold
         if before >= 0:
             return log
-        if before >= _MIN_LOG_CAPITAL_FOR_CORRECTION:
+        if before >= _MIN_LOG_CAPITAL_FOR_CORRECTION and _is_corrected(row):
             logs = [
                 math.log(part) + log - whole for part, log in zip(division, gained, strict=True)
             ]
@@ -303,8 +303,6 @@ class Worse(_Comparison):
         the parts of it and their bets.
         """
         n_b, x_b, n_c, x_c, *unknown = row
-        if n_b + n_c > overshoot.MOST_REQUESTS or not _is_whole(row):
-            return 0.0
         staked = [(before + log, bet) for log, bet in staked if log > _LOG_SMALLEST]
         least, most = int(x_b + x_c), int(x_b + x_c + sum(unknown))
         few = most - least <= _EACH_TOTAL
@@ -339,8 +337,11 @@ def _comparable(row: Row) -> bool:
     return _FEWEST <= n_b <= _MOST and _FEWEST <= n_c <= _MOST
 
 
-def _is_whole(row: Row) -> bool:
-    return not any(count % 1 for count in row)
+def _is_corrected(row: Row) -> bool:
+    """Whether capital may be wasted in a minute, and by a law that is known and not too wide."""
+    n_b, x_b, n_c, x_c, *unknown = row
+    may_be_bad = x_b + x_c + sum(unknown) > 0
+    return may_be_bad and n_b + n_c <= overshoot.MOST_REQUESTS and not any(n % 1 for n in row)
 
 
 def not_worse(rows: Iterable[Row], *, ratio: float, margin: float, noise: float) -> list[float]:

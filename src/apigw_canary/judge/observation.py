@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Literal, Protocol, get_args
 
@@ -156,11 +156,20 @@ Phase = Literal[
 ]
 
 
+def _beginning(at: datetime) -> datetime:
+    """The beginning of a minute, in UTC; observations have thousands of them."""
+    if type(at) is not datetime or at.tzinfo is not UTC:
+        at = validation.aware(at, "at")
+    if at.second or at.microsecond:
+        validation.refuse("at", "the beginning of a minute", at)
+    return at
+
+
 @attrs.frozen
 class Minute(Serializable):
     """One minute of one signal, of both variants. Counts may be fractional (interpolated)."""
 
-    at: datetime = attrs.field(converter=validation.utc, validator=validation.aware_field)
+    at: datetime = attrs.field(converter=_beginning)
     """The beginning of the minute."""
     baseline_requests: float
     """Requests of the baseline."""
@@ -178,8 +187,6 @@ class Minute(Serializable):
     `canary_bad` does not."""
 
     def __attrs_post_init__(self) -> None:
-        if self.at.second or self.at.microsecond:
-            validation.refuse("at", "the beginning of a minute", self.at)
         baseline = (self.baseline_requests, self.baseline_bad, self.baseline_unknown)
         canary = (self.canary_requests, self.canary_bad, self.canary_unknown)
         if _are_counts(*baseline) and _are_counts(*canary):
