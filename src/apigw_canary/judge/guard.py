@@ -424,6 +424,8 @@ def unknown_outcomes(g: SignalEvidence, observation: Observation) -> UnknownOutc
     found = [
         fold.after(_Latest, g.signal, observation.judged_from()).outcomes() for fold in g.folds
     ]
+    if len(found) == 1:
+        return found[0]
     since = [each.unobserved_since for each in found if each.unobserved_since is not None]
     least = min(found, key=lambda each: each.baseline_part or 0.0)
     return least._replace(unobserved_since=max(since) if len(since) == len(found) else None)

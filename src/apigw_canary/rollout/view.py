@@ -79,6 +79,11 @@ class View:
             g for g in self.gathered if g.signal.critical or not g.signal.is_latency
         ]
         """Those that must be observed: latency need not, unless it is critical."""
+        self.critical_evidence: list[SignalEvidence] = [
+            g for g in self.gathered if g.signal.critical
+        ]
+        """The evidence of the signals that a promotion needs."""
+        self.critical: list[Signal] = [g.signal for g in self.critical_evidence]
         self.alarms: list[Alarm] = [
             alarm for alarm in observation.alarms if alarm.name in policy.alarms
         ]
@@ -96,16 +101,6 @@ class View:
         allowed = self.policy.effective_deadline
         since_start = self.seen.at - self.seen.started_at
         return self.seen.age > allowed or since_start > max(allowed, LONGEST_ROLLOUT)
-
-    @cached_property
-    def critical(self) -> list[Signal]:
-        """The signals that a promotion needs."""
-        return [signal for signal in self.policy.signals if signal.critical]
-
-    @cached_property
-    def critical_evidence(self) -> list[SignalEvidence]:
-        """Their evidence."""
-        return [g for g in self.gathered if g.signal.critical]
 
     @cached_property
     def unknown(self) -> list[tuple[Signal, UnknownOutcomes]]:
