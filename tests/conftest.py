@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import itertools
 import os
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
 import pytest
@@ -62,16 +64,45 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
+TRACED_EXAMPLES = 10
+"""Examples of a hypothesis test that are traced for coverage: those that `make check` tries."""
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Do not trace tests marked `no_cover`, which repeat what others cover.
+    """Trace for coverage what covers something; tracing takes longer than most of the tests.
 
-    Inside the hook of pytest-cov, which starts to trace again behind it. In the processes of xdist
-    the marker alone only drops what was traced.
+    Not traced: tests marked `long` and not `traced`, or `no_cover`; and what a hypothesis test does
+    after its first examples.
     """
-    if item.get_closest_marker("no_cover"):
+    tracer = sys.gettrace()
+    if tracer is None:
+        return (yield)
+    given = getattr(getattr(item, "obj", None), "hypothesis", None)
+    test = given and given.inner_test
+    marks = {mark.name for mark in item.iter_markers()}
+    if "no_cover" in marks or ("long" in marks and "traced" not in marks):
         sys.settrace(None)
-    return (yield)
+    elif given:
+        given.inner_test = _traced_first(test)
+    try:
+        return (yield)
+    finally:
+        if given:
+            given.inner_test = test
+        sys.settrace(tracer)
+
+
+def _traced_first(test: Callable[..., object]) -> Callable[..., object]:
+    examples = itertools.count(1)
+
+    @functools.wraps(test)
+    def traced(*args: Any, **kwargs: Any) -> object:
+        if next(examples) > TRACED_EXAMPLES:
+            sys.settrace(None)
+        return test(*args, **kwargs)
+
+    return traced
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

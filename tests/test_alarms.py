@@ -193,6 +193,7 @@ times_before = st.timedeltas(timedelta(microseconds=1), timedelta(days=30)).map(
 times_during = st.timedeltas(timedelta(0), timedelta(days=3)).map(lambda d: START + d)
 
 
+@pytest.mark.long
 @given(looks, phases, times_during, alarm_states, times_during | times_before)
 def test_what_begins_firing_during_the_rollout_always_rolls_back(
     look: dict[str, Any], phase: Phase, began: datetime, state: Any, since: datetime
@@ -208,6 +209,7 @@ def test_what_begins_firing_during_the_rollout_always_rolls_back(
     assert isinstance(decide(alarm, phase="promoting", **look), Promote)
 
 
+@pytest.mark.long
 @given(looks, phases, times_before)
 def test_what_fires_from_before_decides_nothing_by_itself(
     look: dict[str, Any], phase: Phase, since: datetime
@@ -678,6 +680,7 @@ class TestRollouts:
             prepared(aws)
             assert isinstance(roll_out(aws, {3: flap})[-1], Rollback)
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_an_alarm_that_cannot_be_evaluated_is_never_ok(self) -> None:
         """A healthy canary is not promoted on a state of long ago, and the reason says so."""
@@ -813,6 +816,7 @@ class TestRollouts:
             assert "DescribeAlarms" not in sent(aws)
 
 
+@pytest.mark.long
 def test_an_unknown_name_is_an_error_before_the_start() -> None:
     """Given the policy, nothing is enabled, and no deployment is made."""
     policy = RolloutPolicy.canary(5, 10 * MINUTE, alarms=["errors", "latency"])

@@ -73,6 +73,7 @@ def test_its_form() -> None:
     assert written("Orders, live.", RECORD) == f"Orders, live. {LINE}"
 
 
+@pytest.mark.long
 @given(texts, records)
 def test_what_is_written_is_read(text: str, record: AliasRecord) -> None:
     """Record and text come back as they were, whatever the user wrote."""

@@ -278,6 +278,7 @@ class TestRepeats:
 
 
 class TestPatience:
+    @pytest.mark.long
     @settings(max_examples=50)
     @given(st.timedeltas(timedelta(0), timedelta(minutes=2)), st.sampled_from(BUSY_OR_UNSENT))
     def test_pauses_stay_within_retry_for(self, retry_for: timedelta, trouble: Answer) -> None:
@@ -533,6 +534,7 @@ class TestSessions:
         with pytest.raises(CanaryError, match=r"(?i)partial credentials"):
             Stage("a1b2c3d4e5", "prod", session=boto3.Session(region_name="eu-central-1")).canary()
 
+    @pytest.mark.long
     def test_no_region(self) -> None:
         """A session without a region is the caller's mistake, with boto3's words."""
         with pytest.raises(InvalidInputError, match="You must specify a region") as raised:
@@ -594,6 +596,7 @@ class TestSessions:
         assert b"AKIDEXAMPLE" in request.headers["Authorization"]
         assert request.url.startswith("https://apigateway.eu-central-1.amazonaws.com/restapis/")
 
+    @pytest.mark.long
     def test_user_agent_of_the_caller_s(self) -> None:
         """What the session adds to the user agent stays; ours comes behind it, with the version."""
         session = boto3.Session("AKIDEXAMPLE", "secret", region_name="eu-central-1")

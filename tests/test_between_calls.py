@@ -62,6 +62,7 @@ def calls_of(act: str) -> list[str]:
         return sent(aws)[before:]
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("act", ["promote", "rollback"])

@@ -66,6 +66,7 @@ def deleted(aws: Rehearsal) -> int:
 
 
 class TestWhatIsNeeded:
+    @pytest.mark.long
     def test_after_ten_rollouts(self, aws: Rehearsal) -> None:
         """Only what nothing needs is deleted, and the last two promotions can be undone."""
         first = serving(aws)[0]
@@ -151,6 +152,7 @@ class TestWhatIsNeeded:
         assert set(result.kept) == {served, as_canary}
         assert result.removed == (unused,)
 
+    @pytest.mark.long
     def test_the_way_back_of_another_stage(self, aws: Rehearsal) -> None:
         """What another stage would go back to by its own records is not deleted."""
         first, second = release(aws, "r1"), release(aws, "r2")
@@ -320,6 +322,7 @@ class TestDeletions:
         result = aws.stage.clean_up(keep=0)
         assert result.refused == (old[0],)
 
+    @pytest.mark.traced
     @pytest.mark.long
     @pytest.mark.parametrize("fault", [Fault.ACCESS_DENIED, Fault.EXPIRED_CREDENTIALS])
     def test_refused_for_all(self, aws: Rehearsal, old: list[str], fault: Fault) -> None:

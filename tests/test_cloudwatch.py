@@ -366,6 +366,7 @@ QUERIES = "MetricDataQueries"
 
 
 class TestHalfAnswers:
+    @pytest.mark.long
     @pytest.mark.parametrize("status", ["PartialData", "InternalError", "Forbidden"])
     @pytest.mark.parametrize(
         "query",
@@ -592,6 +593,7 @@ class TestNames:
         assert found.suspect is None
         assert "that no other API has the same name could not be checked" in found.notes[0]
 
+    @pytest.mark.long
     def test_doubts_hold(self) -> None:
         """A rollout of an API that shares its name is never promoted, until it is renamed."""
         policy = RolloutPolicy.canary(10, 10 * MINUTE)
@@ -664,6 +666,7 @@ class TestMissingSeries:
         CloudWatchMetrics(session=aws).minutes(stage, SIGNALS, START, END)
         assert "ListMetrics" not in aws.named
 
+    @pytest.mark.long
     def test_in_a_rehearsal(self) -> None:
         """A wrong dimension is told, with those that there are."""
         wrong = CloudWatchMetrics(canary_stage="{stage}-canary")
@@ -703,6 +706,7 @@ class TestWithAStage:
         assert operations.count("GetMetricData") == 2  # the limit of latency, and the minutes
         assert "GetRestApi" not in operations
 
+    @pytest.mark.long
     def test_one_object_serves_several_stages(self) -> None:
         """The same metrics object given to two stages does not mix them up."""
         metrics = CloudWatchMetrics()
@@ -786,6 +790,7 @@ def test_a_canary_whose_errors_are_missing_is_never_promoted() -> None:
     assert last.baseline_unknown == last.baseline_requests > 0
 
 
+@pytest.mark.long
 def test_minutes_whose_errors_are_missing_are_unknown_outcomes() -> None:
     """The canary's failures are published in no minute in which there were any: nothing is good."""
     with rehearsal(

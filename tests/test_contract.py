@@ -41,6 +41,7 @@ class TestChanges:
         """Nothing changes from a contract to itself."""
         assert api_changes(contract, contract) == ((), (), ())
 
+    @pytest.mark.long
     @given(before=contracts, after=contracts)
     def test_added_and_removed(self, before: Contract, after: Contract) -> None:
         """What was added on the way is what is removed on the way back."""
@@ -48,6 +49,7 @@ class TestChanges:
         assert there.added == back.removed
         assert {*there.added, *map(str, before)} >= set(map(str, after))
 
+    @pytest.mark.long
     @given(before=contracts, after=contracts)
     def test_kept_methods(self, before: Contract, after: Contract) -> None:
         """A method that is kept is weakened exactly if it asks less, or something else."""
@@ -176,6 +178,7 @@ class TestEnable:
             assert "No stage serves deployment" in raised.value.happened
             assert serving(aws) == before
 
+    @pytest.mark.long
     def test_no_summary(self) -> None:
         """A deployment without a summary is not taken for one without methods."""
         with rehearsal(methods=GUARDED) as aws:

@@ -451,6 +451,7 @@ def test_latest_minutes_are_compared_without_the_canary_s_own(overlap: Any) -> N
     assert not isinstance(decision, Promote)
 
 
+@pytest.mark.long
 def test_a_canary_that_went_silent_is_not_promoted() -> None:
     """Evidence from hours ago does not promote a canary without any request since."""
     few = rows(600, baseline=(4, 0), canary=(4, 0))
@@ -573,6 +574,7 @@ def finite(value: object) -> bool:
     return True
 
 
+@pytest.mark.long
 @given(policies, observations())
 def test_what_every_decision_keeps(policy: RolloutPolicy, observation: Observation) -> None:
     """No decision raises; the share never falls but by Rollback; numbers stay finite."""
@@ -594,6 +596,7 @@ def test_what_every_decision_keeps(policy: RolloutPolicy, observation: Observati
             pass
 
 
+@pytest.mark.long
 @given(policies, observations())
 def test_without_canary_data_nothing_goes_up(
     policy: RolloutPolicy, observation: Observation
@@ -606,6 +609,7 @@ def test_without_canary_data_nothing_goes_up(
     assert not isinstance(policy.decide(attrs.evolve(observation, minutes=blank)), Shift | Promote)
 
 
+@pytest.mark.long
 @given(policies, observations())
 def test_the_stored_observation_decides_the_same(
     policy: RolloutPolicy, observation: Observation
@@ -622,6 +626,7 @@ def rank(decision: Decision) -> int:
     return [Rollback, Hold, Shift, Promote].index(type(decision))
 
 
+@pytest.mark.long
 @given(policies, observations(), st.data())
 def test_the_worse_of_two_canaries_is_never_treated_better(
     policy: RolloutPolicy, observation: Observation, data: st.DataObject

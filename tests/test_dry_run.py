@@ -154,6 +154,7 @@ class TestCalls:
         planned(aws, fails=True, variables={"alais": "v2"})
         planned(aws, variables={"alais": "v2"}, accept={"unused_variables"})
 
+    @pytest.mark.long
     def test_alarms_and_metrics(self, aws: Rehearsal) -> None:
         """What keeps a canary from being observed keeps it from being enabled."""
         unknown = RolloutPolicy.canary(10, timedelta(minutes=10), alarms=["nope"])
@@ -194,6 +195,7 @@ class TestCalls:
         upto = operations(plan).index("UpdateStage") + 1
         assert sent(aws)[: upto + 1] == [*operations(plan)[:upto], "GetStage"]
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_a_percent_of_the_policy(self, aws: Rehearsal) -> None:
         """By default the policy's first; without either nothing is planned."""

@@ -269,6 +269,7 @@ def test_the_enumeration_notices_a_completion_that_pays() -> None:
     assert mean_of_the_best_hiding((9, 7), (0.06, 0.06), left_out) > 1.01
 
 
+@pytest.mark.traced
 def test_capital_that_is_all_but_lost_is_left_as_it_is() -> None:
     """Where no outcome leaves a capital that a float can hold, there is nothing to multiply."""
     parts = [(-5000.0, -0.2, 0.9), (-math.inf, 0.0, 0.0)]

@@ -111,6 +111,7 @@ class TestRehearsed:
             assert "cannot be read" not in str(found[0])
             assert found[:2] == found.items[:2]
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_unreadable_lines(self) -> None:
         """Lines that are not understood are counted, and so are requests without an end."""
@@ -149,6 +150,7 @@ class TestRehearsed:
             with pytest.raises(InvalidInputError, match="source"):
                 canary.failures(source="both")  # type: ignore[arg-type]
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_is_a_value(self) -> None:
         """Plain JSON, and a table in a report."""

@@ -32,6 +32,7 @@ kinds = st.builds(
 counters = st.dictionaries(kinds, st.integers(1, 1000), max_size=8).map(Counter)
 
 
+@pytest.mark.long
 @given(counters, counters, st.integers(1, 10))
 def test_order(canary: Counter[Kind], baseline: Counter[Kind], limit: int) -> None:
     """All of the canary's kinds of failure, each once: new ones first, then by excess."""

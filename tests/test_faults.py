@@ -16,9 +16,8 @@ from apigw_canary.errors import (
 from apigw_canary.testing import Fault, rehearsal
 from fault_matrix import OPERATIONS, Operation, cases, prepared, run
 
-pytestmark = pytest.mark.long
 
-
+@pytest.mark.long
 @pytest.mark.no_cover
 @pytest.mark.parametrize("operation", OPERATIONS, ids=[each.name for each in OPERATIONS])
 def test_every_fault_at_every_call(operation: Operation) -> None:

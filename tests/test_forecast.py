@@ -28,8 +28,6 @@ from apigw_canary.errors import InvalidInputError
 from apigw_canary.judge.evidence import Row
 from apigw_canary.planning.simulation import Ended, Traffic, binomial, divide, rolled_out, whole
 
-pytestmark = pytest.mark.long
-
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -134,6 +132,7 @@ def every_minute(
     raise AssertionError("no end")
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 @settings(max_examples=settings().max_examples // 4)  # a decision costs milliseconds
 @given(small_plans(), traffics(), st.booleans(), rates)
@@ -190,6 +189,7 @@ def edges(seed: int) -> tuple[RolloutPolicy, Traffic, dict[str, Row]]:
     return policy, traffic, {"errors_5xx": history, "errors_4xx": history}
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(8))
 def test_a_simulated_rollout_ends_alike_at_the_edges(seed: int) -> None:
@@ -206,6 +206,7 @@ def test_a_simulated_rollout_ends_alike_at_the_edges(seed: int) -> None:
 SHORT = RolloutPolicy([Step(10, 10 * MINUTE), Step(50, 10 * MINUTE)])
 
 
+@pytest.mark.long
 def test_a_simulated_rollout_ends_alike_where_the_canary_breaks_late() -> None:
     """After 40 healthy minutes, beside a usual rate of 30 %."""
     plan = RolloutPolicy([Step(50, 600 * MINUTE)], signals=[Signal.errors_5xx()])
@@ -220,6 +221,7 @@ def test_a_simulated_rollout_ends_alike_where_the_canary_breaks_late() -> None:
     assert ended.after <= (40 + 5 + 2) * MINUTE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("most", [None, 100])
 def test_a_simulated_rollout_ends_alike_where_the_canary_breaks_late_at_100_percent(
     most: float | None,
@@ -239,6 +241,7 @@ def test_a_simulated_rollout_ends_alike_where_the_canary_breaks_late_at_100_perc
     assert ended.after == (60 + (1 if most else 30) + 2) * MINUTE
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 @pytest.mark.parametrize(
     "busy, part",
@@ -280,6 +283,7 @@ def test_a_simulated_rollout_without_canary_requests_ends_as_unwatched() -> None
 
 
 class TestForecast:
+    @pytest.mark.long
     @pytest.mark.no_cover
     def test_clean_canaries_are_rolled_back_no_more_often_than_promised(self) -> None:
         """Also where errors are frequent, and the promise is what holds."""
@@ -289,6 +293,7 @@ class TestForecast:
         assert clean.rolled_back <= 0.1 + 3 * (0.1 * 0.9 / 150) ** 0.5
         assert clean.rolled_back + clean.promoted <= 1
 
+    @pytest.mark.long
     @pytest.mark.no_cover
     def test_worse_canaries_are_found_sooner_and_more_often(self) -> None:
         """The larger the rise, and the fewer requests fail until then."""
@@ -301,6 +306,7 @@ class TestForecast:
         assert found.smallest_seen is not None
         assert found.smallest_seen <= 20
 
+    @pytest.mark.long
     @pytest.mark.no_cover
     def test_more_traffic_does_not_take_longer(self) -> None:
         """Ten times the requests: promoted and found as early, or earlier."""
@@ -312,6 +318,7 @@ class TestForecast:
             assert one is not None is not other
             assert other <= one
 
+    @pytest.mark.long
     def test_a_plan_that_suits_the_traffic_has_no_problem(self) -> None:
         policy = attrs.evolve(SHORT, signals=[Signal.errors_5xx(margin=0.003)])
         forecast = policy.forecast(2000, 0.001, times=(), rollouts=40)
@@ -319,6 +326,7 @@ class TestForecast:
         assert forecast.clean.promoted_after == policy.total_bake
         assert forecast.length == policy.total_bake + policy.promotion_metric_delay
 
+    @pytest.mark.long
     def test_a_plan_too_short_for_the_traffic_says_what_would_do(self) -> None:
         """Each of the changes it names brings nine in ten clean canaries to the end in time."""
         policy = RolloutPolicy.canary(10, 10 * MINUTE)
@@ -337,12 +345,16 @@ class TestForecast:
             assert len(found.problems) == 1, found
             assert "margin" in found.problems[0]
 
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_no_bake_beyond_the_deadline_is_proposed(self) -> None:
         policy = RolloutPolicy.canary(10, 10 * MINUTE, deadline=60 * MINUTE)
         said = policy.forecast(300, 0.001, times=(), rollouts=10).problems[0]
         assert "bake" not in said
         assert "raise the step of 10 % to " in said
 
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_a_hopeless_plan_says_so(self) -> None:
         policy = RolloutPolicy.canary(10, 10 * MINUTE, deadline=30 * MINUTE)
         forecast = policy.forecast(2, 0.001, times=[5], rollouts=20)
@@ -351,6 +363,7 @@ class TestForecast:
         assert forecast.smallest_seen is None
         assert "No such canary is rolled back in 9 of 10 rollouts" in str(forecast)
 
+    @pytest.mark.long
     def test_a_rise_inside_the_margin_is_a_problem(self) -> None:
         """With the margin that would not allow it, where one can."""
         (said,) = SHORT.forecast(2000, 0.001, times=(), rollouts=20).problems
@@ -358,12 +371,15 @@ class TestForecast:
         (said,) = SHORT.forecast(2000, 1e-5, times=(), rollouts=20).problems
         assert "its ratio and slack tolerate that" in said
 
+    @pytest.mark.long
     def test_the_same_seed_gives_the_same_forecast(self) -> None:
         one, same, other = (
             SHORT.forecast(1000, 0.001, times=[10], rollouts=15, seed=seed) for seed in (1, 1, 2)
         )
         assert one == same != other
 
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_it_can_be_watched_and_stopped(self) -> None:
         """The number of rollouts so far, of the clean canary and all others."""
         done: list[int] = []
@@ -374,6 +390,7 @@ class TestForecast:
         with pytest.raises(KeyboardInterrupt):
             SHORT.forecast(1000, 0.001, progress=stop)
 
+    @pytest.mark.long
     def test_any_signal_may_get_worse(self) -> None:
         """By its name; where it is not critical no margin allows anything."""
         rates = {"errors_5xx": 0.001, "errors_4xx": 0.01}
@@ -382,6 +399,7 @@ class TestForecast:
         assert forecast.worse[0].rolled_back == 1
         assert forecast.problems == ()
 
+    @pytest.mark.long
     def test_alarms_are_taken_to_be_ok(self) -> None:
         """Nobody knows what they will say; a plan with alarms is not a plan that never ends."""
         plan = attrs.evolve(SHORT, deadline=40 * MINUTE)
@@ -392,6 +410,8 @@ class TestForecast:
         assert one == other
         assert other.clean.promoted > 0
 
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_it_reads_as_sentences(self) -> None:
         text = str(SHORT.forecast(2000, 0.001, times=[30], rollouts=20))
         assert text.startswith(
@@ -451,6 +471,8 @@ def days(
 
 
 class TestBacktest:
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_healthy_releases_are_promoted(self) -> None:
         """One rollout after the other, from an hour after the first minute."""
         tested = SHORT.backtest(days(11))
@@ -463,11 +485,13 @@ class TestBacktest:
         assert tested.promoted_after >= SHORT.total_bake
         assert "Of 24 healthy rollouts from 2026-11-23 13:00 UTC" in str(tested)
 
+    @pytest.mark.long
     def test_incidents_that_hit_both_arms_roll_hardly_anything_back(self) -> None:
         """30 % fail for ten minutes, in every other rollout."""
         tested = SHORT.backtest(days(26, sick=0.3, every=40))
         assert len(tested.rolled_back) <= 0.05 * tested.rollouts + 3
 
+    @pytest.mark.long
     def test_noise_of_single_arms_rolls_more_back(self) -> None:
         """Far more than is tolerated: and what is rolled back is named."""
         calm, noisy = (SHORT.backtest(days(11, rate=0.05), noise=noise) for noise in (0, 1.0))
@@ -475,6 +499,7 @@ class TestBacktest:
         assert {each.signal for each in noisy.rolled_back} == {"errors_5xx"}
         assert all(each.started_at >= noisy.since for each in noisy.rolled_back)
 
+    @pytest.mark.long
     def test_alarms_are_taken_to_be_ok(self) -> None:
         past = days(4)
         alarmed = attrs.evolve(SHORT, alarms=["checkout-p99"])
@@ -490,6 +515,8 @@ class TestBacktest:
         tested = SHORT.backtest(days(11), rollouts=7)
         assert 5 <= tested.rollouts <= 7
 
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_past_canaries_are_counted_once(self) -> None:
         """However the source counts them; where that is unknown their minutes are left out."""
         healthy = days(5)["errors_5xx"]
@@ -509,6 +536,8 @@ class TestBacktest:
         later = {"errors_5xx": healthy[180:]}
         assert SHORT.backtest(observation) == SHORT.backtest(later)
 
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_gaps_are_no_rollouts(self) -> None:
         """Three hours without a minute: nothing ran then. Single minutes may be missing."""
         full = days(11)["errors_5xx"]
@@ -518,6 +547,8 @@ class TestBacktest:
         assert 16 <= tested.rollouts <= 18
         assert tested.promoted >= tested.rollouts - 3
 
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_data_that_end_before_a_verdict_leave_it_open(self) -> None:
         tested = SHORT.backtest(days(3, requests=5))
         assert tested.undecided == tested.rollouts > 0
@@ -534,6 +565,7 @@ class TestBacktest:
         )
         assert tested.promoted > 0
 
+    @pytest.mark.long
     def test_requests_of_unknown_outcome_stay_so(self) -> None:
         """Of one in ten the outcome is not known: nothing is promoted, as in a real one."""
         past = [attrs.evolve(m, baseline_unknown=40) for m in days(4)["errors_5xx"]]
@@ -545,6 +577,8 @@ class TestBacktest:
             assert tested.rollouts > 0
             assert tested.promoted == 0
 
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_it_can_be_watched_and_stopped(self) -> None:
         done: list[int] = []
         tested = SHORT.backtest(days(5), progress=done.append)
@@ -552,6 +586,8 @@ class TestBacktest:
         with pytest.raises(KeyboardInterrupt):
             SHORT.backtest(days(5), progress=stop)
 
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_signals_of_the_same_requests_share_the_split(self) -> None:
         """Both have no request in a minute, or neither has: no share is contradicted."""
         healthy = days(5)["errors_5xx"]
@@ -588,6 +624,7 @@ def test_divided_bad_requests_have_the_right_mean(
     assert sum(drawn) / 4000 == pytest.approx(10 * mean, abs=0.1)
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 @pytest.mark.parametrize("probability", [0.0001, 0.02, 0.5, 0.9999])
 def test_draws_of_many_trials_are_binomial(probability: float) -> None:

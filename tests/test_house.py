@@ -432,6 +432,7 @@ def signatures() -> str:
     return "\n".join(lines).strip() + "\n"
 
 
+@pytest.mark.long
 def test_signatures_are_as_recorded() -> None:
     """The public surface changes only on purpose: `make signatures` records it anew."""
     assert signatures().splitlines() == SNAPSHOT.read_text(encoding="utf-8").splitlines()

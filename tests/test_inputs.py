@@ -349,6 +349,7 @@ class TestTimes:
             refused(validation.duration, value, "max_unobserved", low=low, high=high)
 
 
+@pytest.mark.long
 @given(st.text(min_size=300) | st.lists(st.integers(), min_size=200))
 def test_messages_stay_short(value: object) -> None:
     """However long the refused value, its message can be read."""

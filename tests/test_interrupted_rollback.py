@@ -59,6 +59,7 @@ def test_death_right_after_the_canary_was_removed(verb: str, stored: bool) -> No
         assert ended(aws, **options) == (outcome, by, outcome)
 
 
+@pytest.mark.long
 def test_death_after_the_judges_rollback() -> None:
     with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.5)}) as aws:
         begun(aws)
@@ -151,6 +152,7 @@ def test_a_damaged_announcement_is_not_believed() -> None:
             fresh(aws).enable_canary(20, release="r1", variables=V2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stored", [False, True])
 def test_an_alias(stored: bool) -> None:
     """Its weight is removed in one call with the record; a store has it before."""
@@ -188,6 +190,7 @@ def half_promoted(aws: Rehearsal, verb: str, **options: Any) -> str:
     return old
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("verb", ENDS)
 def test_death_before_production_gets_back_what_it_had(verb: str, stored: bool) -> None:
@@ -231,6 +234,7 @@ def test_a_canary_object_of_a_process_that_lives_finishes_it() -> None:
         assert aws.stage.describe().deployment_id == old
 
 
+@pytest.mark.long
 def test_what_was_finished_is_not_undone_by_a_rollback() -> None:
     """A promotion after a rollback that died before it removed the canary is one that holds."""
     for half in (False, True):

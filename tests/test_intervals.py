@@ -78,6 +78,7 @@ def test_they_agree_with_the_verdict() -> None:
         assert (max(path) >= math.log(2 / ALPHA)) == above
 
 
+@pytest.mark.long
 def test_a_better_canary_has_a_difference_below_zero() -> None:
     """Both ends are negative, and the ratio's below 1."""
     ratio, difference = both(rows(0.1, 0.01, n_c=450))
@@ -129,6 +130,7 @@ def test_total_failure_is_beyond_the_values_looked_at() -> None:
     assert difference.low > 0.9
 
 
+@pytest.mark.long
 def test_no_ratio_fits_a_canary_that_turns() -> None:
     """Ten times better for an hour, then ten times worse: no one ratio or difference is true."""
     turned = [*rows(0.1, 0.01, n_c=450), *rows(0.01, 0.1, n_c=450, seed=1)[1:]]
@@ -145,6 +147,7 @@ def test_noise_widens_them() -> None:
     assert noisy.low < calm.low
 
 
+@pytest.mark.long
 def test_an_unknown_overlap_takes_both_readings() -> None:
     """The interval holds that of either reading."""
     minutes = rows(0.02, 0.1, n_c=200)
@@ -161,6 +164,7 @@ def test_an_unknown_overlap_takes_both_readings() -> None:
         assert either.low <= single.low
 
 
+@pytest.mark.long
 @given(
     st.lists(
         st.builds(
@@ -183,6 +187,7 @@ def test_any_counts_have_intervals(minutes: list[Row]) -> None:
             assert Interval.from_dict(found.to_dict()) == found
 
 
+@pytest.mark.long
 def test_a_finding_has_them_when_asked_for() -> None:
     """Only then: a decision does not pay for them."""
     policy = RolloutPolicy.canary(10, 10 * MINUTE, signals=[Signal.errors_5xx(noise=0)])

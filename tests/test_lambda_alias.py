@@ -381,6 +381,7 @@ def test_a_canary_of_somebody_else() -> None:
         assert invoked(aws) == ("1", {})
 
 
+@pytest.mark.long
 @wherever_recorded
 def test_a_canary_beside_an_older_record() -> None:
     """The record of a rollout that is over is not taken for that of the next canary."""
@@ -471,6 +472,7 @@ def test_gone_is_gone() -> None:
             canary.rollback()
 
 
+@pytest.mark.long
 @wherever_recorded
 def test_a_promotion_that_is_finished() -> None:
     """Promoting again, here or elsewhere, gives the same receipt and changes nothing."""
@@ -763,6 +765,7 @@ def test_answers_that_are_not_of_aws() -> None:
             LambdaAlias("orders", "live", session=Forgetful()).describe()
 
 
+@pytest.mark.long
 @wherever_recorded
 def test_decisions_are_applied_to_what_they_are_about() -> None:
     """A decision about another alias, an old one, one on another share: nothing is sent."""
@@ -871,6 +874,7 @@ def test_alarms_speak_for_aliases_too() -> None:
         assert invoked(aws) == ("1", {})
 
 
+@pytest.mark.long
 def test_a_release_that_has_ended_needs_no_metrics() -> None:
     """A line that is run again after a rollback says how it ended, also while metrics are gone."""
     policy = RolloutPolicy.canary(5, timedelta(minutes=10))

@@ -264,6 +264,7 @@ def test_whole_rollouts_of_an_api(backend: Backend) -> None:
         assert now.canary is None
 
 
+@pytest.mark.long
 def test_the_counts_are_those_of_the_arms() -> None:
     """What the source counts is what the aliases served, to the request."""
     with rehearsal(versions=[GOOD, BAD]) as aws:
@@ -282,6 +283,7 @@ def test_the_counts_are_those_of_the_arms() -> None:
             assert (row.canary_requests, row.canary_bad) == (own.requests, own.errors_5xx)
 
 
+@pytest.mark.long
 def test_both_levers_at_once() -> None:
     """A weighted alias behind an API: its versions are told apart, whatever the API does."""
     with rehearsal(versions=[GOOD, BAD], variables={"alias": "live"}) as aws:

@@ -29,8 +29,6 @@ from apigw_canary.metrics.latency import LADDER, share_above, weighted_median
 from apigw_canary.testing import Backend, Rehearsal, rehearsal
 from cloud import END, MINUTE, STAGE, START, Aws, at
 
-pytestmark = pytest.mark.long
-
 HOUR = timedelta(hours=1)
 FIVE = Signal.errors_5xx()
 
@@ -373,6 +371,7 @@ def rolled_out(aws: Rehearsal) -> tuple[list[Observation], Any]:
         aws.sleep(60)
 
 
+@pytest.mark.long
 @both_overlaps
 @pytest.mark.parametrize("ranks", [True, False])
 def test_a_canary_that_is_only_slower(overlap: Overlap, ranks: bool) -> None:
@@ -386,6 +385,7 @@ def test_a_canary_that_is_only_slower(overlap: Overlap, ranks: bool) -> None:
     assert any("PR(:250)" in note for note in seen[-1].notes) == (not ranks)
 
 
+@pytest.mark.long
 @both_overlaps
 @pytest.mark.parametrize("ranks", [True, False])
 def test_a_canary_as_fast_as_the_baseline(overlap: Overlap, ranks: bool) -> None:

@@ -53,6 +53,7 @@ def decide(
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "per_minute, percent",
     [(10, 50), (10, 90), (5, 97), (50, 50), (50, 80), (500, 90), (10_000, 50)],
@@ -72,6 +73,7 @@ def test_an_incident_of_both_variants_does_not_roll_back(per_minute: int, percen
     assert sum(rolled_back) <= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "per_minute, percent, rates, minutes",
     [

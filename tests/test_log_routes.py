@@ -283,6 +283,7 @@ class TestRows:
         assert sum(each.baseline_requests for each in found["errors_5xx"]) == 9 * 40_200
         assert aws.spans() == [5, 20, 10, 15, 7, 2, 2, 2, 2]
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_a_minute_with_too_many(self) -> None:
         """What cannot be read whole is an error, and no minute without requests."""
@@ -303,6 +304,7 @@ class TestRows:
         assert aws.spans() == [5, 20, 20, 20, 15]
         assert len(found["errors_5xx"]) == 60
 
+    @pytest.mark.long
     def test_rows_without_routes_are_never_cut(self) -> None:
         """Two weeks of a stage are asked for in spans that fit; a cut answer is an error."""
         aws = Aws([row(0, "-", "", 1, 1, 0) for _ in range(MOST_ROWS)])
@@ -490,6 +492,7 @@ class TestRehearsed:
             if rate:
                 assert "errors_5xx of POST /checkout" in decision.reason
 
+    @pytest.mark.traced
     @pytest.mark.long
     @pytest.mark.parametrize(
         "metrics, why",
@@ -526,6 +529,7 @@ class TestRehearsed:
             assert "has given no minute of errors_5xx of POST /chekout" in decision.reason
             assert why in decision.reason
 
+    @pytest.mark.traced
     @pytest.mark.long
     @pytest.mark.parametrize(
         "metrics, settings, why",
@@ -606,6 +610,7 @@ class TestRehearsed:
                 (found,) = [each for each in problems if each.what.startswith(said)]
                 assert found.severity == "warning"
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_missing_lines_may_be_those_of_the_route(self) -> None:
         """Lines that never come are few for the stage, and could be all failures of a route."""

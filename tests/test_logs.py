@@ -765,6 +765,7 @@ REFUSED = Signal.custom("refused")
 BAD = {"refused": "errorType = 'BAD_REQUEST_BODY' or (errorType in ['X'] and not status = 1)"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_minutes_are_the_truth(seed: int) -> None:
     """Settled minutes have what was really served, by arm, whatever the group holds twice."""
@@ -904,6 +905,7 @@ class TestRollout:
             }
             assert groups == {"rehearsal-access-logs"}  # the canary's own would count it twice
 
+    @pytest.mark.long
     def test_a_failing_query_is_in_the_observation(self) -> None:
         """A look at logs that cannot be read does not raise, and the next one reads them."""
         policy = RolloutPolicy.canary(25, 10 * MINUTE)
@@ -958,6 +960,7 @@ class TestLateLines:
 
     LATE: ClassVar[Any] = {"late_failures": 15 * MINUTE, "requests_per_minute": 500}
 
+    @pytest.mark.long
     def test_a_canary_whose_failures_are_late_is_not_promoted(self) -> None:
         """Fewer lines than CloudWatch counts requests are no good news: it is held until the
         failures are there, and then rolled back.
@@ -979,6 +982,8 @@ class TestLateLines:
             assert isinstance(decision, Rollback)
             assert any("lines of the canary's" in each for each in seen)
 
+    @pytest.mark.traced
+    @pytest.mark.long
     def test_where_count_cannot_be_read(self) -> None:
         """A note says so, and the logs are judged by themselves."""
         for fault in (Fault.ACCESS_DENIED, None):
@@ -991,6 +996,8 @@ class TestLateLines:
                 assert (seen.failure, seen.suspect) == (None, None)
                 assert any("Whether lines are late is not known" in note for note in seen.notes)
 
+    @pytest.mark.traced
+    @pytest.mark.long
     @pytest.mark.parametrize("rpm, rate", [(50, 0.05), (20, 0.1)])
     def test_lines_of_failures_that_never_come(self, rpm: int, rate: float) -> None:
         """At low traffic one request or two a look have no line: each is of unknown outcome, in
@@ -1015,6 +1022,7 @@ class TestLateLines:
             assert sum(row.canary_unknown for row in rows) > rate / 3 * counted
             assert sum(row.canary_bad for row in rows) == 0
 
+    @pytest.mark.long
     def test_a_late_line_counts_once_it_is_there(self) -> None:
         """A failure whose line comes after 25 minutes is unknown before, and bad then."""
         bad = {"alias=v2": Backend(errors_5xx=0.1, errors_4xx=0)}
@@ -1094,6 +1102,7 @@ class TestBrokenLines:
             assert isinstance(decision, Rollback)
             assert "the canary is worse" in decision.reason
 
+    @pytest.mark.long
     @pytest.mark.no_cover
     @pytest.mark.parametrize("rate, last", [(0.01, None), (1.0, Rollback)])
     def test_what_cannot_be_read_is_never_good_news(self, rate: float, last: type | None) -> None:
@@ -1112,6 +1121,7 @@ class TestBrokenLines:
             percent = aws.stage.describe().canary
             assert percent is None or percent.percent == 10
 
+    @pytest.mark.long
     @pytest.mark.no_cover
     def test_a_healthy_canary_with_a_few_broken_lines_is_promoted(self) -> None:
         """One line in two thousand, of either variant, stops no rollout."""
@@ -1119,6 +1129,7 @@ class TestBrokenLines:
             stage = fresh(aws, metrics=AccessLogs())
             assert isinstance(rolled_out(aws, stage, pause=120), Promote)
 
+    @pytest.mark.long
     @pytest.mark.no_cover
     def test_a_healthy_canary_with_many_is_not_rolled_back(self) -> None:
         """Like parts of both variants, also without their variant, are Hold, whatever time."""
@@ -1139,6 +1150,7 @@ class TestBrokenLines:
         assert kinds.keys() == {0, 502}
         assert "a status that cannot be read" in str(kinds[0])
 
+    @pytest.mark.long
     def test_a_signal_of_ones_own_does_not_take_broken_lines_for_good(self) -> None:
         """An expression is about fields, and a line that is no JSON has none."""
         with rehearsal(
@@ -1192,6 +1204,7 @@ class TestRehearsal:
         assert float(alone["n"]) == by_arm["true"] > 0
         assert float(both["n"]) == by_arm["true"] + by_arm["false"] + by_arm["-"]
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "query",
         [

@@ -153,6 +153,7 @@ def test_a_promotion_by_hand_while_changes_are_accepted(by_hand: str) -> None:
             }
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @pytest.mark.parametrize(
     "change, phase",

@@ -747,6 +747,7 @@ def test_nothing_of_it_can_be_left_out(row: Row, action: str, sid: str) -> None:
     assert action in (denied.failure or "" if isinstance(denied, Observation) else " ".join(texts))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("operation", ENDED)
 def test_without_a_canary(operation: str) -> None:
     """Its document is enough to tell how a canary ended that is not there any more."""
@@ -790,6 +791,7 @@ def test_a_shift_that_cannot_read_the_record(caplog: pytest.LogCaptureFixture) -
     assert "not authorized to perform: apigateway:GET" in caplog.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "row, action, sid",
     sorted(each for each in DEGRADED if each[0].operation == "analyze"),
@@ -937,6 +939,7 @@ def observed(stage: Stage) -> Observation:
     return canary.observe(POLICY)
 
 
+@pytest.mark.long
 def test_an_id_that_is_of_no_rest_api() -> None:
     """`check` says what kind of API it is of where that may be looked up; else it gives a hint."""
     with rehearsal() as aws:
@@ -1012,6 +1015,7 @@ def test_access_logs_are_compared_with_count(action: str | None) -> None:
     assert all(f"Allow {action} to" in note for note in unknown)
 
 
+@pytest.mark.long
 def test_lambda_metrics_as_the_source() -> None:
     """Of a stage too: GetMetricData is all they need, and they do need it."""
     policy: dict[str, Any] = {}
@@ -1069,6 +1073,7 @@ def test_the_document_is_json() -> None:
         assert statement["Resource"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "region, partition",
     [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")],

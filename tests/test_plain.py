@@ -191,6 +191,7 @@ def test_every_public_value_class_is_tested() -> None:
     assert plain == set(PUBLIC_VALUES)
 
 
+@pytest.mark.long
 @every_class
 def test_round_trip(kind: type[Any]) -> None:
     """What was written as JSON is read as an equal value of the same class."""
@@ -237,6 +238,7 @@ def test_every_public_attrs_class_is_frozen_and_tested() -> None:
     assert public == set(FROZEN)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.__name__) for kind in FROZEN])
 def test_is_immutable_and_hashable(kind: type[Any]) -> None:
     """A value holds nothing that can be changed; its equal, copy or pickle has its hash."""
@@ -265,6 +267,7 @@ def test_what_was_given_can_be_changed_later() -> None:
     assert repr(observation.changed) == "{'canary.percent': '5 instead of 10'}"
 
 
+@pytest.mark.long
 @every_class
 def test_wrong_type_anywhere(kind: type[Any]) -> None:
     """A value of another JSON type, at any depth, is refused with the path to it: no coercion."""
@@ -275,6 +278,7 @@ def test_wrong_type_anywhere(kind: type[Any]) -> None:
             assert refused(kind, replaced(plain, keys, bad)).field == path, bad
 
 
+@pytest.mark.long
 @every_class
 def test_unknown_key_anywhere(kind: type[Any]) -> None:
     """A key that no class knows, such as a misspelt one, is refused with the path and the key."""
@@ -295,6 +299,7 @@ def test_unknown_key_anywhere(kind: type[Any]) -> None:
             assert "'percnet'" in str(error)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, id=kind.__name__) for kind in PUBLIC_VALUES if required(kind)]
 )
@@ -499,6 +504,7 @@ def test_names_of_variables_are_texts() -> None:
 
 
 class TestDecisions:
+    @pytest.mark.long
     @given(decisions)
     def test_is_read_by_its_kind(self, decision: Decision) -> None:
         """`decision_from_dict` gives back the very decision, whichever it is."""
@@ -506,6 +512,7 @@ class TestDecisions:
         assert type(again) is type(decision)
         assert again == decision
 
+    @pytest.mark.long
     @given(decisions, st.sampled_from(DECISIONS))
     def test_one_class_does_not_read_another(self, decision: Decision, kind: Any) -> None:
         """A decision is read by its own class only: a Hold never turns into a Promote."""

@@ -72,6 +72,7 @@ class TestLinear:
         assert steps[-1] < 100 <= steps[-1] + by + 0.001
         assert {step.bake for step in policy.steps} == {every}
 
+    @pytest.mark.long
     @given(shares, shares, bakes, bakes)
     def test_final_bake_adds_a_step_at_100(
         self, start: float, by: float, every: timedelta, final: timedelta
@@ -525,6 +526,7 @@ class TestDeadline:
 
 
 class TestSteps:
+    @pytest.mark.long
     @given(policies(), percents)
     def test_step_at_is_the_last_reached(self, policy: RolloutPolicy, percent: float) -> None:
         """The step of a share is the last one not above it; below the first it is the first."""
@@ -534,6 +536,7 @@ class TestSteps:
         assert above == []
         assert at.percent <= percent or at == policy.steps[0]
 
+    @pytest.mark.long
     @given(policies(), percents)
     def test_next_step_is_the_first_above(self, policy: RolloutPolicy, percent: float) -> None:
         """The next step is the first one above the share; after the last there is none."""
@@ -545,6 +548,7 @@ class TestSteps:
             between = [s for s in policy.steps if percent < s.percent < following.percent]
             assert between == []
 
+    @pytest.mark.long
     @given(policies())
     def test_walk(self, policy: RolloutPolicy) -> None:
         """From 0 %, step after step, each step of the plan is reached once and in order."""
@@ -588,6 +592,7 @@ class TestDecide:
         ):
             getattr(RolloutPolicy.canary(5, timedelta(minutes=1)), verb)(object())
 
+    @pytest.mark.long
     @given(policies(), observations)
     def test_any_observation_gets_a_decision(
         self, policy: RolloutPolicy, observation: Observation
@@ -600,6 +605,7 @@ class TestDecide:
         assert decision.basis == observation.basis
         assert decision.reason
 
+    @pytest.mark.long
     @given(policies(), observations)
     def test_analysis_is_the_one_behind_it(
         self, policy: RolloutPolicy, observation: Observation

@@ -172,6 +172,7 @@ class TestStage:
 
 
 class TestPermissions:
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "operation, action",
         [
@@ -281,6 +282,7 @@ class TestTraffic:
                 problem.what,
             )
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_hopeless(self) -> None:
         """Traffic that will not do before the deadline is an error."""
@@ -390,6 +392,7 @@ class TestTraffic:
 
 
 class TestPolicy:
+    @pytest.mark.traced
     @pytest.mark.long
     def test_at_100(self) -> None:
         """A step at 100 % is told, with what guards there, unless a limit or alarm does."""
@@ -408,6 +411,7 @@ class TestPolicy:
             (problem,) = aws.stage.check(policy=own)
             assert "no signal and no alarm can roll back there" in problem.what
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "percent, then",
         [
@@ -426,6 +430,7 @@ class TestPolicy:
         assert f"{percent} % is no step of the policy, whose steps are 5 %, 50 %" in problem.what
         assert then in problem.what
 
+    @pytest.mark.long
     def test_at_100_with_a_baseline_that_fails_often(self) -> None:
         """Above 2 % the past confirms nothing and guards nothing."""
         with rehearsal(settings=ALL_ON, backends={"alias=v1": Backend(errors_5xx=0.04)}) as aws:
@@ -444,6 +449,7 @@ class TestPolicy:
         (said,) = (text for text in caplog.messages if "deadline" in text)
         assert "errors_5xx will not be confirmed before the deadline of 1 h" in said
 
+    @pytest.mark.long
     def test_a_critical_signal_that_is_never_given(self) -> None:
         """It is an error here, and refused by enable_canary before anything is changed."""
 
@@ -464,6 +470,7 @@ class TestPolicy:
             assert "did not change it" in str(raised.value.state)
             assert stage.describe() == before
 
+    @pytest.mark.long
     def test_unknown_alarms(self) -> None:
         """Alarms that CloudWatch does not know are an error; one that is there is none, and lets a
         policy bake at 100 %."""
@@ -738,6 +745,7 @@ def test_an_authorizer_cannot_be_compared() -> None:
         assert "fewer scopes or another issuer" in problem.what
 
 
+@pytest.mark.traced
 @pytest.mark.long
 def test_a_policy_is_full() -> None:
     """A function's policy ends at 20,480 bytes in a rehearsal."""
@@ -837,6 +845,7 @@ class TestVariablesInUse:
             aws.stage.enable_canary(5, variables=self.TYPO, deployment_id=deployment_id)
         assert "AWS does not show whether deployment" in caplog.text
 
+    @pytest.mark.long
     @pytest.mark.parametrize("accept", ["unused_variables", {"everything"}, 5])
     def test_accept(self, accept: Any) -> None:
         """What may be accepted is one of two words, in a collection."""
@@ -1105,6 +1114,7 @@ class TestPatterns:
         assert covers(text, text)
         assert covers("*", text)
 
+    @pytest.mark.long
     def test_many_wildcards(self) -> None:
         """A hostile pattern costs no more than its length times the text's."""
         assert not covers("*a" * 200 + "b", "a" * 5000)

@@ -211,6 +211,7 @@ def test_failures_of_both() -> None:
     assert cause(found, 50) == "fix it first"
 
 
+@pytest.mark.long
 def test_failures_of_the_canary_only_while_the_overlap_is_open() -> None:
     """The reason of the Hold names the canary and the baseline's own rate."""
     policy = RolloutPolicy.canary(5, 10 * MINUTE, signals=[Signal.errors_5xx()])

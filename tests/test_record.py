@@ -93,6 +93,7 @@ def line_of(data: object) -> str:
 
 
 class TestWritten:
+    @pytest.mark.long
     @given(st.data(), users, identifiers)
     def test_reads_what_was_written(self, data: st.DataObject, text: str, stage: str) -> None:
         """The record that is read is the record that was written, whatever stands around it."""
@@ -100,6 +101,7 @@ class TestWritten:
         assert read_record(with_record(text, stage, record), stage) == record
         assert read_record_line(record_line(record, stage), stage) == record
 
+    @pytest.mark.long
     @given(st.data(), identifiers, identifiers)
     def test_writing_again_replaces(self, data: st.DataObject, stage: str, other: str) -> None:
         """A second record takes the place of the first: one line a stage, the last one counts."""
@@ -111,6 +113,7 @@ class TestWritten:
         assert read_record(again, stage) == second
         assert len(again.split("\n")) == 2
 
+    @pytest.mark.long
     @given(st.data(), users)
     def test_user_s_text_is_kept(self, data: st.DataObject, text: str) -> None:
         """The user's text stays byte for byte, above the record, however often it is written."""
@@ -121,6 +124,7 @@ class TestWritten:
         assert once.startswith(f"{text}\n{MARK}")
         assert twice.startswith(f"{text}\n{MARK}")
 
+    @pytest.mark.long
     @given(st.data(), users, st.lists(identifiers, min_size=2, max_size=4, unique=True))
     def test_other_stages_lines_are_kept(
         self, data: st.DataObject, text: str, stages: list[str]
@@ -132,6 +136,7 @@ class TestWritten:
             description = with_record(description, stage, kept[stage])
         assert all(read_record(description, stage) == kept[stage] for stage in stages)
 
+    @pytest.mark.long
     @given(st.text(st.characters(exclude_characters="\n")), st.data())
     def test_other_lines_stay_even_if_unreadable(self, junk: str, data: st.DataObject) -> None:
         """What another version or stage wrote is not this stage's to judge: it stays as it is."""
@@ -190,6 +195,7 @@ class TestRead:
         """AWS leaves an empty description out of its answers."""
         assert read_record(None, "prod") == NO_RECORD
 
+    @pytest.mark.long
     @given(st.data(), identifiers, identifiers)
     def test_another_stage_s_is_not_this_one_s(
         self, data: st.DataObject, stage: str, other: str
@@ -236,12 +242,14 @@ class TestRead:
         if isinstance(record, Record):
             assert read_record(with_record("", "prod", record), "prod") == record
 
+    @pytest.mark.long
     @given(st.data())
     def test_truncated(self, data: st.DataObject) -> None:
         """A record that was cut off anywhere after its mark is damaged."""
         line = record_line(data.draw(records("prod")), "prod")
         damaged(line[: data.draw(st.integers(len(MARK), len(line) - 1))])
 
+    @pytest.mark.long
     @given(st.data())
     def test_tampered(self, data: st.DataObject) -> None:
         """With a character exchanged the line is still a record, or a RecordError."""
@@ -332,6 +340,7 @@ class TestRead:
         damage = line_of({**PLACE, "promotion": promotion})
         assert "5318008531800" not in str(damaged(damage))
 
+    @pytest.mark.long
     @given(records("prod"), st.data(), st.sampled_from(["text", "list", "object", "key", "longer"]))
     def test_damage_anywhere_does_not_leak_values(
         self, record: Record, data: st.DataObject, kind: str
@@ -515,6 +524,7 @@ class TestPromotion:
         )
         assert PROMOTION.is_under_way_on(state) is under_way
 
+    @pytest.mark.long
     @given(with_canary, canary_states, st.booleans())
     def test_another_canary_is_not_under_way(
         self, state: StageState, other: CanaryState, same: bool
@@ -572,6 +582,7 @@ class TestPromotion:
         back = receipt.undone_on(promoted(state))
         assert back == attrs.evolve(state, canary=None)
 
+    @pytest.mark.long
     @given(promotions(), stage_states())
     def test_undone_on_any_stage(self, receipt: Promotion, state: StageState) -> None:
         """Undoing restores what the promotion changed, nothing else, and is done once for all."""
@@ -641,6 +652,7 @@ class TestPromotion:
 
 
 class TestRecord:
+    @pytest.mark.long
     @given(records("prod"), begun, outcomes)
     def test_beginning_keeps_the_one_before(
         self, record: Record, new: Begun, before: Outcome
@@ -655,6 +667,7 @@ class TestRecord:
             kept[old.release] = before
         assert after.ended == {r: how for r, how in kept.items() if r != new.release}
 
+    @pytest.mark.long
     @given(records("prod"), begun)
     def test_beginning_takes_the_one_before_for_removed(self, record: Record, new: Begun) -> None:
         """Where nobody says how the old rollout ended, it counts as removed by others."""
@@ -715,6 +728,7 @@ class TestRecord:
             }
         }
 
+    @pytest.mark.long
     @given(records("prod"), promotions(st.just("prod")))
     def test_promoting(self, record: Record, receipt: Promotion) -> None:
         """A promotion about to begin is kept, and the mark of an earlier revert goes."""

@@ -218,6 +218,7 @@ def numbered(answers: list[Json], ids: str) -> list[Json]:
     return result
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case, step",
     [

@@ -292,6 +292,7 @@ class TestMetrics:
         with pytest.raises(RehearsalError, match="under an API's id"), rehearsal(api_name="\u6ce8"):
             pass
 
+    @pytest.mark.traced
     @pytest.mark.long
     @pytest.mark.parametrize("ranks", [True, False])
     def test_ranks_of_latency_may_come_back_empty(self, *, ranks: bool) -> None:
@@ -386,6 +387,7 @@ class TestMetrics:
             assert math.log(p84 / median) == pytest.approx(0.3, rel=0.1)
             assert 0 < median - points(aws, "IntegrationLatency", "p50")[at] < 10
 
+    @pytest.mark.long
     def test_a_million_requests_have_the_latencies_of_their_backend(self) -> None:
         """Shares and percentiles are as exact as those of so many requests, minute by minute."""
         backend = Backend(latency_ms=200, latency_spread=0.3)
@@ -402,6 +404,7 @@ class TestMetrics:
         assert p99s == pytest.approx([math.exp(normal.inv_cdf(0.99))] * len(shares), rel=0.01)
         assert counts == real[: len(counts)]
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_each_request_of_many_has_a_latency(self) -> None:
         """Of more than 10,000 in a minute several have the same one, in no order."""
@@ -420,6 +423,7 @@ class TestMetrics:
         assert fives["Values"][-1] == sum(ones[START - n * MINUTE] for n in (5, 4, 3, 2))
         assert sum(fives["Values"]) == sum(ones.values())
 
+    @pytest.mark.traced
     @pytest.mark.long
     @pytest.mark.parametrize("limit", [1, 7, 58, 1000])
     def test_pages_add_up(self, aws: Rehearsal, limit: int) -> None:
@@ -451,6 +455,7 @@ class TestMetrics:
         for result in answer["MetricDataResults"]:
             assert (result["Values"], result["StatusCode"]) == ([], "Complete")
 
+    @pytest.mark.long
     def test_labels_and_hidden_queries(self, aws: Rehearsal) -> None:
         """ReturnData false leaves a query out; a label comes back."""
         hidden = {**query("Count", "Sum"), "ReturnData": False}
@@ -724,6 +729,7 @@ class TestGateway:
             "NotFoundException 404 Invalid API identifier specified 123456789012:nope"
         )
 
+    @pytest.mark.traced
     @pytest.mark.long
     @pytest.mark.parametrize(
         "name, value, text",
@@ -790,6 +796,7 @@ class TestUnknown:
         ):
             pass  # pragma: no cover - it does not begin
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "operation, parameters",
         [

@@ -279,6 +279,7 @@ class TestEveryReport:
         for form in forms:
             assert form(Report(subject)) == form(Report(subject))
 
+    @pytest.mark.long
     @given(subjects, st.integers(40, 200))
     def test_text_keeps_its_width(self, subject: Renderable, width: int) -> None:
         """No line is longer than asked for, or holds anything but what a terminal can show."""
@@ -286,6 +287,7 @@ class TestEveryReport:
         assert max(map(_cells, lines)) <= width
         assert all(line.isprintable() for line in lines)
 
+    @pytest.mark.long
     @given(texts, st.integers(40, 100))
     def test_hostile_text_stays_text(self, text: str, width: int) -> None:
         """A reason, a signal or a stage of any name is shown, and becomes no part of the page."""
@@ -447,6 +449,7 @@ class TestRollout:
         assert said.startswith("Rollout on stage prod: Rolled back\n")
         assert re.search(r"^errors_5xx .* worse ", said, re.MULTILINE)
 
+    @pytest.mark.long
     def test_while_and_after_it_is_promoted(self) -> None:
         """What was promoted serves everything, whatever share the canary that is gone has."""
         looks = [
@@ -504,6 +507,7 @@ class TestRollout:
         assert "Read from <b>logs</b>." in said
         assert "&lt;b&gt;logs" in Report(looks, POLICY).html()
 
+    @pytest.mark.long
     @given(st.lists(observations, min_size=1, max_size=3), policies())
     @settings(max_examples=40)
     def test_has_every_form(self, looks: list[Observation], policy: RolloutPolicy) -> None:

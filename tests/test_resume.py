@@ -39,8 +39,6 @@ from apigw_canary.errors import (
 )
 from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
 
-pytestmark = pytest.mark.long
-
 MINUTE = timedelta(minutes=1)
 POLICY = RolloutPolicy([Step(10, 8 * MINUTE), Step(50, 8 * MINUTE)])
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
@@ -64,6 +62,7 @@ def roll_out(aws: Rehearsal, release: str, variables: dict[str, str]) -> list[Ob
         aws.sleep(decision.wait.total_seconds())
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 def test_a_process_for_each_look_is_the_same_rollout() -> None:
     """A rollout of many processes sees and decides what one process does."""
@@ -83,6 +82,8 @@ def test_a_process_for_each_look_is_the_same_rollout() -> None:
         assert decision.final
 
 
+@pytest.mark.traced
+@pytest.mark.long
 def test_two_rollouts_do_not_mix() -> None:
     """A bad release, and a good one ten minutes later: no minute of the first counts."""
     backends = {"alias=bad": Backend(errors_5xx=0.2)}
@@ -100,6 +101,7 @@ def test_two_rollouts_do_not_mix() -> None:
             assert all(row.at >= started + MINUTE or not row.canary_requests for row in rows)
 
 
+@pytest.mark.long
 def test_stored_observations_replay_the_rollout() -> None:
     """The observations of a rollout, also through JSON, give the same decisions."""
     with rehearsal(backends={"alias=v2": Backend(errors_5xx=0.03)}) as aws:
@@ -265,6 +267,7 @@ def example(name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 @pytest.mark.parametrize("deaths", [0, 1, 3, 8])
 def test_the_script_is_killed_and_started_again(deaths: int) -> None:
@@ -282,6 +285,7 @@ def test_the_script_is_killed_and_started_again(deaths: int) -> None:
         assert script.release(fresh(aws), "r1", sleep=aws.sleep)
 
 
+@pytest.mark.long
 def test_the_script_does_not_start_a_bad_release_again() -> None:
     """A release that was rolled back stays so when its script is run again."""
     script = example("script")
@@ -292,6 +296,7 @@ def test_the_script_does_not_start_a_bad_release_again() -> None:
         assert serving(aws) == before
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 def test_the_lambda_needs_its_event_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduled function takes what it needs from its event and the default session."""
@@ -308,6 +313,7 @@ def test_the_lambda_needs_its_event_only(monkeypatch: pytest.MonkeyPatch) -> Non
         assert serving(aws)[1:] == (V2, None)
 
 
+@pytest.mark.long
 def test_a_process_a_minute_rolls_back_when_metrics_are_gone() -> None:
     """Processes that start afresh know from the record since when metrics cannot be read."""
     every_minute = example("every_minute")
@@ -326,6 +332,7 @@ def test_a_process_a_minute_rolls_back_when_metrics_are_gone() -> None:
         assert serving(aws) == before
 
 
+@pytest.mark.long
 def test_the_ci_job_speaks_by_its_exit_codes(tmp_path: Path) -> None:
     """Each documented exit code and outcome means what the manual states."""
     job = example("ci_job")
@@ -368,6 +375,7 @@ def test_the_ci_job_speaks_by_its_exit_codes(tmp_path: Path) -> None:
         assert ran(aws, "decide", "r1") == (1, "rolled_back")
 
 
+@pytest.mark.long
 def test_the_ci_job_ends_as_the_canary_does(tmp_path: Path) -> None:
     """A begun promotion is finished; an operator is asked for; an exception is an error."""
     job = example("ci_job")
@@ -393,6 +401,7 @@ def test_the_ci_job_ends_as_the_canary_does(tmp_path: Path) -> None:
         assert job.main(["what"], aws.stage, output) == 3
 
 
+@pytest.mark.long
 def test_each_loop_ends_where_an_operator_has_to_decide() -> None:
     """A Hold after the deadline is not final; the loops end by a time-out of their own."""
     script, cron, machine = map(example, ("script", "every_minute", "step_functions"))

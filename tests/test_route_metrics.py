@@ -200,6 +200,7 @@ def test_metrics_of_no_route_are_passed_over() -> None:
     assert set(read(aws, 20).routes or {}) == set(ROUTES)
 
 
+@pytest.mark.long
 def test_they_are_listed_once() -> None:
     """By a filtered ListMetrics, in pages; a later look asks for the newest minutes only."""
     aws = Aws(ROUTES, healthy_but("GET /r7"))
@@ -341,6 +342,7 @@ def test_fifty_stages_side_by_side() -> None:
     assert len({analysis.findings[0].canary_bad for analysis in together}) == 50
 
 
+@pytest.mark.long
 def test_a_rehearsed_stage_has_no_detailed_metrics() -> None:
     """A source that asks for routes is rehearsed too: a note says what to turn on."""
     with rehearsal() as aws:

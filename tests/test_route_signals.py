@@ -170,6 +170,7 @@ class TestJudged:
         analysis = plan(CHECKOUT).analyze(seen(minutes, {"GET /a": {"errors_5xx": rows(50)}}))
         assert (analysis.verdict, analysis.routes) == (Verdict.NOT_WORSE, ())
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_forecasts_are_of_the_stage(self) -> None:
         """A route has not the stage's traffic; by itself it is forecast with its own."""

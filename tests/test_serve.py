@@ -232,6 +232,7 @@ def test_an_answer_of_nothing_in_cbor() -> None:
     assert protocols.answered(call, {}, "id").body == b""
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @pytest.mark.parametrize(
     "fault, code, status",
@@ -255,6 +256,7 @@ def test_faults_are_answered(
     assert answered.get("retryAfterSeconds") == ("2" if fault is Fault.THROTTLED else None)
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @pytest.mark.parametrize("protocol", ["json", "query", "smithy-rpc-v2-cbor"])
 def test_refusals_of_cloudwatch(server: RehearsalServer, protocol: str) -> None:
@@ -279,6 +281,7 @@ def test_refusals_of_cloudwatch(server: RehearsalServer, protocol: str) -> None:
     assert "AlarmNames must not have" in got["Error"]["Message"]
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @pytest.mark.parametrize("fault", [Fault.TIMEOUT, Fault.CONNECTION_REFUSED, Fault.DEATH])
 @pytest.mark.parametrize("after", [False, True])
@@ -291,6 +294,7 @@ def test_lost_answers(aws: Rehearsal, server: RehearsalServer, fault: Fault, aft
     assert len(gateway.get_deployments(restApiId=aws.rest_api_id)["items"]) == 1 + after
 
 
+@pytest.mark.long
 def test_a_refusal_of_the_rehearsal_is_not_missed(aws: Rehearsal) -> None:
     """Whoever calls gets an error that no client repeats, and so does whoever serves."""
     with pytest.raises(RehearsalError, match="GetUsagePlans of API Gateway"), aws.serve() as server:
@@ -302,6 +306,7 @@ def test_a_refusal_of_the_rehearsal_is_not_missed(aws: Rehearsal) -> None:
         assert len(server.refusals) == 1
 
 
+@pytest.mark.long
 def test_a_body_that_is_one_parameter(aws: Rehearsal) -> None:
     """A body may be a parameter as a whole."""
     with pytest.raises(RehearsalError, match="does not simulate PutRestApi"), aws.serve() as server:
@@ -317,6 +322,7 @@ def test_another_error_is_not_replaced(aws: Rehearsal) -> None:
         raise ZeroDivisionError
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @pytest.mark.parametrize(
     "service, path, body, headers, expected",
@@ -356,6 +362,7 @@ def test_a_request_without_a_signature(aws: Rehearsal) -> None:
         assert response is not None
 
 
+@pytest.mark.traced
 @pytest.mark.long
 def test_services_of_moto(aws: Rehearsal, server: RehearsalServer) -> None:
     """Other services are moto's; policy documents survive that boto3 decodes them."""
@@ -598,6 +605,7 @@ class TestMain:
         with rehearsal(requests_per_minute=0, stages={"beta": 0}):
             pass
 
+    @pytest.mark.long
     def test_refusals_are_its_exit_code(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Whoever started it learns that a call could not be answered."""
 

@@ -128,6 +128,7 @@ def test_metrics_of_each_stage() -> None:
         assert len(listed) == 8
 
 
+@pytest.mark.long
 def test_alarms_of_each_stage() -> None:
     """One of each stage's canary: only the one whose canary fails goes off."""
     with rehearsal(backends={"alias=v2": bad_in_beta}, stages={"beta": 300}) as aws:

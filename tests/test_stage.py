@@ -165,6 +165,7 @@ def test_a_console_canary_is_another_canary() -> None:
         assert aws.stage.canary() is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "end, outcome",
     [
@@ -456,6 +457,7 @@ def test_find() -> None:
         assert twin in str(caught.value)
 
 
+@pytest.mark.long
 def test_find_reads_all_pages() -> None:
     """An account with more APIs than a page has is searched to its end."""
     with rehearsal(api_name="shop") as aws:
@@ -494,6 +496,7 @@ def test_a_revert_does_not_fail_with_its_note(skip: int, caplog: pytest.LogCaptu
             assert len(noted) <= 1
 
 
+@pytest.mark.long
 def test_a_past_window_can_be_analyzed() -> None:
     """A window of the past gives the evidence a rollout would have had, and nothing to apply."""
     policy = RolloutPolicy.canary(10, timedelta(minutes=10))
@@ -527,6 +530,7 @@ def test_repr_names_the_stage() -> None:
         assert "hunter2" not in repr(canary)
 
 
+@pytest.mark.long
 def test_a_subclass_and_a_wrapped_source_are_bound() -> None:
     """A subclass stays what it is; a source that wraps one binds it by `using`."""
 

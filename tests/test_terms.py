@@ -7,6 +7,7 @@ import pytest
 import terms
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "texts",
     [
