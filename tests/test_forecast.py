@@ -349,7 +349,7 @@ class TestForecast:
     @pytest.mark.long
     def test_no_bake_beyond_the_deadline_is_proposed(self) -> None:
         policy = RolloutPolicy.canary(10, 10 * MINUTE, deadline=60 * MINUTE)
-        said = policy.forecast(300, 0.001, times=(), rollouts=10).problems[0]
+        said = policy.forecast(300, 0.001, times=(), rollouts=20).problems[0]
         assert "bake" not in said
         assert "raise the step of 10 % to " in said
 
