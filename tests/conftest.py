@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import itertools
 import os
+import pkgutil
 import socket
 import sys
 from collections.abc import Callable, Generator
@@ -13,6 +15,8 @@ from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
+
+from apigw_canary.testing import rehearsal
 
 NO_CREDENTIALS = {
     "AWS_CONFIG_FILE": os.devnull,
@@ -54,6 +58,14 @@ def pytest_collection_finish() -> None:
     """Spare the tests what costs time and tests nothing."""
     import moto.core.models
 
+    import apigw_canary
+
+    # A module that is imported first by a test that is not traced would count as not covered, and
+    # so would what a rehearsal makes once in a process.
+    for module in pkgutil.walk_packages(apigw_canary.__path__, "apigw_canary."):
+        importlib.import_module(module.name)
+    with rehearsal() as aws:
+        aws.stage.describe()
     # moto registers each service's addresses for `requests` again with each rehearsal; no test
     # makes a request with it.
     if hasattr(moto.core.models, "RESPONSES_METHODS"):
@@ -78,8 +90,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     tracer = sys.gettrace()
     if tracer is None:
         return (yield)
-    given = getattr(getattr(item, "obj", None), "hypothesis", None)
-    test = given and given.inner_test
+    given: Any = getattr(getattr(item, "obj", None), "hypothesis", None)
+    test: Any = given and given.inner_test
     marks = {mark.name for mark in item.iter_markers()}
     if "no_cover" in marks or ("long" in marks and "traced" not in marks):
         sys.settrace(None)

@@ -816,7 +816,6 @@ class TestRollouts:
             assert "DescribeAlarms" not in sent(aws)
 
 
-@pytest.mark.long
 def test_an_unknown_name_is_an_error_before_the_start() -> None:
     """Given the policy, nothing is enabled, and no deployment is made."""
     policy = RolloutPolicy.canary(5, 10 * MINUTE, alarms=["errors", "latency"])

@@ -136,7 +136,6 @@ class TestShapes:
 class TestStages:
     """What is of the right type, and cannot be."""
 
-    @pytest.mark.long
     @pytest.mark.parametrize(
         "changes, why",
         [
@@ -250,7 +249,6 @@ class TestTexts:
         assert len(str(error)) <= 2000
         assert str(error).isprintable()
 
-    @pytest.mark.long
     @pytest.mark.parametrize("status", [400, 403, 404, 500])
     def test_of_aws(self, status: int) -> None:
         """A page of AWS's with escape sequences is shown in part, without them."""
@@ -282,7 +280,6 @@ class TestLogs:
         debug = [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG]
         assert debug == ["calling GetStage of apigateway"]
 
-    @pytest.mark.long
     def test_changes_of_a_stage(self, caplog: pytest.LogCaptureFixture) -> None:
         """Each change is at INFO with its verb, states, release and the decision's reason."""
         caplog.set_level(logging.INFO, "apigw_canary")

@@ -175,7 +175,6 @@ def test_a_promotion_returns_its_receipt() -> None:
         assert fresh(aws).describe().rollout.outcome == "promoted"  # type: ignore[union-attr]
 
 
-@pytest.mark.long
 def test_promoting_twice_is_success() -> None:
     """What is promoted already gives the same receipt, from any process that held the canary."""
     with rehearsal() as aws:
@@ -186,7 +185,6 @@ def test_promoting_twice_is_success() -> None:
         assert canary.promote() == receipt
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "operation, skip", [("UpdateDeployment", 0), ("UpdateStage", 0), ("UpdateStage", 1)]
 )
@@ -338,7 +336,6 @@ def test_a_promotion_without_a_record_is_refused_unless_told() -> None:
         assert serving(aws)[:2] == before[:2]
 
 
-@pytest.mark.long
 def test_a_promotion_by_hand_is_not_taken_for_ours() -> None:
     """A canary that somebody promoted by raw calls is neither promoted nor rolled back blindly."""
     with rehearsal() as aws:
@@ -432,7 +429,6 @@ def test_what_we_ended_ourselves_is_said() -> None:
 # Applying
 
 
-@pytest.mark.long
 def test_a_hold_sends_nothing() -> None:
     """Applying a Hold makes no call."""
     with rehearsal() as aws:
@@ -459,7 +455,6 @@ def test_a_decision_can_be_stored_and_applied_by_another_process() -> None:
         assert other.apply(decision_from_dict(stored)) is not None
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", [Shift, Promote])
 def test_an_old_decision_is_not_applied(kind: type[Decision]) -> None:
     """A Shift or Promote older than ten minutes is refused, and says how old it is."""
@@ -474,7 +469,6 @@ def test_an_old_decision_is_not_applied(kind: type[Decision]) -> None:
         assert serving(aws) == before
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", [Shift, Promote])
 def test_a_decision_on_another_share_is_not_applied(kind: type[Decision]) -> None:
     """A Shift or Promote made at another share is refused."""
@@ -500,7 +494,6 @@ def test_a_rollback_is_never_too_old() -> None:
         assert serving(aws)[2] is None
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", [Shift, Promote, Rollback])
 def test_a_decision_about_another_canary_is_not_applied(kind: type[Decision]) -> None:
     """A decision holds for the canary it was made on, and for no later one."""
@@ -515,7 +508,6 @@ def test_a_decision_about_another_canary_is_not_applied(kind: type[Decision]) ->
         assert serving(aws) == before
 
 
-@pytest.mark.long
 def test_a_decision_without_a_basis_is_not_applied() -> None:
     """What was decided on plain data is nothing that could be applied."""
     with rehearsal() as aws:
@@ -540,7 +532,6 @@ def test_revert_is_run_again_without_harm() -> None:
         assert serving(aws) == middle
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("operation", ["UpdateDeployment", "UpdateStage"])
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("variables_only", [False, True])
@@ -743,7 +734,6 @@ def test_a_promotion_that_was_only_announced_is_decided_anew() -> None:
         assert serving(aws)[1:] == ({"alias": "v1"}, None)
 
 
-@pytest.mark.long
 def test_a_rollback_does_not_wait_for_a_record_to_be_applied() -> None:
     """A Rollback is applied by deployment and variables where the record is gone."""
     with rehearsal() as aws:
@@ -788,7 +778,6 @@ def test_two_promote_at_once() -> None:
         assert serving(aws) == (canary.deployment_id, V2, None)
 
 
-@pytest.mark.long
 def test_a_deployment_used_again_is_another_rollout() -> None:
     """An object of an earlier rollout does not touch a later one of the same deployment."""
     with rehearsal() as aws:
@@ -807,7 +796,6 @@ def test_a_deployment_used_again_is_another_rollout() -> None:
         assert second.observe(POLICY).phase == "running"
 
 
-@pytest.mark.long
 def test_another_process_that_shifts_is_the_same_rollout() -> None:
     """A share that another process set is no reason to take the canary for another one."""
     with rehearsal() as aws:
@@ -919,7 +907,6 @@ def test_a_deployment_with_another_description_is_not_enabled() -> None:
         assert serving(aws)[2] is None
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("after", [False, True])
 def test_a_record_whose_writing_is_not_answered_is_read(after: bool) -> None:
     """A lost UpdateDeployment is settled by reading, and sent again if it did not happen."""
@@ -937,7 +924,6 @@ def test_a_record_whose_writing_is_not_answered_is_read(after: bool) -> None:
         assert serving(aws)[2] is not None
 
 
-@pytest.mark.long
 def test_a_record_that_is_gone() -> None:
     """A canary whose record was wiped is judged from the stage's last change, and promoted."""
     with rehearsal() as aws:
@@ -977,7 +963,6 @@ def test_errors_that_come_late_do_not_look_healthy() -> None:
 REFUNDS = RolloutPolicy([Step(5, MINUTES)], signals=[Signal.custom("refunds", critical=True)])
 
 
-@pytest.mark.long
 def test_a_failing_source_is_in_the_observation() -> None:
     """Metrics that cannot be read do not raise, whosever fault it is: the canary has traffic."""
     with rehearsal() as aws:
@@ -1042,7 +1027,6 @@ def test_a_source_that_gives_something_else() -> None:
         }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "change, what",
     [

@@ -152,7 +152,6 @@ class TestWhatIsNeeded:
         assert set(result.kept) == {served, as_canary}
         assert result.removed == (unused,)
 
-    @pytest.mark.long
     def test_the_way_back_of_another_stage(self, aws: Rehearsal) -> None:
         """What another stage would go back to by its own records is not deleted."""
         first, second = release(aws, "r1"), release(aws, "r2")

@@ -366,7 +366,6 @@ QUERIES = "MetricDataQueries"
 
 
 class TestHalfAnswers:
-    @pytest.mark.long
     @pytest.mark.parametrize("status", ["PartialData", "InternalError", "Forbidden"])
     @pytest.mark.parametrize(
         "query",
@@ -666,7 +665,6 @@ class TestMissingSeries:
         CloudWatchMetrics(session=aws).minutes(stage, SIGNALS, START, END)
         assert "ListMetrics" not in aws.named
 
-    @pytest.mark.long
     def test_in_a_rehearsal(self) -> None:
         """A wrong dimension is told, with those that there are."""
         wrong = CloudWatchMetrics(canary_stage="{stage}-canary")
@@ -790,7 +788,6 @@ def test_a_canary_whose_errors_are_missing_is_never_promoted() -> None:
     assert last.baseline_unknown == last.baseline_requests > 0
 
 
-@pytest.mark.long
 def test_minutes_whose_errors_are_missing_are_unknown_outcomes() -> None:
     """The canary's failures are published in no minute in which there were any: nothing is good."""
     with rehearsal(

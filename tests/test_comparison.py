@@ -138,12 +138,10 @@ def rehearsed(rate: float, overlap: Any, percent: float, minutes: int, **options
 @pytest.mark.parametrize("percent", [0, 5, 50, 100])
 @pytest.mark.parametrize("overlap", BOTH)
 class TestAgainstTheRequests:
-    @pytest.mark.long
     def test_one_request_a_minute(self, overlap: str, percent: float) -> None:
         """Where there is next to nothing each value is still that of the requests."""
         rehearsed(1, overlap, percent, 60)
 
-    @pytest.mark.long
     def test_five_hundred(self, overlap: str, percent: float) -> None:
         """At ordinary traffic."""
         rehearsed(500, overlap, percent, 15)
@@ -155,7 +153,6 @@ class TestAgainstTheRequests:
         rehearsed(50_000, overlap, percent, 3)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("overlap", BOTH)
 def test_a_step_of_100(overlap: Literal["excluded", "included"]) -> None:
     """At 100 % the baseline has no requests, and so nothing that a healthy one would have."""
@@ -170,7 +167,6 @@ def test_a_step_of_100(overlap: Literal["excluded", "included"]) -> None:
 
 
 class TestWindow:
-    @pytest.mark.long
     def test_buckets_by_the_clock(self) -> None:
         """Where CloudWatch's periods begin elsewhere, percentiles are a median of minutes."""
         with rehearsal(buckets="clock", backends=SLOW, start=START + 7 * MINUTE) as aws:
@@ -249,7 +245,6 @@ def rehearsal_alias(aws: Rehearsal) -> Any:
 
 
 class TestWhoseRequests:
-    @pytest.mark.long
     def test_after_the_rollout(self) -> None:
         """After its end a canary's comparison is of the time in which it had requests."""
         with rehearsal(backends=SLOW) as aws:
@@ -285,7 +280,6 @@ class TestWhoseRequests:
             aws.sleep(1800)
             check(aws, aws.stage.compare(START + 5 * MINUTE, START + 25 * MINUTE))
 
-    @pytest.mark.long
     def test_source_of_access_logs(self) -> None:
         """A stage that is judged by access logs is compared by CloudWatch all the same."""
         with rehearsal(backends=SLOW) as aws:
@@ -530,6 +524,7 @@ class TestForms:
         assert page.count('class="chart"') == 3
         assert "baseline not known" in page
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_part_of_a_rollout(self, compared: Comparison) -> None:
         """A rollout's report has it as a part, and only a rollout's."""

@@ -178,7 +178,6 @@ class TestEnable:
             assert "No stage serves deployment" in raised.value.happened
             assert serving(aws) == before
 
-    @pytest.mark.long
     def test_no_summary(self) -> None:
         """A deployment without a summary is not taken for one without methods."""
         with rehearsal(methods=GUARDED) as aws:

@@ -196,6 +196,7 @@ def test_after_the_deadline_a_bad_canary_is_still_rolled_back(bad: list[Minute])
     assert isinstance(decide(bad, policy, at=START + 180 * MINUTE), Rollback)
 
 
+@pytest.mark.traced
 @pytest.mark.long
 def test_the_deadline_stands_still_on_hold_but_not_beyond_14_days() -> None:
     """Time on hold is not the rollout's; after 14 days it ends all the same."""
@@ -235,6 +236,17 @@ def test_counts_that_do_not_fit_hold() -> None:
     assert isinstance(decision, Hold)
     assert "do not fit" in decision.reason
     assert decision.waiting_for == "metrics"
+
+
+def test_variants_that_never_had_requests_in_the_same_minute() -> None:
+    """There is nothing to compare, though each of them had requests."""
+    minutes = [
+        Minute(START + i * MINUTE, *((9, 0, 0, 0) if i % 2 else (0, 0, 1, 0))) for i in range(60)
+    ]
+    decision = decide(minutes)
+    assert isinstance(decision, Hold)
+    assert "in no complete minute of errors_5xx both variants had requests" in decision.reason
+    assert decision.waiting_for == "evidence"
 
 
 def test_13_both_variants_unhealthy() -> None:

@@ -154,7 +154,6 @@ class TestCalls:
         planned(aws, fails=True, variables={"alais": "v2"})
         planned(aws, variables={"alais": "v2"}, accept={"unused_variables"})
 
-    @pytest.mark.long
     def test_alarms_and_metrics(self, aws: Rehearsal) -> None:
         """What keeps a canary from being observed keeps it from being enabled."""
         unknown = RolloutPolicy.canary(10, timedelta(minutes=10), alarms=["nope"])

@@ -188,7 +188,6 @@ FORGED = [
 ]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("change", FORGED)
 def test_a_forged_receipt_is_refused(change: Callable[[dict[str, Any]], None]) -> None:
     """What a record claims is checked against all else that is known, before it is used."""
@@ -334,6 +333,7 @@ def test_a_promotion_under_way_on_a_fresh_canary_is_not_believed() -> None:
 # Holds, accepted changes, failing reads
 
 
+@pytest.mark.traced
 @pytest.mark.long
 def test_a_hold_is_seen_by_every_process() -> None:
     """It holds what goes up, not what goes back, and its time is counted."""
@@ -560,7 +560,6 @@ def through(aws: Rehearsal, session: Any) -> Stage:
     return Stage(aws.rest_api_id, "prod", session=session, sleep=aws.sleep)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("processes", ["one", "fresh ones"])
 @pytest.mark.parametrize("verb", ["rollback", "disable", "page", "promote"])
 @pytest.mark.parametrize("wait", [0, 30])
@@ -869,7 +868,6 @@ def test_a_change_outside_in_a_half_promotion_loses_no_receipt() -> None:
         assert serving(aws) == (old, {"alias": "v1"}, None)
 
 
-@pytest.mark.long
 def test_a_canary_that_aws_made_by_itself_is_not_promoted() -> None:
     """The canary was ended outside, and a percent that was set made one of production itself."""
     with rehearsal(**QUIET) as aws:

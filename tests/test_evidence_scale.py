@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from apigw_canary import Hold, Minute, Observation, Rollback, RolloutPolicy, Signal
+from apigw_canary.judge.evidence import Row, worse
 from apigw_canary.testing import Backend, rehearsal
 
 MINUTE = timedelta(minutes=1)
@@ -33,6 +34,15 @@ def turned_bad(
         percent=percent,
         minutes={"errors_5xx": rows},
     )
+
+
+def test_a_minute_with_more_requests_than_floats_count_teaches_nothing() -> None:
+    first, absurd, last = Row(950, 9, 50, 0), Row(1e16, 1e16, 50, 0), Row(950, 1, 50, 40)
+    paths = [
+        worse(rows, ratio=1.1, slack=0.0002, noise=0.05, alpha=0.05)
+        for rows in ([first, absurd, last], [first, last])
+    ]
+    assert paths[0][-1] == paths[1][-1] > 1
 
 
 @pytest.mark.no_cover

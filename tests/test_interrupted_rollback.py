@@ -190,6 +190,7 @@ def half_promoted(aws: Rehearsal, verb: str, **options: Any) -> str:
     return old
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("verb", ENDS)
@@ -234,7 +235,6 @@ def test_a_canary_object_of_a_process_that_lives_finishes_it() -> None:
         assert aws.stage.describe().deployment_id == old
 
 
-@pytest.mark.long
 def test_what_was_finished_is_not_undone_by_a_rollback() -> None:
     """A promotion after a rollback that died before it removed the canary is one that holds."""
     for half in (False, True):

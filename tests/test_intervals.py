@@ -130,6 +130,7 @@ def test_total_failure_is_beyond_the_values_looked_at() -> None:
     assert difference.low > 0.9
 
 
+@pytest.mark.traced
 @pytest.mark.long
 def test_no_ratio_fits_a_canary_that_turns() -> None:
     """Ten times better for an hour, then ten times worse: no one ratio or difference is true."""
@@ -164,6 +165,7 @@ def test_an_unknown_overlap_takes_both_readings() -> None:
         assert either.low <= single.low
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @given(
     st.lists(
@@ -187,6 +189,7 @@ def test_any_counts_have_intervals(minutes: list[Row]) -> None:
             assert Interval.from_dict(found.to_dict()) == found
 
 
+@pytest.mark.traced
 @pytest.mark.long
 def test_a_finding_has_them_when_asked_for() -> None:
     """Only then: a decision does not pay for them."""

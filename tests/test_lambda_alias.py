@@ -381,7 +381,6 @@ def test_a_canary_of_somebody_else() -> None:
         assert invoked(aws) == ("1", {})
 
 
-@pytest.mark.long
 @wherever_recorded
 def test_a_canary_beside_an_older_record() -> None:
     """The record of a rollout that is over is not taken for that of the next canary."""
@@ -472,7 +471,6 @@ def test_gone_is_gone() -> None:
             canary.rollback()
 
 
-@pytest.mark.long
 @wherever_recorded
 def test_a_promotion_that_is_finished() -> None:
     """Promoting again, here or elsewhere, gives the same receipt and changes nothing."""
@@ -765,6 +763,7 @@ def test_answers_that_are_not_of_aws() -> None:
             LambdaAlias("orders", "live", session=Forgetful()).describe()
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @wherever_recorded
 def test_decisions_are_applied_to_what_they_are_about() -> None:

@@ -905,7 +905,6 @@ class TestRollout:
             }
             assert groups == {"rehearsal-access-logs"}  # the canary's own would count it twice
 
-    @pytest.mark.long
     def test_a_failing_query_is_in_the_observation(self) -> None:
         """A look at logs that cannot be read does not raise, and the next one reads them."""
         policy = RolloutPolicy.canary(25, 10 * MINUTE)
@@ -1094,6 +1093,7 @@ class TestWithoutLine:
 class TestBrokenLines:
     """Lines that are no JSON, most of all those of failed requests."""
 
+    @pytest.mark.traced
     def test_what_is_in_the_raw_line_counts(self) -> None:
         """A canary whose failures break their own lines is found worse all the same."""
         sick = Backend(errors_5xx=0.02)
@@ -1204,7 +1204,6 @@ class TestRehearsal:
         assert float(alone["n"]) == by_arm["true"] > 0
         assert float(both["n"]) == by_arm["true"] + by_arm["false"] + by_arm["-"]
 
-    @pytest.mark.long
     @pytest.mark.parametrize(
         "query",
         [

@@ -58,6 +58,7 @@ def test_states_by_the_tables(needed: int, row: tuple[str, ...], before: Any) ->
         assert rule.evaluated(values, before) == (before if state == "=" else state), missing
 
 
+@pytest.mark.traced
 @pytest.mark.long
 def test_an_alarm_follows_the_canary() -> None:
     """It fires for the canary's errors, recovers after its end, and rolls back meanwhile."""

@@ -25,7 +25,6 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehearsal]:
         yield aws
 
 
-@pytest.mark.long
 def test_a_variable_with_a_space(lenient: Rehearsal) -> None:
     """A production variable that a caller could not give is kept, overwritten and restored."""
     aws, name = lenient, {"greeting": "overridden"}

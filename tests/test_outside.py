@@ -100,7 +100,6 @@ def test_a_promotion_of_an_alias_by_hand_refuses_changes_of_production() -> None
 # The canary's overrides and percent
 
 
-@pytest.mark.long
 def test_an_override_that_is_changed_makes_another_canary() -> None:
     """What was judged was another one; a promotion of it has a way back all the same."""
     with rehearsal(**QUIET) as aws:

@@ -668,6 +668,7 @@ def test_every_method_has_a_row() -> None:
     assert set(get_args(Source)) == {"AccessLogs", "CloudWatchMetrics", "LambdaMetrics"}
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @pytest.mark.parametrize(
     "row, prepare", [(row, prepare) for row in ROWS for prepare in row.scenarios], ids=told
@@ -747,7 +748,6 @@ def test_nothing_of_it_can_be_left_out(row: Row, action: str, sid: str) -> None:
     assert action in (denied.failure or "" if isinstance(denied, Observation) else " ".join(texts))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("operation", ENDED)
 def test_without_a_canary(operation: str) -> None:
     """Its document is enough to tell how a canary ended that is not there any more."""
@@ -791,7 +791,6 @@ def test_a_shift_that_cannot_read_the_record(caplog: pytest.LogCaptureFixture) -
     assert "not authorized to perform: apigateway:GET" in caplog.text
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "row, action, sid",
     sorted(each for each in DEGRADED if each[0].operation == "analyze"),
@@ -1015,7 +1014,6 @@ def test_access_logs_are_compared_with_count(action: str | None) -> None:
     assert all(f"Allow {action} to" in note for note in unknown)
 
 
-@pytest.mark.long
 def test_lambda_metrics_as_the_source() -> None:
     """Of a stage too: GetMetricData is all they need, and they do need it."""
     policy: dict[str, Any] = {}

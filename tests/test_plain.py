@@ -238,7 +238,6 @@ def test_every_public_attrs_class_is_frozen_and_tested() -> None:
     assert public == set(FROZEN)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.__name__) for kind in FROZEN])
 def test_is_immutable_and_hashable(kind: type[Any]) -> None:
     """A value holds nothing that can be changed; its equal, copy or pickle has its hash."""
@@ -267,7 +266,6 @@ def test_what_was_given_can_be_changed_later() -> None:
     assert repr(observation.changed) == "{'canary.percent': '5 instead of 10'}"
 
 
-@pytest.mark.long
 @every_class
 def test_wrong_type_anywhere(kind: type[Any]) -> None:
     """A value of another JSON type, at any depth, is refused with the path to it: no coercion."""
@@ -278,7 +276,6 @@ def test_wrong_type_anywhere(kind: type[Any]) -> None:
             assert refused(kind, replaced(plain, keys, bad)).field == path, bad
 
 
-@pytest.mark.long
 @every_class
 def test_unknown_key_anywhere(kind: type[Any]) -> None:
     """A key that no class knows, such as a misspelt one, is refused with the path and the key."""
@@ -299,7 +296,6 @@ def test_unknown_key_anywhere(kind: type[Any]) -> None:
             assert "'percnet'" in str(error)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, id=kind.__name__) for kind in PUBLIC_VALUES if required(kind)]
 )
@@ -504,7 +500,6 @@ def test_names_of_variables_are_texts() -> None:
 
 
 class TestDecisions:
-    @pytest.mark.long
     @given(decisions)
     def test_is_read_by_its_kind(self, decision: Decision) -> None:
         """`decision_from_dict` gives back the very decision, whichever it is."""

@@ -430,6 +430,7 @@ class TestPolicy:
         assert f"{percent} % is no step of the policy, whose steps are 5 %, 50 %" in problem.what
         assert then in problem.what
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_at_100_with_a_baseline_that_fails_often(self) -> None:
         """Above 2 % the past confirms nothing and guards nothing."""
@@ -449,7 +450,6 @@ class TestPolicy:
         (said,) = (text for text in caplog.messages if "deadline" in text)
         assert "errors_5xx will not be confirmed before the deadline of 1 h" in said
 
-    @pytest.mark.long
     def test_a_critical_signal_that_is_never_given(self) -> None:
         """It is an error here, and refused by enable_canary before anything is changed."""
 
@@ -845,7 +845,6 @@ class TestVariablesInUse:
             aws.stage.enable_canary(5, variables=self.TYPO, deployment_id=deployment_id)
         assert "AWS does not show whether deployment" in caplog.text
 
-    @pytest.mark.long
     @pytest.mark.parametrize("accept", ["unused_variables", {"everything"}, 5])
     def test_accept(self, accept: Any) -> None:
         """What may be accepted is one of two words, in a collection."""
@@ -1114,7 +1113,6 @@ class TestPatterns:
         assert covers(text, text)
         assert covers("*", text)
 
-    @pytest.mark.long
     def test_many_wildcards(self) -> None:
         """A hostile pattern costs no more than its length times the text's."""
         assert not covers("*a" * 200 + "b", "a" * 5000)

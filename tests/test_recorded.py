@@ -218,7 +218,6 @@ def numbered(answers: list[Json], ids: str) -> list[Json]:
     return result
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "case, step",
     [

@@ -455,7 +455,6 @@ class TestMetrics:
         for result in answer["MetricDataResults"]:
             assert (result["Values"], result["StatusCode"]) == ([], "Complete")
 
-    @pytest.mark.long
     def test_labels_and_hidden_queries(self, aws: Rehearsal) -> None:
         """ReturnData false leaves a query out; a label comes back."""
         hidden = {**query("Count", "Sum"), "ReturnData": False}
@@ -796,7 +795,6 @@ class TestUnknown:
         ):
             pass  # pragma: no cover - it does not begin
 
-    @pytest.mark.long
     @pytest.mark.parametrize(
         "operation, parameters",
         [

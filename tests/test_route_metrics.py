@@ -200,7 +200,6 @@ def test_metrics_of_no_route_are_passed_over() -> None:
     assert set(read(aws, 20).routes or {}) == set(ROUTES)
 
 
-@pytest.mark.long
 def test_they_are_listed_once() -> None:
     """By a filtered ListMetrics, in pages; a later look asks for the newest minutes only."""
     aws = Aws(ROUTES, healthy_but("GET /r7"))

@@ -112,7 +112,6 @@ def test_3_worse(pace: float) -> None:
     assert "the canary is worse: errors_5xx: canary 50.00 % of" in decision.reason
 
 
-@pytest.mark.long
 @at_each_pace
 def test_5_a_gross_failure_at_100_percent(pace: float) -> None:
     """Nothing but errors, without a baseline: found within minutes, and never promoted (A4)."""
@@ -141,7 +140,6 @@ def test_5_a_gross_failure_at_100_percent(pace: float) -> None:
     assert "before this step they were 0." in decision.reason
 
 
-@pytest.mark.long
 @at_each_pace
 def test_5_thirty_percent_at_100_percent_is_never_promoted(pace: float) -> None:
     """Where the guard does not see enough, nothing is confirmed against the past either."""
@@ -656,6 +654,7 @@ def test_a_reason_to_hold_never_changes_a_rollback(
         assert type(held) is type(decision) or isinstance(held, Hold)
 
 
+@pytest.mark.traced
 @pytest.mark.long
 @given(policies, observations())
 def test_a_block_decides_only_what_it_is_for(

@@ -294,6 +294,7 @@ def test_lost_answers(aws: Rehearsal, server: RehearsalServer, fault: Fault, aft
     assert len(gateway.get_deployments(restApiId=aws.rest_api_id)["items"]) == 1 + after
 
 
+@pytest.mark.traced
 @pytest.mark.long
 def test_a_refusal_of_the_rehearsal_is_not_missed(aws: Rehearsal) -> None:
     """Whoever calls gets an error that no client repeats, and so does whoever serves."""

@@ -270,7 +270,6 @@ class TestRefusals:
             with pytest.raises(ThrottledError, match="0 of 1 requests were answered before"):
                 one(aws.stage)
 
-    @pytest.mark.long
     @pytest.mark.parametrize(
         "requests",
         ["GET /orders", [], [7], ["GET"], ["get /orders"], ["TRACE /orders"], ["GET orders"]],
@@ -467,7 +466,6 @@ class TestPaths:
             result = one(aws.stage, "POST /users/1", unsafe=True)
             assert result.route == "POST /users/{user}"
 
-    @pytest.mark.long
     def test_nothing_at_all(self) -> None:
         """A root path is no path of a proxy resource."""
         with rehearsed(methods={"ANY /{proxy+}": Method()}) as aws:

@@ -165,7 +165,6 @@ def test_a_console_canary_is_another_canary() -> None:
         assert aws.stage.canary() is None
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "end, outcome",
     [
@@ -496,6 +495,7 @@ def test_a_revert_does_not_fail_with_its_note(skip: int, caplog: pytest.LogCaptu
             assert len(noted) <= 1
 
 
+@pytest.mark.traced
 @pytest.mark.long
 def test_a_past_window_can_be_analyzed() -> None:
     """A window of the past gives the evidence a rollout would have had, and nothing to apply."""
