@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
+import boto3
 import pytest
 from hypothesis import settings
 
@@ -34,7 +35,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 @pytest.fixture(autouse=True)
 def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own AWS account is out of reach of the tests."""
+    """A developer's own AWS account is out of reach of the tests, and so is another test's."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)

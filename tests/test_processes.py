@@ -17,7 +17,7 @@ from apigw_canary.errors import RolloutEndedError
 from apigw_canary.testing import RehearsalClient, rehearsal
 
 PROCESSES = 20
-ROUNDS = 10
+ROUNDS = 5
 
 pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
@@ -48,7 +48,7 @@ def starts(environment: Mapping[str, str], rest_api_id: str, barrier: Any, ends:
 
 
 def test_twenty_processes_start_the_same_release() -> None:
-    """Ten times: one canary, and afterwards one outcome, the true one."""
+    """Five times: one canary, and afterwards one outcome, the true one."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["boto3", "apigw_canary.stage", "apigw_canary.testing"])
     ends, barrier = context.Queue(), context.Barrier(PROCESSES + 1)

@@ -3,7 +3,7 @@
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple, Self, TypeVar
@@ -140,7 +140,7 @@ _KEPT_MINUTES = 8192
 """How many minutes are kept, those of two days of three signals: an observation reads most of the
 minutes of the one before it again, and gets the same objects."""
 
-kept_minute = lru_cache(_KEPT_MINUTES, typed=True)(Minute)
+kept_minute: Callable[..., Minute] = lru_cache(_KEPT_MINUTES, typed=True)(Minute)
 
 
 class Arms(NamedTuple):
