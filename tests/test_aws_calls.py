@@ -596,6 +596,7 @@ class TestSessions:
         assert b"AKIDEXAMPLE" in request.headers["Authorization"]
         assert request.url.startswith("https://apigateway.eu-central-1.amazonaws.com/restapis/")
 
+    @pytest.mark.traced
     @pytest.mark.long
     def test_user_agent_of_the_caller_s(self) -> None:
         """What the session adds to the user agent stays; ours comes behind it, with the version."""
