@@ -17,6 +17,7 @@ import boto3
 import pytest
 from hypothesis import settings
 
+import apigw_canary
 from apigw_canary.testing import rehearsal
 
 NO_CREDENTIALS = {
@@ -56,18 +57,23 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
 
 
-def pytest_collection_finish() -> None:
-    """Spare the tests what costs time and tests nothing."""
-    import moto.core.models
+def _load_all() -> None:
+    """Import each module, and make what a rehearsal makes once in a process.
 
-    import apigw_canary
-
-    # A module that is imported first by a test that is not traced would count as not covered, and
-    # so would what a rehearsal makes once in a process.
+    Where a test that is not traced were the first to do so, it would count as not covered.
+    """
     for module in pkgutil.walk_packages(apigw_canary.__path__, "apigw_canary."):
         importlib.import_module(module.name)
     with rehearsal() as aws:
         aws.stage.describe()
+
+
+def pytest_collection_finish() -> None:
+    """Spare the tests what costs time and tests nothing."""
+    import moto.core.models
+
+    if sys.gettrace() is not None:
+        _load_all()
     # moto registers each service's addresses for `requests` again with each rehearsal; no test
     # makes a request with it.
     if hasattr(moto.core.models, "RESPONSES_METHODS"):
