@@ -157,6 +157,21 @@ def test_when_the_evidence_counts() -> None:
     assert [i for i, log in enumerate(path) if log >= enough] == list(range(83, 101))
 
 
+@pytest.mark.parametrize("minutes, factor", [(11, 1.615), (60, 2.268), (600, 3.594)])
+def test_what_must_remain_without_the_burst(minutes: int, factor: float) -> None:
+    """The fifth root of the number of judged minutes; of the first ten, nothing."""
+    row = Row(1000, 10, 1000, 10)
+    for before, counts in ((0.999 * factor, False), (1.001 * factor, True)):
+        lasts = evidence.Sustained()
+        logs = [*[0.0] * (minutes - 4), math.log(before)]
+        logs += [logs[-1] + 5 * (i + 1) for i in range(3)]
+        for log in logs:
+            lasts = lasts.with_minute(log, row)
+        assert (lasts.counted(logs[-1]) > 0) == counts
+        early = lasts._replace(minutes=10)
+        assert early.counted(logs[-1]) == logs[-1]
+
+
 @pytest.mark.parametrize(
     "rows, tolerance, values",
     [

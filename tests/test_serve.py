@@ -436,11 +436,16 @@ def test_whose_date_is_virtual(aws: Rehearsal, server: RehearsalServer) -> None:
 
 
 def test_requests_without_a_length(server: RehearsalServer) -> None:
-    """A body in chunks is refused as HTTP has it, and the server goes on."""
+    """A body in chunks is refused as HTTP has it, all of it read, and the server goes on."""
     where = server.address.removeprefix("http://")
     connection = HTTPConnection(where, timeout=10)
-    connection.request("POST", "/", iter([b"a"]), encode_chunked=True)
-    assert connection.getresponse().status == 411
+    for sent in (1, 500):  # the longer one while it is refused
+        connection.request("POST", "/", iter([b"a" * 10_000] * sent), encode_chunked=True)
+        assert connection.getresponse().status == 411
+        connection.close()
+    connection.request("POST", "/", headers={"Transfer-Encoding": "chunked"})
+    response = connection.getresponse()  # and where nothing follows
+    assert (response.status, response.getheader("Connection")) == (411, "close")
     connection.close()
     connection.request("GET", "/_rehearsal")
     assert connection.getresponse().status == 200

@@ -31,6 +31,9 @@ _JSON = {"Content-Type": "application/json"}
 CONTROL = "/_rehearsal"
 """Where the rehearsal itself is spoken to; no service of AWS has such a path."""
 
+_LINGER = 1.0
+"""Seconds without a byte after which no more of a refused request is read."""
+
 
 class RehearsalServer:
     """A server through which other processes call a rehearsal over HTTP, made by `Rehearsal.serve`.
@@ -203,8 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _any(self) -> None:
         if "Transfer-Encoding" in self.headers:
-            self.close_connection = True
             self.send_error(HTTPStatus.LENGTH_REQUIRED)
+            self._take_the_rest()
             return
         length = int(self.headers.get("Content-Length", 0))
         response = self.server.rehearsal.respond(
@@ -220,6 +223,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(response.body)
+
+    def _take_the_rest(self) -> None:
+        """Read what the client still sends: of a connection closed before, it reads no answer."""
+        self.close_connection = True
+        with suppress(OSError):  # it has ended, or sends nothing for so long
+            self.connection.settimeout(_LINGER)
+            self.connection.shutdown(socket.SHUT_WR)
+            while self.connection.recv(65_536):
+                pass
 
     def __getattr__(self, name: str) -> Callable[[], None]:
         """What answers a verb: the base class calls do_GET and the like."""
