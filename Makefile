@@ -5,7 +5,7 @@
 # make lint    only style and types                 make overlap     how soon the overlap is known
 # make bench   the judge against its peers (ROLLOUTS=n) make test-terraform  the recipe of the manual
 # make hostile 2,000 damaged answers of AWS (ANSWERS=n SEED=n)
-# make search  5,000 whole rollouts drawn at random: what must never happen (ROLLOUTS=n FIRST=n)
+# make search  50,000 whole rollouts drawn at random: what must never happen (ROLLOUTS=n FIRST=n)
 # make search-proof  the same on the code of 2026-11-24, where it must find known faults
 # make pictures  draw the manual's pictures anew    make test-browser  reports and manual in a real
 # make outputs   write the outputs of examples anew    chromium, screenshots into build/screenshots/
@@ -167,7 +167,7 @@ overlap: .venv/.testing
 	@$(PY) benchmarks/overlap.py
 
 search: .venv/.testing
-	@PYTHONPATH=tests $(PY) -m search --rollouts $(or $(ROLLOUTS),5000) --first-seed $(or $(FIRST),0)
+	@PYTHONPATH=tests $(PY) -m search --rollouts $(or $(ROLLOUTS),50000) --first-seed $(or $(FIRST),0)
 
 # The code before its faults were known, from the history; without a history there is no proof.
 FAULTY := 6e9fb79

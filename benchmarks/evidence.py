@@ -131,8 +131,8 @@ FIGURES = (
         "How often is a healthy canary rolled back, how soon is a bad one found, and how many "
         "requests fail until then: this library and eight other rules?",
         "statistics.md#what-it-was-measured-to-do",
-        "make bench ROLLOUTS=200",
-        ["benchmarks/run.py", "--rollouts", "200"],
+        "make bench ROLLOUTS=600",
+        ["benchmarks/run.py", "--rollouts", "600"],
         "the number of the condition, 7 and 11",
         None,
     ),

@@ -21,7 +21,7 @@ from search.summary import broken, failures, shrunk
 
 pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
-ROLLOUTS, AT_ONCE = 200, 20
+ROLLOUTS, AT_ONCE = 2000, 200
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
 

@@ -39,7 +39,7 @@ CASES = {
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 where nothing was found, or, with --proof, where all was."""
     parser = argparse.ArgumentParser(prog="search", description=__doc__)
-    parser.add_argument("--rollouts", type=int, default=5000)
+    parser.add_argument("--rollouts", type=int, default=50_000)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, help="replay the rollout of one seed, look by look")
