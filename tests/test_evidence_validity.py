@@ -305,6 +305,42 @@ def test_a_boosted_minute_keeps_its_expectation_for_each_number_of_bad_requests(
             assert kept == pytest.approx(promised, rel=1e-9)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize("ratio, slack", [(1.0, 0.0), (1.1, 0.0002), (2.0, 0.01)])
+def test_as_much_is_taken_back_as_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, ratio: float, slack: float, noise: float
+) -> None:
+    """No more, and no less: given the bad requests, capital keeps its expectation."""
+    n_b, n_c = 20, 8
+    game = Worse(ratio=ratio, slack=slack, noise=noise, alpha=1 / 20)
+    before = game.add(Row(900, 9, 0, 0))
+    while before < math.log(6):
+        before = game.add(Row(300, 3, n_c, 1))
+    assert before < math.log(19)
+
+    def after(m: int, x: int) -> float:
+        return copy.copy(game).add(Row(n_b, m - x, n_c, x))
+
+    cut = 0.0
+    for m in (1, 3, 9, 24):
+        weights = {
+            x: math.comb(n_c, x) * math.comb(n_b, m - x) * ratio**x
+            for x in range(max(0, m - n_b), min(m, n_c) + 1)
+        }
+        corrected = {x: after(m, x) for x in weights}
+        with monkeypatch.context() as patch:
+            # So low that nothing is cut off.
+            patch.setattr(overshoot, "log_factor", lambda *_: -50.0)
+            whole = {x: after(m, x) + 50 for x in weights}
+        cut = max(cut, *(log - math.log(20) for log in whole.values()))
+        mean, promised = (
+            sum(w * math.exp(logs[x]) for x, w in weights.items()) / sum(weights.values())
+            for logs in (corrected, whole)
+        )
+        assert mean == pytest.approx(min(promised, math.exp(before)), rel=1e-7)
+    assert cut > 0.1
+
+
 @pytest.mark.parametrize("before", [0.05, 0.3, 0.9])
 def test_a_minute_is_multiplied_unless_that_brings_next_to_nothing(
     monkeypatch: pytest.MonkeyPatch, before: float
