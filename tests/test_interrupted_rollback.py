@@ -11,7 +11,13 @@ import pytest
 from acting import CANARY, V2, Store, describe, fresh, patch, remove, sent
 from apigw_canary import Canary, LambdaAlias, RolloutPolicy, Stage
 from apigw_canary.aws.calls import BRIEF, Calls
-from apigw_canary.errors import CanaryError, RecordError, RolloutEndedError, StageChangedError
+from apigw_canary.errors import (
+    CanaryError,
+    CannotTellError,
+    RecordError,
+    RolloutEndedError,
+    StageChangedError,
+)
 from apigw_canary.testing import Backend, Fault, ProcessDeath, Rehearsal, rehearsal
 
 POLICY = RolloutPolicy.canary(20, timedelta(minutes=10))
@@ -173,10 +179,16 @@ def test_an_alias(stored: bool) -> None:
             alias().enable_canary(20, version="2", release="r1")
 
 
-def half_promoted(aws: Rehearsal, verb: str, **options: Any) -> str:
-    """Production's deployment before; the process that rolls back dies when the canary is gone."""
+def half_promoted(
+    aws: Rehearsal, verb: str, seen: Callable[[Canary], Any] = id, **options: Any
+) -> str:
+    """Production's deployment before; the process that rolls back dies when the canary is gone.
+
+    Another process has `seen` the canary before.
+    """
     old = str(fresh(aws).describe().deployment_id)
     begun(aws, **options)
+    seen(running(fresh(aws, **options)))
     aws.fail("UpdateStage", Fault.DEATH, skip=1)
     with pytest.raises(ProcessDeath):
         running(fresh(aws, **options)).promote()
@@ -197,7 +209,7 @@ def half_promoted(aws: Rehearsal, verb: str, **options: Any) -> str:
 def test_death_before_production_gets_back_what_it_had(verb: str, stored: bool) -> None:
     """A rollback or the script, run again, goes on where it stopped."""
     _, outcome, by = ENDS[verb]
-    options = {"records": Store()} if stored else {}
+    options: dict[str, Any] = {"records": Store()} if stored else {}
     again: dict[str, Callable[[Stage], object]] = {
         "rollback": lambda stage: stage.rollback(),
         "script": lambda stage: stage.enable_canary(20, release="r1", variables=V2),
@@ -233,6 +245,26 @@ def test_a_canary_object_of_a_process_that_lives_finishes_it() -> None:
             fresh(aws).rollback()
         canary.rollback()
         assert aws.stage.describe().deployment_id == old
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_nothing_is_called_promoted_while_a_rollback_is_not_finished(stored: bool) -> None:
+    """Another process, which observes or promotes the release, is told so."""
+    options: dict[str, Any] = {"records": Store()} if stored else {}
+    with rehearsal(**QUIET) as aws:
+        canaries: list[Canary] = []
+        old = half_promoted(aws, "stage.rollback", seen=canaries.append, **options)
+        for act in (lambda: canaries[0].observe(POLICY), canaries[0].promote):
+            before = len(aws.calls)
+            with pytest.raises(
+                CannotTellError, match="is not finished, or its process died"
+            ) as error:
+                act()
+            assert "stage.rollback() finishes" in error.value.remedy
+            assert not {"UpdateStage", "UpdateDeployment"} & {*sent(aws)[before:]}
+        fresh(aws, **options).rollback()
+        assert canaries[0].observe(POLICY).phase == "rolled_back"
+        assert fresh(aws, **options).describe().deployment_id == old
 
 
 def test_what_was_finished_is_not_undone_by_a_rollback() -> None:

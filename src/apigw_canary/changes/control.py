@@ -277,8 +277,12 @@ class Control:
         return _rollout(records[found[0]].rollout, state, found[1]) if found else None
 
     def ending(self, handle: CanaryHandle, state: StageState) -> outcomes.Ending:
-        """How the handle's rollout ended, on a stage without its canary: one GetDeployments."""
+        """How the handle's rollout ended, on a stage without its canary: one GetDeployments.
+
+        Raises `CannotTellError` while a rollback has not given production back what it had.
+        """
         records = self.all_records()
+        check_not_half_undone(handle, records.get(handle.deployment.id, NO_RECORD), state)
         begun, found = handle.record.rollout, None
         if begun is not None and begun.release is not None:
             found = outcomes.of_release(begun.release, records, state)
@@ -495,6 +499,19 @@ def _rollout(
         outcome=ended.outcome if ended else None,
         ended_by=ended.by if ended else None,
     )
+
+
+def check_not_half_undone(handle: CanaryHandle, record: Record, state: StageState) -> None:
+    """Refuse where the promotion of the rollout is being undone: how it ends is not known yet."""
+    begun = record.rollout
+    if begun is not None and handle.is_in(begun) and record.half_undone(state):
+        raise CannotTellError(
+            f"A rollback of release {begun.release or 'unknown'} has ended the canary, and "
+            f"production still serves its deployment {state.deployment_id}, which was promoted: "
+            "the rollback is not finished, or its process died.",
+            remedy="Run the same line again in a minute. If the error stays, stage.rollback() "
+            "finishes the rollback.",
+        )
 
 
 def promoted_by_hand(remedy: str) -> StageChangedError:

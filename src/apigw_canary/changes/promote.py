@@ -3,7 +3,12 @@
 import attrs
 
 from apigw_canary.aws import Deployment, explained, log, promote_patch, restore_patch
-from apigw_canary.changes.control import CanaryHandle, Control, promoted_by_hand
+from apigw_canary.changes.control import (
+    CanaryHandle,
+    Control,
+    check_not_half_undone,
+    promoted_by_hand,
+)
 from apigw_canary.changes.sending import (
     Condition,
     check_production,
@@ -244,6 +249,7 @@ def _announce(control: Control, deployment: Deployment, record: Record) -> None:
 def _receipt(control: Control, handle: CanaryHandle, state: StageState) -> Promotion:
     """The receipt of a promotion that has been finished."""
     record = control.record(control.gateway.deployment(handle.deployment.id))
+    check_not_half_undone(handle, record, state)
     receipt = record.begun_promotion()
     if receipt is None or not receipt.is_done_on(state):
         raise promoted_outside(handle.release)

@@ -69,10 +69,8 @@ def finished(
     """
     deployment = control.gateway.deployment(state.deployment_id)
     record = control.readable(deployment)
-    begun, promotion = record.rollout, record.begun_promotion()
-    if begun is None or promotion is None or begun.ending is None or begun.outcome is not None:
-        return None
-    if not is_meant(begun) or not promotion.is_done_on(state):
+    begun, promotion = record.rollout, record.half_undone(state)
+    if begun is None or begun.ending is None or promotion is None or not is_meant(begun):
         return None
     restore(control, promotion, state)
     try:

@@ -355,6 +355,17 @@ class Record(Serializable):
         promotion = self.promotion
         return promotion if promotion and promotion.rollout_id == rollout_id else None
 
+    def half_undone(self, state: StageState) -> Promotion | None:
+        """The promotion that a rollback has begun to undo, where production still serves it.
+
+        That rollback was announced after the promotion was begun, and has ended the canary. It is
+        under way, or its process died.
+        """
+        begun, promotion = self.rollout, self.begun_promotion()
+        if begun is None or promotion is None or begun.ending is None or begun.outcome is not None:
+            return None
+        return promotion if state.canary is None and promotion.is_done_on(state) else None
+
 
 NO_RECORD = Record()
 
