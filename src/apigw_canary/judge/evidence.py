@@ -83,7 +83,7 @@ in the first 90 minutes takes 2 % longer; with e^0.5 two bursts in ten hours rol
 healthy canaries in place of 6."""
 _ALWAYS_COUNTS = 10
 """Judged minutes within which evidence counts however it came. From 20 on, bursts in the first hour
-rolled back more often than without a reserve; from the start a rollback takes 8 % longer."""
+rolled back more often than without a reserve; from the start a rollback takes 5 % longer."""
 _PLAINLY = 0.05
 """How far the canary's rate must be above the baseline's in two minutes for it to count anyway."""
 
