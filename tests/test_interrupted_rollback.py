@@ -260,7 +260,7 @@ def test_nothing_is_called_promoted_while_a_rollback_is_not_finished(stored: boo
                 CannotTellError, match="is not finished, or its process died"
             ) as error:
                 act()
-            assert "stage.rollback() finishes" in error.value.remedy
+            assert "stage.rollback() gives production back" in error.value.remedy
             assert not {"UpdateStage", "UpdateDeployment"} & {*sent(aws)[before:]}
         fresh(aws, **options).rollback()
         assert canaries[0].observe(POLICY).phase == "rolled_back"

@@ -16,6 +16,7 @@ NEW = "new-deployment"
 most, so that it is none of them."""
 
 _READS = ("Get", "List", "Describe")
+_VARIABLES = "/variables/"
 _CANARY = "/canarySettings/"
 _OVERRIDES = "/canarySettings/stageVariableOverrides/"
 
@@ -34,8 +35,9 @@ class Sent(NamedTuple):
 class DryCalls(Calls):
     """Reads through `calls`. A write changes what later reads of this object answer, and no more.
 
-    Understands what enabling a canary writes: CreateDeployment, UpdateDeployment of a description,
-    and UpdateStage of a canary's settings.
+    Understands what enabling a canary writes, and finishing an earlier rollback: CreateDeployment,
+    UpdateDeployment of a description, and UpdateStage of a canary's settings, or of production's
+    deployment and variables.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -158,16 +160,23 @@ class DryCalls(Calls):
 
     def _updated(self, parameters: Mapping[str, Any]) -> Answer:
         settings: dict[str, Any] = copy.deepcopy(dict(self._stage.get("canarySettings", {})))
+        variables = dict(self._stage.get("variables", {}))
         for operation in parameters["patchOperations"]:
-            path, value = operation["path"], operation["value"]
-            if path.startswith(_OVERRIDES):
+            path, value = operation["path"], operation.get("value")
+            if path == "/deploymentId":
+                self._stage["deploymentId"] = value
+            elif path.startswith(_VARIABLES):
+                variables[path.removeprefix(_VARIABLES)] = value
+            elif path.startswith(_OVERRIDES):
                 overrides = settings.setdefault("stageVariableOverrides", {})
                 overrides[path.removeprefix(_OVERRIDES)] = value
             else:
                 name = path.removeprefix(_CANARY)
                 known = {"percentTraffic": float, "useStageCache": lambda text: text == "true"}
                 settings[name] = known.get(name, str)(value)
-        self._stage["canarySettings"] = settings
+        if settings:
+            self._stage["canarySettings"] = settings
+        self._stage["variables"] = {k: v for k, v in variables.items() if v is not None}
         self._stage["lastUpdatedDate"] = self.now(self._answer({}))
         self._wrote = True
         return self._answer(self._stage)

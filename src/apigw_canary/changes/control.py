@@ -279,7 +279,7 @@ class Control:
     def ending(self, handle: CanaryHandle, state: StageState) -> outcomes.Ending:
         """How the handle's rollout ended, on a stage without its canary: one GetDeployments.
 
-        Raises `CannotTellError` while a rollback has not given production back what it had.
+        Raises `CannotTellError` where a rollback may not have given production back what it had.
         """
         records = self.all_records()
         check_not_half_undone(handle, records.get(handle.deployment.id, NO_RECORD), state)
@@ -464,18 +464,21 @@ class Control:
         rollout_id: str | None,
         outcome: Outcome,
         by: EndedBy,
+        *,
+        undone: bool = False,
     ) -> None:
         """Record how a rollout ended, as far as that is possible: the canary is ended already.
 
         `at` is the stage's date of that change. Where the rollout's id is not known, one that was
-        begun on the stage as it is since then is another one.
+        begun on the stage as it is since then is another one. `undone`: its promotion was undone,
+        which another process may have recorded as finished.
         """
         deployment_id = ended.deployment_id
         try:
             deployment = self.gateway.deployment(deployment_id)
-            record = self.record(deployment).of_canary(ended.variables)
+            record = self.record(deployment)
             begun = record.rollout
-            if begun is None:
+            if begun is None or not (undone or begun.is_of(ended.variables)):
                 return
             if rollout_id == begun.id or (rollout_id is None and begun.stage_updated_at < at):
                 self.records.save(deployment, record.ending(outcome, by))
@@ -503,15 +506,21 @@ def _rollout(
 
 def check_not_half_undone(handle: CanaryHandle, record: Record, state: StageState) -> None:
     """Refuse where the promotion of the rollout is being undone: how it ends is not known yet."""
-    begun = record.rollout
-    if begun is not None and handle.is_in(begun) and record.half_undone(state):
-        raise CannotTellError(
-            f"A rollback of release {begun.release or 'unknown'} has ended the canary, and "
-            f"production still serves its deployment {state.deployment_id}, which was promoted: "
-            "the rollback is not finished, or its process died.",
-            remedy="Run the same line again in a minute. If the error stays, stage.rollback() "
-            "finishes the rollback.",
-        )
+    begun, ours = record.rollout, handle.record.rollout
+    if begun is not None and (ours is None or ours.id == begun.id) and record.half_undone(state):
+        raise half_undone(begun.release)
+
+
+def half_undone(release: str | None) -> CannotTellError:
+    """The error where a promotion is to be undone, and production still has it."""
+    return CannotTellError(
+        f"A rollback of release {release or 'unknown'} was announced, and its canary has ended, "
+        "but production still has what was promoted: the rollback is not finished, or its process "
+        "died.",
+        remedy="Run the same line again in a minute. If the error stays, stage.rollback() gives "
+        "production back what it had, unless it was changed since: then do that yourself. If the "
+        "release is to stay, begin it again afterwards, with another release name.",
+    )
 
 
 def promoted_by_hand(remedy: str) -> StageChangedError:

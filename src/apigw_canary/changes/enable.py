@@ -17,7 +17,7 @@ from apigw_canary.aws import (
     explained,
     log,
 )
-from apigw_canary.changes.control import CanaryHandle, Control, unrecorded
+from apigw_canary.changes.control import CanaryHandle, Control, half_undone, unrecorded
 from apigw_canary.changes.rollback import finished
 from apigw_canary.changes.sending import (
     Condition,
@@ -110,6 +110,7 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Cana
             _finish_rollback(control, request.release, seen.stage)
             raise
         return _running(control, request, seen, seen.stage.canary)
+    _check_not_half_undone(control, deployments, seen.stage)
     only_if(seen)
     deployment, record = _prepared(control, request, seen, deployments, unused)
     if "weakened_methods" not in request.accept:
@@ -157,6 +158,21 @@ def _finish_rollback(control: Control, release: str | None, state: StageState) -
     """Continues a rollback of the release whose process died; raises how the rollout has ended."""
     if outcome := finished(control, state, lambda begun: begun.release == release):
         raise had_its_rollout("stage", str(release), outcome)
+
+
+def _check_not_half_undone(
+    control: Control, deployments: list[Deployment], state: StageState
+) -> None:
+    """Refuse production as a baseline that is to be rolled back, where that is possible."""
+    records = {each.id: control.readable(each) for each in deployments}
+    record = records.get(state.deployment_id, NO_RECORD)
+    promotion = record.half_undone(state)
+    if (
+        promotion is not None
+        and promotion.is_done_on(state)
+        and (promotion.deployment_before in records)
+    ):
+        raise half_undone(promotion.release)
 
 
 def found_enabled(control: Control, deployment: Deployment, record: Record, at: datetime) -> Record:

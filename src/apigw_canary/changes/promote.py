@@ -46,8 +46,7 @@ def promote(
     record = control.record(deployment) if recorded else control.readable(deployment)
     receipt = record.begun_promotion()
     if receipt is not None and _has_begun(receipt, record, state):
-        if recorded:
-            _go_on(control, deployment, record, receipt)
+        _go_on(control, deployment, record, receipt)
     else:
         _check_may_begin(control, handle, state, receipt)
         only_if(seen)
@@ -68,10 +67,28 @@ def promote(
     if state.canary is not None and not state.canary_is_promoted:
         state = _copied(control, handle, state, receipt)
     if state.canary is not None:
-        control.end(state, _AGAIN)
+        state = control.end(state, _AGAIN).stage
+        if not receipt.is_done_on(state):
+            raise _undone_meanwhile(receipt, state)
     if recorded:
         _note_promoted(control, canary.deployment_id, receipt)
     return receipt
+
+
+def _undone_meanwhile(receipt: Promotion, state: StageState) -> StageChangedError:
+    """The error where the canary has ended and production has not, or no longer, what it had."""
+    promoted = attrs.evolve(
+        state,
+        deployment_id=receipt.deployment_after,
+        variables={**state.variables, **receipt.variables_after},
+    )
+    return StageChangedError(
+        "The canary has ended, and production does not have what was promoted: another process "
+        "rolled it back, or changed production, while this call promoted it.",
+        differences=state.differences(promoted),
+        remedy="Check stage.describe(), and run the same line again: it raises how the rollout "
+        "ended.",
+    )
 
 
 def _check_may_begin(

@@ -42,6 +42,8 @@ def revert(
         return promotion
     target = deployments[promotion.deployment_before]
     mark = attrs.evolve(control.readable(target), reverted_from=promotion.deployment_after)
+    if mark.rollout is not None and mark.rollout.id == promotion.rollout_id:
+        mark = mark.ending(Outcome.REVERTED)  # of variables only: there is one record for both
     with explained(CanaryError, "", "Fix that and run the same line again."):
         control.records.save(target, mark)
     restore(control, promotion, state)

@@ -1,18 +1,19 @@
 """Ending a canary."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from apigw_canary.aws import StageSnapshot, log
+from apigw_canary.aws import Deployment, StageSnapshot, log
 from apigw_canary.changes.control import CanaryHandle, Control, promoted_by_hand
 from apigw_canary.changes.revert import restore
 from apigw_canary.changes.sending import is_promoted
-from apigw_canary.errors import CanaryError, RecordError, StageChangedError
+from apigw_canary.errors import CanaryError, NotFoundError, RecordError, StageChangedError
 from apigw_canary.model import (
     NO_RECORD,
     Begun,
     CanaryState,
     EndedBy,
     Outcome,
+    Promotion,
     Record,
     StageState,
 )
@@ -51,33 +52,54 @@ def roll_back(
             f"a promotion had begun to change production: {record.happened}",
             remedy="If production does not serve what it should, call stage.revert().",
         ) from record
-    _give_back(control, record, state, canary, ended)
-    begun = handle.record.rollout if handle is not None else None
+    restored = _give_back(control, record, state, canary, ended)
+    begun = restored or (handle.record.rollout if handle is not None else None)
     rollout_id = begun.id if begun else None
-    control.note_ending(canary, ended.stage.updated_at, rollout_id, outcome, by)
+    at = ended.stage.updated_at
+    control.note_ending(canary, at, rollout_id, outcome, by, undone=restored is not None)
     return True
 
 
 def finished(
     control: Control, state: StageState, is_meant: Callable[[Begun], bool]
 ) -> Outcome | None:
-    """Undoes a promotion on a stage without a canary, where a process died while it did that.
+    """Finishes what processes have announced that died while they ended the canary, which is gone.
 
-    It had announced how it would end the canary, after the promotion was begun, and production
-    still serves what was promoted. One GetDeployment. Returns how the rollout has ended then; None
-    where there is nothing to finish.
+    A promotion that was begun before is undone, where production still has it. Of all else what
+    was announced is recorded as the outcome. One GetDeployments. Returns how the rollout ended
+    whose promotion was undone; None where there was none.
     """
-    deployment = control.gateway.deployment(state.deployment_id)
-    record = control.readable(deployment)
-    begun, promotion = record.rollout, record.half_undone(state)
-    if begun is None or begun.ending is None or promotion is None or not is_meant(begun):
-        return None
-    restore(control, promotion, state)
-    try:
-        control.records.save(deployment, record.ending(begun.ending, begun.ended_by))
-    except CanaryError as error:
-        log.warning("deployment %s: %s is not on record: %s", deployment.id, begun.ending, error)
-    return begun.ending
+    deployments = control.gateway.deployments()
+    finished = None
+    for deployment in deployments:
+        record = control.readable(deployment)
+        begun, ending = record.rollout, record.announced()
+        if begun is None or ending is None or not is_meant(begun):
+            continue
+        promotion = record.half_undone(state)
+        if promotion is not None:
+            if not promotion.is_done_on(state):
+                continue  # changed outside since: it is not known what production should serve
+            _check_exists(promotion, deployments)
+            restore(control, promotion, state)
+            finished = ending
+        try:
+            control.records.save(deployment, record.ending(ending, begun.ended_by))
+        except CanaryError as error:
+            log.warning("deployment %s: %s is not on record: %s", deployment.id, ending, error)
+    return finished
+
+
+def _check_exists(promotion: Promotion, deployments: Iterable[Deployment]) -> None:
+    """Refuse to give production back a deployment that there is no more."""
+    if promotion.deployment_before not in {each.id for each in deployments}:
+        raise NotFoundError(
+            f"The rollback of release {promotion.release or 'unknown'} cannot be finished: "
+            f"deployment {promotion.deployment_before}, which production served before, has been "
+            "deleted.",
+            remedy="Enable a canary of what production is to serve, with another release name, and "
+            "promote it.",
+        )
 
 
 def _check_not_promoted(control: Control, handle: CanaryHandle, state: StageState) -> None:
@@ -88,28 +110,28 @@ def _check_not_promoted(control: Control, handle: CanaryHandle, state: StageStat
 
 def _give_back(
     control: Control, record: Record, state: StageState, canary: CanaryState, ended: StageSnapshot
-) -> None:
-    """Undoes a promotion that was under way, where the record proves that one was."""
+) -> Begun | None:
+    """Undoes a promotion that was under way, where the record proves that one was; its rollout."""
     begun, promotion = record.rollout, record.begun_promotion()
     if begun is None or begun.outcome is not None or canary.deployment_id != state.deployment_id:
-        return
+        return None
     if promotion is not None and promotion.is_under_way_on(state) and canary.variables:
         restore(control, promotion, ended.stage)
-    elif begun.stage_deployment_id == canary.deployment_id:
-        return  # a canary of variables only: it was production's deployment before too
-    elif promotion is None:
+        return begun
+    if begun.stage_deployment_id == canary.deployment_id:
+        return None  # a canary of variables only: it was production's deployment before too
+    if promotion is None:
         raise promoted_by_hand(
             "The canary was ended. To restore production, deploy what it served before."
         )
-    else:
-        # It cannot be told whether the promotion was still under way, with variables changed since,
-        # or whether a canary was enabled anew outside, and production is not changed on a guess.
-        raise StageChangedError(
-            "The canary was ended. Production serves its deployment, which was promoted at "
-            f"{moment(promotion.begun_at)}.",
-            differences={"deployment_id": "the canary's"},
-            remedy="To restore production, call stage.revert().",
-        )
+    # It cannot be told whether the promotion was still under way, with variables changed since, or
+    # whether a canary was enabled anew outside, and production is not changed on a guess.
+    raise StageChangedError(
+        "The canary was ended. Production serves its deployment, which was promoted at "
+        f"{moment(promotion.begun_at)}.",
+        differences={"deployment_id": "the canary's"},
+        remedy="To restore production, call stage.revert().",
+    )
 
 
 def _record_if_promoted(

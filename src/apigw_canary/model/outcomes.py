@@ -43,7 +43,8 @@ def ending(deployment_id: str, records: Mapping[str, Record], state: StageState)
         return Ending(begun.outcome, begun.ended_by)
     if reverted:
         return Ending(Outcome.REVERTED)
-    if promotion is not None and not promotion.is_undone_on(state):
+    moved_on = promotion is not None and not promotion.is_undone_on(state)
+    if moved_on and (begun.ending is None or record.half_undone(state)):
         return Ending(Outcome.PROMOTED)  # announced, and production has moved on since
     if begun.production_changes(state, _names(begun.overrides)) and begun.is_promoted_on(
         state, deployment_id

@@ -356,15 +356,22 @@ class Record(Serializable):
         return promotion if promotion and promotion.rollout_id == rollout_id else None
 
     def half_undone(self, state: StageState) -> Promotion | None:
-        """The promotion that a rollback has begun to undo, where production still serves it.
+        """The promotion that is to be undone, where the canary is gone and production has it.
 
-        That rollback was announced after the promotion was begun, and has ended the canary. It is
-        under way, or its process died.
+        A rollback was announced after the promotion was begun. It is under way, or its process
+        died; or the promotion ended the canary before it.
         """
-        begun, promotion = self.rollout, self.begun_promotion()
-        if begun is None or promotion is None or begun.ending is None or begun.outcome is not None:
+        promotion = self.begun_promotion() if self.announced() else None
+        if promotion is None or state.canary is not None:
             return None
-        return promotion if state.canary is None and promotion.is_done_on(state) else None
+        moved = promotion.deployment_after != promotion.deployment_before
+        changed_since = moved and state.deployment_id == promotion.deployment_after
+        return promotion if promotion.is_done_on(state) or changed_since else None
+
+    def announced(self) -> Outcome | None:
+        """How the rollout was about to end, where it is not on record how it did."""
+        begun = self.rollout
+        return begun.ending if begun is not None and begun.outcome is None else None
 
 
 NO_RECORD = Record()

@@ -1,0 +1,353 @@
+"""A promotion and a rollback of one canary at the same time: what is reported of them is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Literal
+
+import pytest
+
+from acting import V2, Store, client, fresh, patch, replace, sent
+from apigw_canary import Canary, RolloutPolicy, Stage
+from apigw_canary.errors import (
+    CanaryError,
+    CannotTellError,
+    NotFoundError,
+    RolloutEndedError,
+    StageChangedError,
+)
+from apigw_canary.testing import Fault, ProcessDeath, Rehearsal, rehearsal
+
+POLICY = RolloutPolicy.canary(20, timedelta(minutes=10))
+QUIET: dict[str, Any] = {"requests_per_minute": 1, "history": timedelta(0)}
+V3 = {"alias": "v3"}
+OPERATIONS = ("GetStage", "GetDeployment", "GetDeployments", "UpdateStage", "UpdateDeployment")
+
+Act = Callable[[Stage], object]
+
+
+def running(stage: Stage) -> Canary:
+    canary = stage.canary()
+    assert canary is not None
+    return canary
+
+
+def promotes(stage: Stage) -> object:
+    canary = stage.canary()
+    return canary and canary.promote()
+
+
+def rolls_back(stage: Stage) -> object:
+    return stage.rollback()
+
+
+def dies(aws: Rehearsal, act: Act, stage: Stage, *, skip: int = 0, after: bool = False) -> None:
+    """The process does not survive that change of the stage."""
+    aws.fail("UpdateStage", Fault.DEATH, skip=skip, after=after)
+    with pytest.raises(ProcessDeath):
+        act(stage)
+
+
+def begun(aws: Rehearsal, **options: Any) -> None:
+    aws.sleep(60)
+    fresh(aws, **options).enable_canary(20, release="r1", variables=V2)
+    aws.sleep(60)
+
+
+def half_promoted(aws: Rehearsal, **options: Any) -> None:
+    """Production has the canary's deployment; the process died before it ended the canary."""
+    begun(aws, **options)
+    dies(aws, promotes, fresh(aws, **options), skip=1)
+
+
+def announced(aws: Rehearsal, **options: Any) -> None:
+    """And a rollback was announced, whose process died before it ended the canary."""
+    half_promoted(aws, **options)
+    dies(aws, rolls_back, fresh(aws, **options))
+
+
+def half_undone(aws: Rehearsal, **options: Any) -> Canary:
+    """And a rollback ended the canary, and died; the canary as another process saw it before."""
+    half_promoted(aws, **options)
+    canary = running(fresh(aws, **options))
+    dies(aws, rolls_back, fresh(aws, **options), after=True)
+    return canary
+
+
+def phase(canary: Canary) -> str:
+    """What a process that only observes is told."""
+    told: str = "cannot tell"
+    with suppress(CannotTellError):
+        told = canary.observe(POLICY).phase
+    return told
+
+
+def check_told(aws: Rehearsal, old: str, observer: Canary, options: dict[str, Any]) -> None:
+    """Whatever the two processes have come to."""
+    state = fresh(aws, **options).describe()
+    told = phase(observer)
+    if state.canary is not None:
+        assert told in {"running", "promoting"}
+    elif told == "cannot tell":
+        fresh(aws, **options).rollback()
+        assert phase(observer) == "rolled_back"
+        assert fresh(aws, **options).describe().deployment_id == old
+    else:
+        assert (told == "promoted") == (state.deployment_id != old), told
+
+
+def run(stage: Stage, act: Act) -> CanaryError | None:
+    """What a process raises that acts; None too where it dies."""
+    try:
+        act(stage)
+    except CanaryError as error:
+        return error
+    except ProcessDeath:
+        pass
+    return None
+
+
+def moments(begin: Callable[..., object], act: Act, **options: Any) -> Iterator[tuple[str, int]]:
+    """Each call of a process that nothing disturbs: its operation and how many came before."""
+    with rehearsal(**QUIET) as aws:
+        begin(aws, **options)
+        before = len(aws.calls)
+        run(fresh(aws, **options), act)
+        calls = sent(aws)[before:]
+    for operation in OPERATIONS:
+        for number in range(calls.count(operation)):
+            yield operation, number
+
+
+@pytest.mark.no_cover
+@pytest.mark.long
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("absent", ["refused", "ignored"])
+@pytest.mark.parametrize("dies_when", ["never", "before it ends the canary", "afterwards"])
+@pytest.mark.parametrize(
+    "begin, act, other",
+    [
+        pytest.param(begun, promotes, rolls_back, id="promotion"),
+        pytest.param(half_promoted, promotes, rolls_back, id="promotion that goes on"),
+        pytest.param(announced, promotes, rolls_back, id="promotion after an announcement"),
+        pytest.param(half_promoted, rolls_back, promotes, id="rollback"),
+        pytest.param(announced, rolls_back, promotes, id="rollback after an announcement"),
+    ],
+)
+def test_what_is_reported_whenever_the_other_process_acts(  # noqa: PLR0917
+    begin: Callable[..., object],
+    act: Act,
+    other: Act,
+    dies_when: str,
+    absent: Literal["refused", "ignored"],
+    stored: bool,
+) -> None:
+    """Between any two calls of the first one the other one runs, whole or until it dies."""
+    for operation, number in moments(begin, act):
+        for after in (False, True):
+            options: dict[str, Any] = {"records": Store()} if stored else {}
+            with rehearsal(**QUIET, absent_canary=absent) as aws:
+                old = str(fresh(aws).describe().deployment_id)
+                begin(aws, **options)
+                observer = running(fresh(aws, **options))
+
+                def meanwhile(aws: Rehearsal = aws, options: dict[str, Any] = options) -> None:
+                    with suppress(ProcessDeath, CanaryError):
+                        if dies_when != "never":
+                            aws.fail("UpdateStage", Fault.DEATH, after=dies_when == "afterwards")
+                        other(fresh(aws, **options))
+
+                aws.meanwhile(operation, meanwhile, skip=number, after=after)
+                error = run(fresh(aws, **options), act)
+                assert error is None or error.remedy, (operation, number, after)
+                check_told(aws, old, observer, options)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_promotion_that_was_undone_meanwhile_returns_no_receipt(
+    after: bool, stored: bool
+) -> None:
+    """Another process rolls back between its copies and the end of the canary."""
+    options: dict[str, Any] = {"records": Store()} if stored else {}
+    with rehearsal(**QUIET, absent_canary="ignored") as aws:
+        old = str(fresh(aws).describe().deployment_id)
+        begun(aws, **options)
+        aws.meanwhile(
+            "UpdateStage",
+            lambda: fresh(aws, **options).rollback(),
+            skip=0 if after else 1,
+            after=after,
+        )
+        with pytest.raises(StageChangedError, match="does not have what was promoted") as error:
+            promotes(fresh(aws, **options))
+        assert {*error.value.differences} == {"deployment_id", "variables"}
+        state = fresh(aws, **options).describe()
+        assert (state.deployment_id, state.variables) == (old, {"alias": "v1"})
+        with pytest.raises(RolloutEndedError) as ended:
+            fresh(aws, **options).enable_canary(20, release="r1", variables=V2)
+        assert ended.value.outcome == "rolled_back"
+
+
+def test_a_rollback_that_undid_a_promotion_is_what_counts() -> None:
+    """Another process finished the promotion after the rollback had been announced."""
+    with rehearsal(**QUIET, absent_canary="ignored") as aws:
+        old = str(fresh(aws).describe().deployment_id)
+        half_promoted(aws)
+        observer = running(fresh(aws))
+        aws.meanwhile("UpdateStage", lambda: promotes(fresh(aws)))
+        fresh(aws).rollback()
+        assert fresh(aws).describe().deployment_id == old
+        assert phase(observer) == "rolled_back"
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_an_unrecorded_promotion_withdraws_a_rollback_that_was_announced(stored: bool) -> None:
+    """So that nobody finishes that rollback."""
+    options: dict[str, Any] = {"records": Store()} if stored else {}
+    with rehearsal(**QUIET) as aws:
+        announced(aws, **options)
+        observer = running(fresh(aws, **options))
+        running(fresh(aws, **options)).promote(unrecorded=True)
+        promoted = fresh(aws, **options).describe().deployment_id
+        assert phase(observer) == "promoted"
+        fresh(aws, **options).rollback()
+        assert fresh(aws, **options).describe().deployment_id == promoted
+
+
+def test_a_promotion_whose_record_is_refused_may_be_rolled_back() -> None:
+    """What it left on record is that a rollback was announced, and so one finishes that."""
+    with rehearsal(**QUIET) as aws:
+        announced(aws)
+        observer = running(fresh(aws))
+        for skip in range(2):
+            aws.fail("UpdateDeployment", Fault.ACCESS_DENIED, skip=skip)
+        promotes(fresh(aws))
+        assert phase(observer) == "cannot tell"
+        fresh(aws).rollback()
+        assert phase(observer) == "rolled_back"
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_rollback_that_is_not_on_record_is_not_forgotten(stored: bool) -> None:
+    """Its process died after it gave production back what it had. Then the next one is promoted."""
+    options: dict[str, Any] = {"records": Store()} if stored else {}
+    with rehearsal(**QUIET) as aws:
+        half_promoted(aws, **options)
+        observer = running(fresh(aws, **options))
+        dies(aws, rolls_back, fresh(aws, **options), skip=1, after=True)
+        fresh(aws, **options).enable_canary(20, release="r2", variables=V3)
+        aws.sleep(60)
+        promotes(fresh(aws, **options))
+        assert phase(observer) == "rolled_back"
+        with pytest.raises(RolloutEndedError, match="rolled back"):
+            fresh(aws, **options).enable_canary(20, release="r1", variables=V2)
+
+
+@pytest.mark.parametrize("again", ["rollback", "script"])
+def test_who_comes_later_puts_it_on_record(again: str) -> None:
+    """So that an operator's own deployment of the same is not undone later."""
+    with rehearsal(**QUIET) as aws:
+        half_promoted(aws)
+        canary = running(fresh(aws))
+        dies(aws, rolls_back, fresh(aws), skip=1, after=True)
+        if again == "rollback":
+            fresh(aws).rollback()
+        else:
+            with pytest.raises(RolloutEndedError):
+                fresh(aws).enable_canary(20, release="r1", variables=V2)
+        patch(
+            aws, replace("/deploymentId", canary.deployment_id), replace("/variables/alias", "v2")
+        )
+        aws.sleep(86_400)
+        fresh(aws).rollback()
+        assert fresh(aws).describe().deployment_id == canary.deployment_id
+
+
+def test_a_variables_only_promotion_that_was_reverted_stays_so() -> None:
+    """The record of the rollout and of the deployment before are one."""
+    with rehearsal(**QUIET) as aws:
+        aws.sleep(60)
+        deployment = str(fresh(aws).describe().deployment_id)
+        fresh(aws).enable_canary(20, release="r1", deployment_id=deployment, variables=V2)
+        aws.sleep(60)
+        observer = running(fresh(aws))
+        dies(aws, promotes, fresh(aws), skip=1)
+        dies(aws, rolls_back, fresh(aws), after=True)
+        assert phase(observer) == "cannot tell"
+        fresh(aws).revert()
+        assert phase(observer) == "reverted"
+        patch(aws, replace("/variables/alias", "v2"))
+        fresh(aws).rollback()
+        assert fresh(aws).describe().variables == V2
+
+
+@pytest.mark.parametrize("release", ["r2", None])
+def test_no_baseline_that_is_to_be_rolled_back(release: str | None) -> None:
+    """Another canary is refused until production has what it had, and nothing is changed."""
+    with rehearsal(**QUIET) as aws:
+        half_undone(aws)
+        before = len(aws.calls)
+        with pytest.raises(CannotTellError, match="A rollback of release r1 was announced"):
+            fresh(aws).enable_canary(20, release=release, variables=V3)
+        assert not {"CreateDeployment", "UpdateStage"} & {*sent(aws)[before:]}
+        fresh(aws).rollback()
+        fresh(aws).enable_canary(20, release=release, variables=V3)
+
+
+def test_a_rollback_to_a_deployment_that_was_deleted() -> None:
+    """It cannot be finished, and the way out is another release."""
+    with rehearsal(**QUIET) as aws:
+        old = str(fresh(aws).describe().deployment_id)
+        observer = half_undone(aws)
+        client(aws).delete_deployment(restApiId=aws.rest_api_id, deploymentId=old)
+        with pytest.raises(NotFoundError, match="has been deleted") as error:
+            fresh(aws).rollback()
+        assert "another release name" in error.value.remedy
+        fresh(aws).enable_canary(20, release="r2", variables=V3)
+        aws.sleep(60)
+        promotes(fresh(aws))
+        assert phase(observer) == "rolled_back"
+
+
+def test_production_that_was_changed_by_hand_is_neither() -> None:
+    """Not promoted, and not rolled back: the deployment is still that of the release."""
+    with rehearsal(**QUIET) as aws:
+        observer = half_undone(aws)
+        patch(aws, replace("/variables/alias", "v9"))
+        assert phase(observer) == "cannot tell"
+        fresh(aws).rollback()
+        assert fresh(aws).describe().variables == {"alias": "v9"}
+        rollout = fresh(aws).describe().rollout
+        assert rollout is not None
+        assert rollout.outcome != "rolled_back"
+
+
+def test_a_canary_that_was_enabled_by_hand() -> None:
+    """A process that saw it before there was a record is told the same as all others."""
+    with rehearsal(**QUIET) as aws:
+        aws.sleep(60)
+        settings = {"percentTraffic": 20, "stageVariableOverrides": V2}
+        client(aws).create_deployment(
+            restApiId=aws.rest_api_id, stageName="prod", canarySettings=settings
+        )
+        aws.sleep(60)
+        observer = running(fresh(aws))
+        held = running(fresh(aws))
+        held.hold("release freeze")
+        held.resume()
+        dies(aws, promotes, fresh(aws), skip=1)
+        dies(aws, rolls_back, fresh(aws), after=True)
+        assert (phase(observer), phase(held)) == ("cannot tell", "cannot tell")
+
+
+def test_the_check_of_a_release_whose_rollback_is_to_be_finished() -> None:
+    """It changes nothing, and states how the release ends."""
+    with rehearsal(**QUIET) as aws:
+        half_undone(aws)
+        before = len(aws.calls)
+        plan = fresh(aws).check(20, release="r1", variables=V2)
+        assert any("rolled back" in each.what for each in plan.problems)
+        assert not any(each.startswith(("Update", "Create")) for each in sent(aws)[before:])
