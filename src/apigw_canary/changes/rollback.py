@@ -63,7 +63,7 @@ def roll_back(
 def finished(
     control: Control, state: StageState, is_meant: Callable[[Begun], bool]
 ) -> Outcome | None:
-    """Finishes what processes have announced that died while they ended the canary, which is gone.
+    """Finishes, on a stage without a canary, what processes announced that died as they ended it.
 
     A promotion that was begun before is undone, where production still has it. Of all else what
     was announced is recorded as the outcome. One GetDeployments. Returns how the rollout ended

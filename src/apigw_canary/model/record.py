@@ -356,7 +356,7 @@ class Record(Serializable):
         return promotion if promotion and promotion.rollout_id == rollout_id else None
 
     def half_undone(self, state: StageState) -> Promotion | None:
-        """The promotion that is to be undone, where the canary is gone and production has it.
+        """The promotion that is to be undone, where the canary has ended and production has it.
 
         A rollback was announced after the promotion was begun. It is under way, or its process
         died; or the promotion ended the canary before it.
