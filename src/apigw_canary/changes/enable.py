@@ -164,14 +164,11 @@ def _check_not_half_undone(
     control: Control, deployments: list[Deployment], state: StageState
 ) -> None:
     """Refuse production as a baseline that is to be rolled back, where that is possible."""
-    records = {each.id: control.readable(each) for each in deployments}
-    record = records.get(state.deployment_id, NO_RECORD)
-    promotion = record.half_undone(state)
-    if (
-        promotion is not None
-        and promotion.is_done_on(state)
-        and (promotion.deployment_before in records)
-    ):
+    known = {each.id: each for each in deployments}
+    if state.deployment_id not in known:
+        return
+    promotion = control.readable(known[state.deployment_id]).half_undone(state)
+    if promotion and promotion.is_done_on(state) and promotion.deployment_before in known:
         raise half_undone(promotion.release)
 
 
