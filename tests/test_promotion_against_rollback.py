@@ -132,7 +132,8 @@ def moments(begin: Callable[..., object], act: Act, **options: Any) -> Iterator[
         pytest.param(begun, promotes, rolls_back, id="promotion"),
         pytest.param(half_promoted, promotes, rolls_back, id="promotion that goes on"),
         pytest.param(announced, promotes, rolls_back, id="promotion after an announcement"),
-        pytest.param(half_promoted, rolls_back, promotes, id="rollback"),
+        pytest.param(begun, rolls_back, promotes, id="rollback"),
+        pytest.param(half_promoted, rolls_back, promotes, id="rollback of a half promotion"),
         pytest.param(announced, rolls_back, promotes, id="rollback after an announcement"),
     ],
 )
@@ -191,6 +192,48 @@ def test_a_promotion_that_was_undone_meanwhile_returns_no_receipt(
         assert ended.value.outcome == "rolled_back"
 
 
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("when", ["GetDeployment", "UpdateStage"])
+def test_a_whole_promotion_during_a_rollback_is_undone(when: str, stored: bool) -> None:
+    """A rollback that returns leaves nothing of the canary in production."""
+    options: dict[str, Any] = {"records": Store()} if stored else {}
+    with rehearsal(**QUIET, absent_canary="ignored") as aws:
+        old = str(fresh(aws).describe().deployment_id)
+        begun(aws, **options)
+        canary = running(fresh(aws, **options))
+        observer = running(fresh(aws, **options))
+        aws.meanwhile(when, lambda: promotes(fresh(aws, **options)))
+        canary.rollback()
+        state = fresh(aws, **options).describe()
+        assert (state.deployment_id, state.variables) == (old, {"alias": "v1"})
+        assert (phase(canary), phase(observer)) == ("rolled_back", "rolled_back")
+
+
+def test_a_variable_that_is_changed_by_hand_meanwhile_undoes_no_promotion() -> None:
+    """The promotion was finished all the same."""
+    with rehearsal(**QUIET) as aws:
+        begun(aws)
+        observer = running(fresh(aws))
+        aws.meanwhile("UpdateStage", lambda: patch(aws, replace("/variables/alias", "v9")), skip=1)
+        receipt = running(fresh(aws)).promote()
+        assert receipt.deployment_after == fresh(aws).describe().deployment_id
+        assert phase(observer) == "promoted"
+
+
+def test_an_unrecorded_promotion_goes_on_beside_a_store_that_cannot_be_written() -> None:
+    """It says so in the log only."""
+
+    def read_only() -> None:
+        raise PermissionError("read only")
+
+    with rehearsal(**QUIET) as aws:
+        store = Store()
+        announced(aws, records=store)
+        store.between = read_only
+        running(fresh(aws, records=store)).promote(unrecorded=True)
+        assert fresh(aws).describe().variables == V2
+
+
 def test_a_rollback_that_undid_a_promotion_is_what_counts() -> None:
     """Another process finished the promotion after the rollback had been announced."""
     with rehearsal(**QUIET, absent_canary="ignored") as aws:
@@ -246,26 +289,6 @@ def test_a_rollback_that_is_not_on_record_is_not_forgotten(stored: bool) -> None
             fresh(aws, **options).enable_canary(20, release="r1", variables=V2)
 
 
-@pytest.mark.parametrize("again", ["rollback", "script"])
-def test_who_comes_later_puts_it_on_record(again: str) -> None:
-    """So that an operator's own deployment of the same is not undone later."""
-    with rehearsal(**QUIET) as aws:
-        half_promoted(aws)
-        canary = running(fresh(aws))
-        dies(aws, rolls_back, fresh(aws), skip=1, after=True)
-        if again == "rollback":
-            fresh(aws).rollback()
-        else:
-            with pytest.raises(RolloutEndedError):
-                fresh(aws).enable_canary(20, release="r1", variables=V2)
-        patch(
-            aws, replace("/deploymentId", canary.deployment_id), replace("/variables/alias", "v2")
-        )
-        aws.sleep(86_400)
-        fresh(aws).rollback()
-        assert fresh(aws).describe().deployment_id == canary.deployment_id
-
-
 def test_a_variables_only_promotion_that_was_reverted_stays_so() -> None:
     """The record of the rollout and of the deployment before are one."""
     with rehearsal(**QUIET) as aws:
@@ -297,6 +320,20 @@ def test_no_baseline_that_is_to_be_rolled_back(release: str | None) -> None:
         fresh(aws).enable_canary(20, release=release, variables=V3)
 
 
+def test_production_that_is_to_stay_as_it_is() -> None:
+    """Who accepts that says so with the next canary; nobody finishes the rollback then."""
+    with rehearsal(**QUIET) as aws:
+        observer = half_undone(aws)
+        promoted = fresh(aws).describe().deployment_id
+        canary = fresh(aws).enable_canary(
+            20, release="r2", variables=V3, accept={"unfinished_rollback"}
+        )
+        canary.rollback()
+        assert phase(observer) == "promoted"
+        fresh(aws).rollback()
+        assert fresh(aws).describe().deployment_id == promoted
+
+
 def test_a_rollback_to_a_deployment_that_was_deleted() -> None:
     """It cannot be finished, and the way out is another release."""
     with rehearsal(**QUIET) as aws:
@@ -323,6 +360,23 @@ def test_production_that_was_changed_by_hand_is_neither() -> None:
         rollout = fresh(aws).describe().rollout
         assert rollout is not None
         assert rollout.outcome != "rolled_back"
+
+
+def test_a_variable_that_is_still_the_promoted_one() -> None:
+    """Of a canary of two variables one was changed by hand: production still has the other one."""
+    with rehearsal(**QUIET, variables={"alias": "v1", "mode": "old"}) as aws:
+        aws.sleep(60)
+        deployment = str(fresh(aws).describe().deployment_id)
+        both = {"alias": "v2", "mode": "new"}
+        fresh(aws).enable_canary(20, release="r1", deployment_id=deployment, variables=both)
+        aws.sleep(60)
+        observer = running(fresh(aws))
+        dies(aws, promotes, fresh(aws), skip=1)
+        dies(aws, rolls_back, fresh(aws), after=True)
+        patch(aws, replace("/variables/mode", "third"))
+        assert phase(observer) == "cannot tell"
+        patch(aws, replace("/variables/alias", "v1"))
+        assert phase(observer) == "rolled_back"
 
 
 def test_a_canary_that_was_enabled_by_hand() -> None:

@@ -45,7 +45,7 @@ from apigw_canary.rollouts import (
 )
 from apigw_canary.values import validation
 
-Acceptance = Literal["unused_variables", "weakened_methods"]
+Acceptance = Literal["unused_variables", "weakened_methods", "unfinished_rollback"]
 """What `Stage.enable_canary` refuses unless the caller accepts it."""
 
 
@@ -332,6 +332,10 @@ class Stage(AnyPlace):
         "unused_variables". Use that if only the code of a Lambda function or a gateway response
         reads the variable. A variable that the stage does not have takes two more calls. If the API
         cannot be read, and with a `deployment_id`, a warning is logged instead.
+
+        It raises `CannotTellError` if a rollback of production's release was interrupted, because
+        production would be the baseline: `rollback()` finishes it. With "unfinished_rollback" in
+        `accept` production stays as it is, and that release counts as promoted.
 
         `policy` is the policy that the canary will be observed with. Its alarms and metrics are
         read once, with the calls of a first observation. If they cannot be read, it raises before

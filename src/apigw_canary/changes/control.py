@@ -518,8 +518,8 @@ def half_undone(release: str | None) -> CannotTellError:
         "but production still has what was promoted: the rollback is not finished, or its process "
         "died.",
         remedy="Run the same line again in a minute. If the error stays, stage.rollback() gives "
-        "production back what it had, unless it was changed since: then do that yourself. If the "
-        "release is to stay, begin it again afterwards, with another release name.",
+        "production back what it had, unless it was changed since. If production is to stay as it "
+        "is, enable its next canary with accept={'unfinished_rollback'}.",
     )
 
 

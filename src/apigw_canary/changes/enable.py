@@ -40,6 +40,7 @@ from apigw_canary.model import (
     Begun,
     CanaryState,
     Outcome,
+    Promotion,
     Record,
     StageState,
     Variables,
@@ -110,7 +111,10 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Cana
             _finish_rollback(control, request.release, seen.stage)
             raise
         return _running(control, request, seen, seen.stage.canary)
-    _check_not_half_undone(control, deployments, seen.stage)
+    if unfinished := _half_undone(control, deployments, seen.stage):
+        if "unfinished_rollback" not in request.accept:
+            raise half_undone(unfinished[1].release)
+        control.records.save(unfinished[0], unfinished[2].ending(Outcome.PROMOTED))
     only_if(seen)
     deployment, record = _prepared(control, request, seen, deployments, unused)
     if "weakened_methods" not in request.accept:
@@ -160,16 +164,22 @@ def _finish_rollback(control: Control, release: str | None, state: StageState) -
         raise had_its_rollout("stage", str(release), outcome)
 
 
-def _check_not_half_undone(
+def _half_undone(
     control: Control, deployments: list[Deployment], state: StageState
-) -> None:
-    """Refuse production as a baseline that is to be rolled back, where that is possible."""
+) -> tuple[Deployment, Promotion, Record] | None:
+    """Production's deployment where it is to be rolled back, and can be; its promotion and record.
+
+    It is no baseline.
+    """
     known = {each.id: each for each in deployments}
     if state.deployment_id not in known:
-        return
-    promotion = control.readable(known[state.deployment_id]).half_undone(state)
-    if promotion and promotion.is_done_on(state) and promotion.deployment_before in known:
-        raise half_undone(promotion.release)
+        return None
+    deployment = known[state.deployment_id]
+    record = control.readable(deployment)
+    promotion = record.half_undone(state)
+    if promotion is None or promotion.deployment_before not in known:
+        return None
+    return deployment, promotion, record
 
 
 def found_enabled(control: Control, deployment: Deployment, record: Record, at: datetime) -> Record:

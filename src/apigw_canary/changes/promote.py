@@ -46,7 +46,7 @@ def promote(
     record = control.record(deployment) if recorded else control.readable(deployment)
     receipt = record.begun_promotion()
     if receipt is not None and _has_begun(receipt, record, state):
-        _go_on(control, deployment, record, receipt)
+        _go_on(control, deployment, record, receipt, recorded=recorded)
     else:
         _check_may_begin(control, handle, state, receipt)
         only_if(seen)
@@ -68,7 +68,7 @@ def promote(
         state = _copied(control, handle, state, receipt)
     if state.canary is not None:
         state = control.end(state, _AGAIN).stage
-        if not receipt.is_done_on(state):
+        if state.deployment_id != receipt.deployment_after or receipt.is_undone_on(state):
             raise _undone_meanwhile(receipt, state)
     if recorded:
         _note_promoted(control, canary.deployment_id, receipt)
@@ -86,8 +86,8 @@ def _undone_meanwhile(receipt: Promotion, state: StageState) -> StageChangedErro
         "The canary has ended, and production does not have what was promoted: another process "
         "rolled it back, or changed production, while this call promoted it.",
         differences=state.differences(promoted),
-        remedy="Check stage.describe(), and run the same line again: it raises how the rollout "
-        "ended.",
+        remedy="Check stage.describe(). stage.enable_canary(...) of the same release raises how "
+        "its rollout ended.",
     )
 
 
@@ -107,7 +107,9 @@ def _check_may_begin(
         )
 
 
-def _go_on(control: Control, deployment: Deployment, record: Record, receipt: Promotion) -> None:
+def _go_on(
+    control: Control, deployment: Deployment, record: Record, receipt: Promotion, *, recorded: bool
+) -> None:
     """Withdraws the announcement of a rollback whose process died: it is not to be finished.
 
     As far as that is possible: production has the canary's deployment already.
@@ -116,9 +118,9 @@ def _go_on(control: Control, deployment: Deployment, record: Record, receipt: Pr
         return
     try:
         control.records.save(deployment, record.promoting(receipt))
-    except StageChangedError:
-        raise  # the caller's store is a lock, and another process holds it
     except CanaryError as error:
+        if recorded and isinstance(error, StageChangedError):
+            raise  # the caller's store is a lock, and another process holds it
         log.warning("deployment %s: its rollback is still announced: %s", deployment.id, error)
 
 

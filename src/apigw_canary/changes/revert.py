@@ -42,12 +42,14 @@ def revert(
         return promotion
     target = deployments[promotion.deployment_before]
     mark = attrs.evolve(control.readable(target), reverted_from=promotion.deployment_after)
-    if mark.rollout is not None and mark.rollout.id == promotion.rollout_id:
-        mark = mark.ending(Outcome.REVERTED)  # of variables only: there is one record for both
     with explained(CanaryError, "", "Fix that and run the same line again."):
         control.records.save(target, mark)
     restore(control, promotion, state)
-    if promotion.rollout_id is not None and promotion.deployment_after != target.id:
+    # Of a promotion of variables only the mark is in the same record, and suffices but for a
+    # rollback that was announced.
+    if promotion.rollout_id is not None and (
+        promotion.deployment_after != target.id or mark.announced()
+    ):
         _note_reverted(control, promotion)
     return promotion
 

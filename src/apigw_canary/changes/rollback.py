@@ -1,8 +1,8 @@
 """Ending a canary."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from apigw_canary.aws import Deployment, StageSnapshot, log
+from apigw_canary.aws import StageSnapshot, log
 from apigw_canary.changes.control import CanaryHandle, Control, promoted_by_hand
 from apigw_canary.changes.revert import restore
 from apigw_canary.changes.sending import is_promoted
@@ -52,54 +52,50 @@ def roll_back(
             f"a promotion had begun to change production: {record.happened}",
             remedy="If production does not serve what it should, call stage.revert().",
         ) from record
-    restored = _give_back(control, record, state, canary, ended)
-    begun = restored or (handle.record.rollout if handle is not None else None)
-    rollout_id = begun.id if begun else None
-    at = ended.stage.updated_at
-    control.note_ending(canary, at, rollout_id, outcome, by, undone=restored is not None)
+    undone = _give_back(control, record, state, canary, ended)
+    begun = handle.record.rollout if handle is not None else undone
+    at, rollout_id = ended.stage.updated_at, begun.id if begun else None
+    meanwhile = Promotion.of(state, begun_at=seen.at, release=None, rollout_id=None)
+    if undone is None and not meanwhile.is_done_on(state) and meanwhile.is_done_on(ended.stage):
+        restore(control, meanwhile, ended.stage)  # another process promoted it during this call
+        control.note_ending(canary, at, rollout_id, outcome, by, undone=True)
+    else:
+        control.note_ending(canary, at, rollout_id, outcome, by, undone=undone is not None)
     return True
 
 
 def finished(
     control: Control, state: StageState, is_meant: Callable[[Begun], bool]
 ) -> Outcome | None:
-    """Finishes, on a stage without a canary, what processes announced that died as they ended it.
+    """Undoes a promotion on a stage without a canary, where a process died while it did that.
 
-    A promotion that was begun before is undone, where production still has it. Of all else what
-    was announced is recorded as the outcome. One GetDeployments. Returns how the rollout ended
-    whose promotion was undone; None where there was none.
+    It had announced how it would end the canary, after the promotion was begun, and production
+    still serves what was promoted. Two GetDeployment at most. Returns how the rollout has ended
+    then; None where there is nothing to finish.
     """
-    deployments = control.gateway.deployments()
-    finished = None
-    for deployment in deployments:
-        record = control.readable(deployment)
-        begun, ending = record.rollout, record.announced()
-        if begun is None or ending is None or not is_meant(begun):
-            continue
-        promotion = record.half_undone(state)
-        if promotion is not None:
-            if not promotion.is_done_on(state):
-                continue  # changed outside since: it is not known what production should serve
-            _check_exists(promotion, deployments)
-            restore(control, promotion, state)
-            finished = ending
-        try:
-            control.records.save(deployment, record.ending(ending, begun.ended_by))
-        except CanaryError as error:
-            log.warning("deployment %s: %s is not on record: %s", deployment.id, ending, error)
-    return finished
-
-
-def _check_exists(promotion: Promotion, deployments: Iterable[Deployment]) -> None:
-    """Refuse to give production back a deployment that there is no more."""
-    if promotion.deployment_before not in {each.id for each in deployments}:
+    deployment = control.gateway.deployment(state.deployment_id)
+    record = control.readable(deployment)
+    begun, ending, promotion = record.rollout, record.announced(), record.half_undone(state)
+    if begun is None or ending is None or promotion is None or not is_meant(begun):
+        return None
+    if not promotion.is_done_on(state):
+        return None  # changed outside since: it is not known what production should serve
+    try:
+        control.gateway.deployment(promotion.deployment_before)
+    except NotFoundError as error:
         raise NotFoundError(
             f"The rollback of release {promotion.release or 'unknown'} cannot be finished: "
             f"deployment {promotion.deployment_before}, which production served before, has been "
             "deleted.",
             remedy="Enable a canary of what production is to serve, with another release name, and "
             "promote it.",
-        )
+        ) from error
+    restore(control, promotion, state)
+    try:
+        control.records.save(deployment, record.ending(ending, begun.ended_by))
+    except CanaryError as error:
+        log.warning("deployment %s: %s is not on record: %s", deployment.id, ending, error)
+    return ending
 
 
 def _check_not_promoted(control: Control, handle: CanaryHandle, state: StageState) -> None:

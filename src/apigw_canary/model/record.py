@@ -364,9 +364,7 @@ class Record(Serializable):
         promotion = self.begun_promotion() if self.announced() else None
         if promotion is None or state.canary is not None:
             return None
-        moved = promotion.deployment_after != promotion.deployment_before
-        changed_since = moved and state.deployment_id == promotion.deployment_after
-        return promotion if promotion.is_done_on(state) or changed_since else None
+        return promotion if promotion.is_in_part_on(state) else None
 
     def announced(self) -> Outcome | None:
         """How the rollout was about to end, where it is not on record how it did."""
