@@ -43,6 +43,11 @@ def rolls_back(stage: Stage) -> object:
     return stage.rollback()
 
 
+def rolls_back_its_canary(stage: Stage) -> object:
+    canary = stage.canary()
+    return canary and canary.rollback()
+
+
 def dies(aws: Rehearsal, act: Act, stage: Stage, *, skip: int = 0, after: bool = False) -> None:
     """The process does not survive that change of the stage."""
     aws.fail("UpdateStage", Fault.DEATH, skip=skip, after=after)
@@ -135,6 +140,13 @@ def moments(begin: Callable[..., object], act: Act, **options: Any) -> Iterator[
         pytest.param(begun, rolls_back, promotes, id="rollback"),
         pytest.param(half_promoted, rolls_back, promotes, id="rollback of a half promotion"),
         pytest.param(announced, rolls_back, promotes, id="rollback after an announcement"),
+        pytest.param(begun, rolls_back_its_canary, promotes, id="rollback by the canary"),
+        pytest.param(
+            half_promoted,
+            rolls_back_its_canary,
+            promotes,
+            id="rollback of a half promotion by the canary",
+        ),
     ],
 )
 def test_what_is_reported_whenever_the_other_process_acts(  # noqa: PLR0917
@@ -194,12 +206,15 @@ def test_a_promotion_that_was_undone_meanwhile_returns_no_receipt(
 
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("when", ["GetDeployment", "UpdateStage"])
-def test_a_whole_promotion_during_a_rollback_is_undone(when: str, stored: bool) -> None:
+@pytest.mark.parametrize("begin", [begun, half_promoted])
+def test_a_whole_promotion_during_a_rollback_is_undone(
+    begin: Callable[..., object], when: str, stored: bool
+) -> None:
     """A rollback that returns leaves nothing of the canary in production."""
     options: dict[str, Any] = {"records": Store()} if stored else {}
     with rehearsal(**QUIET, absent_canary="ignored") as aws:
         old = str(fresh(aws).describe().deployment_id)
-        begun(aws, **options)
+        begin(aws, **options)
         canary = running(fresh(aws, **options))
         observer = running(fresh(aws, **options))
         aws.meanwhile(when, lambda: promotes(fresh(aws, **options)))

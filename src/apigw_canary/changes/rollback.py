@@ -52,15 +52,11 @@ def roll_back(
             f"a promotion had begun to change production: {record.happened}",
             remedy="If production does not serve what it should, call stage.revert().",
         ) from record
-    undone = _give_back(control, record, state, canary, ended)
+    undone = _give_back(control, handle, record, state, ended.stage)
     begun = handle.record.rollout if handle is not None else undone
+    restored = undone is not None or _gave_back_meanwhile(control, seen, ended.stage)
     at, rollout_id = ended.stage.updated_at, begun.id if begun else None
-    meanwhile = Promotion.of(state, begun_at=seen.at, release=None, rollout_id=None)
-    if undone is None and not meanwhile.is_done_on(state) and meanwhile.is_done_on(ended.stage):
-        restore(control, meanwhile, ended.stage)  # another process promoted it during this call
-        control.note_ending(canary, at, rollout_id, outcome, by, undone=True)
-    else:
-        control.note_ending(canary, at, rollout_id, outcome, by, undone=undone is not None)
+    control.note_ending(canary, at, rollout_id, outcome, by, undone=restored)
     return True
 
 
@@ -105,14 +101,24 @@ def _check_not_promoted(control: Control, handle: CanaryHandle, state: StageStat
 
 
 def _give_back(
-    control: Control, record: Record, state: StageState, canary: CanaryState, ended: StageSnapshot
+    control: Control,
+    handle: CanaryHandle | None,
+    record: Record,
+    state: StageState,
+    ended: StageState,
 ) -> Begun | None:
-    """Undoes a promotion that was under way, where the record proves that one was; its rollout."""
+    """Undoes a promotion that was under way, where the record proves that one was; its rollout.
+
+    Also one that another process has finished since, where the handle proves that it ran before.
+    """
     begun, promotion = record.rollout, record.begun_promotion()
-    if begun is None or begun.outcome is not None or canary.deployment_id != state.deployment_id:
+    canary = state.canary
+    if begun is None or canary is None or canary.deployment_id != state.deployment_id:
+        return None
+    if begun.outcome is not None and not (handle is not None and handle.is_in(begun)):
         return None
     if promotion is not None and promotion.is_under_way_on(state) and canary.variables:
-        restore(control, promotion, ended.stage)
+        restore(control, promotion, ended)
         return begun
     if begun.stage_deployment_id == canary.deployment_id:
         return None  # a canary of variables only: it was production's deployment before too
@@ -128,6 +134,15 @@ def _give_back(
         differences={"deployment_id": "the canary's"},
         remedy="To restore production, call stage.revert().",
     )
+
+
+def _gave_back_meanwhile(control: Control, seen: StageSnapshot, ended: StageState) -> bool:
+    """Undoes what another process promoted since the stage was seen; whether there was any."""
+    promotion = Promotion.of(seen.stage, begun_at=seen.at, release=None, rollout_id=None)
+    if promotion.is_done_on(seen.stage) or not promotion.is_done_on(ended):
+        return False
+    restore(control, promotion, ended)
+    return True
 
 
 def _record_if_promoted(
