@@ -12,8 +12,11 @@ import pytest
 from acting import V2, Store, client, fresh, patch, replace, sent
 from apigw_canary import Canary, RolloutPolicy, Stage
 from apigw_canary.errors import (
+    AccessDeniedError,
+    CanaryAlreadyEnabledError,
     CanaryError,
     CannotTellError,
+    InvalidInputError,
     NotFoundError,
     RolloutEndedError,
     StageChangedError,
@@ -347,6 +350,121 @@ def test_production_that_is_to_stay_as_it_is() -> None:
         assert phase(observer) == "promoted"
         fresh(aws).rollback()
         assert fresh(aws).describe().deployment_id == promoted
+
+
+def test_the_release_itself_is_to_stay_as_it_is() -> None:
+    """Its script, run again with the acceptance, changes nothing: it was promoted."""
+    with rehearsal(**QUIET) as aws:
+        half_undone(aws)
+        promoted = fresh(aws).describe().deployment_id
+        for _ in range(2):
+            with pytest.raises(RolloutEndedError) as error:
+                fresh(aws).enable_canary(
+                    20, release="r1", variables=V2, accept={"unfinished_rollback"}
+                )
+            assert error.value.outcome == "promoted"
+        fresh(aws).rollback()
+        assert fresh(aws).describe().deployment_id == promoted
+
+
+def test_what_is_accepted_counts_once_the_canary_is_enabled() -> None:
+    """A call that is refused for another reason records nothing."""
+    with rehearsal(**QUIET) as aws:
+        old = str(fresh(aws).describe().deployment_id)
+        half_undone(aws)
+        with pytest.raises(InvalidInputError, match="nowhere"):
+            fresh(aws).enable_canary(
+                20, release="r2", variables={"nowhere": "x"}, accept={"unfinished_rollback"}
+            )
+        fresh(aws).rollback()
+        assert fresh(aws).describe().deployment_id == old
+
+
+def test_the_same_deployment_with_other_variables_may_follow() -> None:
+    """Its rollout is on the record of the release that is to stay."""
+    with rehearsal(**QUIET) as aws:
+        observer = half_undone(aws)
+        fresh(aws).enable_canary(
+            20,
+            release="r2",
+            deployment_id=observer.deployment_id,
+            variables=V3,
+            accept={"unfinished_rollback"},
+        )
+        assert running(fresh(aws)).release == "r2"
+        with pytest.raises(CanaryAlreadyEnabledError):
+            fresh(aws).enable_canary(20, release="r1", variables=V2)
+        fresh(aws).rollback()
+        with pytest.raises(RolloutEndedError) as error:
+            fresh(aws).enable_canary(20, release="r1", variables=V2)
+        assert error.value.outcome == "promoted"
+
+
+@pytest.mark.parametrize("fault", [None, Fault.ACCESS_DENIED])
+def test_a_rollback_that_does_not_guess_does_not_guess_later(fault: Fault | None) -> None:
+    """A canary without variables on production's deployment may be a new one, made by hand."""
+    with rehearsal(**QUIET) as aws:
+        aws.sleep(60)
+        fresh(aws).enable_canary(20, release="r1")
+        aws.sleep(60)
+        observer = running(fresh(aws))
+        dies(aws, promotes, fresh(aws), skip=1)
+        if fault is not None:
+            aws.fail("UpdateDeployment", fault, skip=1)
+        with pytest.raises(StageChangedError, match="The canary was ended"):
+            fresh(aws).rollback()
+        promoted = fresh(aws).describe().deployment_id
+        if fault is None:
+            fresh(aws).rollback()
+            assert fresh(aws).describe().deployment_id == promoted
+            assert phase(observer) == "promoted"
+        else:
+            assert phase(observer) == "cannot tell"
+
+
+def test_a_later_deployment_with_the_same_variable_is_another_promotion() -> None:
+    """A variables-only release was rolled back, and that is not on record."""
+    with rehearsal(**QUIET) as aws:
+        aws.sleep(60)
+        deployment = str(fresh(aws).describe().deployment_id)
+        fresh(aws).enable_canary(20, release="r1", deployment_id=deployment, variables=V2)
+        aws.sleep(60)
+        observer = running(fresh(aws))
+        dies(aws, promotes, fresh(aws), skip=1)
+        dies(aws, rolls_back, fresh(aws), skip=1, after=True)
+        fresh(aws).enable_canary(20, release="r2", variables=V2)
+        aws.sleep(60)
+        promotes(fresh(aws))
+        assert phase(observer) == "rolled_back"
+
+
+@pytest.mark.parametrize("begin", [begun, half_promoted])
+def test_disabling_undoes_no_promotion_of_another_process(begin: Callable[..., object]) -> None:
+    """A canary that was promoted meanwhile is disabled already."""
+    with rehearsal(**QUIET, absent_canary="ignored") as aws:
+        begin(aws)
+        canary = running(fresh(aws))
+        aws.meanwhile(
+            "UpdateStage" if begin is begun else "GetDeployment", lambda: promotes(fresh(aws))
+        )
+        canary.disable()
+        assert fresh(aws).describe().variables == V2
+
+
+def test_a_promotion_that_cannot_be_undone_meanwhile_is_for_revert() -> None:
+    """The same line again would not finish it: by then it is a promotion like any other."""
+    with rehearsal(**QUIET, absent_canary="ignored") as aws:
+        old = str(fresh(aws).describe().deployment_id)
+        begun(aws)
+        canary = running(fresh(aws))
+        aws.meanwhile("UpdateStage", lambda: promotes(fresh(aws)))
+        aws.fail("UpdateStage", Fault.ACCESS_DENIED, skip=3)
+        with pytest.raises(AccessDeniedError) as error:
+            canary.rollback()
+        assert "stage.revert()" in error.value.remedy
+        assert "same line" not in error.value.remedy
+        fresh(aws).revert()
+        assert fresh(aws).describe().deployment_id == old
 
 
 def test_a_rollback_to_a_deployment_that_was_deleted() -> None:

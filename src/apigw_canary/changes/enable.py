@@ -102,19 +102,18 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Cana
     seen = control.read()
     if seen.stage.canary is not None:
         return _running(control, request, seen, seen.stage.canary)
+    deployments = control.gateway.deployments()
     try:
-        deployments = control.gateway.deployments()
         unused = _of_release(control, request.release, deployments, seen.stage)
     except RolloutEndedError:
         seen = control.settled(seen)
         if seen.stage.canary is None:
-            _finish_rollback(control, request.release, seen.stage)
+            _finish_rollback(control, request, deployments, seen.stage)
             raise
         return _running(control, request, seen, seen.stage.canary)
-    if unfinished := _half_undone(control, deployments, seen.stage):
-        if "unfinished_rollback" not in request.accept:
-            raise half_undone(unfinished[1].release)
-        control.records.save(unfinished[0], unfinished[2].ending(Outcome.PROMOTED))
+    unfinished = _half_undone(control, deployments, seen.stage)
+    if unfinished is not None and "unfinished_rollback" not in request.accept:
+        raise half_undone(unfinished[1].release)
     only_if(seen)
     deployment, record = _prepared(control, request, seen, deployments, unused)
     if "weakened_methods" not in request.accept:
@@ -132,6 +131,8 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Cana
             differences=changed,
             remedy="Run the same line again: it compares with production as it is now.",
         )
+    if unfinished is not None and unfinished[0].id != deployment.id:
+        _keep_promoted(control, unfinished[0].id)
     canary = CanaryState(
         deployment_id=deployment.id,
         percent=request.percent,
@@ -158,16 +159,31 @@ def enable(control: Control, request: CanaryRequest, only_if: Condition) -> Cana
     return handle
 
 
-def _finish_rollback(control: Control, release: str | None, state: StageState) -> None:
-    """Continues a rollback of the release whose process died; raises how the rollout has ended."""
-    if outcome := finished(control, state, lambda begun: begun.release == release):
-        raise had_its_rollout("stage", str(release), outcome)
+def _finish_rollback(
+    control: Control, request: CanaryRequest, deployments: list[Deployment], state: StageState
+) -> None:
+    """Continues a rollback of the release whose process died; raises how the rollout has ended.
+
+    Where production is to stay as it is, the release counts as promoted instead.
+    """
+    stays = "unfinished_rollback" in request.accept
+    unfinished = _half_undone(control, deployments, state) if stays else None
+    if unfinished is not None and unfinished[1].release == request.release:
+        _keep_promoted(control, unfinished[0].id)
+    elif outcome := finished(control, state, lambda begun: begun.release == request.release):
+        raise had_its_rollout("stage", str(request.release), outcome)
+
+
+def _keep_promoted(control: Control, deployment_id: str) -> None:
+    """Record that production's release is promoted, whatever rollback of it was announced."""
+    deployment = control.gateway.deployment(deployment_id)
+    control.records.save(deployment, control.record(deployment).ending(Outcome.PROMOTED))
 
 
 def _half_undone(
     control: Control, deployments: list[Deployment], state: StageState
-) -> tuple[Deployment, Promotion, Record] | None:
-    """Production's deployment where it is to be rolled back, and can be; its promotion and record.
+) -> tuple[Deployment, Promotion] | None:
+    """Production's deployment where it is to be rolled back, and can be; and its promotion.
 
     It is no baseline.
     """
@@ -175,11 +191,10 @@ def _half_undone(
     if state.deployment_id not in known:
         return None
     deployment = known[state.deployment_id]
-    record = control.readable(deployment)
-    promotion = record.half_undone(state)
+    promotion = control.readable(deployment).half_undone(state)
     if promotion is None or promotion.deployment_before not in known:
         return None
-    return deployment, promotion, record
+    return deployment, promotion
 
 
 def found_enabled(control: Control, deployment: Deployment, record: Record, at: datetime) -> Record:

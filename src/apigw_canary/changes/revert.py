@@ -119,7 +119,10 @@ def _check_revertible(
         )
 
 
-def restore(control: Control, promotion: Promotion, state: StageState) -> None:
+AGAIN = "Run the same line again, or call stage.revert(): each finishes it."
+
+
+def restore(control: Control, promotion: Promotion, state: StageState, remedy: str = AGAIN) -> None:
     """Gives production back what the promotion overwrote."""
     wanted = promotion.undone_on(state)
     control.change(
@@ -127,5 +130,5 @@ def restore(control: Control, promotion: Promotion, state: StageState) -> None:
         state,
         wanted,
         f"restoring deployment {promotion.deployment_before} and its variables",
-        "Run the same line again, or call stage.revert(): each finishes it.",
+        remedy,
     )

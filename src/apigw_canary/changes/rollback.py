@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from apigw_canary.aws import StageSnapshot, log
 from apigw_canary.changes.control import CanaryHandle, Control, promoted_by_hand
-from apigw_canary.changes.revert import restore
+from apigw_canary.changes.revert import AGAIN, restore
 from apigw_canary.changes.sending import is_promoted
 from apigw_canary.errors import CanaryError, NotFoundError, RecordError, StageChangedError
 from apigw_canary.model import (
@@ -18,6 +18,9 @@ from apigw_canary.model import (
     StageState,
 )
 from apigw_canary.values import moment
+
+_REVERT = "Call stage.revert() to finish it."
+"""Where a promotion was finished by another process."""
 
 
 def roll_back(
@@ -52,9 +55,10 @@ def roll_back(
             f"a promotion had begun to change production: {record.happened}",
             remedy="If production does not serve what it should, call stage.revert().",
         ) from record
-    undone = _give_back(control, handle, record, state, ended.stage)
+    undoes = outcome is not Outcome.DISABLED  # what another process has promoted by now
+    undone = _give_back(control, handle if undoes else None, record, state, ended.stage)
     begun = handle.record.rollout if handle is not None else undone
-    restored = undone is not None or _gave_back_meanwhile(control, seen, ended.stage)
+    restored = undone is not None or (undoes and _gave_back_meanwhile(control, seen, ended.stage))
     at, rollout_id = ended.stage.updated_at, begun.id if begun else None
     control.note_ending(canary, at, rollout_id, outcome, by, undone=restored)
     return True
@@ -94,6 +98,15 @@ def finished(
     return ending
 
 
+def _withdraw(control: Control, deployment_id: str) -> None:
+    """Withdraws the announcement that a promotion is to be undone, which is not done after all."""
+    try:
+        deployment = control.gateway.deployment(deployment_id)
+        control.records.save(deployment, control.record(deployment).withdrawn())
+    except CanaryError as error:
+        log.warning("deployment %s: its rollback is still announced: %s", deployment_id, error)
+
+
 def _check_not_promoted(control: Control, handle: CanaryHandle, state: StageState) -> None:
     if not handle.is_promoted_on(state) or not handle.production_changes(state):
         return
@@ -118,7 +131,7 @@ def _give_back(
     if begun.outcome is not None and not (handle is not None and handle.is_in(begun)):
         return None
     if promotion is not None and promotion.is_under_way_on(state) and canary.variables:
-        restore(control, promotion, ended)
+        restore(control, promotion, ended, AGAIN if begun.outcome is None else _REVERT)
         return begun
     if begun.stage_deployment_id == canary.deployment_id:
         return None  # a canary of variables only: it was production's deployment before too
@@ -126,6 +139,7 @@ def _give_back(
         raise promoted_by_hand(
             "The canary was ended. To restore production, deploy what it served before."
         )
+    _withdraw(control, canary.deployment_id)
     # It cannot be told whether the promotion was still under way, with variables changed since, or
     # whether a canary was enabled anew outside, and production is not changed on a guess.
     raise StageChangedError(
@@ -141,7 +155,7 @@ def _gave_back_meanwhile(control: Control, seen: StageSnapshot, ended: StageStat
     promotion = Promotion.of(seen.stage, begun_at=seen.at, release=None, rollout_id=None)
     if promotion.is_done_on(seen.stage) or not promotion.is_done_on(ended):
         return False
-    restore(control, promotion, ended)
+    restore(control, promotion, ended, _REVERT)
     return True
 
 

@@ -302,9 +302,8 @@ class Record(Serializable):
             before |= {variable(name): was for name, was in promotion.variables_before.items()}
             now = {name: fingerprint(begun.id, name, was) for name, was in before.items()}
             begun = attrs.evolve(begun, production={**begun.production, **now})
-            if begun.ending is not None:  # announced before, by a process that died
-                begun = attrs.evolve(begun, ending=None, ended_by=None)
-        return attrs.evolve(self, rollout=begun, promotion=promotion, reverted_from=None)
+        made = attrs.evolve(self, rollout=begun, promotion=promotion, reverted_from=None)
+        return made.withdrawn()  # what was announced before, by a process that died
 
     def ending(self, outcome: Outcome, by: EndedBy | None = None) -> "Record":
         """The record with how its rollout ended; the same where there is no rollout."""
@@ -318,6 +317,12 @@ class Record(Serializable):
         if self.rollout is None:
             return self
         return attrs.evolve(self, rollout=attrs.evolve(self.rollout, ending=outcome, ended_by=by))
+
+    def withdrawn(self) -> "Record":
+        """The record without an announcement of how its rollout is about to end."""
+        if self.rollout is None or self.rollout.ending is None:
+            return self
+        return attrs.evolve(self, rollout=attrs.evolve(self.rollout, ending=None, ended_by=None))
 
     def latest(self) -> datetime | None:
         """The latest time that the record states."""

@@ -298,13 +298,13 @@ class Promotion(Serializable):
         )
 
     def is_in_part_on(self, state: StageState) -> bool:
-        """Whether the stage serves the deployment that was promoted, or has one of its variables.
-
-        The variables count where production's deployment was not changed.
+        """Whether the stage serves the deployment that was promoted; with one of its variables, if
+        production had that deployment before.
         """
-        if self.deployment_after != self.deployment_before:
-            return state.deployment_id == self.deployment_after
-        return any(state.variables.get(k) == value for k, value in self.variables_after.items())
+        return state.deployment_id == self.deployment_after and (
+            self.deployment_after != self.deployment_before
+            or any(state.variables.get(k) == value for k, value in self.variables_after.items())
+        )
 
     def is_under_way_on(self, state: StageState) -> bool:
         """Whether this promotion has begun to change production and has not ended the canary yet.
