@@ -31,7 +31,7 @@ from apigw_canary import (
 )
 from apigw_canary.errors import InvalidInputError
 from apigw_canary.judge.evidence import log_mean
-from apigw_canary.judge.observation import Phase
+from apigw_canary.judge.observation import Overlap, Phase
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -247,6 +247,35 @@ def test_variants_that_never_had_requests_in_the_same_minute() -> None:
     assert isinstance(decision, Hold)
     assert "in no complete minute of errors_5xx both variants had requests" in decision.reason
     assert decision.waiting_for == "evidence"
+
+
+@pytest.mark.parametrize("percents", [(10,), (10, 50)])
+def test_outcomes_of_one_variant_that_are_all_unknown(percents: tuple[int, ...]) -> None:
+    """There is nothing to compare, however good the other one's are."""
+    policy = attrs.evolve(POLICY, steps=[Step(each, timedelta(minutes=10)) for each in percents])
+    for unknown in ((9000, 0, 1000, 0, 9000, 0), (9000, 0, 1000, 0, 0, 1000)):
+        minutes = [Minute(START + i * MINUTE, *unknown) for i in range(15)]
+        decision = decide(minutes, policy, percent=10)
+        assert isinstance(decision, Hold | Rollback)
+    minutes = [Minute(START + i * MINUTE, 9000, 0, 1000, 0, 9000, 0) for i in range(60)]
+    decision = decide(minutes, policy, percent=10)
+    assert isinstance(decision, Hold)
+    assert "both variants had requests of known outcome" in decision.reason
+
+
+@pytest.mark.parametrize("overlap", ["included", "unknown"])
+@pytest.mark.parametrize("kept", [2, 3])
+def test_a_bad_canary_beside_lost_minutes_of_a_stage_that_includes_it(
+    overlap: Overlap, kept: int
+) -> None:
+    """A minute in which the stage has no data is not one of a stage without the canary."""
+    minutes = [
+        Minute(START + i * MINUTE, *((0, 0) if i % kept else (1000, 275)), 900, 270)
+        for i in range(30)
+    ]
+    decision = decide(minutes, percent=90, overlap=overlap)
+    assert isinstance(decision, Rollback)
+    assert "the canary is worse" in decision.reason
 
 
 def test_13_both_variants_unhealthy() -> None:

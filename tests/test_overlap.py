@@ -200,6 +200,19 @@ def test_more_canary_than_stage_cannot_be_included() -> None:
         assert look(series, 2 + LATE).overlap == "unknown"
 
 
+@both_truths
+def test_lost_minutes_of_the_stage_are_no_sign(truth: Truth) -> None:
+    """A stage without a datapoint beside a busy canary is one whose datapoint was lost."""
+    series = published(truth, [(100, 900, 0, 0)] * 14, errors=[300] * 14)
+    del series["Count", ""]
+    for lost in (2, 3, 5, 6, 7, 9):
+        for metric in ("Count", "5XXError"):
+            del series[metric, "prod"][at(lost)]
+    for minutes in range(6, 19):
+        assert look(series, minutes, percent=90).overlap in {truth, "unknown"}
+    assert look(series, 18, percent=90).overlap == truth
+
+
 def test_signs_that_contradict_each_other() -> None:
     """Then nothing is known, both readings are judged, and the notes say what contradicts what."""
     aws = Aws(published("included", [(95, 5, 7, 0)] * 10), stages=["prod", "beta"])

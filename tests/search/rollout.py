@@ -14,6 +14,7 @@ from apigw_canary import (
     Alarm,
     Basis,
     Hold,
+    Minute,
     Observation,
     Promote,
     Rollback,
@@ -258,7 +259,7 @@ class Loop:
             return
         known = self.world.known(self.now)
         if isinstance(decision, Shift | Promote):
-            self._check_upward(known, decision)
+            self._check_upward(observation, known, decision)
         if isinstance(decision, Rollback):
             if has(Observation, "on_hold"):
                 self._same_kind(
@@ -274,17 +275,23 @@ class Loop:
         if type(other) is not type(decision) or other.percent != decision.percent:
             self._violated(rule, f"{decision} | {other}")
 
+    def _is_complete(self, at: datetime) -> bool:
+        """Whether that minute of the canary is."""
+        delay = getattr(self.policy, "metric_delay", None) or self.policy.settle  # type: ignore[attr-defined]
+        return bool(self.start + MINUTE <= at <= self.now - delay - MINUTE)
+
     def _complete(self, known: list[Known]) -> list[Known]:
         """The minutes of the canary that are complete."""
-        delay = getattr(self.policy, "metric_delay", None) or self.policy.settle  # type: ignore[attr-defined]
-        last = self.now - delay - MINUTE
-        first = self.start + MINUTE
-        return [row for row in known if first <= self.world.at(row.number) <= last]
+        return [row for row in known if self._is_complete(self.world.at(row.number))]
 
-    def _check_upward(self, known: list[Known], decision: Any) -> None:
+    def _check_upward(self, observation: Observation, known: list[Known], decision: Any) -> None:
         scenario = self.scenario
         rows = self._complete(known)
-        if not any(row.baseline_requests and row.canary_requests for row in rows):
+        if not any(row.baseline_requests and row.canary_requests for row in rows) and not any(
+            _is_comparable(minute)
+            for minute in observation.minutes["errors_5xx"]
+            if self._is_complete(minute.at)
+        ):
             self._violated("upward_blind", str(decision))
         recent = [row for row in rows if row.canary_requests][-10:]
         requests, bad = (sum(row[i] for row in recent) for i in (3, 4))
@@ -447,6 +454,16 @@ def _suspect(found: Any) -> str | None:
     return (
         None if found is None else getattr(found, "suspect", None) or getattr(found, "doubt", None)
     )
+
+
+def _is_comparable(minute: Minute) -> bool:
+    """Whether both variants have outcomes in what the source gave.
+
+    It is known where an error count is missing beside others: CloudWatch gives that as zero.
+    """
+    return minute.baseline_requests > getattr(
+        minute, "baseline_unknown", 0
+    ) and minute.canary_requests > getattr(minute, "canary_unknown", 0)
 
 
 def _in_utc(observation: Observation) -> Observation:

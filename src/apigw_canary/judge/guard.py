@@ -303,14 +303,14 @@ class _Alone:
 
 
 def has_comparable_minute(g: SignalEvidence, observation: Observation) -> bool:
-    """Whether a complete minute of this canary had requests of both variants.
+    """Whether a complete minute of this canary had requests of both variants, of known outcome.
 
     In each open interpretation of the overlap.
     """
     first = observation.judged_from()
     return all(
         any(
-            minute.at >= first and row.baseline_requests > 0 and row.canary_requests > 0
+            minute.at >= first and row.baseline_known > 0 and row.canary_known > 0
             for minute, row in zip(g.confirmed, rows, strict=True)
         )
         for rows in g.confirmed_interpretations

@@ -120,17 +120,22 @@ class Found:
         return stated, f"whether {_INCLUDED} was stated ({stated}): the data have not confirmed it"
 
 
-def by_excess(minutes: Iterable[Minute], *, enough: int = ENOUGH) -> Sign | None:
-    """More requests or errors of the canary than of the stage, which so cannot include them."""
-    return _of_excess({minute.at for minute in minutes if _is_excess(minute)}, enough)
+def by_excess(
+    minutes: Iterable[Minute], alone_from: datetime | None, *, enough: int = ENOUGH
+) -> Sign | None:
+    """More requests or errors of the canary than of the stage, which so cannot include them.
+
+    `alone_from`: since when the canary has had 100 %.
+    """
+    return _of_excess({minute.at for minute in minutes if _is_excess(minute, alone_from)}, enough)
 
 
 def by_share(minutes: Sequence[Minute], percent: float) -> Sign | None:
     """The canary's part of the requests of a step, where it fits in one interpretation only."""
-    part = _Part(_NO_TIME)
+    part = _Part(_NO_TIME, percent)
     for minute in minutes:
         part.add(minute)
-    return _of_part(part, percent)
+    return part.sign()
 
 
 def by_all(minutes: Iterable[Minute], percent: float) -> Sign | None:
@@ -171,19 +176,23 @@ def reading(series: Series, count: int, observation: Observation) -> tuple[Overl
     failed.
     """
     counts, overlap = Interpretation(series, "excluded", count), observation.overlap
-    part = counts.after(_Part, observation.step_judged_from())
+    first = observation.step_judged_from()
+    part = counts.after(_Part, first, observation.percent)
     if overlap != "excluded":
-        times = counts.after(_Excess).times
+        times = counts.after(_Excess, first if observation.percent == 100 else None).times
         if overlap == "unknown":
-            sign = _of_excess(times, 1) or _of_part(part, observation.percent)
+            sign = _of_excess(times, 1) or part.sign()
             overlap = sign.overlap if sign else "unknown"
         elif _of_excess(times, ENOUGH):
             overlap = "excluded"
-    return overlap, any(part.fits(each, observation.percent) for each in INTERPRETATIONS[overlap])
+    return overlap, any(map(part.fits, INTERPRETATIONS[overlap]))
 
 
-def _is_excess(minute: Minute) -> bool:
-    return baseline_alone(minute) is None
+def _is_excess(minute: Minute, alone_from: datetime | None) -> bool:
+    """A stage without a request is none below 100 %: its minute may be lost."""
+    if baseline_alone(minute) is not None:
+        return False
+    return minute.baseline_requests > 0 or (alone_from is not None and minute.at >= alone_from)
 
 
 def _of_excess(times: Sized, enough: int) -> Sign | None:
@@ -195,35 +204,43 @@ def _of_excess(times: Sized, enough: int) -> Sign | None:
 class _Excess:
     """The minutes in which the canary has more than the stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone_from: datetime | None) -> None:
+        self._alone_from = alone_from
         self.times: list[datetime] = []
 
     def add(self, minute: Minute, _: object) -> None:
-        if _is_excess(minute):
+        if _is_excess(minute, self._alone_from):
             self.times.append(minute.at)
 
 
 class _Part:
-    """The requests of both variants since a time."""
+    """The requests of both variants since a time, the first minute with that traffic percentage.
 
-    def __init__(self, first: datetime) -> None:
-        self._first = first
+    Without minutes that must have had requests of the baseline and show none: they are lost.
+    """
+
+    def __init__(self, first: datetime, percent: float) -> None:
+        self._first, self._percent = first, percent
         self._canary = self._baseline = 0.0
 
     def add(self, minute: Minute, _: object = None) -> None:
-        if minute.at >= self._first:
+        lost = not minute.baseline_requests and lacks_data(
+            minute.canary_requests, 1 - self._percent / 100
+        )
+        if minute.at >= self._first and not lost:
             self._canary += minute.canary_requests
             self._baseline += minute.baseline_requests
 
-    def fits(self, overlap: Overlap, percent: float) -> bool:
+    def fits(self, overlap: Overlap) -> bool:
         """Whether the canary's part of them is about its traffic percentage."""
         most = max(self._baseline, self._canary)
         total = most if overlap == "included" else self._baseline + self._canary
-        return not contradict(self._canary, total, percent / 100)
+        return not contradict(self._canary, total, self._percent / 100)
 
-
-def _of_part(part: _Part, percent: float) -> Sign | None:
-    fitting: list[KnownOverlap] = [overlap for overlap in _EITHER if part.fits(overlap, percent)]
-    if len(fitting) != 1:
-        return None
-    return Sign(fitting[0], f"only then is the canary's part of the requests {percent:g} %")
+    def sign(self) -> Sign | None:
+        """The interpretation in which it fits, where that is one only."""
+        fitting: list[KnownOverlap] = [overlap for overlap in _EITHER if self.fits(overlap)]
+        if len(fitting) != 1:
+            return None
+        ground = f"only then is the canary's part of the requests {self._percent:g} %"
+        return Sign(fitting[0], ground)

@@ -461,7 +461,7 @@ class Reader:
         percent = stage.canary.percent if stage.canary else 0.0
         signs = (
             overlap.by_totals(_totals(series, len(self._others), times)),
-            overlap.by_excess(rows),
+            overlap.by_excess(rows, _step_from(stage) if percent == 100 else None),
             overlap.by_all(_of_step(stage, settled), percent),
             overlap.by_share(_of_step(stage, settled), percent),
         )
@@ -530,8 +530,13 @@ def _totals(
 
 def _of_step(stage: StageState, rows: Sequence[Minute]) -> list[Minute]:
     """The minutes in which the canary has the percent it has now."""
-    first = ceil_minute(stage.updated_at + MINUTE)
+    first = _step_from(stage)
     return [row for row in rows if row.at >= first]
+
+
+def _step_from(stage: StageState) -> datetime:
+    """The first minute in which the canary certainly has the percent it has now."""
+    return ceil_minute(stage.updated_at + MINUTE)
 
 
 def _lacks_data(stage: StageState, settled: Sequence[Minute]) -> bool:

@@ -305,6 +305,7 @@ def _complete(view: View) -> Decision | None:
         return None
     view.missing = (
         _unconfirmed(view)
+        or (_incomparable(view) if view.seen.percent < 100 else None)
         or _without_baseline(view)
         or _unconfirmed_at_100(view)
         or _recent_excess(view, significant=False)
@@ -398,12 +399,12 @@ def _cause(found: Unhealthy, percent: float) -> str:
 
 
 def _incomparable(view: View) -> str | None:
-    """That a signal has no minute in which both variants had requests."""
+    """That a signal has no minute in which both variants had requests of known outcome."""
     for g in view.critical_evidence:
         if not has_comparable_minute(g, view.seen):
             return (
                 f"inconclusive so far: in no complete minute of {g.signal.name} both variants had "
-                "requests, so there is nothing to compare"
+                "requests of known outcome, so there is nothing to compare"
             )
     return None
 
