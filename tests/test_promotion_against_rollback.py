@@ -70,6 +70,17 @@ def half_promoted(aws: Rehearsal, **options: Any) -> None:
     dies(aws, promotes, fresh(aws, **options), skip=1)
 
 
+def half_promoted_variables(aws: Rehearsal, variables: dict[str, str]) -> Canary:
+    """The same of a canary of production's own deployment; as another process saw it before."""
+    aws.sleep(60)
+    deployment = str(fresh(aws).describe().deployment_id)
+    fresh(aws).enable_canary(20, release="r1", deployment_id=deployment, variables=variables)
+    aws.sleep(60)
+    canary = running(fresh(aws))
+    dies(aws, promotes, fresh(aws), skip=1)
+    return canary
+
+
 def announced(aws: Rehearsal, **options: Any) -> None:
     """And a rollback was announced, whose process died before it ended the canary."""
     half_promoted(aws, **options)
@@ -310,12 +321,7 @@ def test_a_rollback_that_is_not_on_record_is_not_forgotten(stored: bool) -> None
 def test_a_variables_only_promotion_that_was_reverted_stays_so() -> None:
     """The record of the rollout and of the deployment before are one."""
     with rehearsal(**QUIET) as aws:
-        aws.sleep(60)
-        deployment = str(fresh(aws).describe().deployment_id)
-        fresh(aws).enable_canary(20, release="r1", deployment_id=deployment, variables=V2)
-        aws.sleep(60)
-        observer = running(fresh(aws))
-        dies(aws, promotes, fresh(aws), skip=1)
+        observer = half_promoted_variables(aws, V2)
         dies(aws, rolls_back, fresh(aws), after=True)
         assert phase(observer) == "cannot tell"
         fresh(aws).revert()
@@ -425,12 +431,7 @@ def test_a_rollback_that_does_not_guess_does_not_guess_later(fault: Fault | None
 def test_a_later_deployment_with_the_same_variable_is_another_promotion() -> None:
     """A variables-only release was rolled back, and that is not on record."""
     with rehearsal(**QUIET) as aws:
-        aws.sleep(60)
-        deployment = str(fresh(aws).describe().deployment_id)
-        fresh(aws).enable_canary(20, release="r1", deployment_id=deployment, variables=V2)
-        aws.sleep(60)
-        observer = running(fresh(aws))
-        dies(aws, promotes, fresh(aws), skip=1)
+        observer = half_promoted_variables(aws, V2)
         dies(aws, rolls_back, fresh(aws), skip=1, after=True)
         fresh(aws).enable_canary(20, release="r2", variables=V2)
         aws.sleep(60)
@@ -498,13 +499,7 @@ def test_production_that_was_changed_by_hand_is_neither() -> None:
 def test_a_variable_that_is_still_the_promoted_one() -> None:
     """Of a canary of two variables one was changed by hand: production still has the other one."""
     with rehearsal(**QUIET, variables={"alias": "v1", "mode": "old"}) as aws:
-        aws.sleep(60)
-        deployment = str(fresh(aws).describe().deployment_id)
-        both = {"alias": "v2", "mode": "new"}
-        fresh(aws).enable_canary(20, release="r1", deployment_id=deployment, variables=both)
-        aws.sleep(60)
-        observer = running(fresh(aws))
-        dies(aws, promotes, fresh(aws), skip=1)
+        observer = half_promoted_variables(aws, {"alias": "v2", "mode": "new"})
         dies(aws, rolls_back, fresh(aws), after=True)
         patch(aws, replace("/variables/mode", "third"))
         assert phase(observer) == "cannot tell"
