@@ -294,7 +294,8 @@ class AnyCanary(Controlled, ABC):
         rollout.
 
         If a promotion was unfinished and the record does not prove it, the canary is ended and
-        `StageChangedError` states what production serves. It makes two calls; for a stage one more
+        `StageChangedError` states what production serves. What another process promotes on a stage
+        during this call is undone. It makes two calls; for a stage one more
         to undo a promotion, and five to record the rollback: two before, each sent once and for at
         most two seconds, and three afterwards. Without a canary it succeeds, after two reads two
         seconds apart have found none; if they do not agree it raises `CannotTellError`, because a
@@ -307,7 +308,8 @@ class AnyCanary(Controlled, ABC):
     def disable(self) -> None:
         """End the canary as `rollback` does, with the outcome "disabled" instead of "rolled back".
 
-        It succeeds if the canary was promoted or has already ended.
+        It succeeds if the canary was promoted or has already ended, and undoes no promotion that
+        another process finishes during this call.
         """
         self._roll_back("caller", Outcome.DISABLED)
 

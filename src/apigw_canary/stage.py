@@ -429,8 +429,9 @@ class Stage(AnyPlace):
         If a process died after it ended the canary and before production got back what the
         promotion had replaced, this call finishes that; so does `enable_canary` of the release.
         If the record does not prove that a promotion was unfinished, the canary is ended,
-        production is not changed, and `StageChangedError` is raised; call `revert` then. A finished
-        promotion is not undone: if production serves the bad release, call `revert`.
+        production is not changed, and `StageChangedError` is raised; call `revert` then. What
+        another process promotes during this call is undone. A promotion that was finished before is
+        not: if production serves the bad release, call `revert`.
 
         It makes two calls, one more to undo a promotion, and five to record the rollback: two
         before, each sent once and for at most two seconds, and three afterwards. The canary is

@@ -32,6 +32,8 @@ def roll_back(
 ) -> bool:
     """Ends the canary; where it was half promoted, production gets back what it had.
 
+    So it does where another process promotes it meanwhile, unless it is only disabled.
+
     Without a handle, it ends any canary. Returns whether there was one: none is success, once that
     is certain. How it ends is recorded before and afterwards, as far as that is possible.
     """
