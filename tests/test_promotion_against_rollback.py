@@ -439,17 +439,72 @@ def test_a_later_deployment_with_the_same_variable_is_another_promotion() -> Non
         assert phase(observer) == "rolled_back"
 
 
-@pytest.mark.parametrize("begin", [begun, half_promoted])
-def test_disabling_undoes_no_promotion_of_another_process(begin: Callable[..., object]) -> None:
-    """A canary that was promoted meanwhile is disabled already."""
+def enabled_by_hand(aws: Rehearsal) -> None:
+    """A canary without a rollout on record."""
+    aws.sleep(60)
+    settings = {"percentTraffic": 20, "stageVariableOverrides": V2}
+    client(aws).create_deployment(
+        restApiId=aws.rest_api_id, stageName="prod", canarySettings=settings
+    )
+    aws.sleep(60)
+
+
+@pytest.mark.parametrize(
+    "begin, when",
+    [
+        (begun, "GetDeployment"),
+        (begun, "UpdateDeployment"),
+        (begun, "UpdateStage"),
+        (half_promoted, "GetDeployment"),
+        (enabled_by_hand, "GetDeployment"),
+        (enabled_by_hand, "UpdateStage"),
+    ],
+)
+def test_disabling_undoes_no_promotion_of_another_process(
+    begin: Callable[..., object], when: str
+) -> None:
+    """A canary that was promoted meanwhile is disabled already, and its release promoted."""
     with rehearsal(**QUIET, absent_canary="ignored") as aws:
         begin(aws)
-        canary = running(fresh(aws))
-        aws.meanwhile(
-            "UpdateStage" if begin is begun else "GetDeployment", lambda: promotes(fresh(aws))
-        )
+        canary, observer = running(fresh(aws)), running(fresh(aws))
+        aws.meanwhile(when, lambda: promotes(fresh(aws)))
         canary.disable()
         assert fresh(aws).describe().variables == V2
+        assert phase(observer) in {"promoted", "promoted_outside"}
+
+
+@pytest.mark.parametrize("begin", [half_promoted, announced])
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_rollback_is_no_success_while_production_serves_the_release(
+    begin: Callable[..., object], stored: bool
+) -> None:
+    """Another process finishes the promotion after the stage was read, before its record was."""
+    options: dict[str, Any] = {"records": Store()} if stored else {}
+    with rehearsal(**QUIET, absent_canary="ignored") as aws:
+        old = str(fresh(aws).describe().deployment_id)
+        begin(aws, **options)
+        aws.meanwhile("GetDeployment", lambda: promotes(fresh(aws, **options)))
+        with pytest.raises(StageChangedError, match="Production serves its deployment") as error:
+            fresh(aws, **options).rollback()
+        assert "stage.revert()" in error.value.remedy
+        fresh(aws, **options).revert()
+        assert fresh(aws, **options).describe().deployment_id == old
+
+
+@pytest.mark.parametrize("begin", [begun, half_promoted, announced])
+@pytest.mark.parametrize("act", [rolls_back, rolls_back_its_canary])
+@pytest.mark.parametrize("when", ["GetDeployment", "UpdateDeployment", "UpdateStage"])
+def test_two_rollbacks_at_once(begin: Callable[..., object], act: Act, when: str) -> None:
+    """What the other one has given back already is not given back again."""
+    with rehearsal(**QUIET, absent_canary="ignored") as aws:
+        old = str(fresh(aws).describe().deployment_id)
+        begin(aws)
+        observer = running(fresh(aws))
+        aws.meanwhile(when, lambda: rolls_back(fresh(aws)))
+        act(fresh(aws))
+        state = fresh(aws).describe()
+        assert (state.deployment_id, state.variables) == (old, {"alias": "v1"})
+        assert phase(observer) == "rolled_back"
 
 
 def test_a_promotion_that_cannot_be_undone_meanwhile_is_for_revert() -> None:
@@ -510,12 +565,7 @@ def test_a_variable_that_is_still_the_promoted_one() -> None:
 def test_a_canary_that_was_enabled_by_hand() -> None:
     """A process that saw it before there was a record is told the same as all others."""
     with rehearsal(**QUIET) as aws:
-        aws.sleep(60)
-        settings = {"percentTraffic": 20, "stageVariableOverrides": V2}
-        client(aws).create_deployment(
-            restApiId=aws.rest_api_id, stageName="prod", canarySettings=settings
-        )
-        aws.sleep(60)
+        enabled_by_hand(aws)
         observer = running(fresh(aws))
         held = running(fresh(aws))
         held.hold("release freeze")

@@ -56,7 +56,7 @@ def annotated(
     if record.rollout != changed:
         record = _consistent(attrs.evolve(record, rollout=changed), deployment.id, seen.stage)
         deployment = control.records.save(deployment, record)
-        _keep_promotion(control, handle, seen.stage, changed)
+        keep_promotion(control, handle, seen.stage, changed)
     handle = handle._replace(deployment=deployment, record=record)
     control.verified(handle, seen.stage)
     return handle
@@ -76,7 +76,7 @@ def _consistent(record: Record, deployment_id: str, state: StageState) -> Record
     return attrs.evolve(record, promotion=None)
 
 
-def _keep_promotion(
+def keep_promotion(
     control: Control, handle: CanaryHandle, before: StageState, begun: Begun
 ) -> None:
     """Put back what a promotion recorded, where the record was written at the same time."""

@@ -123,10 +123,13 @@ AGAIN = "Run the same line again, or call stage.revert(): each finishes it."
 
 
 def restore(control: Control, promotion: Promotion, state: StageState, remedy: str = AGAIN) -> None:
-    """Gives production back what the promotion overwrote."""
+    """Gives production back what the promotion overwrote, unless another process has done that."""
     wanted = promotion.undone_on(state)
+    patch = restore_patch(state, wanted)
+    if not patch:
+        return
     control.change(
-        restore_patch(state, wanted),
+        patch,
         state,
         wanted,
         f"restoring deployment {promotion.deployment_before} and its variables",

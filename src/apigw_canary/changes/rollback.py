@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from apigw_canary.aws import StageSnapshot, log
 from apigw_canary.changes.control import CanaryHandle, Control, promoted_by_hand
+from apigw_canary.changes.notes import keep_promotion
 from apigw_canary.changes.revert import AGAIN, restore
 from apigw_canary.changes.sending import is_promoted
 from apigw_canary.errors import CanaryError, NotFoundError, RecordError, StageChangedError
@@ -60,7 +61,16 @@ def roll_back(
     undoes = outcome is not Outcome.DISABLED  # what another process has promoted by now
     undone = _give_back(control, handle if undoes else None, record, state, ended.stage)
     begun = handle.record.rollout if handle is not None else undone
-    restored = undone is not None or (undoes and _gave_back_meanwhile(control, seen, ended.stage))
+    restored = undone is not None
+    if undone is None and (meanwhile := _promoted_meanwhile(seen, ended.stage)):
+        if not undoes:
+            if handle is not None and begun is not None:
+                keep_promotion(control, handle, state, begun)
+            return True
+        restore(control, meanwhile, ended.stage, _REVERT)
+        restored = True
+    elif undone is None and undoes:
+        _check_not_finished(record, state, ended.stage)
     at, rollout_id = ended.stage.updated_at, begun.id if begun else None
     control.note_ending(canary, at, rollout_id, outcome, by, undone=restored)
     return True
@@ -144,7 +154,27 @@ def _give_back(
     _withdraw(control, canary.deployment_id)
     # It cannot be told whether the promotion was still under way, with variables changed since, or
     # whether a canary was enabled anew outside, and production is not changed on a guess.
-    raise StageChangedError(
+    raise _serves_it(promotion)
+
+
+def _check_not_finished(record: Record, state: StageState, ended: StageState) -> None:
+    """Refuse to call it a rollback where another process finished the promotion meanwhile.
+
+    That it was under way when this call began is likely, and not proved.
+    """
+    begun, promotion = record.rollout, record.begun_promotion()
+    if begun is None or promotion is None or begun.outcome is not Outcome.PROMOTED:
+        return
+    if (
+        promotion.is_under_way_on(state)
+        and promotion.variables_after
+        and promotion.is_done_on(ended)
+    ):
+        raise _serves_it(promotion)
+
+
+def _serves_it(promotion: Promotion) -> StageChangedError:
+    return StageChangedError(
         "The canary was ended. Production serves its deployment, which was promoted at "
         f"{moment(promotion.begun_at)}.",
         differences={"deployment_id": "the canary's"},
@@ -152,13 +182,12 @@ def _give_back(
     )
 
 
-def _gave_back_meanwhile(control: Control, seen: StageSnapshot, ended: StageState) -> bool:
-    """Undoes what another process promoted since the stage was seen; whether there was any."""
+def _promoted_meanwhile(seen: StageSnapshot, ended: StageState) -> Promotion | None:
+    """What another process promoted since the stage was seen."""
     promotion = Promotion.of(seen.stage, begun_at=seen.at, release=None, rollout_id=None)
     if promotion.is_done_on(seen.stage) or not promotion.is_done_on(ended):
-        return False
-    restore(control, promotion, ended, _REVERT)
-    return True
+        return None
+    return promotion
 
 
 def _record_if_promoted(
